@@ -16,9 +16,9 @@ from .searcher import (
     Key,
     Leaderboard,
     Searcher,
+    check_configuration,
     result_from_state,
     result_to_state,
-    check_configuration,
 )
 
 

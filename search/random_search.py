@@ -13,7 +13,10 @@ from .spaces import Space, sample_decisions
 
 
 class RandomSearcher(BatchSearcher):
-    """Draws uniformly and never waits. Arguments as `BatchSearcher`, except lag: it does not learn."""
+    """Draws uniformly and, since it does not learn, never waits.
+
+    Arguments as for `BatchSearcher`, without lag.
+    """
 
     name = "random"
 

@@ -73,7 +73,7 @@ class Candidate:
 def derive_seed(seed: int, stream: int, *place: int) -> int:
     """An independent 32-bit seed for a place in a run, the same in every process.
 
-    seed: the run's seed, >= 0. stream: one of the STREAM_ constants. place: for example batch, slot.
+    seed: the run's seed, >= 0. stream: one of the STREAM_ constants. place: e.g. batch and slot.
     """
     sequence = np.random.SeedSequence(seed, spawn_key=(stream, *place))
     return int(sequence.generate_state(1, np.uint32)[0])
@@ -319,7 +319,7 @@ class BatchSearcher(Searcher):
     # Batches ---------------------------------------------------------------------------------
 
     def _open_next_batch(self) -> bool:
-        """Apply the updates that the next batch calls for and draw it; False when they are not in."""
+        """Apply the updates that the next batch calls for and draw it; False if they are not in."""
         batch = self._next_batch
         needed = batch if self.lag is None else max(0, batch - self.lag)
         while self._applied < needed:

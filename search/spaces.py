@@ -86,7 +86,7 @@ class PolicySpace:
             raise InputError("ops", "must name at least one operation", (), "pass PAPER_OPS")
         for name in self.ops:
             if name not in OPS:
-                raise InputError("ops", "must name known operations", name, f"choose of {list(OPS)}")
+                raise InputError("ops", "must name known operations", name, f"choose of {[*OPS]}")
         if len(set(self.ops)) != len(self.ops):
             raise InputError("ops", "must not repeat an operation", self.ops, "drop the repeats")
 
