@@ -1,0 +1,58 @@
+"""Reads run folders and policies; tables, statistics, pictures, reports. Never trains."""
+
+from .comparison import Comparison, compare_arms, write_comparison
+from .composition import (
+    PolicyStatistics,
+    histogram_overlap,
+    policy_statistics,
+    policy_table,
+)
+from .fidelity import Fidelity, analyse_fidelity, write_fidelity
+from .grid import Grid, analyse_grid, write_grid
+from .report import write_report
+from .runs import Run, load_run
+from .sheet import policy_sheet
+from .statistics import (
+    Correlation,
+    Difference,
+    Estimate,
+    NoiseFloor,
+    holm,
+    mean_interval,
+    minimum_detectable_difference,
+    noise_floor,
+    paired_difference,
+    rank_correlation,
+    seeds_needed,
+)
+
+__all__ = [
+    "Comparison",
+    "Correlation",
+    "Difference",
+    "Estimate",
+    "Fidelity",
+    "Grid",
+    "NoiseFloor",
+    "PolicyStatistics",
+    "Run",
+    "analyse_fidelity",
+    "analyse_grid",
+    "compare_arms",
+    "histogram_overlap",
+    "holm",
+    "load_run",
+    "mean_interval",
+    "minimum_detectable_difference",
+    "noise_floor",
+    "paired_difference",
+    "policy_sheet",
+    "policy_statistics",
+    "policy_table",
+    "rank_correlation",
+    "seeds_needed",
+    "write_comparison",
+    "write_fidelity",
+    "write_grid",
+    "write_report",
+]

@@ -1,0 +1,164 @@
+"""`augsearch compare`: test accuracy per arm, paired differences, what the seeds can resolve."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from . import plots, tables
+from .runs import Run, load_run
+from .statistics import holm, mean_interval, minimum_detectable_difference, paired_difference
+
+SIGNIFICANT = 0.05
+METHOD = (
+    "Differences are paired over seeds: the same seed gives every arm the same initial weights and "
+    "batches. Intervals: Student's t, 95 %. p: paired t test, corrected by Holm over the arms."
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The result of a comparison; accuracies and differences in percent and percentage points.
+
+    `table`: arm, n, mean, sd, low, high (95 %), difference, difference_low, difference_high,
+    p, p_holm, detectable (at 80 % power), failed, search_evaluations, search_core_hours.
+    The first arm has no difference. `runs`: arm -> accuracy by seed.
+    """
+
+    table: pd.DataFrame
+    runs: dict[str, pd.Series]
+
+    @property
+    def sentences(self) -> list[str]:
+        """What the table says, in words."""
+        first = self.table.iloc[0]
+        said = [_sentence(first["arm"], row) for _, row in self.table.iloc[1:].iterrows()]
+        detectable = self.table["detectable"].iloc[1:].max()
+        if np.isfinite(detectable):
+            said.append(
+                f"With {int(first['n'])} seeds this comparison finds a true difference of "
+                f"{detectable:.1f} points with 80 % probability; smaller ones can go unseen."
+            )
+        elif len(self.table) > 1:
+            said.append("One seed cannot tell a difference from luck; use at least three.")
+        diverged = int(self.table["diverged"].sum())
+        if diverged:
+            said.append(f"{diverged} children diverged and count with accuracy at chance.")
+        failed = int(self.table["failed"].sum())
+        if failed:
+            said.append(f"{failed} evaluations failed and are missing from their pairs.")
+        return said
+
+
+def _sentence(first: str, row: pd.Series) -> str:
+    arm, difference = row["arm"], row["difference"]
+    if not np.isfinite(difference):
+        return f"{arm}: no seed in common with {first}."
+    head = f"{arm} against {first}: {difference:+.2f} points"
+    if not np.isfinite(row["p_holm"]):
+        return head + ", one pair, no interval."
+    head += f" {tables.interval(row['difference_low'], row['difference_high'], sign=True)}"
+    if row["p_holm"] < SIGNIFICANT:
+        word = "better" if difference > 0 else "worse"
+        return f"{head}: {word} (p {_p(row['p_holm'])}, corrected for several comparisons)."
+    return f"{head}: not distinguishable (p {_p(row['p_holm'])})."
+
+
+def _p(p: float) -> str:
+    return tables.p_value(p) if p < 0.001 else f"= {tables.p_value(p)}"
+
+
+def compare_arms(run: Run) -> Comparison:
+    """The comparison of the arms of `run`, in the order of the command line."""
+    trials = run.trials[run.trials["part"] == "test"]
+    arms = list(dict.fromkeys(trials.sort_values(["batch", "slot"])["label"]))
+    accuracy = {arm: _by_seed(trials, arm) for arm in arms}
+    arms = [arm for arm in arms if len(accuracy[arm])]
+    costs = {arm["name"]: arm.get("search", {}) for arm in run.config.get("arms", [])}
+    rows = [_row(trials, arm, arms[0], accuracy, costs.get(arm, {})) for arm in arms]
+    table = pd.DataFrame(rows)
+    if len(table):
+        table.insert(table.columns.get_loc("p") + 1, "p_holm", holm(table["p"]))
+    return Comparison(table, accuracy)
+
+
+def _by_seed(trials: pd.DataFrame, arm: str) -> pd.Series:
+    rows = trials[(trials["label"] == arm) & trials["accuracy"].notna()]
+    return (100 * rows.set_index("seed")["accuracy"]).sort_index()
+
+
+def _row(trials: pd.DataFrame, arm: str, first: str, accuracy: dict, search: dict) -> dict:
+    estimate = mean_interval(accuracy[arm])
+    mine = trials[trials["label"] == arm]
+    row = {
+        "arm": arm, "n": estimate.n, "mean": estimate.mean, "sd": estimate.sd,
+        "low": estimate.low, "high": estimate.high,
+        "difference": np.nan, "difference_low": np.nan, "difference_high": np.nan,
+        "p": np.nan, "detectable": np.nan,
+        "failed": int(mine["reward"].isna().sum()), "diverged": int(mine["diverged"].sum()),
+        "search_evaluations": search.get("evaluations", 0),
+        "search_core_hours": search.get("core_hours", 0.0),
+    }
+    pairs = pd.concat([accuracy[arm], accuracy[first]], axis=1, join="inner").to_numpy()
+    if arm != first and len(pairs):
+        paired = paired_difference(pairs[:, 0], pairs[:, 1])
+        row |= {
+            "difference": paired.estimate.mean, "difference_low": paired.estimate.low,
+            "difference_high": paired.estimate.high, "p": paired.p,
+            "detectable": minimum_detectable_difference(paired.estimate.sd, paired.estimate.n),
+        }
+    return row
+
+
+def readable(comparison: Comparison) -> pd.DataFrame:
+    """The table for people: formatted cells, column names with units."""
+    table = comparison.table
+    first = table["arm"].iloc[0]
+    return pd.DataFrame(
+        {
+            "arm": table["arm"],
+            "test accuracy (%)": table["mean"].map(tables.number),
+            "sd": table["sd"].map(tables.number),
+            "n": table["n"].astype(str),
+            "95 % interval": [
+                tables.interval(low, high)
+                for low, high in zip(table["low"], table["high"], strict=True)
+            ],
+            f"minus {first}": [tables.number(value, sign=True) for value in table["difference"]],
+            "95 % interval of the difference": [
+                tables.interval(low, high, sign=True)
+                for low, high in zip(table["difference_low"], table["difference_high"], strict=True)
+            ],
+            "p (Holm)": table["p_holm"].map(tables.p_value),
+            "search cost": [
+                f"{int(count)} evaluations, {hours:.2g} core-h" if count else "none"
+                for count, hours in zip(
+                    table["search_evaluations"], table["search_core_hours"], strict=True
+                )
+            ],
+        }
+    )
+
+
+def write_comparison(directory: str | Path) -> Comparison:
+    """Write compare.csv, compare.md and compare.png into the run folder of a comparison."""
+    run = load_run(directory)
+    comparison = compare_arms(run)
+    if comparison.table.empty:
+        return comparison
+    comparison.table.to_csv(run.directory / "compare.csv", index=False)
+    plots.arms(comparison.table, comparison.runs, run.directory / "compare.png")
+    text = "\n\n".join(
+        [
+            f"# Comparison on {run.manifest.get('task', run.config.get('task', 'the task'))}",
+            tables.markdown(readable(comparison)),
+            "\n".join(f"- {sentence}" for sentence in comparison.sentences),
+            METHOD,
+            "![arms](compare.png)",
+        ]
+    )
+    tables.write_text(run.directory / "compare.md", text)
+    return comparison

@@ -1,0 +1,62 @@
+"""Counts over policies: which operations, probabilities and magnitudes they use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from policies import OPS, Policy
+
+
+@dataclass(frozen=True)
+class PolicyStatistics:
+    """Shares (each sums to 1) over every operation of a group of policies.
+
+    `operations` is indexed by name in the order of the operation table, `probabilities` by 0 .. 10
+    (tenths), `magnitudes` by 0 .. bins-1 over the operations that have a magnitude. `count` is the
+    number of operations counted.
+    """
+
+    operations: pd.Series
+    probabilities: pd.Series
+    magnitudes: pd.Series
+    count: int
+
+
+def policy_statistics(policies: Iterable[Policy], bins: int = 10) -> PolicyStatistics:
+    """Count the operations of `policies`, all of which index `bins` magnitudes."""
+    rows = [operation for policy in policies for sub in policy for operation in sub]
+    names = pd.Series([name for name, _, _ in rows], dtype=object)
+    tenths = pd.Series([round(10 * probability) for _, probability, _ in rows], dtype=int)
+    magnitudes = pd.Series([m for _, _, m in rows if m is not None], dtype=int)
+    used = [name for name in OPS if name != "Identity" or (names == "Identity").any()]
+    return PolicyStatistics(
+        _shares(names, used), _shares(tenths, range(11)), _shares(magnitudes, range(bins)),
+        len(rows),
+    )
+
+
+def _shares(values: pd.Series, index: Iterable) -> pd.Series:
+    counts = values.value_counts().reindex(list(index), fill_value=0)
+    return counts / max(1, counts.sum())
+
+
+def histogram_overlap(first: pd.Series, second: pd.Series) -> float:
+    """Shared area of two histograms of shares: 1 when they are equal, 0 when nothing is common."""
+    both = pd.concat([first, second], axis=1).fillna(0.0).to_numpy()
+    return float(np.minimum(both[:, 0], both[:, 1]).sum())
+
+
+def policy_table(policy: Policy) -> pd.DataFrame:
+    """One row per operation: sub_policy, position, operation, probability, magnitude."""
+    return pd.DataFrame(
+        [
+            (index, position, name, probability, magnitude)
+            for index, sub in enumerate(policy)
+            for position, (name, probability, magnitude) in enumerate(sub)
+        ],
+        columns=["sub_policy", "position", "operation", "probability", "magnitude"],
+    )

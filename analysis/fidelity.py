@@ -1,0 +1,168 @@
+"""`augsearch fidelity`: does a cheap score rank policies as training from scratch does?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+
+from . import plots, tables
+from .runs import Run, load_run
+from .statistics import NoiseFloor, noise_floor, rank_correlation, seeds_needed
+
+REWARDS = ("accuracy", "log_likelihood", "calibrated_log_likelihood")
+REFERENCE = "reference"
+METHOD = (
+    "ρ: Spearman's rank correlation over policies with from-scratch test accuracy averaged over "
+    "other seeds; interval: percentile bootstrap over policies."
+)
+DIFFERENCE = 0.5  # percentage points, the gap for which the seeds needed are reported
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """`table`: one row per evaluator and reward with
+
+    seconds, image_passes (means per evaluation), cost (share of a from-scratch child's passes),
+    agreement (mean rank correlation between two evaluation seeds; NaN with one),
+    rho, low, high (one evaluation; mean over seeds, bootstrap over policies),
+    rho_mean (mean of all evaluation seeds), seeds, policies.
+
+    `reference`: [policies, seeds] from-scratch test accuracy in percent.
+    """
+
+    table: pd.DataFrame
+    reference: pd.DataFrame
+    noise: NoiseFloor
+
+    @property
+    def sentences(self) -> list[str]:
+        policies = len(self.reference)
+        sd = self.noise.run_sd
+        best = self.reference.mean(axis=1)
+        return [
+            f"{policies} policies, {self.noise.seeds} from-scratch children each. Mean test "
+            f"accuracy from {best.min():.1f} % ({best.idxmin()}) to {best.max():.1f} % "
+            f"({best.idxmax()}).",
+            f"Noise floor: one run scatters by {sd:.2f} points (standard deviation), true policies "
+            f"differ by {self.noise.policy_sd:.2f}. A perfect predictor would correlate with the "
+            f"mean of {self.noise.seeds} seeds at about {self.noise.ceiling:.2f}.",
+            f"To tell two policies {DIFFERENCE} points apart takes about "
+            f"{seeds_needed(np.sqrt(2) * sd, DIFFERENCE)} seeds each (paired t test, 80 % power).",
+        ]
+
+
+def analyse_fidelity(run: Run) -> Fidelity:
+    """The fidelity table of a run folder of `augsearch fidelity`.
+
+    A score with seed s is compared with the test accuracy averaged over all reference seeds except
+    s, so that no child predicts itself. Policies for which any evaluation failed are left out of
+    the evaluator concerned.
+    """
+    trials = run.trials
+    reference = 100 * _wide(trials[trials["evaluator"] == REFERENCE], "accuracy").dropna()
+    full_cost = trials.loc[trials["evaluator"] == REFERENCE, "image_passes"].mean()
+    rows = []
+    for evaluator in dict.fromkeys(trials["evaluator"]):
+        if evaluator == REFERENCE:
+            continue
+        mine = trials[trials["evaluator"] == evaluator]
+        for reward in REWARDS:
+            scores = _wide(mine, reward).dropna()
+            scores = scores[scores.index.isin(reference.index)]
+            if len(scores) < 4:
+                continue
+            rows.append(
+                {
+                    "evaluator": evaluator,
+                    "reward": reward,
+                    "seconds": mine["seconds"].mean(),
+                    "image_passes": mine["image_passes"].mean(),
+                    "cost": mine["image_passes"].mean() / full_cost,
+                    **_correlations(scores, reference.loc[scores.index]),
+                }
+            )
+    return Fidelity(pd.DataFrame(rows), reference, noise_floor(reference.to_numpy()))
+
+
+def _wide(trials: pd.DataFrame, value: str) -> pd.DataFrame:
+    return trials.pivot(index="label", columns="seed", values=value)
+
+
+def _correlations(scores: pd.DataFrame, reference: pd.DataFrame) -> dict[str, float]:
+    others = np.column_stack(
+        [reference.drop(columns=seed, errors="ignore").mean(axis=1) for seed in scores.columns]
+    )
+    single = rank_correlation(scores.to_numpy(), others)
+    # The mean over all evaluation seeds has seen every seed it shares with the reference, so the
+    # reference for it is what no evaluation used, or (from scratch itself) does not exist.
+    unseen = reference.drop(columns=scores.columns, errors="ignore")
+    averaged = (
+        float(scipy.stats.spearmanr(scores.mean(axis=1), unseen.mean(axis=1)).statistic)
+        if unseen.shape[1] and scores.shape[1] > 1
+        else np.nan
+    )
+    pairs = [
+        scipy.stats.spearmanr(scores[a], scores[b]).statistic
+        for a, b in combinations(scores.columns, 2)
+    ]
+    return {
+        "agreement": float(np.mean(pairs)) if pairs else np.nan,
+        "rho": single.rho,
+        "low": single.low,
+        "high": single.high,
+        "rho_mean": averaged,
+        "seeds": scores.shape[1],
+        "policies": single.n,
+    }
+
+
+def readable(fidelity: Fidelity) -> pd.DataFrame:
+    """The table for people, cheapest evaluator first."""
+    table = fidelity.table.sort_values(["cost", "evaluator"], kind="stable")
+    return pd.DataFrame(
+        {
+            "evaluator": table["evaluator"],
+            "reward": table["reward"].str.replace("_", " "),
+            "seconds": table["seconds"].map(tables.number),
+            "cost of a child": [f"1/{1 / cost:.1f}" if cost else "–" for cost in table["cost"]],
+            "ρ of one evaluation": table["rho"].map(tables.number),
+            "95 % interval": [
+                tables.interval(low, high)
+                for low, high in zip(table["low"], table["high"], strict=True)
+            ],
+            "ρ of the mean": [
+                f"{tables.number(rho)} ({seeds} seeds)" if np.isfinite(rho) else "–"
+                for rho, seeds in zip(table["rho_mean"], table["seeds"], strict=True)
+            ],
+            "agreement of two seeds": table["agreement"].map(tables.number),
+        }
+    )
+
+
+def write_fidelity(directory: str | Path) -> Fidelity:
+    """Write fidelity.csv, reference.csv, fidelity.md and fidelity.png into the run folder."""
+    run = load_run(directory)
+    fidelity = analyse_fidelity(run)
+    fidelity.table.to_csv(run.directory / "fidelity.csv", index=False)
+    fidelity.reference.to_csv(run.directory / "reference.csv")
+    plots.fidelity_cost(fidelity.table, run.directory / "fidelity.png")
+    means = fidelity.reference.mean(axis=1).sort_values(ascending=False)
+    ranking = pd.DataFrame({"policy": means.index, "test accuracy (%)": means.map(tables.number)})
+    text = "\n\n".join(
+        [
+            f"# Fidelity on {run.config.get('task', 'the task')}",
+            "\n".join(f"- {sentence}" for sentence in fidelity.sentences),
+            "![fidelity against cost](fidelity.png)",
+            tables.markdown(readable(fidelity)),
+            METHOD,
+            "## From-scratch test accuracy",
+            tables.markdown(ranking),
+        ]
+    )
+    tables.write_text(run.directory / "fidelity.md", text)
+    return fidelity

@@ -1,0 +1,212 @@
+"""Pictures as PNG files (matplotlib's Agg back end; no display needed).
+
+Every function takes data and a path, writes the file and returns the path. Figures are built with
+the object interface, so that importing this module changes no global state of matplotlib.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+
+from .composition import PolicyStatistics
+
+BLUE, ORANGE, GREEN, GREY = "#2f6db5", "#d9772b", "#3a8f5c", "#8c8c8c"
+DPI = 130
+
+
+def _figure(width: float, height: float, **grid):
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(**grid)
+    for axis in np.atleast_1d(axes).flat:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+        axis.set_axisbelow(True)
+    return figure, axes
+
+
+def _save(figure: Figure, path: str | Path) -> Path:
+    path = Path(path)
+    figure.savefig(path, dpi=DPI)
+    return path
+
+
+def reward_curve(trials: pd.DataFrame, path: str | Path, reward: str = "reward") -> Path:
+    """Every reward in the order of the search, the mean of each batch, the best so far."""
+    data = trials[trials["reward"].notna()].sort_values(["batch", "slot"])
+    position = np.arange(1, len(data) + 1)
+    figure, axis = _figure(8, 4)
+    axis.scatter(position, data["reward"], s=12, color=GREY, alpha=0.6, label="one evaluation")
+    if data["batch"].nunique() > 1:
+        batches = pd.DataFrame(
+            {"x": position, "y": data["reward"].to_numpy(), "batch": data["batch"].to_numpy()}
+        ).groupby("batch")
+        means = batches.mean()
+        axis.plot(means["x"], means["y"], color=BLUE, linewidth=2, label="mean of a batch")
+    if len(data):
+        axis.plot(
+            position, data["reward"].cummax(), color=ORANGE, drawstyle="steps-post",
+            linewidth=1.5, label="best so far (optimistic: the largest of noisy values)",
+        )
+        axis.legend(frameon=False, loc="lower right", fontsize=9)
+        # A diverged child would squeeze everything else into one line.
+        low, high = np.quantile(data["reward"], [0.01, 1.0])
+        margin = 0.08 * (high - low) or 0.01
+        axis.set_ylim(low - margin, high + margin)
+    axis.set(xlabel="evaluation", ylabel=reward, title="Reward during the search")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return _save(figure, path)
+
+
+def controller_curve(updates: pd.DataFrame, path: str | Path) -> Path:
+    """Mean entropy of the controller's decisions (nats) at each update."""
+    figure, axis = _figure(8, 3)
+    axis.plot(updates["batch"], updates["entropy"], color=BLUE, linewidth=2)
+    axis.set(xlabel="controller update", ylabel="entropy (nats)", title="Entropy of the controller")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return _save(figure, path)
+
+
+def policy_histograms(
+    groups: Mapping[str, PolicyStatistics], path: str | Path, bins: int = 10
+) -> Path:
+    """Operations, probabilities and magnitudes of up to three groups of policies, side by side.
+
+    `groups` maps a legend entry to the statistics of its policies; each histogram shows shares of
+    one group, so groups of very different size can be compared.
+    """
+    colours = (BLUE, GREY, ORANGE)[: len(groups)]
+    figure, (top, left, right) = _figure_rows()
+    names = list(next(iter(groups.values())).operations.index)
+    width = 0.8 / len(groups)
+    for number, ((label, group), colour) in enumerate(zip(groups.items(), colours, strict=True)):
+        shift = (number - (len(groups) - 1) / 2) * width
+        for axis, shares in (
+            (top, group.operations),
+            (left, group.probabilities),
+            (right, group.magnitudes),
+        ):
+            axis.bar(
+                np.arange(len(shares)) + shift, shares.to_numpy(), width, color=colour, label=label
+            )
+    top.set_xticks(range(len(names)), names, rotation=35, ha="right")
+    left.set_xticks(range(11), [f"{value / 10:g}" for value in range(11)])
+    every = max(1, bins // 10)
+    right.set_xticks(range(0, bins, every))
+    top.set(ylabel="share", title="Operations")
+    left.set(ylabel="share", title="Probabilities", xlabel="probability")
+    right.set(title="Magnitudes (operations that have one)", xlabel="magnitude")
+    top.legend(frameon=False, fontsize=9)
+    return _save(figure, path)
+
+
+def _figure_rows():
+    figure = Figure(figsize=(10, 7), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(2, 2)
+    axes = [figure.add_subplot(grid[0, :]), *(figure.add_subplot(grid[1, i]) for i in (0, 1))]
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+        axis.set_axisbelow(True)
+    return figure, axes
+
+
+def arms(table: pd.DataFrame, runs: Mapping[str, Sequence[float]], path: str | Path) -> Path:
+    """Test accuracy (%) of each arm: every run as a dot, the mean with its interval.
+
+    `table` has the columns arm, mean, low, high, best arm last or first as given; `runs` maps an
+    arm to its runs.
+    """
+    figure, axis = _figure(8, 1.3 + 0.42 * len(table))
+    axis.grid(axis="x", color="#e6e6e6", linewidth=0.8)
+    axis.grid(visible=False, axis="y")
+    rows = np.arange(len(table))[::-1]
+    for row, (_, arm) in zip(rows, table.iterrows(), strict=True):
+        values = np.asarray(runs[arm["arm"]], dtype=float)
+        axis.scatter(values, np.full(values.size, row), s=16, color=GREY, alpha=0.7, zorder=2)
+        if np.isfinite(arm["low"]):
+            axis.plot([arm["low"], arm["high"]], [row, row], color=BLUE, linewidth=2.2, zorder=3)
+        axis.plot(arm["mean"], row, "o", color=BLUE, markersize=7, zorder=4)
+    axis.axvline(table["mean"].iloc[0], color=ORANGE, linewidth=1, linestyle="--", zorder=1)
+    axis.set_yticks(rows, table["arm"])
+    axis.set_ylim(-0.6, len(table) - 0.4)
+    axis.set(
+        xlabel="test accuracy (%): runs, mean, 95 % interval; dashed: mean of the first arm",
+        title="Children trained from scratch under each arm",
+    )
+    return _save(figure, path)
+
+
+def heat_map(grid: pd.DataFrame, path: str | Path, unit: str, best: tuple[int, int]) -> Path:
+    """The N x M grid: `grid` has columns n, m, mean, half_width (NaN with one seed)."""
+    table = grid.pivot(index="n", columns="m", values="mean")
+    widths = grid.pivot(index="n", columns="m", values="half_width")
+    figure, axis = _figure(1.8 + 0.95 * table.shape[1], 1.6 + 0.75 * table.shape[0])
+    axis.grid(visible=False)
+    image = axis.imshow(table.to_numpy(), cmap="viridis", aspect="auto")
+    low, high = image.get_clim()
+    for row, n in enumerate(table.index):
+        for column, m in enumerate(table.columns):
+            value, width = table.iat[row, column], widths.iat[row, column]
+            if not np.isfinite(value):
+                continue
+            text = f"{value:.3g}" if abs(value) < 10 else f"{value:.1f}"
+            if np.isfinite(width):
+                text += f"\n±{width:.2g}"
+            light = high > low and (value - low) / (high - low) > 0.6
+            axis.text(
+                column, row, text, ha="center", va="center", fontsize=9,
+                color="black" if light else "white",
+                fontweight="bold" if (n, m) == best else "normal",
+            )
+    row, column = list(table.index).index(best[0]), list(table.columns).index(best[1])
+    axis.add_patch(
+        Rectangle(
+            (column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=ORANGE, linewidth=3
+        )
+    )
+    axis.set_xticks(range(table.shape[1]), table.columns)
+    axis.set_yticks(range(table.shape[0]), table.index)
+    axis.set(xlabel="M (magnitude, 0 to 30)", ylabel="N (operations)", title="RandAugment grid")
+    figure.colorbar(image, ax=axis, label=unit)
+    return _save(figure, path)
+
+
+def fidelity_cost(table: pd.DataFrame, path: str | Path) -> Path:
+    """Fidelity against cost: columns evaluator, reward, seconds, rho, low, high."""
+    figure, axis = _figure(9, 5)
+    markers = {"accuracy": "o", "log_likelihood": "s", "calibrated_log_likelihood": "^"}
+    evaluators = list(dict.fromkeys(table["evaluator"]))
+    palette = (BLUE, ORANGE, GREEN, "#a0489b", "#b23a48", "#4aa5b8", "#7a6a3a", "#444444")
+    for index, evaluator in enumerate(evaluators):
+        rows = table[table["evaluator"] == evaluator]
+        colour = palette[index % len(palette)]
+        for offset, (_, row) in enumerate(rows.iterrows()):
+            # Rewards of one evaluator cost the same; a small shift keeps their bars apart.
+            seconds = row["seconds"] * 1.04 ** (offset - (len(rows) - 1) / 2)
+            axis.plot([seconds] * 2, [row["low"], row["high"]], color=colour, linewidth=1.4)
+            axis.plot(
+                seconds, row["rho"], markers[row["reward"]], color=colour, markersize=8,
+                markeredgecolor="white",
+            )
+        axis.plot([], [], "-", color=colour, label=evaluator, linewidth=3)
+    for reward, marker in markers.items():
+        axis.plot([], [], marker, color="#333333", linestyle="none", label=reward.replace("_", " "))
+    axis.set_xscale("log")
+    axis.axhline(0, color="#b0b0b0", linewidth=0.8)
+    axis.set(
+        xlabel="seconds per evaluation (log scale)",
+        ylabel="Spearman's ρ with test accuracy of other seeds",
+        title="Does the cheap score rank policies as full training does?",
+    )
+    axis.legend(frameon=False, fontsize=8.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return _save(figure, path)

@@ -1,0 +1,54 @@
+"""Tables as Markdown, and the words for numbers that all reports share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A GitHub table of already formatted cells; missing values are left empty."""
+    cells = table.astype(object).where(table.notna(), "")
+    # disable_numparse: a formatted cell such as "0.50" stays as it was written.
+    return cells.to_markdown(
+        index=False, disable_numparse=True, colalign=["left"] + ["right"] * (table.shape[1] - 1)
+    )
+
+
+def number(value: float, digits: int = 2, sign: bool = False) -> str:
+    """`value` with `digits` decimals; a value that does not exist is a dash."""
+    if value is None or not np.isfinite(value):
+        return "–"
+    return f"{value:{'+' if sign else ''}.{digits}f}"
+
+
+def interval(low: float, high: float, digits: int = 2, sign: bool = False) -> str:
+    """`[low, high]`, or a dash when there is none."""
+    if low is None or high is None or not (np.isfinite(low) and np.isfinite(high)):
+        return "–"
+    return f"[{number(low, digits, sign)}, {number(high, digits, sign)}]"
+
+
+def p_value(p: float) -> str:
+    if not np.isfinite(p):
+        return "–"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that a reader would choose."""
+    if not np.isfinite(seconds):
+        return "–"
+    for unit, size in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write a report file as UTF-8 with one line end at its end."""
+    path = Path(path)
+    path.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+    return path
