@@ -1,0 +1,333 @@
+"""What a policy is: data that equals the published tuple list, and its files."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import json
+import math
+import operator
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .errors import InputError
+from .ops import OPS, get_convention
+
+FORMAT = "augsearch-policy"
+VERSION = 1
+MAX_BYTES = 4 * 2**20
+MAX_SUBPOLICIES = 2**16
+MAX_OPERATIONS = 64
+_MAX_DEPTH = 8  # brackets in a text file; a tuple list needs 3
+_FIELDS = ("format", "version", "convention", "bins", "policy", "provenance")
+
+
+class Operation(NamedTuple):
+    """One operation of a sub-policy: ``(name, probability, magnitude)``.
+
+    ``probability`` is the chance 0..1 of *applying* it, ``magnitude`` an index 0..bins-1, or None
+    for operations that have no magnitude.
+    """
+
+    name: str
+    probability: float
+    magnitude: int | None
+
+
+class Policy(tuple):
+    """A tuple of sub-policies, each a tuple of :class:`Operation`; equals the plain tuple list.
+
+    Args:
+        rows: any nested sequence of ``(name, probability, magnitude)``, e.g. a table pasted from
+            a paper. A magnitude given to an operation that has none (published tables do that) is
+            replaced by None, so that equal behaviour is equal data.
+        bins: number of magnitude indices: 10 for the paper, tf and timm conventions, 31 for the
+            randaugment and trivialaugment ones.
+
+    Raises:
+        InputError: naming the position, the rule, the value and the nearest legal name.
+    """
+
+    bins: int
+
+    def __new__(cls, rows: Iterable, bins: int = 10) -> Policy:
+        bins = _integer("bins", bins, 2, 1000)
+        rows = _sequence("policy", rows, "a sequence of sub-policies", MAX_SUBPOLICIES)
+        self = super().__new__(cls, (_subpolicy(i, row, bins) for i, row in enumerate(rows)))
+        self.bins = bins
+        return self
+
+    def __getnewargs__(self) -> tuple:
+        return tuple(self), self.bins
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Policy) and other.bins != self.bins:
+            return False
+        return tuple.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = tuple.__hash__
+
+    def __repr__(self) -> str:
+        bins = "" if self.bins == 10 else f", bins={self.bins}"
+        return f"Policy({_plain(self)!r}{bins})"
+
+    def to_text(self) -> str:
+        """The tuple list as in the published tables, one sub-policy a line."""
+        lines = []
+        for row in self:
+            ops = [f'("{op.name}", {op.probability!r}, {op.magnitude!r})' for op in row]
+            lines.append("(" + ", ".join(ops) + ("," if len(ops) == 1 else "") + "),\n")
+        return "".join(lines)
+
+    @classmethod
+    def from_text(cls, text: str, bins: int = 10) -> Policy:
+        """Read a tuple list: rows as :meth:`to_text` writes them, or one list or tuple of rows.
+
+        Only literals are read; nothing is executed.
+        """
+        return cls(_literal(text), bins)
+
+
+def _plain(policy: Policy) -> tuple:
+    return tuple(tuple(tuple(op) for op in row) for row in policy)
+
+
+def _subpolicy(i: int, row: object, bins: int) -> tuple[Operation, ...]:
+    where = f"policy[{i}]"
+    ops = _sequence(where, row, "a sequence of (name, probability, magnitude)", MAX_OPERATIONS)
+    return tuple(_operation(f"{where}[{k}]", op, bins) for k, op in enumerate(ops))
+
+
+def _operation(where: str, op: object, bins: int) -> Operation:
+    if not isinstance(op, Sequence) or isinstance(op, str | bytes) or len(op) != 3:
+        raise InputError(
+            where, "must be a triple (name, probability, magnitude)", op,
+            'write it like ("Rotate", 0.6, 9)',
+        )  # fmt: skip
+    name, probability, magnitude = op
+    if not isinstance(name, str) or name not in OPS:
+        near = difflib.get_close_matches(str(name)[:40], OPS, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else "choose one of these"
+        raise InputError(f"{where}.name", "must be one of " + ", ".join(OPS), name, hint)
+    probability = _probability(f"{where}.probability", probability)
+    if not OPS[name].has_magnitude:
+        if magnitude is not None:
+            _integer(f"{where}.magnitude", magnitude, 0, bins)
+        return Operation(name, probability, None)
+    if magnitude is None:
+        raise InputError(
+            f"{where}.magnitude", f"must be an integer in 0..{bins - 1} for {name}", None,
+            "give the magnitude index; only operations without magnitude have None",
+        )  # fmt: skip
+    return Operation(name, probability, _integer(f"{where}.magnitude", magnitude, 0, bins - 1))
+
+
+def _sequence(where: str, value: object, what: str, most: int) -> Sequence:
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        raise InputError(where, f"must be {what}", value, 'e.g. ((("Rotate", 0.6, 9),),)')
+    value = value if isinstance(value, Sequence) else list(value)
+    if not 1 <= len(value) <= most:
+        raise InputError(where, f"must have 1 to {most} entries", len(value), "add or drop some")
+    return value
+
+
+def _integer(where: str, value: object, low: int, high: int) -> int:
+    rule = f"must be an integer in {low}..{high}"
+    fix = f"choose an integer from {low} to {high}"
+    if isinstance(value, bool):
+        raise InputError(where, rule, value, fix)
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise InputError(where, rule, value, fix) from None
+    if not low <= number <= high:
+        raise InputError(where, rule, value, fix)
+    return number
+
+
+def _probability(where: str, value: object) -> float:
+    rule, fix = "must be a number in 0..1", "give the chance of applying the operation, e.g. 0.6"
+    if isinstance(value, bool | str | bytes):
+        raise InputError(where, rule, value, fix)
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(where, rule, value, fix) from None
+    if not (math.isfinite(number) and 0.0 <= number <= 1.0):
+        raise InputError(where, rule, value, fix)
+    return number + 0.0  # -0.0 becomes 0.0
+
+
+# ---------------------------------------------------------------------------------- files
+
+
+@dataclass(frozen=True)
+class PolicyFile:
+    """The content of a policy file: the policy, its magnitude convention, where it comes from."""
+
+    policy: Policy
+    convention: str = "paper"
+    provenance: dict[str, Any] | None = None
+
+
+def save_policy(
+    path: str | os.PathLike,
+    policy: Policy,
+    convention: str = "paper",
+    provenance: Mapping[str, Any] | None = None,
+) -> None:
+    """Write ``policy`` to ``path``: JSON with convention and provenance, or a tuple list.
+
+    A name ending in ``.txt`` gets the tuple list alone. ``provenance`` is any JSON-able mapping,
+    e.g. task, manifest hash, searcher, seed, budget, reward. The file appears whole or not at all.
+    """
+    path = Path(path)
+    policy = policy if isinstance(policy, Policy) else Policy(policy)
+    check_bins(policy, convention)
+    if path.suffix == ".txt":
+        text = policy.to_text()
+    else:
+        document = {
+            "format": FORMAT, "version": VERSION, "convention": convention, "bins": policy.bins,
+            "policy": [[list(op) for op in row] for row in policy],
+            "provenance": dict(provenance) if provenance is not None else None,
+        }  # fmt: skip
+        text = _dump(document)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def load_policy(path: str | os.PathLike) -> Policy:
+    """The policy in a ``.json`` or text file; InputError if the file is not a policy."""
+    return load_policy_file(path).policy
+
+
+def load_policy_file(path: str | os.PathLike) -> PolicyFile:
+    """Read a policy file, JSON (``.json``) or a tuple list (anything else).
+
+    Nothing in the file is executed. A file that is missing, too large, of another format or a
+    newer version, or has an unknown field raises InputError.
+    """
+    path = Path(path)
+    text = _read(path)
+    if path.suffix.lower() != ".json":
+        return PolicyFile(Policy.from_text(text))
+    return _from_json(text, str(path))
+
+
+def check_bins(policy: Policy, convention: str) -> None:
+    """InputError unless ``policy`` has as many magnitude bins as ``convention``."""
+    bins = get_convention(convention).bins
+    if policy.bins != bins:
+        raise InputError(
+            "policy.bins", f"must be {bins} for the {convention} convention", policy.bins,
+            "build the policy with Policy(rows, bins=...) or choose the other convention",
+        )  # fmt: skip
+
+
+def _dump(document: dict) -> str:
+    """JSON, one sub-policy a line, so that a diff of two policy files reads well."""
+    try:
+        parts = []
+        for key, value in document.items():
+            if key == "policy":
+                rows = ",\n    ".join(json.dumps(row) for row in value)
+                parts.append(f'  "policy": [\n    {rows}\n  ]')
+            else:
+                body = json.dumps(value, indent=2, allow_nan=False, sort_keys=True)
+                parts.append(f"  {json.dumps(key)}: " + body.replace("\n", "\n  "))
+    except (TypeError, ValueError, RecursionError) as e:
+        raise InputError(
+            "provenance", "must be plain JSON data (no NaN, no objects)", document["provenance"],
+            f"convert it to strings, numbers, lists and dicts first ({e})",
+        ) from None  # fmt: skip
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def _read(path: Path) -> str:
+    # is_file() before open(): opening a pipe or a device would wait for ever.
+    if not path.is_file():
+        raise InputError("policy file", "must be an existing file", str(path), "check the path")
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise InputError(
+                str(path), f"must be at most {MAX_BYTES} bytes", path.stat().st_size,
+                "this is not a policy file",
+            )  # fmt: skip
+        return data.decode("utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise InputError(str(path), "must be readable UTF-8 text", str(e), "check it") from None
+
+
+def _literal(text: str) -> object:
+    fix = 'write rows like (("Posterize", 0.4, 8), ("Rotate", 0.6, 9)),'
+    rule = "must be a list of tuples of literals"
+    if not isinstance(text, str):
+        raise InputError("policy text", rule, text, fix)
+    if len(text) > MAX_BYTES:
+        raise InputError("policy text", f"must be at most {MAX_BYTES} characters", len(text), fix)
+    depth = deepest = 0
+    for character in text:
+        depth += (character in "([{") - (character in ")]}")
+        deepest = max(deepest, depth)
+    if deepest > _MAX_DEPTH or depth:
+        raise InputError("policy text", rule + " with balanced brackets", text, fix)
+    try:
+        value = ast.literal_eval("(\n" + text + "\n)")
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        raise InputError("policy text", rule, text, fix) from None
+    return value
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a field is given twice")
+    return result
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number JSON knows")
+
+
+def _from_json(text: str, where: str) -> PolicyFile:
+    fix = "give a file written by save_policy, or a tuple list with the ending .txt"
+    try:
+        document = json.loads(
+            text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant
+        )
+    except (ValueError, RecursionError) as e:
+        raise InputError(where, "must be valid JSON", str(e) or "deep nesting", fix) from None
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        got = document.get("format") if isinstance(document, dict) else document
+        raise InputError(f"{where}: format", f"must be {FORMAT!r}", got, fix)
+    version = document.get("version")
+    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+        raise InputError(f"{where}: version", "must be a positive integer", version, fix)
+    if version > VERSION:
+        raise InputError(
+            f"{where}: version", f"must be at most {VERSION}", version, "update this toolkit"
+        )
+    for name in document:
+        if name not in _FIELDS:
+            near = difflib.get_close_matches(name, _FIELDS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "remove it"
+            raise InputError(f"{where}: field", "must be one of " + ", ".join(_FIELDS), name, hint)
+    for name in ("convention", "bins", "policy"):
+        if name not in document:
+            raise InputError(f"{where}: {name}", "must be present", "no such field", fix)
+    provenance = document.get("provenance")
+    if provenance is not None and not isinstance(provenance, dict):
+        raise InputError(f"{where}: provenance", "must be an object or null", provenance, fix)
+    policy = Policy(document["policy"], document["bins"])
+    check_bins(policy, document["convention"])
+    return PolicyFile(policy, document["convention"], provenance)

@@ -1,0 +1,122 @@
+"""What a batch is to undergo: drawn operations as plain arrays, read by both sets of kernels.
+
+A :class:`Table` holds each operation a transform can draw, already turned into numbers for one
+image size; a :class:`Program` says which entries each image of a batch passes through. No random
+number is drawn here or in a kernel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from .errors import InputError
+
+KERNELS = (
+    "identity", "invert", "solarize", "posterize", "brightness", "autocontrast", "equalize",
+    "contrast", "color", "sharpness", "affine", "cutout", "pairing",
+)  # fmt: skip
+CODE = {name: code for code, name in enumerate(KERNELS)}
+MAX_SIDE = 16384  # Pillow leaves 16.16 fixed-point arithmetic beyond about this size
+_ONE = 1 << 16
+
+
+@dataclass(frozen=True)
+class Table:
+    """Operations ready for the kernels: entry 0 is the identity.
+
+    ``codes`` int64 [E], ``values`` float64 [E] (threshold, bits, factor, side or weight),
+    ``matrices`` int64 [E, 6]: 16.16 fixed point; output pixel (x, y) comes from column
+    (m0 x + m1 y + m2) >> 16 and row (m3 x + m4 y + m5) >> 16.
+    """
+
+    codes: np.ndarray
+    values: np.ndarray
+    matrices: np.ndarray
+
+
+@dataclass(frozen=True)
+class Program:
+    """``steps`` int64 [N, K]: entries of ``table``, applied in order; ``extra`` int64 [N, K, 2]:
+    the centre (row, column) for Cutout, (partner, 0) for SamplePairing; ``fill`` uint8 [C]."""
+
+    table: Table
+    steps: np.ndarray
+    extra: np.ndarray
+    fill: np.ndarray
+
+
+def build_table(kernels: Iterable[tuple[str, float]], height: int, width: int) -> Table:
+    """The table of (kernel name as in Op.kernel, parameter) for images of height x width."""
+    if max(height, width) > MAX_SIDE:
+        raise InputError(
+            "image", f"must be at most {MAX_SIDE} pixels high and wide", (height, width),
+            "resize it first",
+        )  # fmt: skip
+    rows = [_entry("identity", 0.0, height, width)]
+    rows += [_entry(name, value, height, width) for name, value in kernels]
+    codes, values, matrices = zip(*rows, strict=True)
+    return Table(
+        np.array(codes, np.int64), np.array(values, np.float64), np.array(matrices, np.int64)
+    )
+
+
+_NONE = (_ONE, 0, 0, 0, _ONE, 0)
+
+
+def _entry(kernel: str, value: float, height: int, width: int) -> tuple[int, float, tuple]:
+    matrix = _NONE
+    if kernel in _MATRICES:
+        matrix = _MATRICES[kernel](value, height, width)
+        kernel = "identity" if matrix == _NONE else "affine"
+    return CODE[kernel], float(value), matrix
+
+
+def _fixed(v: float) -> int:
+    return math.floor(v * 65536.0 + 0.5)
+
+
+def _affine(a: float, b: float, c: float, d: float, e: float, f: float) -> tuple:
+    """Pillow's 16.16 coefficients, sampling at pixel centres (libImaging/Geometry.c)."""
+    return (
+        _fixed(a), _fixed(b), _fixed(c + a * 0.5 + b * 0.5),
+        _fixed(d), _fixed(e), _fixed(f + d * 0.5 + e * 0.5),
+    )  # fmt: skip
+
+
+def _translate(columns: float, rows: float) -> tuple:
+    # Pillow walks this case in double precision from shift + 0.5 in steps of 1: a whole-pixel
+    # shift of floor(shift + 0.5).
+    return (
+        _ONE, 0, math.floor(columns + 0.5) * _ONE, 0, _ONE, math.floor(rows + 0.5) * _ONE,
+    )  # fmt: skip
+
+
+def _rotate(angle: float, height: int, width: int) -> tuple:
+    """PIL.Image.rotate: transposes for right angles, else a matrix rounded to 15 decimals."""
+    angle %= 360.0
+    if angle == 0:
+        return _NONE
+    if angle == 180:
+        return (-_ONE, 0, (width - 1) * _ONE, 0, -_ONE, (height - 1) * _ONE)
+    if angle == 90 and height == width:
+        return (0, -_ONE, (width - 1) * _ONE, _ONE, 0, 0)
+    if angle == 270 and height == width:
+        return (0, _ONE, 0, -_ONE, 0, (height - 1) * _ONE)
+    radians = -math.radians(angle)
+    a, b = round(math.cos(radians), 15), round(math.sin(radians), 15)
+    d, e = round(-math.sin(radians), 15), round(math.cos(radians), 15)
+    cx, cy = width / 2, height / 2
+    return _affine(a, b, a * -cx + b * -cy + 0.0 + cx, d, e, d * -cx + e * -cy + 0.0 + cy)
+
+
+_MATRICES = {
+    "shear_x": lambda m, h, w: _affine(1, m, 0, 0, 1, 0) if m else _NONE,
+    "shear_y": lambda m, h, w: _affine(1, 0, 0, m, 1, 0) if m else _NONE,
+    "translate_x": lambda p, h, w: _translate(-p, 0),
+    "translate_y": lambda p, h, w: _translate(0, -p),
+    "rotate": _rotate,
+}
