@@ -1,0 +1,37 @@
+"""Reduced data sets, child models, and evaluators: augmentation policy -> reward."""
+
+from .data import TASKS, ImageSet, ProxyTask, get_task
+from .evaluation import REWARDS, Evaluation
+from .evaluators import (
+    Augmentation,
+    DensityMatching,
+    Evaluator,
+    EvaluatorConfig,
+    FromScratch,
+    PlantedLandscape,
+    Repeat,
+    WeightSharing,
+    make_evaluator,
+)
+from .presets import PRESETS, Preset, get_preset
+
+__all__ = [
+    "PRESETS",
+    "REWARDS",
+    "TASKS",
+    "Augmentation",
+    "DensityMatching",
+    "Evaluation",
+    "Evaluator",
+    "EvaluatorConfig",
+    "FromScratch",
+    "ImageSet",
+    "PlantedLandscape",
+    "Preset",
+    "ProxyTask",
+    "Repeat",
+    "WeightSharing",
+    "get_preset",
+    "get_task",
+    "make_evaluator",
+]

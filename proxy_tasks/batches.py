@@ -1,0 +1,97 @@
+"""Random crop, horizontal flip and normalisation in one pass over a uint8 batch.
+
+The CPU path is a numba kernel (one thread, no GIL) that writes float32 in channels-last memory;
+the torch path does the same arithmetic wherever the images live.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Jitter(NamedTuple):
+    """Per-image draws, int64 [N]: crop offsets 0..2·pad inclusive, and flip 0 or 1."""
+
+    top: np.ndarray
+    left: np.ndarray
+    flip: np.ndarray
+
+
+def draw_jitter(count: int, pad: int, flip: bool, rng: np.random.Generator) -> Jitter:
+    """Uniform crop offsets, and a fair coin for the flip (all 0 without `flip`)."""
+    top, left = rng.integers(0, 2 * pad + 1, (2, count))
+    mirrored = rng.integers(0, 2, count)
+    return Jitter(top, left, mirrored if flip else np.zeros(count, np.int64))
+
+
+def no_jitter(count: int, pad: int) -> Jitter:
+    centre = np.full(count, pad, np.int64)
+    return Jitter(centre, centre, np.zeros(count, np.int64))
+
+
+def normalisation(images: np.ndarray) -> np.ndarray:
+    """float32 [C, 256]: the normalised value of each byte, by channel (mean and sd of `images`).
+
+    A channel without variation is only centred.
+    """
+    values = np.arange(256)
+    rows = []
+    for channel in range(images.shape[1]):
+        counts = np.bincount(images[:, channel].ravel(), minlength=256)
+        mean = counts @ values / counts.sum()
+        sd = np.sqrt(counts @ (values - mean) ** 2 / counts.sum())
+        rows.append((values - mean) / (sd or 1.0))
+    return np.array(rows, np.float32)
+
+
+def prepare_batch(images: Tensor, jitter: Jitter, pad: int, table: Tensor) -> Tensor:
+    """float32 [N, C, H, W] in channels-last memory from uint8 [N, C, H, W].
+
+    `images` is padded with `pad` zero (black) pixels on each side, cropped back to its size at the
+    offsets of `jitter`, mirrored, and looked up in `table` (see `normalisation`).
+    """
+    if images.device.type == "cpu":
+        n, c, h, w = images.shape
+        out = np.empty((n, h, w, c), np.float32)
+        _prepare(images.numpy(), *jitter, pad, table.numpy(), out)
+        return torch.from_numpy(out).permute(0, 3, 1, 2)
+    return prepare_batch_torch(images, jitter, pad, table)
+
+
+def prepare_batch_torch(images: Tensor, jitter: Jitter, pad: int, table: Tensor) -> Tensor:
+    """`prepare_batch` with torch operations, on any device."""
+    device = images.device
+    n, c, h, w = images.shape
+    top, left, flip = (torch.from_numpy(v).to(device)[:, None] for v in jitter)
+    padded = torch.nn.functional.pad(images, (pad, pad, pad, pad))
+    columns = torch.arange(w, device=device)
+    columns = torch.where(flip == 1, w - 1 - columns, columns) + left
+    rows = torch.arange(h, device=device) + top
+    image, channel = torch.arange(n, device=device), torch.arange(c, device=device)
+    pixels = padded[
+        image[:, None, None, None], channel[:, None, None], rows[:, None, :, None],
+        columns[:, None, None, :],
+    ]
+    values = table[channel[:, None, None], pixels.long()]
+    return values.contiguous(memory_format=torch.channels_last)
+
+
+@numba.njit(nogil=True, cache=True)
+def _prepare(images, top, left, flip, pad, table, out):
+    n, channels, height, width = images.shape
+    for i in range(n):
+        for c in range(channels):
+            lookup = table[c]
+            for y in range(height):
+                row = y + top[i] - pad
+                for x in range(width):
+                    column = (width - 1 - x if flip[i] else x) + left[i] - pad
+                    if 0 <= row < height and 0 <= column < width:
+                        out[i, y, x, c] = lookup[images[i, c, row, column]]
+                    else:
+                        out[i, y, x, c] = lookup[0]

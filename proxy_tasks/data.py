@@ -1,0 +1,412 @@
+"""Proxy tasks: small, seeded, disjoint draws from a data set, decoded once into uint8 arrays.
+
+    task = get_task("folder", "~/photos", train_images=1000, seed=0)
+
+Every draw is stratified (the same number of each class) and listed in the task's manifest.
+"""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from policies.errors import InputError
+
+from .manifest import make_manifest, manifest_hash
+from .sources import ArraySource, FolderSource, Source, list_folder, read_all
+
+PARTS = ("train", "validation", "test")
+MAX_UNREADABLE = 0.01  # share of the drawn images that may be unreadable
+
+
+class UnreadableImages(UserWarning):
+    """Some drawn images could not be read and were left out."""
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images and their labels: uint8 [N, C, H, W] (C = 1 or 3) and int64 [N]. Never written to."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class ProxyTask:
+    """A reduced data set in memory.
+
+    `train` trains child models, `validation` gives the reward of a search, `test` is read by final
+    comparisons only. `flip` says whether a mirrored image keeps its class (not so for digits).
+    """
+
+    name: str
+    train: ImageSet
+    validation: ImageSet
+    test: ImageSet
+    class_names: tuple[str, ...]
+    manifest: dict = field(repr=False)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def flip(self) -> bool:
+        return self.manifest["flip"]
+
+    @cached_property
+    def manifest_hash(self) -> str:
+        """sha256 of the manifest, 64 hex digits (show the first 16)."""
+        return manifest_hash(self.manifest)
+
+
+class Pools(NamedTuple):
+    """What a task draws from. Without a pool of its own, a part is held out of `train`."""
+
+    source: str
+    class_names: tuple[str, ...]
+    train: Source
+    validation: Source | None
+    test: Source | None
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """A task by name: how its pools are opened and how much of them it takes.
+
+    `counts` are the default images of train, validation and test; None means all there are. Where
+    `shares` has a number, the default count is only wished for: it shrinks to that share of each
+    class when held out of train/, and to all there is in a folder of its own.
+    """
+
+    summary: str
+    open: Callable[[Path | None, int], Pools]
+    counts: tuple[int | None, int | None, int | None]
+    resolution: int
+    flip: bool = True
+    needs_data: bool = True
+    classes: int | None = None
+    shares: tuple[float | None, ...] = (None, None, None)
+
+
+def get_task(
+    name: str,
+    data: str | Path | None = None,
+    *,
+    seed: int = 0,
+    train_images: int | None = None,
+    validation_images: int | None = None,
+    test_images: int | None = None,
+    resolution: int | None = None,
+    flip: bool | None = None,
+) -> ProxyTask:
+    """Draw a proxy task.
+
+    `data` is the top of an ImageNet tree, a torchvision root, or any folder
+    `train/<class>/… [val|test]/<class>/…` (see `TASKS` for what each name accepts; reduced-fashion
+    needs none). `*_images` are totals over all classes, spread evenly; `resolution` is the side of
+    the images in pixels; `flip` overrides whether children train with horizontal flips. The same
+    arguments and files give the same manifest, whatever the file system's order.
+
+    Raises InputError for an unknown name, a path or class that does not hold what is asked for,
+    and more than 1 % of unreadable images (up to that they are skipped and listed in the manifest).
+    """
+    if name not in TASKS:
+        close = difflib.get_close_matches(str(name), TASKS, 1)
+        fix = f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(TASKS)}"
+        raise InputError("task", f"must be one of {', '.join(TASKS)}", name, fix)
+    spec = TASKS[name]
+    side = spec.resolution if resolution is None else resolution
+    if not 8 <= side <= 1024:
+        raise InputError("resolution", "must be 8..1024 pixels", side, "32 suits the cpu preset")
+    asked = (train_images, validation_images, test_images)
+    for part, count in zip(PARTS, asked, strict=True):
+        if count is not None and count < 1:
+            raise InputError(f"{part}_images", "must be at least 1", count, "leave it out")
+    root = _check_root(name, spec, data)
+    pools = spec.open(root, seed)
+    chosen = _draw(spec, pools, asked, seed)
+    flip = spec.flip if flip is None else flip
+    return _read(name, pools, chosen, side, seed, flip)
+
+
+def _check_root(name: str, spec: TaskSpec, data: str | Path | None) -> Path | None:
+    if not spec.needs_data:
+        if data is not None:
+            raise InputError("data", f"is not used by {name}", str(data), "leave it out")
+        return None
+    if data is None:
+        raise InputError("data", f"is needed by {name}", None, f"give {spec.summary}")
+    root = Path(data).expanduser()
+    if not root.is_dir():
+        raise InputError("data", "must be an existing folder", str(data), f"give {spec.summary}")
+    return root
+
+
+# --- drawing -------------------------------------------------------------------------------------
+
+def _draw(
+    spec: TaskSpec, pools: Pools, asked: tuple[int | None, ...], seed: int
+) -> dict[str, tuple[Source, np.ndarray]]:
+    """Which images each part takes, as (source, sorted indices); parts never overlap."""
+    classes = len(pools.class_names)
+    order = {id(s): _shuffled(s.labels, classes, seed) for s in pools[2:] if s is not None}
+    used = {key: np.zeros(classes, np.int64) for key in order}
+    chosen = {}
+    # Held-out parts are taken first, so that "all there are" never eats them.
+    wants = {part: _wanted(spec, pools, part, asked, order, seed) for part in PARTS}
+    for part in ("validation", "test", "train"):
+        source = getattr(pools, part) or pools.train
+        per_class, start = order[id(source)], used[id(source)]
+        counts = wants[part]
+        if counts is None:
+            counts = np.array([len(rows) for rows in per_class]) - start
+        for label, rows in enumerate(per_class):
+            left = len(rows) - start[label]
+            if counts[label] > left or counts[label] < 1:
+                _too_few(pools, part, label, int(counts[label]), left, asked)
+        indices = [r[s : s + c] for r, s, c in zip(per_class, start, counts, strict=True)]
+        start += counts
+        chosen[part] = (source, np.sort(np.concatenate(indices)))
+    return {part: chosen[part] for part in PARTS}
+
+
+def _shuffled(labels: np.ndarray, classes: int, seed: int) -> list[np.ndarray]:
+    """For each class, its indices in seeded random order."""
+    return [
+        np.random.default_rng([seed, label]).permutation(np.flatnonzero(labels == label))
+        for label in range(classes)
+    ]
+
+
+def _wanted(spec, pools, part, asked, order, seed) -> np.ndarray | None:
+    """Images of each class that a part takes, int64 [classes]; None for all that are left."""
+    position, classes = PARTS.index(part), len(pools.class_names)
+    total = asked[position] if asked[position] is not None else spec.counts[position]
+    if total is None:
+        return None
+    if asked[position] is not None and total < classes:
+        raise InputError(
+            f"{part}_images", f"must be at least the number of classes ({classes})", total,
+            f"use at least {classes}",
+        )
+    counts = np.full(classes, total // classes, np.int64)
+    # An uneven total: the classes that get one image more are drawn too.
+    extra = np.random.default_rng([seed, classes, position]).permutation(classes)
+    counts[extra[: total % classes]] += 1
+    if asked[position] is None and spec.shares[position] is not None:
+        own = getattr(pools, part)
+        available = np.array([len(rows) for rows in order[id(own or pools.train)]])
+        share = 1.0 if own is not None and part != "train" else spec.shares[position]
+        counts = np.minimum(counts, np.maximum(1, (share * available).astype(np.int64)))
+    return counts
+
+
+def _too_few(pools: Pools, part: str, label: int, wanted: int, left: int, asked: tuple) -> None:
+    where = part if getattr(pools, part) is not None else "train"
+    others = "" if where == part == "test" else " after the other parts took theirs"
+    most = max(left, 0) * len(pools.class_names)
+    fix = f"use at most --{part}-images {most}" if most else "add images or use fewer for the rest"
+    raise InputError(
+        f"{part}_images", f"needs {max(wanted, 1)} images of class {pools.class_names[label]!r}",
+        f"{left}{others}", fix,
+    )
+
+
+# --- reading -------------------------------------------------------------------------------------
+
+def _read(
+    name: str, pools: Pools, chosen: dict, side: int, seed: int, flip: bool
+) -> ProxyTask:
+    sets, rows, skipped, reasons = {}, {}, [], []
+    decoded = {
+        part: read_all(source, indices, side, part) for part, (source, indices) in chosen.items()
+    }
+    everything = [d for part in decoded.values() for d in part if d.pixels is not None]
+    channels = 1 if everything and all(d.grey for d in everything) else 3
+    for part, (source, indices) in chosen.items():
+        pixels, labels, listed = [], [], []
+        for index, image in zip(indices, decoded[part], strict=True):
+            if image.pixels is None:
+                skipped.append(source.name(index))
+                reasons.append(image.error)
+                continue
+            pixels.append(_channels_first(image.pixels, channels))
+            labels.append(source.labels[index])
+            listed.append([source.name(index), int(source.labels[index]), image.content])
+        if pixels:
+            sets[part] = ImageSet(np.stack(pixels), np.array(labels, np.int64))
+            sets[part].images.flags.writeable = sets[part].labels.flags.writeable = False
+        rows[part] = listed
+    _check_skipped(skipped, reasons, sum(len(part) for part in decoded.values()))
+    shape = (channels, side, side)
+    manifest = make_manifest(
+        name, seed, pools.source, shape, flip, pools.class_names, rows, skipped
+    )
+    return ProxyTask(name, *(sets[p] for p in PARTS), pools.class_names, manifest)
+
+
+def _channels_first(pixels: np.ndarray, channels: int) -> np.ndarray:
+    if pixels.ndim == 2:
+        return np.broadcast_to(pixels, (channels, *pixels.shape))
+    return pixels.transpose(2, 0, 1)
+
+
+def _check_skipped(skipped: list[str], reasons: list[str], total: int) -> None:
+    if not skipped:
+        return
+    named = ", ".join(f"{n} ({r})" for n, r in list(zip(skipped, reasons, strict=True))[:3])
+    more = f" and {len(skipped) - 3} more" if len(skipped) > 3 else ""
+    if len(skipped) > MAX_UNREADABLE * total:
+        raise InputError(
+            "data", f"at most {MAX_UNREADABLE:.0%} of the drawn images may be unreadable",
+            f"{len(skipped)} of {total}", f"restore or remove {named}{more}",
+        )
+    warnings.warn(
+        f"skipped {len(skipped)} of {total} images that cannot be read: {named}{more}",
+        UnreadableImages, stacklevel=4,
+    )
+
+
+# --- the tasks -----------------------------------------------------------------------------------
+
+def _open_imagenet(root: Path, seed: int) -> Pools:
+    """120 classes drawn from the tree; the official validation images are the test part."""
+    for part in ("train", "val"):
+        if not (root / part).is_dir():
+            raise InputError(
+                "data", "must be the top of an ImageNet tree with train/<wnid>/ and val/<wnid>/",
+                f"{root} without {part}/", "give the folder that holds train/ and val/",
+            )
+    spec = TASKS["reduced-imagenet"]
+    found = sorted(p.name for p in (root / "train").iterdir() if p.is_dir() and p.name[0] != ".")
+    if len(found) < spec.classes:
+        raise InputError(
+            "data", f"reduced-imagenet needs {spec.classes} classes in train/", len(found),
+            "use the task 'folder' for a tree with fewer classes",
+        )
+    drawn = np.random.default_rng([seed, spec.classes]).permutation(len(found))[: spec.classes]
+    names, train = list_folder(root, "train", [found[i] for i in sorted(drawn)])
+    _, test = list_folder(root, "val", names)
+    return Pools("ImageNet tree", names, train, None, test)
+
+
+def _open_folder(root: Path, seed: int) -> Pools:
+    """train/ with test/ or val/ as the test part; with both, val/ is the validation part."""
+    if not (root / "train").is_dir():
+        raise InputError(
+            "data", "must be a folder with train/<class>/ and, optionally, test/ or val/",
+            f"{root} without train/", "give the folder that holds train/",
+        )
+    names, train = list_folder(root, "train")
+    if len(names) < 2:
+        raise InputError("data", "train/ must hold at least 2 classes", names[0], "add a class")
+    held: list[FolderSource] = [
+        list_folder(root, part, names)[1] for part in ("val", "test") if (root / part).is_dir()
+    ]
+    validation = held[0] if len(held) == 2 else None
+    return Pools("folder", names, train, validation, held[-1] if held else None)
+
+
+def _torchvision_or_folder(
+    arrays: Callable[[Path], tuple[ArraySource, ArraySource, tuple[str, ...]]], title: str
+) -> Callable[[Path, int], Pools]:
+    def open_pools(root: Path, seed: int) -> Pools:
+        if (root / "train").is_dir():
+            return _open_folder(root, seed)
+        try:
+            train, test, names = arrays(root)
+        except RuntimeError as error:
+            raise InputError(
+                "data", f"must be a torchvision root holding {title}, or a folder with train/",
+                str(root), f"nothing is downloaded here: fetch it with torchvision ({title})",
+            ) from error
+        return Pools(f"torchvision {title}", names, train, None, test)
+
+    return open_pools
+
+
+def _cifar10(root: Path) -> tuple[ArraySource, ArraySource, tuple[str, ...]]:
+    from torchvision.datasets import CIFAR10
+
+    parts = [CIFAR10(str(root), train=train, download=False) for train in (True, False)]
+    train, test = (
+        ArraySource(name, part.data, np.array(part.targets, np.int64))
+        for name, part in zip(("train", "test"), parts, strict=True)
+    )
+    return train, test, tuple(parts[0].classes)
+
+
+def _svhn(root: Path) -> tuple[ArraySource, ArraySource, tuple[str, ...]]:
+    from torchvision.datasets import SVHN
+
+    parts = [SVHN(str(root), split=split, download=False) for split in ("train", "test")]
+    train, test = (
+        ArraySource(name, part.data.transpose(0, 2, 3, 1), part.labels.astype(np.int64))
+        for name, part in zip(("train", "test"), parts, strict=True)
+    )
+    return train, test, tuple("0123456789")
+
+
+FASHION_CLASSES = (
+    "T-shirt", "trouser", "pullover", "dress", "coat",
+    "sandal", "shirt", "sneaker", "bag", "ankle boot",
+)
+
+
+def _open_fashion(root: None, seed: int) -> Pools:
+    file = Path(__file__).parent / "embedded" / "reduced-fashion.npz"
+    with np.load(file, allow_pickle=False) as arrays:
+        sources = [
+            ArraySource(
+                "t10k" if part == "test" else "train", arrays[f"{part}_images"],
+                arrays[f"{part}_labels"].astype(np.int64), arrays[f"{part}_numbers"],
+            )
+            for part in PARTS
+        ]
+    return Pools("embedded Fashion-MNIST", FASHION_CLASSES, *sources)
+
+
+def _open_synthetic(root: None, seed: int) -> Pools:
+    images = np.random.default_rng(0).integers(0, 256, (6, 8, 8), np.uint8)
+    labels = np.arange(6) % 2
+    return Pools("noise", ("even", "odd"), *(ArraySource(part, images, labels) for part in PARTS))
+
+
+TASKS: dict[str, TaskSpec] = {
+    "synthetic": TaskSpec(
+        "nothing: its images are noise, its reward is planted (proxy_tasks.synthetic)",
+        _open_synthetic, (None, None, None), 8, needs_data=False,
+    ),
+    "reduced-fashion": TaskSpec(
+        "nothing: it is embedded", _open_fashion, (None, None, None), 28, needs_data=False
+    ),
+    "reduced-cifar10": TaskSpec(
+        "a torchvision root with CIFAR-10, or a folder train/<class>/ test/<class>/",
+        _torchvision_or_folder(_cifar10, "CIFAR10"), (4000, 5000, 10000), 32,
+        shares=(None, None, 0.2),
+    ),
+    "reduced-svhn": TaskSpec(
+        "a torchvision root with SVHN, or a folder train/<class>/ test/<class>/",
+        _torchvision_or_folder(_svhn, "SVHN"), (1000, 5000, 10000), 32, flip=False,
+        shares=(None, None, 0.2),
+    ),
+    "reduced-imagenet": TaskSpec(
+        "the top of an ImageNet tree: train/<wnid>/ val/<wnid>/",
+        _open_imagenet, (6000, 6000, None), 32, classes=120,
+    ),
+    "folder": TaskSpec(
+        "a folder train/<class>/… [val|test]/<class>/…",
+        _open_folder, (4000, 5000, 10000), 32, shares=(0.6, 0.2, 0.2),
+    ),
+}

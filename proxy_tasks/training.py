@@ -1,0 +1,247 @@
+"""Training one child model, and its logits on held-out images. One code path for CPU and CUDA."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from policies.transforms import Transform
+
+from .batches import draw_jitter, no_jitter, normalisation, prepare_batch
+from .data import ImageSet
+
+# A whole epoch is augmented in one call (fewer, longer calls), unless it is larger than this.
+AUGMENT_BYTES = 64 * 2**20
+EVALUATION_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning rate over training: `epochs`, `peak`, and where the rate ends (`final`).
+
+    kind "cosine": from `peak` to `final`. kind "one-cycle": linear from 0 to `peak` over the first
+    `warmup` share of the steps, then cosine to `final`.
+    """
+
+    kind: str
+    epochs: int
+    peak: float
+    final: float = 0.0
+    warmup: float = 0.0
+
+    def rate(self, progress: float) -> float:
+        """The rate when `progress` (0 <= progress < 1) of the steps is done."""
+        if self.kind == "one-cycle":
+            if progress < self.warmup:
+                return self.peak * (progress + 1e-3) / (self.warmup + 1e-3)
+            progress = (progress - self.warmup) / (1 - self.warmup)
+        return self.final + (self.peak - self.final) * (1 + math.cos(math.pi * progress)) / 2
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What `train_child` needs beside the child and the images."""
+
+    schedule: Schedule
+    batch_size: int
+    weight_decay: float
+    momentum: float
+    pad: int
+    flip: bool
+    ema: float | None = None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """`diverged`: the loss became NaN or infinite and training stopped after `epochs` epochs."""
+
+    epochs: int
+    image_passes: int
+    diverged: bool
+    augment_seconds: float
+    seconds: float
+
+
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Run with `count` CPU threads inside torch: the number changes floating-point sums."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@functools.cache
+def keep_freed_memory() -> None:
+    """Tell glibc to keep freed activations instead of returning them to the kernel.
+
+    Each step frees and asks for the same tens of megabytes; page faults cost a fifth of a
+    training step otherwise. Other C libraries are left alone.
+    """
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "gnu_get_libc_version") and hasattr(libc, "mallopt"):
+            m_trim_threshold, m_mmap_threshold = -1, -3
+            libc.mallopt(m_mmap_threshold, 2**30)
+            libc.mallopt(m_trim_threshold, 2**31 - 1)
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is CUDA when there is one, the CPU otherwise."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def pick_precision(name: str, device: torch.device) -> torch.dtype:
+    """The type convolutions compute in: `auto`, `float32` or `bfloat16`.
+
+    `auto` is bfloat16 on CUDA and on CPUs with bfloat16 instructions (AVX512-BF16, AMX), where a
+    step takes about 0.6 of the time, and float32 elsewhere. Weights, batch-norm statistics and
+    losses are float32 always.
+    """
+    if name == "auto":
+        fast = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
+        name = "bfloat16" if fast else "float32"
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+
+
+class Arena:
+    """The images of one task on one device, ready for training and evaluation.
+
+    `augment(images uint8 [N, C, H, W]) -> same` is applied before crop and flip (the order of the
+    paper's own code; torchvision's recipe applies it after).
+    """
+
+    def __init__(self, train: ImageSet, device: torch.device, precision: torch.dtype):
+        keep_freed_memory()
+        self.device, self.precision = device, precision
+        self.images = _tensor(train.images).to(device)
+        self.labels = torch.from_numpy(train.labels.copy()).to(device)
+        self.table = torch.from_numpy(normalisation(train.images)).to(device)
+
+    def autocast(self) -> torch.autocast:
+        on = self.precision is not torch.float32
+        return torch.autocast(self.device.type, self.precision, enabled=on)
+
+    def batches(self, images: np.ndarray) -> Iterator[Tensor]:
+        """Normalised batches of held-out uint8 images, in order."""
+        for start in range(0, len(images), EVALUATION_BATCH):
+            part = _tensor(images[start : start + EVALUATION_BATCH]).to(self.device)
+            yield prepare_batch(part, no_jitter(len(part), 0), 0, self.table)
+
+    @torch.inference_mode()
+    def logits(self, child: nn.Module, images: np.ndarray) -> np.ndarray:
+        """float64 [N, classes] of uint8 images [N, C, H, W]; the child is left in eval mode."""
+        child.eval()
+        with self.autocast():
+            parts = [child(batch).float().cpu() for batch in self.batches(images)]
+        return torch.cat(parts).double().numpy()
+
+    def train_child(
+        self,
+        child: nn.Module,
+        augment: Callable[[Tensor], Tensor] | None,
+        config: TrainConfig,
+        seed: int,
+    ) -> Trained:
+        """Train `child` in place. The order of images and their crops depend on `seed` alone, so
+        two augmentations under one seed see common random numbers."""
+        started = time.perf_counter()
+        rng = np.random.default_rng([seed, 1])
+        optimizer = torch.optim.SGD(
+            child.parameters(), lr=0.0, momentum=config.momentum, nesterov=True,
+            weight_decay=config.weight_decay, fused=True,
+        )
+        average = _Average(child, config.ema) if config.ema else None
+        count = len(self.labels)
+        # Batches as equal as possible: a last batch of one image would upset batch norm.
+        parts = np.array_split(np.arange(count), math.ceil(count / config.batch_size))
+        steps, done, augmenting = config.schedule.epochs * len(parts), 0, 0.0
+        child.train()
+        for epoch in range(config.schedule.epochs):
+            clock = time.perf_counter()
+            images, labels, jitter = self._epoch(augment, config, rng)
+            augmenting += time.perf_counter() - clock
+            total = torch.zeros((), device=self.device)
+            for part in parts:
+                clock = time.perf_counter()
+                rows = slice(int(part[0]), int(part[-1]) + 1)
+                draws = type(jitter)(*(values[rows] for values in jitter))
+                batch = prepare_batch(images[rows], draws, config.pad, self.table)
+                augmenting += time.perf_counter() - clock
+                optimizer.param_groups[0]["lr"] = config.schedule.rate(done / steps)
+                with self.autocast():
+                    loss = F.cross_entropy(child(batch), labels[rows])
+                loss.backward()
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                if average:
+                    average.update()
+                total += loss.detach()
+                done += 1
+            if not math.isfinite(total.item()):
+                seconds = time.perf_counter() - started
+                return Trained(epoch + 1, (epoch + 1) * count, True, augmenting, seconds)
+        if average:
+            average.store()
+        seconds = time.perf_counter() - started
+        return Trained(
+            config.schedule.epochs, config.schedule.epochs * count, False, augmenting, seconds
+        )
+
+    def _epoch(self, augment, config: TrainConfig, rng: np.random.Generator):
+        order = torch.from_numpy(rng.permutation(len(self.labels))).to(self.device)
+        jitter = draw_jitter(len(order), config.pad, config.flip, rng)
+        images = self.images[order]
+        if augment is not None:
+            images = augment_all(images, augment)
+        return images, self.labels[order], jitter
+
+
+def augment_all(images: Tensor, augment: Callable[[Tensor], Tensor]) -> Tensor:
+    """Augment uint8 [N, C, H, W] in as few calls as AUGMENT_BYTES allows."""
+    chunk = max(1, AUGMENT_BYTES // images[0].numel())
+    if len(images) <= chunk:
+        return augment(images)
+    return torch.cat([augment(part) for part in images.split(chunk)])
+
+
+def seeded_augment(augmentation: Transform | None, seed: int) -> Transform | None:
+    """A copy of the transform that draws from its own generator."""
+    if augmentation is None:
+        return None
+    return augmentation.with_generator(torch.Generator().manual_seed(seed))
+
+
+class _Average:
+    """Exponential moving average of the weights, stored into the child at the end."""
+
+    def __init__(self, child: nn.Module, decay: float):
+        self.decay = decay
+        self.live = [p.detach() for p in child.parameters()]
+        self.mean = [p.clone() for p in self.live]
+
+    def update(self) -> None:
+        torch._foreach_lerp_(self.mean, self.live, 1 - self.decay)
+
+    def store(self) -> None:
+        torch._foreach_copy_(self.live, self.mean)
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    # A copy: the task's arrays are read-only and shared between processes.
+    return torch.from_numpy(np.array(array))
