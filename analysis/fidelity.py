@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import scipy.stats
 
 from . import plots, tables
 from .runs import Run, load_run
-from .statistics import NoiseFloor, noise_floor, rank_correlation, seeds_needed
+from .statistics import NoiseFloor, noise_floor, rank_correlation, seeds_needed, spearman
 
 REWARDS = ("accuracy", "log_likelihood", "calibrated_log_likelihood")
 REFERENCE = "reference"
@@ -102,13 +101,14 @@ def _correlations(scores: pd.DataFrame, reference: pd.DataFrame) -> dict[str, fl
     # reference for it is what no evaluation used, or (from scratch itself) does not exist.
     unseen = reference.drop(columns=scores.columns, errors="ignore")
     averaged = (
-        float(scipy.stats.spearmanr(scores.mean(axis=1), unseen.mean(axis=1)).statistic)
+        float(spearman(scores.mean(axis=1).to_numpy(), unseen.mean(axis=1).to_numpy()))
         if unseen.shape[1] and scores.shape[1] > 1
         else np.nan
     )
+    table = scores.to_numpy()
     pairs = [
-        scipy.stats.spearmanr(scores[a], scores[b]).statistic
-        for a, b in combinations(scores.columns, 2)
+        float(spearman(table[:, a], table[:, b]))
+        for a, b in combinations(range(table.shape[1]), 2)
     ]
     return {
         "agreement": float(np.mean(pairs)) if pairs else np.nan,

@@ -132,6 +132,15 @@ class Correlation:
     n: int
 
 
+def spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Spearman's rho of each column of `a` with that of `b` ([n, columns]); NaN for a constant."""
+    a, b = scipy.stats.rankdata(a, axis=0), scipy.stats.rankdata(b, axis=0)
+    a, b = a - a.mean(axis=0), b - b.mean(axis=0)
+    norm = np.sqrt((a * a).sum(axis=0) * (b * b).sum(axis=0))
+    with np.errstate(invalid="ignore"):
+        return (a * b).sum(axis=0) / norm
+
+
 def rank_correlation(
     scores: np.ndarray,
     reference: np.ndarray,
@@ -153,12 +162,7 @@ def rank_correlation(
         raise ValueError(f"two [policies >= 4, seeds] tables, got {scores.shape} {reference.shape}")
 
     def statistic(rows: np.ndarray) -> float:
-        a = scipy.stats.rankdata(scores[rows], axis=0)
-        b = scipy.stats.rankdata(reference[rows], axis=0)
-        a, b = a - a.mean(axis=0), b - b.mean(axis=0)
-        norm = np.sqrt((a * a).sum(axis=0) * (b * b).sum(axis=0))
-        with np.errstate(invalid="ignore"):
-            return float(((a * b).sum(axis=0) / norm).mean())
+        return float(spearman(scores[rows], reference[rows]).mean())
 
     n = scores.shape[0]
     rho = statistic(np.arange(n))

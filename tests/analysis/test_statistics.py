@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.statistics import (
@@ -83,6 +83,8 @@ def test_holm_leaves_out_what_was_not_tested():
     assert np.isnan(corrected[0]) and corrected[1:] == pytest.approx([0.02, 0.02])
 
 
+# Few examples: statsmodels collects garbage at each call, a quarter of a second.
+@settings(max_examples=20)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_holm_never_lowers_a_p_value_and_keeps_the_order(p):
     corrected = holm(p)

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+
+from analysis import compare_arms, load_run, write_comparison
+from tests.analysis.journals import journal_line
+
+RUNS = {
+    "none": [0.50, 0.52, 0.54, 0.51, 0.53],
+    "found": [0.56, 0.57, 0.60, 0.57, 0.58],
+    "twin": [0.502, 0.519, 0.541, 0.512, 0.528],
+}
+
+
+def lines(runs=RUNS, **changes):
+    return [
+        journal_line(seed, slot, accuracy, label=arm, part="test", seed=seed, **changes)
+        for slot, (arm, values) in enumerate(runs.items())
+        for seed, accuracy in enumerate(values)
+    ]
+
+
+def test_means_and_paired_differences_match_scipy(write_run):
+    table = compare_arms(load_run(write_run(lines()))).table.set_index("arm")
+    assert list(table.index) == list(RUNS)
+    for arm, values in RUNS.items():
+        assert table.loc[arm, "mean"] == pytest.approx(100 * np.mean(values))
+        assert table.loc[arm, "sd"] == pytest.approx(100 * np.std(values, ddof=1))
+    p = {arm: scipy.stats.ttest_rel(RUNS[arm], RUNS["none"]).pvalue for arm in ("found", "twin")}
+    assert table.loc["found", "p"] == pytest.approx(p["found"])
+    assert table.loc["found", "p_holm"] == pytest.approx(min(1, 2 * p["found"]))
+    assert table.loc["twin", "p_holm"] == pytest.approx(p["twin"])
+    assert np.isnan(table.loc["none", "difference"])
+
+
+def test_words_follow_the_numbers(write_run):
+    said = compare_arms(load_run(write_run(lines()))).sentences
+    assert said[0].startswith("found against none: +5.60 points") and ": better" in said[0]
+    assert "not distinguishable" in said[1]
+    assert "With 5 seeds" in said[2] and "80 % probability" in said[2]
+
+
+def test_pairs_are_matched_by_seed_when_one_failed(write_run):
+    rows = lines()
+    rows[7] = journal_line(2, 1, None, label="found", part="test", seed=2)
+    comparison = compare_arms(load_run(write_run(rows)))
+    row = comparison.table.set_index("arm").loc["found"]
+    kept = [0, 1, 3, 4]
+    expected = 100 * np.mean([RUNS["found"][s] - RUNS["none"][s] for s in kept])
+    assert row["n"] == 4 and row["failed"] == 1
+    assert row["difference"] == pytest.approx(expected)
+    assert any("1 evaluations failed" in sentence for sentence in comparison.sentences)
+
+
+def test_one_seed_makes_no_claim(write_run):
+    one = {arm: values[:1] for arm, values in RUNS.items()}
+    comparison = compare_arms(load_run(write_run(lines(one))))
+    assert comparison.table["p_holm"].isna().all()
+    assert any("at least three" in sentence for sentence in comparison.sentences)
+
+
+def test_validation_lines_are_not_compared(write_run):
+    rows = lines() + [journal_line(9, 0, 0.99, label="found", seed=99)]
+    assert compare_arms(load_run(write_run(rows))).table.set_index("arm").loc["found", "n"] == 5
+
+
+def test_files_are_written_with_the_cost_of_the_search(write_run):
+    config = {
+        "task": "reduced-fashion",
+        "arms": [{"name": "found", "search": {"evaluations": 100, "core_hours": 0.7}}],
+    }
+    directory = write_run(lines(), config)
+    write_comparison(directory)
+    text = (directory / "compare.md").read_text()
+    assert "100 evaluations, 0.7 core-h" in text and "minus none" in text
+    assert len(pd.read_csv(directory / "compare.csv")) == 3
+    assert (directory / "compare.png").read_bytes()[:4] == b"\x89PNG"

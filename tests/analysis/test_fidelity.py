@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from analysis import analyse_fidelity, load_run, write_fidelity
+from tests.analysis.journals import journal_line
+
+POLICIES, SEEDS = 24, 4
+
+
+def lines(noise: float = 0.02, seed: int = 0):
+    """Reference children, a cheap evaluator whose log-likelihood is true and accuracy is random."""
+    rng = np.random.default_rng(seed)
+    quality = rng.normal(0.5, 0.03, POLICIES)
+    rows = []
+    for slot, value in enumerate(quality):
+        for s in range(SEEDS):
+            line = journal_line(
+                s, slot, value + rng.normal(0, 0.01), evaluator="reference", part="test",
+                label=f"p{slot}", seed=s,
+            )
+            rows.append(line)
+        for s in range(2):
+            cheap = journal_line(
+                SEEDS + s, slot, rng.uniform(), evaluator="cheap", label=f"p{slot}", seed=100 + s
+            )
+            cheap["evaluation"]["metrics"]["log_likelihood"] = value + rng.normal(0, noise)
+            cheap["evaluation"] |= {"seconds": 0.2, "image_passes": 100}
+            rows.append(cheap)
+            same = journal_line(
+                SEEDS + 2 + s, slot, value + rng.normal(0, 0.01), evaluator="from-scratch",
+                label=f"p{slot}", seed=s,
+            )
+            rows.append(same)
+    return rows
+
+
+def test_the_planted_signal_is_found_and_noise_is_not(write_run):
+    fidelity = analyse_fidelity(load_run(write_run(lines())))
+    table = fidelity.table.set_index(["evaluator", "reward"])
+    good, bad = table.loc[("cheap", "log_likelihood")], table.loc[("cheap", "accuracy")]
+    assert good["rho"] > 0.6 and good["low"] > 0.3
+    assert bad["low"] < 0 < bad["high"]
+    assert good["cost"] == pytest.approx(0.1) and good["seconds"] == pytest.approx(0.2)
+    assert good["rho_mean"] > good["rho"]  # the mean of two seeds is less noisy
+
+
+def test_a_child_never_predicts_itself(write_run):
+    """From scratch with seed s is compared with the reference without seed s."""
+    run = load_run(write_run(lines()))
+    table = analyse_fidelity(run).table.set_index(["evaluator", "reward"])
+    trials = run.trials
+    reference = trials[trials["evaluator"] == "reference"].pivot(
+        index="label", columns="seed", values="accuracy"
+    )
+    scores = trials[trials["evaluator"] == "from-scratch"].pivot(
+        index="label", columns="seed", values="accuracy"
+    )
+    expected = np.mean(
+        [
+            scipy.stats.spearmanr(
+                scores[s], reference[[o for o in reference if o != s]].mean(axis=1)
+            ).statistic
+            for s in (0, 1)
+        ]
+    )
+    assert table.loc[("from-scratch", "accuracy"), "rho"] == pytest.approx(expected)
+
+
+def test_failed_policies_are_left_out_of_their_evaluator_only(write_run):
+    rows = lines()
+    index = next(i for i, row in enumerate(rows) if row["evaluator"] == "cheap")
+    failed = {key: rows[index][key] for key in ("label", "evaluator", "seed")}
+    rows[index] = journal_line(rows[index]["batch"], rows[index]["slot"], None, **failed)
+    table = analyse_fidelity(load_run(write_run(rows))).table.set_index(["evaluator", "reward"])
+    assert table.loc[("cheap", "log_likelihood"), "policies"] == POLICIES - 1
+    assert table.loc[("from-scratch", "accuracy"), "policies"] == POLICIES
+
+
+def test_files_and_words(write_run):
+    directory = write_run(lines(), {"task": "reduced-cifar10"})
+    fidelity = write_fidelity(directory)
+    said = " ".join(fidelity.sentences)
+    assert "24 policies, 4 from-scratch children each" in said and "0.5 points apart" in said
+    for name in ("fidelity.csv", "fidelity.md", "fidelity.png", "reference.csv"):
+        assert (directory / name).stat().st_size > 0

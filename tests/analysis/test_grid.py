@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from analysis import analyse_grid, load_run, write_grid
+from tests.analysis.journals import journal_line
+
+
+def lines(mean, seeds=2, sd=0.0, noise=0, ns=(1, 2, 3), ms=(0, 10, 20, 30)):
+    rng = np.random.default_rng(noise)
+    rows, slot = [], 0
+    for n in ns:
+        for m in ms:
+            for seed in range(seeds):
+                reward = mean(n, m) + 0.05 * seed + sd * rng.normal()
+                rows.append(
+                    journal_line(seed, slot, reward, label=f"randaugment:{n},{m}", seed=seed)
+                )
+            slot += 1
+    return rows
+
+
+def peak(n, m):
+    return 0.6 - 0.02 * abs(n - 2) - 0.002 * abs(m - 10)
+
+
+def test_the_planted_best_cell_is_found_and_told_apart(write_run):
+    grid = analyse_grid(load_run(write_run(lines(peak, sd=0.0005))))
+    assert grid.best == (2, 10)
+    assert (grid.table["p_worse"].iloc[1:] < 0.05).all()
+    assert "Distinguishable from every neighbouring cell." in grid.recommendation()
+
+
+def test_a_flat_grid_is_said_to_be_flat(write_run):
+    grid = analyse_grid(load_run(write_run(lines(lambda n, m: 0.5, sd=0.01, noise=1))))
+    said = " ".join(grid.recommendation())
+    assert "Not distinguishable from its neighbours" in said
+    assert "11 of the other 11 cells" in said
+
+
+def test_the_seed_effect_is_no_noise(write_run):
+    """Seeds shift all cells by 5 points here; the pooled noise must not contain that."""
+    grid = analyse_grid(load_run(write_run(lines(peak, sd=0.001))))
+    assert grid.run_sd == pytest.approx(0.1, rel=0.6)  # in percent; 11 degrees of freedom
+
+
+def test_without_seed_effect_tukey_agrees_with_scipy(write_run):
+    """On a one-way layout of centred seeds scipy's tukey_hsd is the oracle for q, not for df."""
+    rows = lines(peak, seeds=3, sd=0.01, ns=(1, 2), ms=(0, 10))
+    run = load_run(write_run(rows))
+    grid = analyse_grid(run)
+    wide = run.trials.pivot(index="label", columns="seed", values="reward").to_numpy() * 100
+    cells, seeds = wide.shape
+    residual = wide - wide.mean(1, keepdims=True) - wide.mean(0) + wide.mean()
+    sd = np.sqrt((residual**2).sum() / ((cells - 1) * (seeds - 1)))
+    gap = grid.table["mean"].iloc[0] - grid.table["mean"].iloc[1]
+    q = gap / (sd / np.sqrt(seeds))
+    expected = scipy.stats.studentized_range.sf(q, cells, (cells - 1) * (seeds - 1))
+    assert grid.table["p_worse"].iloc[1] == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_best_of_a_flat_grid_is_rarely_called_significant(write_run):
+    """Picking the best of 12 cells is part of the test: at most 5 % false claims, 100 grids."""
+    false = 0
+    rng = np.random.default_rng(4)
+    from analysis.runs import Run, trials_table
+
+    for _ in range(100):
+        rows = lines(lambda n, m: 0.5)
+        for row in rows:
+            row["evaluation"]["reward"] += rng.normal() * 0.01
+        run = Run(None, {}, {}, {}, trials_table(rows), None)
+        false += (analyse_grid(run).table["p_worse"] < 0.05).any()
+    # Binomial(100, 0.05): mean 5, five standard deviations above it 16.
+    assert false <= 16
+
+
+def test_one_seed_says_that_nothing_can_be_said(write_run):
+    grid = analyse_grid(load_run(write_run(lines(peak, seeds=1))))
+    assert grid.best == (2, 10)
+    assert "One seed per cell" in grid.recommendation()[1]
+
+
+def test_ties_go_to_the_gentler_cell(write_run):
+    grid = analyse_grid(load_run(write_run(lines(lambda n, m: 0.5, seeds=1))))
+    assert grid.best == (1, 0)
+
+
+def test_files_are_written_also_with_a_failed_cell(write_run):
+    rows = lines(peak, sd=0.001)
+    rows[3] = journal_line(1, 1, None, label="randaugment:1,10", seed=1)
+    directory = write_run(rows, {"reward": "accuracy"})
+    grid = write_grid(directory)
+    assert grid.table["count"].sum() == 23
+    assert (directory / "grid.png").is_file() and "N = 2, M = 10" in (
+        directory / "grid.md").read_text()
