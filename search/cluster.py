@@ -1,0 +1,107 @@
+"""Starting Ray on this machine, or joining a cluster. Ray is imported here and nowhere earlier."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from typing import TYPE_CHECKING
+
+from policies.errors import InputError
+
+from .errors import WorkerError
+
+if TYPE_CHECKING:
+    from .pool import PoolConfig
+
+log = logging.getLogger("search")
+
+# Set before Ray is imported, unless the user has set them.
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS": "0",
+}
+# Workers are started when they are needed, not one per CPU in advance.
+_LEAN = {"RAY_prestart_worker_first_driver": "0", "RAY_enable_worker_prestart": "0"}
+_MULTI_NODE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+LOOPBACK = "127.0.0.1"
+
+
+def _import_ray(loopback: bool):
+    """Import Ray, telling it which interface it may use.
+
+    Ray replaces a loopback address by the machine's public one and then listens on every
+    interface, unless multi-node clusters are off; the switch is named after the systems where
+    that is the default, and works on all.
+    """
+    for name, value in {**_QUIET, **(_LEAN if loopback else {})}.items():
+        os.environ.setdefault(name, value)
+    os.environ[_MULTI_NODE] = "0" if loopback else "1"
+    import ray
+    from ray._private import ray_constants
+
+    ray_constants.ENABLE_RAY_CLUSTER = not loopback  # when Ray was imported before
+    return ray
+
+
+def connect(pool: PoolConfig) -> bool:
+    """Make Ray usable; True when this call started or joined it (then `disconnect` it).
+
+    Without an address: a private Ray on the loopback interface, without dashboard, with as many
+    virtual CPUs as the workers ask for, be there fewer cores. With an address: that cluster. A
+    Ray that the calling program has already initialised is used as it is.
+
+    Raises InputError for an unreachable address or for GPUs that are not there.
+    """
+    ray = _import_ray(loopback=pool.address is None)
+    if ray.is_initialized():
+        return False
+    quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if pool.address is None:
+        cpus = max(os.cpu_count() or 1, math.ceil(pool.workers * pool.cpus))
+        try:
+            ray.init(
+                address="local", num_cpus=cpus, include_dashboard=False,
+                _node_ip_address=LOOPBACK, **quiet,
+            )
+        except (RuntimeError, OSError, ConnectionError) as error:
+            raise WorkerError(f"Ray does not start on this machine: {error}") from error
+    else:
+        try:
+            ray.init(address=pool.address, **quiet)
+        except (RuntimeError, OSError, ConnectionError, ValueError) as error:
+            raise InputError(
+                "address", "must be that of a running Ray cluster (HOST:PORT)", pool.address,
+                f"start one with `ray start --head` there, or leave it out ({first_line(error)})",
+            ) from error
+    try:
+        _check_gpus(pool, ray.cluster_resources().get("GPU", 0.0))
+    except BaseException:
+        ray.shutdown()
+        raise
+    return True
+
+
+def disconnect() -> None:
+    import ray
+
+    ray.shutdown()
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _check_gpus(pool: PoolConfig, available: float) -> None:
+    if pool.gpus == 0:
+        return
+    if available == 0:
+        raise InputError(
+            "gpus", "needs a GPU that Ray can see", pool.gpus, "set it to 0 to run on CPUs"
+        )
+    if pool.address is None and pool.workers * pool.gpus > available:
+        raise InputError(
+            "gpus", f"workers x gpus must be at most the {available:g} GPUs of this machine",
+            f"{pool.workers} x {pool.gpus:g}", "use fewer workers or a smaller fraction",
+        )

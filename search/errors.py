@@ -1,0 +1,35 @@
+"""What can end a search early, other than a user's mistake (`policies.errors.InputError`)."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+
+class SearchError(RuntimeError):
+    """A search that could not go on; everything finished is safe in its journal.
+
+    `exit_code` is what a command line should exit with.
+    """
+
+    exit_code = 1
+
+
+class JournalError(SearchError):
+    """The journal cannot be written (disk full, read-only, removed) or contradicts the search."""
+
+
+class WorkerError(SearchError):
+    """Workers cannot be started, or evaluations fail one after the other."""
+
+
+class SearchInterrupted(SearchError):
+    """Stopped by SIGINT or SIGTERM; `exit_code` is 128 + the signal's number (130, 143)."""
+
+    def __init__(self, signal_number: int, directory: Path, finished: int) -> None:
+        self.signal_number = signal_number
+        self.exit_code = 128 + signal_number
+        super().__init__(
+            f"stopped by {signal.Signals(signal_number).name} after {finished} evaluations, all "
+            f"of them kept in {directory}; run the same command with --resume to go on"
+        )

@@ -1,0 +1,106 @@
+"""What a running search shows: a bar on a terminal, a line now and then elsewhere, a log file."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+log = logging.getLogger("search")
+
+LOG_NAME = "run.log"
+SECONDS_BETWEEN_LINES = 30.0
+
+
+class RunLog:
+    """run.log in the run folder: every warning, with the detail (tracebacks) left off elsewhere."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / LOG_NAME
+        self._broken = False
+
+    def info(self, text: str) -> None:
+        log.info("%s", text)
+        self._write("INFO", text)
+
+    def warning(self, text: str, detail: str = "") -> None:
+        """One line on the terminal, all of it in the file."""
+        log.warning("%s", f"{text}; traceback in {self.path}" if detail else text)
+        self._write("WARNING", text, detail)
+
+    def _write(self, level: str, text: str, detail: str = "") -> None:
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+        indented = "".join(f"    {line}\n" for line in detail.splitlines())
+        try:
+            with open(self.path, "a", encoding="utf-8") as stream:
+                stream.write(f"{stamp} {level} {text}\n{indented}")
+        except OSError as error:
+            # The search does not depend on its log; say so once and go on.
+            if not self._broken:
+                log.warning("cannot write %s: %s", self.path, error.strerror)
+            self._broken = True
+
+
+class Progress:
+    """Evaluations done, best reward, failures and time left; a context manager.
+
+    total: None when unknown. done: from an earlier run, left out of the time estimate.
+    """
+
+    def __init__(self, total: int | None, done: int, enabled: bool) -> None:
+        self._total = total
+        self._done = done
+        self._new = 0
+        self._enabled = enabled
+        self._started = self._last_line = time.monotonic()
+        self._bar: tqdm | None = None
+        if enabled and sys.stderr.isatty():
+            self._bar = tqdm(
+                total=total, initial=done, unit="evaluation", smoothing=0.1, dynamic_ncols=True
+            )
+            self._redirect = logging_redirect_tqdm()
+
+    def __enter__(self) -> Progress:
+        if self._bar is not None:
+            self._redirect.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._redirect.__exit__(kind, error, trace)
+            self._bar.close()
+
+    def update(self, done: int, new: int, best: float | None, failed: int) -> None:
+        """done, failed: of the whole run; new: evaluations made since the last call."""
+        if not self._enabled:
+            return
+        self._new += new
+        shown = "-" if best is None else f"{best:.4g}"
+        if self._bar is not None:
+            self._bar.set_postfix(best=shown, failed=failed, refresh=False)
+            self._bar.update(done - self._done)
+            self._done = done
+            return
+        self._done = done
+        now = time.monotonic()
+        if now - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            log.info(
+                "%d of %s evaluations, best reward %s, %d failed, %s left",
+                done, self._total or "?", shown, failed, self._left(now),
+            )
+
+    def _left(self, now: float) -> str:
+        if not self._total or not self._new:
+            return "unknown time"
+        seconds = int((now - self._started) / self._new * (self._total - self._done))
+        hours, rest = divmod(seconds, 3600)
+        return f"{hours}:{rest // 60:02d}:{rest % 60:02d}"
