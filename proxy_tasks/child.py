@@ -51,20 +51,25 @@ class ChildEvaluator(Evaluator):
     def _result(
         self, child: nn.Module, trained: Trained, part: str, started: float, details: dict
     ) -> Evaluation:
-        scores, evaluated, diverged = self._score(child, part, trained.diverged)
         details = {
             "epochs": trained.epochs,
             "training_seconds": trained.seconds,
             "augmentation_seconds": trained.augment_seconds,
             **details,
         }
+        scores, evaluated, diverged = self._score(child, part, trained.diverged, details)
         return make_evaluation(
             self.config.reward, scores, started, trained.image_passes, evaluated, part, diverged,
             details,
         )
 
-    def _score(self, child: nn.Module, part: str, diverged: bool) -> tuple[Scores, int, bool]:
-        """(scores, images evaluated, diverged): logits that overflow are divergence too."""
+    def _score(
+        self, child: nn.Module, part: str, diverged: bool, details: dict
+    ) -> tuple[Scores, int, bool]:
+        """(scores, images evaluated, diverged): logits that overflow are divergence too.
+
+        With part "test" the same child's validation metrics go into details["validation"].
+        """
         images = self.task.validation if part == "validation" else self.task.test
         if diverged:
             return chance(self.task.num_classes, len(images)), 0, True
@@ -77,7 +82,8 @@ class ChildEvaluator(Evaluator):
             finite = np.isfinite(held).all()
             evaluated += len(validation)
             if finite:
-                temperature = score(held, validation.labels).metrics["temperature"]
+                details["validation"] = score(held, validation.labels).metrics
+                temperature = details["validation"]["temperature"]
         if not finite:
             return chance(self.task.num_classes, len(images)), evaluated, True
         return score(logits, images.labels, temperature), evaluated, False
