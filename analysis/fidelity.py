@@ -14,7 +14,7 @@ from .runs import Run, load_run
 from .statistics import NoiseFloor, noise_floor, rank_correlation, seeds_needed, spearman
 
 REWARDS = ("accuracy", "log_likelihood", "calibrated_log_likelihood")
-REFERENCE = "reference"
+FROM_SCRATCH = "from-scratch"
 METHOD = (
     "ρ: Spearman's rank correlation over policies with from-scratch test accuracy averaged over "
     "other seeds; interval: percentile bootstrap over policies."
@@ -63,15 +63,13 @@ def analyse_fidelity(run: Run) -> Fidelity:
     the evaluator concerned.
     """
     trials = run.trials
-    reference = 100 * _wide(trials[trials["evaluator"] == REFERENCE], "accuracy").dropna()
-    full_cost = trials.loc[trials["evaluator"] == REFERENCE, "image_passes"].mean()
+    children = trials[(trials["evaluator"] == FROM_SCRATCH) & (trials["part"] == "test")]
+    reference = 100 * _wide(children, children["accuracy"]).dropna()
     rows = []
     for evaluator in dict.fromkeys(trials["evaluator"]):
-        if evaluator == REFERENCE:
-            continue
         mine = trials[trials["evaluator"] == evaluator]
         for reward in REWARDS:
-            scores = _wide(mine, reward).dropna()
+            scores = _wide(mine, _validation(mine, reward)).dropna()
             scores = scores[scores.index.isin(reference.index)]
             if len(scores) < 4:
                 continue
@@ -81,15 +79,24 @@ def analyse_fidelity(run: Run) -> Fidelity:
                     "reward": reward,
                     "seconds": mine["seconds"].mean(),
                     "image_passes": mine["image_passes"].mean(),
-                    "cost": mine["image_passes"].mean() / full_cost,
+                    "cost": mine["image_passes"].mean() / children["image_passes"].mean(),
                     **_correlations(scores, reference.loc[scores.index]),
                 }
             )
     return Fidelity(pd.DataFrame(rows), reference, noise_floor(reference.to_numpy()))
 
 
-def _wide(trials: pd.DataFrame, value: str) -> pd.DataFrame:
-    return trials.pivot(index="label", columns="seed", values=value)
+def _validation(trials: pd.DataFrame, reward: str) -> pd.Series:
+    """The score on validation images: of a tested child from its details, else the metric itself.
+
+    A diverged child has no such details; its metrics are those of guessing on either part.
+    """
+    held = trials["details"].map(lambda details: details.get("validation", {}).get(reward))
+    return pd.to_numeric(held).fillna(trials[reward])
+
+
+def _wide(trials: pd.DataFrame, values: pd.Series) -> pd.DataFrame:
+    return trials.assign(value=values).pivot(index="label", columns="seed", values="value")
 
 
 def _correlations(scores: pd.DataFrame, reference: pd.DataFrame) -> dict[str, float]:
