@@ -44,9 +44,10 @@ def _blend(a, b, factor):
 
 
 @njit(nogil=True)
-def _blend_into(a, b, factor, out):
+def _blend_with(out, partner, factor):
+    # In place through one name: with two names for one array the compiler could not vectorise.
     for i in range(out.size):
-        out[i] = _blend(a[i], b[i], factor)
+        out[i] = _blend(out[i], partner[i], factor)
 
 
 @njit(nogil=True)
@@ -116,9 +117,10 @@ def _equalize_lut(counts, lut):
             lut[v] = v
         return
     n = step // 2
+    wide, divisor = np.uint32(n), np.uint32(step)  # unsigned 32-bit division is the quick one
     for v in range(256):
-        lut[v] = np.uint8(min(n // step, 255))
-        n += counts[v]
+        lut[v] = np.uint8(min(wide // divisor, np.uint32(255)))
+        wide += np.uint32(counts[v])
 
 
 @njit(nogil=True)
@@ -185,15 +187,13 @@ def _settle(pixels, lut, use_lut, out):
 
 
 @njit(nogil=True)
-def _color(pixels, factor, out):
-    r, g, b = pixels[0], pixels[1], pixels[2]
-    x, y, z = out[0], out[1], out[2]
+def _color(out, factor):
+    r, g, b = out[0], out[1], out[2]
     for i in range(r.size):
         grey = _grey(r[i], g[i], b[i])
-        p, q, s = r[i], g[i], b[i]
-        x[i] = _blend(grey, p, factor)
-        y[i] = _blend(grey, q, factor)
-        z[i] = _blend(grey, s, factor)
+        r[i] = _blend(grey, r[i], factor)
+        g[i] = _blend(grey, g[i], factor)
+        b[i] = _blend(grey, b[i], factor)
 
 
 @njit(nogil=True)
@@ -224,7 +224,7 @@ def _span(start, step, size, low, high):
     ``size`` is the source size in 16.16 fixed point, exclusive."""
     if step == 0:
         if start < 0 or start >= size:
-            return low, low
+            return 0, 0
         return low, high
     if step > 0:
         first = -(start // step)  # ceil(-start / step)
@@ -234,39 +234,49 @@ def _span(start, step, size, low, high):
         last = start // -step
     low = max(low, first)
     high = min(high, last + 1)
-    return low, max(low, high)
+    return (low, high) if low < high else (0, 0)
 
 
 @njit(nogil=True)
-def _affine(pixels, lut, use_lut, height, width, m, fill, out):
+def _affine(pixels, lut, use_lut, height, width, m, fill, offsets, out):
+    """Row by row: fill, the span that comes from inside the image, fill."""
     channels = pixels.shape[0]
+    runs = m[0] == _ONE and m[3] == 0  # a row of the source, shifted
+    m0, m3 = np.int32(m[0]), np.int32(m[3])
     for y in range(height):
         sx = m[1] * y + m[2]
         sy = m[4] * y + m[5]
         low, high = _span(sx, m[0], width * _ONE, 0, width)
         low, high = _span(sy, m[3], height * _ONE, low, high)
+        n = high - low
+        if not runs:
+            row, column = np.int32(sy + m[3] * low), np.int32(sx + m[0] * low)
+            for x in range(n):
+                i = np.int32(x)
+                at = ((row + m3 * i) >> 16) * np.int32(width) + ((column + m0 * i) >> 16)
+                offsets[x] = np.uint32(at)
+        start = (sy >> 16) * width + (sx >> 16) + low
         for c in range(channels):
-            source, target = pixels[c], out[c, y * width : (y + 1) * width]
-            table = lut[c]
-            target[:low] = fill[c]
-            target[high:] = fill[c]
-            if m[0] == _ONE and m[3] == 0:
-                run = (sy >> 16) * width + (sx >> 16)
-                part = source[run + low : run + high]
+            source, table, target = pixels[c], lut[c], out[c, y * width : (y + 1) * width]
+            for x in range(low):
+                target[x] = fill[c]
+            for x in range(high, width):
+                target[x] = fill[c]
+            target = target[low:high]
+            if runs:
+                part = source[start : start + n]
                 if use_lut:
-                    for x in range(high - low):
-                        target[low + x] = table[part[x]]
+                    for x in range(n):
+                        target[x] = table[part[x]]
                 else:
-                    for x in range(high - low):
-                        target[low + x] = part[x]
+                    for x in range(n):
+                        target[x] = part[x]
             elif use_lut:
-                for x in range(low, high):
-                    at = ((sy + m[3] * x) >> 16) * width + ((sx + m[0] * x) >> 16)
-                    target[x] = table[source[np.uint64(at)]]
+                for x in range(n):
+                    target[x] = table[source[offsets[x]]]
             else:
-                for x in range(low, high):
-                    at = ((sy + m[3] * x) >> 16) * width + ((sx + m[0] * x) >> 16)
-                    target[x] = source[np.uint64(at)]
+                for x in range(n):
+                    target[x] = source[offsets[x]]
 
 
 @njit(nogil=True)
@@ -301,6 +311,7 @@ def run(
     counts = np.empty((channels, 256), np.int64)
     counts_after = np.empty(256, np.int64)
     spare = np.empty((4, 256), np.uint32)
+    offsets = np.empty(width, np.uint32)
     for i in range(start, stop):
         current = images[i]
         current = scratch  # unify the types: read-only from here on
@@ -356,7 +367,9 @@ def run(
                 moves -= 1
             if code == _AFFINE:
                 target = result[i] if moves % 2 == 0 else scratch
-                _affine(current, lut, use_lut, height, width, matrices[entry], fill, target)
+                _affine(
+                    current, lut, use_lut, height, width, matrices[entry], fill, offsets, target
+                )
             else:
                 if use_lut or code != _SHARPNESS:
                     _settle(current, lut, use_lut, target)
@@ -365,7 +378,7 @@ def run(
                     target = result[i] if moves % 2 == 0 else scratch
                     _sharpness(current, height, width, np.float32(value), target)
                 elif code == _COLOR:
-                    _color(current, np.float32(value), target)
+                    _color(target, np.float32(value))
                 elif code == _CUTOUT:
                     _cutout(
                         np.int64(value), extra[i, k, 0], extra[i, k, 1], height, width, target
@@ -373,7 +386,7 @@ def run(
                 elif code == _PAIRING:
                     partner = images[extra[i, k, 0]]
                     for c in range(channels):
-                        _blend_into(current[c], partner[c], np.float32(value), target[c])
+                        _blend_with(target[c], partner[c], np.float32(value))
             current = target
             use_lut = False
         _settle(current, lut, use_lut, target)

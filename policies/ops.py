@@ -90,7 +90,7 @@ class Op:
 _TABLE = "AutoAugment, arXiv:1805.09501, appendix table 6"
 _TORCHVISION = _TABLE + "; direction as in torchvision.transforms.AutoAugment"
 _MIRRORED = (
-    _TABLE + " gives factors 0.1..1.9; mirrored around 1 (index 0 changes nothing) as in torchvision"
+    _TABLE + " gives factors 0.1..1.9; mirrored around 1 (index 0: no change) as in torchvision"
 )
 _SLOPE = Scale(0.0, 0.3, "slope", signed=True)
 _SHIFT = 150 / 331  # the paper's 150 pixels on its 331-pixel images
