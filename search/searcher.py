@@ -41,6 +41,7 @@ Decisions = tuple[int, ...]
 STREAM_EVALUATION = 0
 STREAM_DRAW = 1
 STREAM_INITIALISE = 2
+STREAM_IMAGINE = 3
 
 EVALUATION_SEEDS = ("per-slot", "common")
 

@@ -75,7 +75,7 @@ class PolicySpace:
 
     def __post_init__(self) -> None:
         for name, least in (
-            ("num_subpolicies", 1), ("num_operations", 1), ("bins", 1), ("probability_bins", 2)
+            ("num_subpolicies", 1), ("num_operations", 1), ("bins", 2), ("probability_bins", 2)
         ):
             if getattr(self, name) < least:
                 raise InputError(
