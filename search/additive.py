@@ -1,4 +1,4 @@
-"""What single operations contribute to a policy's reward: a ridge regression."""
+"""What single operations contribute to a policy's reward: a ridge regression.
 
 One sub-policy is drawn uniformly for each image, so a policy's reward is close to the mean of
 what its sub-policies are worth. The model takes the worth of a sub-policy as a sum over its

@@ -24,7 +24,7 @@ def make_random(space: Space, seed: int, options: Mapping[str, Any]) -> RandomSe
 
 
 def make_ppo(space: Space, seed: int, options: Mapping[str, Any]) -> PPOSearcher:
-    """Options: preset ("cpu", the default, or "paper"), any field of PPOConfig, lag, common ones."""
+    """Options: preset ("cpu" or "paper"; default cpu), fields of PPOConfig, lag, common ones."""
     fields = tuple(field.name for field in dataclasses.fields(PPOConfig))
     _check("ppo", options, (*COMMON, "lag", "preset", *fields))
     preset = options.get("preset", "cpu")
@@ -57,7 +57,7 @@ SEARCHERS: dict[str, Callable[[Space, int, Mapping[str, Any]], Searcher]] = {
 def make_searcher(
     name: str, space: Space, seed: int = 0, options: Mapping[str, Any] | None = None
 ) -> Searcher:
-    """A new searcher: SEARCHERS[name](space, seed, options). Raises InputError for unknown names."""
+    """SEARCHERS[name](space, seed, options). Raises InputError for an unknown name."""
     if name not in SEARCHERS:
         raise InputError(
             "searcher", f"must be one of {', '.join(SEARCHERS)}", name, "choose one of these"
