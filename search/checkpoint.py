@@ -101,12 +101,14 @@ def load(path: Path, searcher: Searcher, journal: Journal) -> int:
 class Checkpointer:
     """Saves every few seconds, and never takes more than 2 % of the time."""
 
-    def __init__(self, path: Path, searcher: Searcher, journal: Journal) -> None:
+    def __init__(
+        self, path: Path, searcher: Searcher, journal: Journal, saved_lines: int = 0
+    ) -> None:
         self.path = path
         self._searcher = searcher
         self._journal = journal
         self._due = time.monotonic() + SECONDS_BETWEEN
-        self._saved_lines = -1
+        self._saved_lines = saved_lines
 
     def tick(self, batch: int) -> None:
         """Save if it is time to. Raises OSError."""

@@ -75,12 +75,23 @@ def connect(pool: PoolConfig) -> bool:
                 "address", "must be that of a running Ray cluster (HOST:PORT)", pool.address,
                 f"start one with `ray start --head` there, or leave it out ({first_line(error)})",
             ) from error
+    _silence_driver()
     try:
         _check_gpus(pool, ray.cluster_resources().get("GPU", 0.0))
     except BaseException:
         ray.shutdown()
         raise
     return True
+
+
+def _silence_driver() -> None:
+    """Send to our log what Ray prints on stdout when a worker dies: the pool tells of it itself."""
+    from ray._private import worker
+
+    def note(message: dict, **_: object) -> None:
+        log.debug("ray: %s", "\n".join(message["lines"]))
+
+    worker.print_to_stdstream = note
 
 
 def disconnect() -> None:

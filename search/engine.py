@@ -203,7 +203,7 @@ class _Search:
         restarts = 0
         self._recall()
         self.checkpointer = checkpoint.Checkpointer(
-            self.directory / checkpoint.CHECKPOINT_NAME, self.searcher, self.journal
+            self.directory / checkpoint.CHECKPOINT_NAME, self.searcher, self.journal, self.told
         )
         with _Signals() as self.signals:
             # What the journal holds is replayed before any worker is started: a finished run

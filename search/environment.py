@@ -1,0 +1,63 @@
+"""What a run was made with: versions and machine, for environment.json and for comparisons."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import sys
+from typing import Any
+
+# Versions of these can change a result.
+PACKAGES = (
+    "augsearch", "torch", "torchvision", "numpy", "numba", "pillow", "scipy", "optuna", "ray",
+)
+
+
+def package_versions() -> dict[str, str | None]:
+    """Installed versions by distribution name; None when absent."""
+    found: dict[str, str | None] = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def environment() -> dict[str, Any]:
+    """Python, packages, platform, processors and GPUs of the driver, as plain JSON data."""
+    import torch
+
+    return {
+        "python": platform.python_version(),
+        "packages": package_versions(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cpu_count": os.cpu_count(),
+        "gpus": [
+            torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())
+        ],
+        "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],
+    }
+
+
+def _processor() -> str:
+    """The processor's name where Linux tells it, else what Python knows."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as stream:
+            for line in stream:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        return platform.processor()
+    return platform.processor()
+
+
+def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What changed between two environments that can change a result, as "name old -> new"."""
+    old = {"python": then.get("python"), **(then.get("packages") or {})}
+    new = {"python": now["python"], **now["packages"]}
+    return [
+        f"{name} {old.get(name)} -> {new[name]}" for name in new if old.get(name) != new[name]
+    ]
