@@ -31,6 +31,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
 
 import torch
@@ -172,7 +173,7 @@ class Convention:
             return 0.0
         low, high = scale.ends(height, width)
         if self.single:
-            value = float(torch.linspace(low, high, self.bins)[index])
+            value = _linspace(low, high, self.bins)[index]
             distance = value - low
         else:
             distance = index * (high - low) / self.steps
@@ -199,6 +200,11 @@ def _finish(scale: Scale, low: float, value: float, distance: float, negative: b
     if scale.signed and negative:
         value = -value
     return 1.0 + value if scale.unit == "1 + factor" else value
+
+
+@lru_cache(maxsize=4096)
+def _linspace(low: float, high: float, bins: int) -> tuple[float, ...]:
+    return tuple(torch.linspace(low, high, bins).tolist())
 
 
 def _both(scale_of, *names: str) -> dict[str, Scale]:

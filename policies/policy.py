@@ -189,19 +189,25 @@ def save_policy(
     """
     path = Path(path)
     policy = policy if isinstance(policy, Policy) else Policy(policy)
-    check_bins(policy, convention)
     if path.suffix == ".txt":
+        check_bins(policy, convention)
         text = policy.to_text()
     else:
-        document = {
-            "format": FORMAT, "version": VERSION, "convention": convention, "bins": policy.bins,
-            "policy": [[list(op) for op in row] for row in policy],
-            "provenance": dict(provenance) if provenance is not None else None,
-        }  # fmt: skip
-        text = _dump(document)
+        text = to_json_text(PolicyFile(policy, convention, provenance))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
+
+
+def to_json_text(file: PolicyFile) -> str:
+    """The content of a policy file as :func:`save_policy` writes it and load_policy_file reads."""
+    check_bins(file.policy, file.convention)
+    document = {
+        "format": FORMAT, "version": VERSION, "convention": file.convention,
+        "bins": file.policy.bins, "policy": [[list(op) for op in row] for row in file.policy],
+        "provenance": dict(file.provenance) if file.provenance is not None else None,
+    }  # fmt: skip
+    return _dump(document)
 
 
 def load_policy(path: str | os.PathLike) -> Policy:

@@ -56,8 +56,12 @@ def build_table(kernels: Iterable[tuple[str, float]], height: int, width: int) -
             "image", f"must be at most {MAX_SIDE} pixels high and wide", (height, width),
             "resize it first",
         )  # fmt: skip
+    known: dict[tuple[str, float], tuple] = {}  # a policy repeats the same few operations
     rows = [_entry("identity", 0.0, height, width)]
-    rows += [_entry(name, value, height, width) for name, value in kernels]
+    for key in kernels:
+        if key not in known:
+            known[key] = _entry(*key, height, width)
+        rows.append(known[key])
     codes, values, matrices = zip(*rows, strict=True)
     return Table(
         np.array(codes, np.int64), np.array(values, np.float64), np.array(matrices, np.int64)
