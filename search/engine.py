@@ -32,7 +32,7 @@ from .errors import JournalError, SearchInterrupted, WorkerError
 from .journal import JOURNAL_NAME, Journal, Key, Record, record_key
 from .pool import Job, Outcome, PoolConfig, WorkerPool
 from .progress import Progress, RunLog
-from .searcher import Candidate, Searcher, usable_reward
+from .searcher import Candidate, Searcher
 from .worker import Factory
 
 # How long a signal may go unnoticed, in seconds.

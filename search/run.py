@@ -28,16 +28,11 @@ from .environment import differences, environment
 from .errors import WorkerError
 from .files import atomic_write, fsync_directory, parse_json, read_json, write_json
 from .pool import PoolConfig
-from .progress import RunLog
+from .progress import LOG_NAME, RunLog
+from .registry import make_searcher
 from .searcher import Searcher
-from .ppo import PPO_PRESETS, PPOSearcher
-from .random_search import RandomSearcher
 from .spaces import PolicySpace
-
-SEARCHERS = {
-    "ppo": lambda space, seed, options: PPOSearcher(space, seed, PPO_PRESETS["cpu"], **options),
-    "random": lambda space, seed, options: RandomSearcher(space, seed, **options),
-}
+from .worker import Factory
 
 CONFIG_NAME = "config.json"
 ENVIRONMENT_NAME = "environment.json"
@@ -134,7 +129,9 @@ class RunConfig:
         try:
             return cls(**{**given, "pool": PoolConfig(**given["pool"])})
         except TypeError as error:
-            raise InputError(f"{where}, pool", "must have the known fields", str(error), fix) from error
+            raise InputError(
+                f"{where}, pool", "must have the known fields", str(error), fix
+            ) from error
 
 
 def _kind(value: Any) -> str:
@@ -157,16 +154,17 @@ def build_task(config: RunConfig) -> Any:
 def build_searcher(config: RunConfig) -> Searcher:
     """A new searcher over 5 x 2 operations, or as the configuration says."""
     space = PolicySpace(config.subpolicies, config.operations)
-    return SEARCHERS[config.searcher](space, config.seed, config.searcher_options)
+    return make_searcher(config.searcher, space, config.seed, config.searcher_options)
 
 
 def run_search(
-    config: RunConfig, *, resume: bool = False, progress: bool = True
+    config: RunConfig, *, resume: bool = False, progress: bool = True,
+    factory: Factory | None = None,
 ) -> RunResult:
     """Search, then write policy.json and policy.txt; returns how it went.
 
     resume: go on with the run in `config.out`, which must be of the same configuration (`pool`
-    and `out` aside). A finished run is left untouched.
+    and `out` aside). A finished run is left untouched. factory: see `engine.run`.
 
     Raises InputError before anything is written for a user's mistake, and what `engine.run` raises.
     """
@@ -191,6 +189,7 @@ def run_search(
     result = run(
         searcher, {"main": config.evaluator_config()}, task, out,
         evaluations=config.evaluations, pool=config.pool, progress=progress, resume=resume,
+        factory=factory,
     )
     if done and not result.new:
         log.info(f"{out} is complete: {result.finished} evaluations; nothing was done")
@@ -240,7 +239,9 @@ def check_manifest(out: Path, task: Any) -> None:
         )
 
 
-def create_folder(out: Path, config: RunConfig, now: dict[str, Any], manifest: dict[str, Any]) -> None:
+def create_folder(
+    out: Path, config: RunConfig, now: dict[str, Any], manifest: dict[str, Any]
+) -> None:
     """Make the folder appear complete: written under another name, then renamed."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -273,7 +274,7 @@ def export(
     chosen = searcher.best(config.top)
     if not chosen:
         raise WorkerError(
-            f"none of the {result.finished} evaluations succeeded; see {RunLog(result.directory).path}"
+            f"none of the {result.finished} evaluations succeeded; see {result.directory / LOG_NAME}"
         )
     policy = Policy([row for candidate, _ in chosen for row in candidate.augmentation])
     provenance = {
