@@ -99,6 +99,12 @@ class FromScratch(ChildEvaluator):
     def evaluate(
         self, augmentation: Augmentation, seed: int, part: str = "validation"
     ) -> Evaluation:
+        return self.train(augmentation, seed, part)[1]
+
+    def train(
+        self, augmentation: Augmentation, seed: int, part: str = "test"
+    ) -> tuple[nn.Module, Evaluation]:
+        """As `evaluate`, and the trained child with it."""
         check_call(seed, part)
         started = time.perf_counter()
         with threads(self.config.threads):
@@ -107,7 +113,7 @@ class FromScratch(ChildEvaluator):
             trained = self.arena.train_child(
                 child, augment, self._scratch_config(self.epochs), seed
             )
-            return self._result(child, trained, part, started, {})
+            return child, self._result(child, trained, part, started, {})
 
 
 def make_evaluation(
