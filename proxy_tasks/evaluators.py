@@ -17,7 +17,7 @@ import numpy as np
 
 from policies.errors import InputError
 
-from .base import Augmentation, Evaluator, EvaluatorConfig, as_transform, check_choice
+from .base import Augmentation, Evaluator, EvaluatorConfig, as_transform, check_call, check_choice
 from .child import FromScratch
 from .data import ProxyTask
 from .evaluation import REWARDS, Evaluation
@@ -57,6 +57,7 @@ class Repeat(Evaluator):
     def evaluate(
         self, augmentation: Augmentation, seed: int, part: str = "validation"
     ) -> Evaluation:
+        check_call(seed, part)
         seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(self.repeats)]
         results = [self.evaluator.evaluate(augmentation, s, part) for s in seeds]
         rewards = np.array([r.reward for r in results])

@@ -216,6 +216,6 @@ def _load_weights(path: Path, child: nn.Module) -> dict:
     except (pickle.UnpicklingError, RuntimeError, EOFError, TypeError, AttributeError) as error:
         raise InputError(
             "checkpoint", "must hold the weights of this task's shared child",
-            f"{path.name} ({str(error).splitlines()[0][:60]})", fix,
+            f"{path.name} ({type(error).__name__})", fix,
         ) from error
     return child.state_dict()

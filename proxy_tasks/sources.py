@@ -85,7 +85,9 @@ class ArraySource:
 
     def read(self, index: int, resolution: int) -> Decoded:
         pixels = np.ascontiguousarray(self.images[index])
-        square = np.asarray(fit(Image.fromarray(pixels), resolution))
+        square = pixels
+        if pixels.shape[:2] != (resolution, resolution):
+            square = np.asarray(fit(Image.fromarray(pixels), resolution))
         return Decoded(square, content_id(pixels.tobytes()), grey=pixels.ndim == 2)
 
     def name(self, index: int) -> str:
@@ -135,12 +137,20 @@ def list_images(folder: Path, prefix: str) -> list[str]:
 
 
 def read_all(source: Source, indices: np.ndarray, resolution: int, what: str) -> list[Decoded]:
-    """Decode the chosen images with a thread pool (Pillow releases the GIL), in order."""
-    threads = min(16, os.cpu_count() or 1)
-    with ThreadPoolExecutor(threads) as pool:
-        decoded = pool.map(lambda i: source.read(int(i), resolution), indices)
-        bar = tqdm(
-            decoded, f"reading {what}", len(indices), unit="image", leave=False,
-            disable=not sys.stderr.isatty(),
-        )
-        return list(bar)
+    """Decode the chosen images in order, files with a thread pool (Pillow releases the GIL)."""
+    bar = tqdm(
+        desc=f"reading {what}", total=len(indices), unit="image", leave=False,
+        disable=not sys.stderr.isatty(),
+    )  # fmt: skip
+
+    def read(index: int) -> Decoded:
+        bar.update()
+        return source.read(int(index), resolution)
+
+    if isinstance(source, ArraySource):
+        decoded = [read(index) for index in indices]
+    else:
+        with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+            decoded = list(pool.map(read, indices))
+    bar.close()
+    return decoded

@@ -17,7 +17,7 @@ import numpy as np
 from policies.ops import OPS
 from policies.policy import Operation, Policy
 
-from .base import Augmentation, Evaluator, EvaluatorConfig
+from .base import Augmentation, Evaluator, EvaluatorConfig, check_call
 from .data import ProxyTask
 from .evaluation import Evaluation
 
@@ -81,6 +81,7 @@ class PlantedLandscape(Evaluator):
     def evaluate(
         self, augmentation: Augmentation, seed: int, part: str = "validation"
     ) -> Evaluation:
+        check_call(seed, part)
         started = time.perf_counter()
         if self.sleep:
             time.sleep(self.sleep)

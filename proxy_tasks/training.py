@@ -114,7 +114,8 @@ def pick_precision(name: str, device: torch.device) -> torch.dtype:
     losses are float32 always.
     """
     if name == "auto":
-        fast = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
+        has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+        fast = device.type == "cuda" or has_bf16()
         name = "bfloat16" if fast else "float32"
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
 

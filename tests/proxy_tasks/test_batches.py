@@ -1,0 +1,99 @@
+"""The fused crop-flip-normalise kernel against plain torch and plain loops."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+
+from proxy_tasks.batches import (
+    Jitter,
+    draw_jitter,
+    no_jitter,
+    normalisation,
+    prepare_batch,
+    prepare_batch_torch,
+)
+
+
+def example(n, c, h, w, pad, seed):
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 256, (n, c, h, w), np.uint8)
+    return images, draw_jitter(n, pad, True, rng), normalisation(images)
+
+
+def by_hand(images, jitter, pad, table):
+    """One image at a time with numpy's own pad, slice and reverse."""
+    n, c, h, w = images.shape
+    out = np.empty((n, c, h, w), np.float32)
+    for i in range(n):
+        padded = np.pad(images[i], ((0, 0), (pad, pad), (pad, pad)))
+        crop = padded[:, jitter.top[i] : jitter.top[i] + h, jitter.left[i] : jitter.left[i] + w]
+        if jitter.flip[i]:
+            crop = crop[:, :, ::-1]
+        for k in range(c):
+            out[i, k] = table[k][crop[k]]
+    return out
+
+
+@given(
+    n=st.integers(1, 5), c=st.sampled_from([1, 3]), h=st.integers(1, 9), w=st.integers(1, 9),
+    pad=st.integers(0, 4), seed=st.integers(0, 999),
+)  # fmt: skip
+def test_both_paths_equal_plain_numpy(n, c, h, w, pad, seed):
+    images, jitter, table = example(n, c, h, w, pad, seed)
+    expected = by_hand(images, jitter, pad, table)
+    for function in (prepare_batch, prepare_batch_torch):
+        got = function(torch.from_numpy(images), jitter, pad, torch.from_numpy(table))
+        assert got.dtype == torch.float32 and np.array_equal(got.numpy(), expected)
+
+
+def test_memory_is_channels_last():
+    images, jitter, table = example(2, 3, 8, 8, 4, 0)
+    got = prepare_batch(torch.from_numpy(images), jitter, 4, torch.from_numpy(table))
+    assert got.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_no_jitter_is_the_identity():
+    images, _, table = example(3, 3, 6, 5, 0, 1)
+    got = prepare_batch(torch.from_numpy(images), no_jitter(3, 0), 0, torch.from_numpy(table))
+    again = np.rint(got.numpy() * images.std((0, 2, 3))[:, None, None]
+                    + images.mean((0, 2, 3))[:, None, None])  # fmt: skip
+    assert np.array_equal(again, images)
+
+
+def test_normalised_training_images_have_mean_0_and_sd_1():
+    images, _, table = example(50, 3, 8, 8, 0, 2)
+    got = prepare_batch(torch.from_numpy(images), no_jitter(50, 0), 0, torch.from_numpy(table))
+    assert torch.allclose(got.mean((0, 2, 3)), torch.zeros(3), atol=1e-5)
+    assert torch.allclose(got.std((0, 2, 3), correction=0), torch.ones(3), atol=1e-5)
+
+
+def test_constant_channel_is_only_centred():
+    images = np.full((2, 1, 4, 4), 7, np.uint8)
+    assert normalisation(images)[0, 7] == 0 and np.isfinite(normalisation(images)).all()
+
+
+def test_draws_are_uniform():
+    jitter = draw_jitter(9000, 4, True, np.random.default_rng(0))
+    for offsets in (jitter.top, jitter.left):
+        assert chisquare(np.bincount(offsets, minlength=9)).pvalue > 0.01
+    assert chisquare(np.bincount(jitter.flip, minlength=2)).pvalue > 0.01
+
+
+def test_no_flip_keeps_the_other_draws():
+    first = draw_jitter(50, 4, True, np.random.default_rng(3))
+    second = draw_jitter(50, 4, False, np.random.default_rng(3))
+    assert not second.flip.any() and first.flip.any()
+    assert np.array_equal(first.top, second.top) and np.array_equal(first.left, second.left)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_cuda_equals_cpu():
+    images, jitter, table = example(5, 3, 9, 9, 4, 0)
+    images, table = torch.from_numpy(images), torch.from_numpy(table)
+    there = prepare_batch(images.cuda(), Jitter(*jitter), 4, table.cuda())
+    assert torch.equal(there.cpu(), prepare_batch(images, jitter, 4, table))

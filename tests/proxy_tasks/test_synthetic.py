@@ -1,0 +1,119 @@
+"""The planted landscape: its optimum is one, its noise and its mishaps are as asked for."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest, kstest
+
+from policies import Operation, Policy, RandAugment
+from proxy_tasks import EvaluatorConfig, get_task, make_evaluator
+from proxy_tasks.synthetic import BINS, OPERATIONS, PROBABILITIES, Landscape, _uniform_policy
+
+
+def planted(**options):
+    config = EvaluatorConfig("synthetic", options=options)
+    return make_evaluator(config, get_task("synthetic"))
+
+
+def neighbours(policy, rng, count):
+    """Policies that differ from `policy` in one operation."""
+    from policies import OPS
+
+    for _ in range(count):
+        rows = [list(row) for row in policy]
+        name = OPERATIONS[rng.integers(len(OPERATIONS))]
+        magnitude = int(rng.integers(BINS)) if OPS[name].has_magnitude else None
+        probability = PROBABILITIES[rng.integers(11)]
+        rows[rng.integers(5)][rng.integers(2)] = Operation(name, probability, magnitude)
+        yield Policy(rows)
+
+
+@pytest.mark.parametrize("landscape", range(4))
+class TestOptimum:
+    def test_no_uniform_policy_is_better(self, landscape):
+        evaluator, rng = planted(landscape=landscape), np.random.default_rng(1)
+        best = evaluator.value(evaluator.optimum)
+        assert all(evaluator.value(_uniform_policy(rng)) < best for _ in range(2000))
+
+    def test_no_neighbour_is_better(self, landscape):
+        evaluator, rng = planted(landscape=landscape), np.random.default_rng(2)
+        best = evaluator.value(evaluator.optimum)
+        values = [evaluator.value(p) for p in neighbours(evaluator.optimum, rng, 3000)]
+        assert max(values) <= best + 1e-12
+
+    def test_there_is_something_to_find(self, landscape):
+        evaluator = planted(landscape=landscape)
+        assert evaluator.value(evaluator.optimum) > Landscape.base + 0.02
+
+
+class TestStructure:
+    def test_policies_scatter_as_asked(self):
+        evaluator, rng = planted(policy_sd=0.015), np.random.default_rng(3)
+        values = [evaluator.value(_uniform_policy(rng)) for _ in range(1000)]
+        # Squashing bends the scale by up to a tenth; sampling adds 1/sqrt(2000) = 2 %.
+        assert np.std(values) == pytest.approx(0.015, rel=0.2)
+
+    def test_repeating_a_subpolicy_costs(self):
+        evaluator = planted()
+        row, *others = evaluator.optimum
+        assert evaluator.value(Policy([row] * 25)) < evaluator.value(Policy([row]))
+
+    def test_order_of_operations_and_subpolicies_is_free(self):
+        evaluator, policy = planted(), _uniform_policy(np.random.default_rng(4))
+        turned = Policy([row[::-1] for row in policy[::-1]])
+        assert evaluator.value(turned) == pytest.approx(evaluator.value(policy))
+
+    def test_randaugment_has_a_best_cell(self):
+        evaluator = planted()
+        cells = {(n, m): evaluator.value(RandAugment(n, m)) for n in (1, 2, 3) for m in (4, 12, 20)}
+        assert max(cells, key=cells.get) == (2, 12)
+
+
+class TestNoise:
+    def test_is_normal_around_the_value(self):
+        evaluator, policy = planted(noise=0.008), _uniform_policy(np.random.default_rng(5))
+        rewards = np.array([evaluator.evaluate(policy, s).reward for s in range(500)])
+        z = (rewards - evaluator.value(policy)) / 0.008
+        assert kstest(z, "norm").pvalue > 0.01
+
+    def test_no_noise(self):
+        evaluator = planted(noise=0.0)
+        assert evaluator.evaluate(None, 3).reward == evaluator.value(None)
+
+    def test_test_part_has_no_bias(self):
+        evaluator, policy = planted(noise=0.0, cheap_bias=1.0), planted().optimum
+        assert evaluator.evaluate(policy, 0, "test").reward == evaluator.value(policy)
+        assert evaluator.evaluate(policy, 0).reward != evaluator.value(policy)
+
+
+class TestMishaps:
+    def failing(self, evaluator, seeds=range(400)):
+        failed = set()
+        for seed in seeds:
+            try:
+                evaluator.evaluate(None, seed)
+            except RuntimeError:
+                failed.add(seed)
+        return failed
+
+    def test_fail_rate_and_attempts(self):
+        evaluator = planted(fail_rate=0.2)
+        first = self.failing(evaluator)
+        assert binomtest(len(first), 400, 0.2).pvalue > 0.01
+        assert self.failing(evaluator) == first
+        evaluator.attempt = 1
+        second = self.failing(evaluator)
+        assert second != first and len(first & second) < len(first)
+
+    def test_nan_rate(self):
+        results = [planted(nan_rate=1.0).evaluate(None, s) for s in range(3)]
+        assert all(r.diverged and math.isfinite(r.reward) for r in results)
+
+    def test_hang_and_sleep(self):
+        started = time.perf_counter()
+        planted(hang_rate=1.0, hang_seconds=0.05, sleep=0.05).evaluate(None, 0)
+        assert time.perf_counter() - started >= 0.1

@@ -1,0 +1,172 @@
+"""Children learn, diverge visibly, and leave no trace in global random state."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from proxy_tasks import ImageSet
+from proxy_tasks.models import MODELS, make_child
+from proxy_tasks.presets import PRESETS, get_preset
+from proxy_tasks.training import (
+    Arena,
+    Schedule,
+    TrainConfig,
+    augment_all,
+    threads,
+)
+from tests.proxy_tasks.trees import striped_task
+
+CPU = torch.device("cpu")
+
+
+def config(epochs=3, batch=32, lr=0.05, **other):
+    return TrainConfig(Schedule("cosine", epochs, lr), batch, 5e-4, 0.9, 2, True, **other)
+
+
+def train(task, augment=None, seed=0, precision=torch.float32, **options):
+    with threads(1):
+        arena = Arena(task.train, CPU, precision)
+        child = make_child("convnet", 1, 2, seed, CPU)
+        trained = arena.train_child(child, augment, config(**options), seed)
+        return child, trained, arena.logits(child, task.validation.images)
+
+
+class TestModels:
+    @pytest.mark.parametrize("model", MODELS)
+    @pytest.mark.parametrize(("channels", "side"), [(1, 28), (3, 32), (3, 64)])
+    def test_shapes(self, model, channels, side):
+        child = make_child(model, channels, 7, 0, CPU).eval()
+        with torch.no_grad():
+            assert child(torch.zeros(2, channels, side, side)).shape == (2, 7)
+
+    def test_wide_resnet_has_the_published_size(self):
+        # Wide-ResNet-40-2 has 2.2 M parameters (arXiv 1605.07146, table 4).
+        child = make_child("wrn-40-2", 3, 10, 0, CPU)
+        assert sum(p.numel() for p in child.parameters()) / 1e6 == pytest.approx(2.2, abs=0.05)
+        convolutions = [m for m in child.modules() if isinstance(m, torch.nn.Conv2d)]
+        assert sum(m.kernel_size == (3, 3) for m in convolutions) == 1 + 36
+
+    def test_weights_follow_the_seed_and_nothing_else(self):
+        state = torch.get_rng_state()
+        first = make_child("convnet", 3, 10, 5, CPU).state_dict()
+        torch.manual_seed(123)
+        second = make_child("convnet", 3, 10, 5, CPU).state_dict()
+        other = make_child("convnet", 3, 10, 6, CPU).state_dict()
+        torch.set_rng_state(state)
+        assert all(torch.equal(first[k], second[k]) for k in first)
+        assert not torch.equal(first["classifier.weight"], other["classifier.weight"])
+
+
+class TestSchedule:
+    def test_cosine(self):
+        s = Schedule("cosine", 10, 0.1, 0.02)
+        assert s.rate(0.0) == pytest.approx(0.1) and s.rate(1.0) == pytest.approx(0.02)
+        assert s.rate(0.5) == pytest.approx(0.06)
+
+    def test_one_cycle(self):
+        s = Schedule("one-cycle", 10, 0.1, warmup=0.25)
+        rates = [s.rate(t / 100) for t in range(100)]
+        assert rates[0] > 0 and max(rates) == pytest.approx(0.1) and np.argmax(rates) == 25
+        assert rates == sorted(rates[:26]) + sorted(rates[26:], reverse=True)
+
+    @pytest.mark.parametrize("name", PRESETS)
+    def test_presets_give_rates(self, name):
+        for task in ("reduced-imagenet", "reduced-cifar10", "folder"):
+            p = get_preset(name, task)
+            assert Schedule(p.schedule, p.epochs, p.lr, warmup=p.warmup).rate(0.5) > 0
+
+
+class TestTraining:
+    def test_a_child_learns(self):
+        # Guessing on 200 balanced images scatters by 0.035; 8 of these are 0.28.
+        task = striped_task()
+        _, trained, logits = train(task, epochs=20)
+        accuracy = (logits.argmax(1) == task.validation.labels).mean()
+        assert not trained.diverged and accuracy > 0.5 + 8 * math.sqrt(0.25 / 200)
+
+    def test_wrong_labels_teach_nothing(self):
+        # The counter-check of the test above: with random labels it must not pass.
+        task = striped_task()
+        labels = np.random.default_rng(0).permutation(task.train.labels)
+        noise = ImageSet(task.train.images, labels)
+        _, _, logits = train(striped_like(task, noise), epochs=20)
+        accuracy = (logits.argmax(1) == task.validation.labels).mean()
+        assert accuracy < 0.5 + 8 * math.sqrt(0.25 / 200)
+
+    def test_same_seed_same_floats_and_other_seed_others(self):
+        task = striped_task()
+        first, again, other = (train(task, seed=s)[2] for s in (3, 3, 4))
+        assert np.array_equal(first, again) and not np.array_equal(first, other)
+
+    def test_global_random_state_is_untouched(self):
+        torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
+        train(striped_task(), epochs=1)
+        assert torch.equal(torch_state, torch.get_rng_state())
+        assert np.array_equal(numpy_state, np.random.get_state()[1])
+
+    @pytest.mark.parametrize("count", [1, 2, 33, 65])
+    def test_any_number_of_images(self, count):
+        # 33 = one batch of 32 and one image: batches are made equal instead.
+        task = striped_task(train=count)
+        _, trained, logits = train(task, epochs=2)
+        assert trained.image_passes == 2 * count and np.isfinite(logits).all()
+
+    def test_every_image_is_seen_once_an_epoch(self):
+        task, seen = striped_task(train=50), []
+
+        def spy(images):
+            seen.append(images.clone())
+            return images
+
+        train(task, spy, epochs=3)
+        assert [len(images) for images in seen] == [50] * 3
+        originals = {images.tobytes() for images in task.train.images}
+        for images in seen:
+            assert {image.numpy().tobytes() for image in images} == originals
+        assert not torch.equal(seen[0], seen[1])
+
+    def test_the_augmentation_is_what_the_child_sees(self):
+        task = striped_task()
+        _, _, plain = train(task, None)
+        _, _, same = train(task, lambda images: images)
+        _, _, inverted = train(task, lambda images: 255 - images)
+        assert np.array_equal(plain, same) and not np.array_equal(plain, inverted)
+
+    def test_divergence_is_reported(self):
+        _, trained, _ = train(striped_task(), epochs=5, lr=1e12)
+        assert trained.diverged and trained.epochs < 5
+        assert trained.image_passes == trained.epochs * 96
+
+    def test_moving_average_is_close_to_but_not_the_last_weights(self):
+        task = striped_task()
+        last, averaged = train(task)[0], train(task, ema=0.9)[0]
+        a, b = last.classifier.weight, averaged.classifier.weight
+        assert not torch.equal(a, b) and (a - b).norm() < a.norm()
+
+    def test_bfloat16_learns_too(self):
+        task = striped_task()
+        _, _, logits = train(task, epochs=20, precision=torch.bfloat16)
+        accuracy = (logits.argmax(1) == task.validation.labels).mean()
+        assert accuracy > 0.5 + 8 * math.sqrt(0.25 / 200)
+
+    def test_threads_are_put_back(self):
+        before = torch.get_num_threads()
+        with threads(before + 1):
+            assert torch.get_num_threads() == before + 1
+        assert torch.get_num_threads() == before
+
+    def test_large_epochs_are_augmented_in_pieces(self, monkeypatch):
+        monkeypatch.setattr("proxy_tasks.training.AUGMENT_BYTES", 16 * 16 * 10)
+        images, sizes = torch.arange(25 * 256).to(torch.uint8).reshape(25, 1, 16, 16), []
+        out = augment_all(images, lambda part: sizes.append(len(part)) or part + 1)
+        assert sizes == [10, 10, 5] and torch.equal(out, images + 1)
+
+
+def striped_like(task, train_set):
+    import dataclasses
+
+    return dataclasses.replace(task, train=train_set)
