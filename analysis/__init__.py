@@ -9,6 +9,7 @@ from .composition import (
 )
 from .fidelity import Fidelity, analyse_fidelity, write_fidelity
 from .grid import Grid, analyse_grid, write_grid
+from .kinds import write_any
 from .report import write_report
 from .runs import Run, load_run
 from .sheet import policy_sheet
@@ -51,6 +52,7 @@ __all__ = [
     "policy_table",
     "rank_correlation",
     "seeds_needed",
+    "write_any",
     "write_comparison",
     "write_fidelity",
     "write_grid",

@@ -24,7 +24,8 @@ class Comparison:
     """The result of a comparison; accuracies and differences in percent and percentage points.
 
     `table`: arm, n, mean, sd, low, high (95 %), difference, difference_low, difference_high,
-    p, p_holm, detectable (at 80 % power), failed, search_evaluations, search_core_hours.
+    p, p_holm, detectable (at 80 % power), failed, diverged, search_evaluations, search_children.
+    The last is the cost of the search in children: its image passes over those of a child here.
     The first arm has no difference. `runs`: arm -> accuracy by seed.
     """
 
@@ -100,7 +101,7 @@ def _row(trials: pd.DataFrame, arm: str, first: str, accuracy: dict, search: dic
         "p": np.nan, "detectable": np.nan,
         "failed": int(mine["reward"].isna().sum()), "diverged": int(mine["diverged"].sum()),
         "search_evaluations": search.get("evaluations", 0),
-        "search_core_hours": search.get("core_hours", 0.0),
+        "search_children": search.get("image_passes", 0) / trials["image_passes"].mean(),
     }
     pairs = pd.concat([accuracy[arm], accuracy[first]], axis=1, join="inner").to_numpy()
     if arm != first and len(pairs):
@@ -134,9 +135,9 @@ def readable(comparison: Comparison) -> pd.DataFrame:
             ],
             "p (Holm)": table["p_holm"].map(tables.p_value),
             "search cost": [
-                f"{int(count)} evaluations, {hours:.2g} core-h" if count else "none"
-                for count, hours in zip(
-                    table["search_evaluations"], table["search_core_hours"], strict=True
+                f"{int(count)} evaluations = {children:.3g} children" if count else "none"
+                for count, children in zip(
+                    table["search_evaluations"], table["search_children"], strict=True
                 )
             ],
         }

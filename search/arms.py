@@ -137,11 +137,11 @@ def _file_name(text: str) -> str:
 
 
 def _cost(provenance: dict[str, Any] | None) -> dict[str, Any]:
-    """Evaluations and core hours of a search, as far as the file tells."""
+    """Evaluations and image passes of a search, as far as the file tells."""
     provenance = provenance or {}
     counted = provenance.get("evaluations")
     cost = provenance.get("cost")
     return {
         "evaluations": counted.get("finished", 0) if isinstance(counted, dict) else 0,
-        "core_hours": cost.get("core_hours", 0.0) if isinstance(cost, dict) else 0.0,
+        "image_passes": cost.get("image_passes", 0) if isinstance(cost, dict) else 0,
     }

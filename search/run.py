@@ -274,7 +274,7 @@ def export(
     chosen = searcher.best(config.top)
     if not chosen:
         raise WorkerError(
-            f"none of the {result.finished} evaluations succeeded; see {result.directory / LOG_NAME}"
+            f"none of {result.finished} evaluations succeeded; see {result.directory / LOG_NAME}"
         )
     policy = Policy([row for candidate, _ in chosen for row in candidate.augmentation])
     provenance = {
@@ -286,6 +286,8 @@ def export(
         "evaluations": {
             "finished": result.finished, "failed": result.failed, "duplicates": result.duplicates,
         },
+        # In image passes, not in seconds: the file then depends on the configuration alone.
+        "cost": {"image_passes": image_passes(result.directory / JOURNAL_NAME)},
         "selection": f"sub-policies of the {len(chosen)} best candidates, in order of reward",
         # Rewards of the best of many: their maximum flatters; compare on the test part.
         "candidates": [
@@ -302,6 +304,17 @@ def export(
     atomic_write(result.directory / "policy.txt", policy.to_text())
     save_policy(result.directory / POLICY_NAME, policy, provenance=provenance)
     return policy
+
+
+def image_passes(journal: Path) -> int:
+    """Image passes of all evaluations that were made; repeats cost nothing."""
+    total = 0
+    with open(journal, "rb") as stream:
+        for line in stream:
+            record = parse_json(line)
+            if record["status"] == "ok":
+                total += record["evaluation"]["image_passes"]
+    return total
 
 
 def interval(reward: float, stderr: float | None) -> list[float] | None:

@@ -70,11 +70,11 @@ def test_validation_lines_are_not_compared(write_run):
 def test_files_are_written_with_the_cost_of_the_search(write_run):
     config = {
         "task": "reduced-fashion",
-        "arms": [{"name": "found", "search": {"evaluations": 100, "core_hours": 0.7}}],
+        "arms": [{"name": "found", "search": {"evaluations": 100, "image_passes": 7000}}],
     }
     directory = write_run(lines(), config)
     write_comparison(directory)
     text = (directory / "compare.md").read_text()
-    assert "100 evaluations, 0.7 core-h" in text and "minus none" in text
+    assert "100 evaluations = 7 children" in text and "minus none" in text
     assert len(pd.read_csv(directory / "compare.csv")) == 3
     assert (directory / "compare.png").read_bytes()[:4] == b"\x89PNG"
