@@ -8,6 +8,7 @@ from typing import Any
 
 from policies.errors import InputError
 
+from .optuna_search import OptunaSearcher
 from .ppo import PPO_PRESETS, PPOConfig, PPOSearcher
 from .random_search import RandomSearcher
 from .searcher import Searcher
@@ -39,6 +40,14 @@ def make_ppo(space: Space, seed: int, options: Mapping[str, Any]) -> PPOSearcher
     return PPOSearcher(space, seed, config, **rest)
 
 
+def make_tpe(space: Space, seed: int, options: Mapping[str, Any]) -> OptunaSearcher:
+    """Options: batch_size, startup, multivariate, history, lag, and the common ones."""
+    _check(
+        "tpe", options, (*COMMON, "lag", "batch_size", "startup", "multivariate", "history")
+    )
+    return OptunaSearcher(space, seed, **options)
+
+
 def _check(searcher: str, options: Mapping[str, Any], known: tuple[str, ...]) -> None:
     for name in options:
         if name not in known:
@@ -51,6 +60,7 @@ def _check(searcher: str, options: Mapping[str, Any], known: tuple[str, ...]) ->
 SEARCHERS: dict[str, Callable[[Space, int, Mapping[str, Any]], Searcher]] = {
     "random": make_random,
     "ppo": make_ppo,
+    "tpe": make_tpe,
 }
 
 
