@@ -27,6 +27,7 @@ from .engine import RunResult, run
 from .environment import differences, environment
 from .errors import WorkerError
 from .files import atomic_write, fsync_directory, parse_json, read_json, write_json
+from .journal import JOURNAL_NAME
 from .pool import PoolConfig
 from .progress import LOG_NAME, RunLog
 from .registry import make_searcher
