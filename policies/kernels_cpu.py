@@ -23,12 +23,12 @@ from numba import njit, types
 
 from .program import CODE
 
-_IDENTITY, _INVERT, _SOLARIZE, _POSTERIZE = (
-    CODE[k] for k in ("identity", "invert", "solarize", "posterize")
-)
-_BRIGHTNESS, _AUTOCONTRAST, _EQUALIZE = (CODE[k] for k in ("brightness", "autocontrast", "equalize"))
-_CONTRAST, _COLOR, _SHARPNESS = (CODE[k] for k in ("contrast", "color", "sharpness"))
-_AFFINE, _CUTOUT, _PAIRING = (CODE[k] for k in ("affine", "cutout", "pairing"))
+(
+    _IDENTITY, _INVERT, _SOLARIZE, _POSTERIZE, _BRIGHTNESS, _AUTOCONTRAST, _EQUALIZE,
+    _CONTRAST, _COLOR, _SHARPNESS, _AFFINE, _CUTOUT, _PAIRING,
+) = CODE.values()  # fmt: skip
+# The codes are ordered: up to _BRIGHTNESS a table without looking at the image, up to _EQUALIZE
+# one from the histogram of a channel, _CONTRAST one from the mean grey.
 _GREY = 128  # Cutout's filling
 _ONE = 1 << 16
 

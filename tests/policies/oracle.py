@@ -71,4 +71,5 @@ def to_chw(image: Image.Image) -> np.ndarray:
 
 
 def to_pil(chw: np.ndarray) -> Image.Image:
-    return Image.fromarray(chw[0] if len(chw) == 1 else np.ascontiguousarray(chw.transpose(1, 2, 0)))
+    pixels = chw[0] if len(chw) == 1 else chw.transpose(1, 2, 0)
+    return Image.fromarray(np.ascontiguousarray(pixels))
