@@ -18,8 +18,8 @@ from .ops import OPS, get_convention
 
 FORMAT = "augsearch-policy"
 VERSION = 1
-MAX_BYTES = 4 * 2**20
-MAX_SUBPOLICIES = 2**16
+MAX_BYTES = 2 * 2**20
+MAX_SUBPOLICIES = 2**14
 MAX_OPERATIONS = 64
 _MAX_DEPTH = 8  # brackets in a text file; a tuple list needs 3
 _FIELDS = ("format", "version", "convention", "bins", "policy", "provenance")
@@ -194,6 +194,11 @@ def save_policy(
         text = policy.to_text()
     else:
         text = to_json_text(PolicyFile(policy, convention, provenance))
+    if len(text.encode()) > MAX_BYTES:
+        raise InputError(
+            "policy and provenance", f"must fit in a file of {MAX_BYTES} bytes", len(text),
+            "leave out some of the provenance",
+        )  # fmt: skip
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)

@@ -128,9 +128,9 @@ class _Grid(Transform):
         choices = [
             (name, 1.0, m) for name, m in itertools.product(self._names, self._magnitudes)
         ]
-        if not 1 <= self._slots <= 4:
+        if not 1 <= self._slots <= 3:
             raise InputError(
-                "n", "must be in 1..4 to be written as a policy", self._slots,
+                "n", "must be in 1..3 to be written as a policy", self._slots,
                 "14**n sub-policies: keep the transform itself",
             )  # fmt: skip
         rows = tuple(itertools.product(choices, repeat=self._slots))
