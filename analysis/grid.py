@@ -63,6 +63,8 @@ class Grid:
             said.append("Distinguishable from every neighbouring cell.")
         said.append(
             f"{len(alike)} of the other {len(self.table) - 1} cells cannot be told from the best."
+            if len(alike)
+            else "Every other cell can be told from the best."
         )
         if len(self.table) > 1:
             gap = float(self.table["mean"].iloc[0] - self.table["mean"].iloc[1])
@@ -76,9 +78,9 @@ class Grid:
 
 
 def analyse_grid(run: Run) -> Grid:
-    """The grid of a run folder of `augsearch randaugment`; rows are labelled randaugment:N,M."""
+    """The grid of a run folder of `augsearch randaugment`; rows are labelled "N=1 M=5"."""
     rows = run.evaluated
-    cells = rows["label"].str.extract(r"^randaugment:(\d+),(\d+)$").astype(int)
+    cells = rows["label"].str.extract(r"^N=(\d+) M=(\d+)$").astype(int)
     rows = rows.assign(n=cells[0], m=cells[1])
     wide = rows.pivot(index=["n", "m"], columns="seed", values="reward")
     percent = run.config.get("reward", "accuracy") == "accuracy"

@@ -54,9 +54,9 @@ def reward_curve(trials: pd.DataFrame, path: str | Path, reward: str = "reward")
     if len(data):
         axis.plot(
             position, data["reward"].cummax(), color=ORANGE, drawstyle="steps-post",
-            linewidth=1.5, label="best so far (optimistic: the largest of noisy values)",
+            linewidth=1.5, label="best so far (the largest of noisy values: optimistic)",
         )
-        axis.legend(frameon=False, loc="lower right", fontsize=9)
+        figure.legend(frameon=False, loc="outside lower center", ncols=3, fontsize=9)
         # A diverged child would squeeze everything else into one line.
         low, high = np.quantile(data["reward"], [0.01, 1.0])
         margin = 0.08 * (high - low) or 0.01
@@ -98,6 +98,7 @@ def policy_histograms(
                 np.arange(len(shares)) + shift, shares.to_numpy(), width, color=colour, label=label
             )
     top.set_xticks(range(len(names)), names, rotation=35, ha="right")
+    top.margins(x=0.01)
     left.set_xticks(range(11), [f"{value / 10:g}" for value in range(11)])
     every = max(1, bins // 10)
     right.set_xticks(range(0, bins, every))

@@ -176,7 +176,8 @@ def randaugment(
 @option("--reward", default="accuracy", metavar="NAME", help=", ".join(options.REWARDS) + ".")
 @option("--epochs", type=int, metavar="N", help="Training epochs. [default: the preset's]")
 @option(
-    "--train-images", type=int, metavar="N", help="Training images. [default: 6000, 120 classes x 50]"
+    "--train-images", type=int, metavar="N",
+    help="Training images. [default: 6000, 120 classes x 50]",
 )
 @option("--validation-images", type=int, metavar="N", help="Validation images. [default: 6000]")
 @option("--test-images", type=int, metavar="N", help="Test images. [default: all of the classes]")
@@ -357,7 +358,7 @@ def report(run: str) -> None:
 @option("--policy", required=True, metavar="FILE", help="Policy file, or imagenet, cifar10, svhn.")
 @option(
     "--images", metavar="DIR",
-    help="Folder of example images, or of folders of them. [default: embedded Fashion-MNIST images]",
+    help="Folder of example images, or of folders of them. [default: embedded images]",
 )
 @option("--out", required=True, metavar="PNG", help="Picture to write.")
 @option("--count", default=8, help="Example images.")
@@ -436,7 +437,8 @@ def _task(values: dict[str, Any]) -> TaskConfig:
 
     from .study import TaskConfig
 
-    return TaskConfig(**{f.name: values.pop(f.name) for f in fields(TaskConfig) if f.name in values})
+    names = [field.name for field in fields(TaskConfig) if field.name in values]
+    return TaskConfig(**{name: values.pop(name) for name in names})
 
 
 def _evaluator(values: dict[str, Any], task: TaskConfig) -> EvaluatorConfig:

@@ -54,5 +54,5 @@ def run_compare(
         for slot, arm in enumerate(arms)
     ]
     return run_study(
-        config, FixedSearcher(candidates), task.build(), resume=resume, progress=progress
+        config, lambda _: FixedSearcher(candidates), task.build(), resume=resume, progress=progress
     )

@@ -67,7 +67,7 @@ class JsonObject(click.ParamType):
         try:
             result = json.loads(value)
         except ValueError as error:
-            self.fail(f"must be a JSON object, but got {value!r} ({error}); e.g. '{{\"lr\": 0.05}}'")
+            self.fail(f"must be JSON, but got {value!r} ({error}); e.g. '{{\"lr\": 0.05}}'")
         if not isinstance(result, dict):
             self.fail(f"must be a JSON object, but got {value!r}; e.g. '{{\"lr\": 0.05}}'")
         return result
@@ -88,7 +88,8 @@ def option(*names: str, **settings: Any) -> Callable:
 
 
 out_option = option(
-    "--out", required=True, metavar="DIR", help="Run folder to create; with --resume, to go on with."
+    "--out", required=True, metavar="DIR",
+    help="Run folder to create; with --resume, to go on with.",
 )
 resume_option = option(
     "--resume", is_flag=True,

@@ -6,6 +6,7 @@ resumed in the same way; only who chooses the candidates differs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,10 +70,16 @@ class StudyConfig:
 
 
 def run_study(
-    config: StudyConfig, searcher: Searcher, task: ProxyTask, *, resume: bool, progress: bool
+    config: StudyConfig,
+    make_searcher: Callable[[Path], Searcher],
+    task: ProxyTask,
+    *,
+    resume: bool,
+    progress: bool,
 ) -> RunResult:
     """Create (or with `resume` check) the run folder and run the study to its end.
 
+    make_searcher: builds the searcher, given the run folder, once that is there.
     Raises InputError before anything is written for a user's mistake, and what `engine.run` raises.
     """
     out = Path(config.out)
@@ -83,7 +90,8 @@ def run_study(
         check_new(out)
         create_folder(out, config, environment(), task.manifest)
     return run(
-        searcher, config.evaluators, task, out, pool=config.pool, progress=progress, resume=resume
+        make_searcher(out), config.evaluators, task, out, pool=config.pool, progress=progress,
+        resume=resume,
     )
 
 

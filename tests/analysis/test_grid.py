@@ -16,7 +16,7 @@ def lines(mean, seeds=2, sd=0.0, noise=0, ns=(1, 2, 3), ms=(0, 10, 20, 30)):
             for seed in range(seeds):
                 reward = mean(n, m) + 0.05 * seed + sd * rng.normal()
                 rows.append(
-                    journal_line(seed, slot, reward, label=f"randaugment:{n},{m}", seed=seed)
+                    journal_line(seed, slot, reward, label=f"N={n} M={m}", seed=seed)
                 )
             slot += 1
     return rows
@@ -90,7 +90,7 @@ def test_ties_go_to_the_gentler_cell(write_run):
 
 def test_files_are_written_also_with_a_failed_cell(write_run):
     rows = lines(peak, sd=0.001)
-    rows[3] = journal_line(1, 1, None, label="randaugment:1,10", seed=1)
+    rows[3] = journal_line(1, 1, None, label="N=1 M=10", seed=1)
     directory = write_run(rows, {"reward": "accuracy"})
     grid = write_grid(directory)
     assert grid.table["count"].sum() == 23
