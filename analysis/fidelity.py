@@ -136,7 +136,7 @@ def readable(fidelity: Fidelity) -> pd.DataFrame:
             "evaluator": table["evaluator"],
             "reward": table["reward"].str.replace("_", " "),
             "seconds": table["seconds"].map(tables.number),
-            "cost of a child": [f"1/{1 / cost:.1f}" if cost else "–" for cost in table["cost"]],
+            "cost in children": [f"1/{1 / cost:.1f}" if cost else "–" for cost in table["cost"]],
             "ρ of one evaluation": table["rho"].map(tables.number),
             "95 % interval": [
                 tables.interval(low, high)

@@ -160,9 +160,10 @@ def heat_map(grid: pd.DataFrame, path: str | Path, unit: str, best: tuple[int, i
             value, width = table.iat[row, column], widths.iat[row, column]
             if not np.isfinite(value):
                 continue
-            text = f"{value:.3g}" if abs(value) < 10 else f"{value:.1f}"
+            digits = 1 if "%" in unit else 3
+            text = f"{value:.{digits}f}"
             if np.isfinite(width):
-                text += f"\n±{width:.2g}"
+                text += f"\n±{width:.{digits}f}"
             light = high > low and (value - low) / (high - low) > 0.6
             axis.text(
                 column, row, text, ha="center", va="center", fontsize=9,

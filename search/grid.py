@@ -1,4 +1,4 @@
-"""`augsearch randaugment`: RandAugment's grid of N and M (arXiv 1909.13719), every cell x seed once.
+"""`augsearch randaugment`: RandAugment's grid of N and M (arXiv 1909.13719), each cell x seed once.
 
 The paper's point is that this grid replaces a search. The journal is the truth; beside it an
 Optuna study (DIR/optuna.db) is kept in step for optuna-dashboard.
