@@ -49,49 +49,61 @@ def normalisation(images: np.ndarray) -> np.ndarray:
     return np.array(rows, np.float32)
 
 
-def prepare_batch(images: Tensor, jitter: Jitter, pad: int, table: Tensor) -> Tensor:
-    """float32 [N, C, H, W] in channels-last memory from uint8 [N, C, H, W].
+def prepare_batch(
+    images: Tensor, order: np.ndarray, jitter: Jitter, pad: int, table: Tensor
+) -> Tensor:
+    """float32 [N, C, H, W] in channels-last memory: the images `order` (int64 [N]) of a uint8 set.
 
-    `images` is padded with `pad` zero (black) pixels on each side, cropped back to its size at the
+    Each is padded with `pad` zero (black) pixels on each side, cropped back to its size at the
     offsets of `jitter`, mirrored, and looked up in `table` (see `normalisation`).
     """
     if images.device.type == "cpu":
-        n, c, h, w = images.shape
-        out = np.empty((n, h, w, c), np.float32)
-        _prepare(images.numpy(), *jitter, pad, table.numpy(), out)
+        _, c, h, w = images.shape
+        out = np.empty((len(order), h, w, c), np.float32)
+        _prepare(images.numpy(), order, *jitter, pad, table.numpy(), out)
         return torch.from_numpy(out).permute(0, 3, 1, 2)
-    return prepare_batch_torch(images, jitter, pad, table)
+    return prepare_batch_torch(images, order, jitter, pad, table)
 
 
-def prepare_batch_torch(images: Tensor, jitter: Jitter, pad: int, table: Tensor) -> Tensor:
+def prepare_batch_torch(
+    images: Tensor, order: np.ndarray, jitter: Jitter, pad: int, table: Tensor
+) -> Tensor:
     """`prepare_batch` with torch operations, on any device."""
     device = images.device
-    n, c, h, w = images.shape
+    c, h, w = images.shape[1:]
+    image = torch.from_numpy(order).to(device)
     top, left, flip = (torch.from_numpy(v).to(device)[:, None] for v in jitter)
-    padded = torch.nn.functional.pad(images, (pad, pad, pad, pad))
     columns = torch.arange(w, device=device)
     columns = torch.where(flip == 1, w - 1 - columns, columns) + left
     rows = torch.arange(h, device=device) + top
-    image, channel = torch.arange(n, device=device), torch.arange(c, device=device)
+    channel = torch.arange(c, device=device)[:, None, None]
+    padded = torch.nn.functional.pad(images[image], (pad, pad, pad, pad))
     pixels = padded[
-        image[:, None, None, None], channel[:, None, None], rows[:, None, :, None],
-        columns[:, None, None, :],
-    ]
-    values = table[channel[:, None, None], pixels.long()]
-    return values.contiguous(memory_format=torch.channels_last)
+        torch.arange(len(order), device=device)[:, None, None, None], channel,
+        rows[:, None, :, None], columns[:, None, None, :],
+    ]  # fmt: skip
+    return table[channel, pixels.long()].contiguous(memory_format=torch.channels_last)
 
 
 @numba.njit(nogil=True, cache=True)
-def _prepare(images, top, left, flip, pad, table, out):
-    n, channels, height, width = images.shape
-    for i in range(n):
-        for c in range(channels):
-            lookup = table[c]
-            for y in range(height):
-                row = y + top[i] - pad
+def _prepare(images, order, top, left, flip, pad, table, out):
+    _, channels, height, width = images.shape
+    for i in range(len(order)):
+        image = images[order[i]]
+        # Pixel x of a row comes from column first + step * x.
+        step = -1 if flip[i] else 1
+        first = left[i] - pad + (width - 1 if flip[i] else 0)
+        for y in range(height):
+            row = y + top[i] - pad
+            target = out[i, y]
+            for c in range(channels):
+                lookup = table[c]
+                black = lookup[0]
+                if row < 0 or row >= height:
+                    for x in range(width):
+                        target[x, c] = black
+                    continue
+                source = image[c, row]
                 for x in range(width):
-                    column = (width - 1 - x if flip[i] else x) + left[i] - pad
-                    if 0 <= row < height and 0 <= column < width:
-                        out[i, y, x, c] = lookup[images[i, c, row, column]]
-                    else:
-                        out[i, y, x, c] = lookup[0]
+                    column = first + step * x
+                    target[x, c] = lookup[source[column]] if 0 <= column < width else black

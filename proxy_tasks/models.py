@@ -12,13 +12,14 @@ def _conv(inputs: int, outputs: int, size: int = 3, stride: int = 1) -> nn.Conv2
 
 
 class ConvNet(nn.Module):
-    """Four 3×3 convolutions with batch norm and ReLU: a stride-2 stem, two 2×2 max-pools, average.
+    """Four 3×3 convolutions, a stride-2 stem and two 2×2 max-pools; about 100,000 parameters.
 
-    At 32×32 the maps are 16, 16, 8 and 4 pixels wide, so half of a step's arithmetic is gone
-    before the first pool.
+    Made for one CPU core: at 32×32 the maps are 16, 16, 8 and 4 pixels wide with 16, 32, 64 and
+    128 channels, so that the three inner convolutions cost the same, all widths fill whole vector
+    registers, and batch norm and ReLU work on maps that are already pooled.
     """
 
-    def __init__(self, channels: int, classes: int, widths: tuple[int, ...] = (24, 48, 96, 96)):
+    def __init__(self, channels: int, classes: int, widths: tuple[int, ...] = (16, 32, 64, 128)):
         super().__init__()
         stem, second, third, last = widths
         self.features = nn.Sequential(

@@ -142,7 +142,8 @@ class Arena:
         """Normalised batches of held-out uint8 images, in order."""
         for start in range(0, len(images), EVALUATION_BATCH):
             part = _tensor(images[start : start + EVALUATION_BATCH]).to(self.device)
-            yield prepare_batch(part, no_jitter(len(part), 0), 0, self.table)
+            count = len(part)
+            yield prepare_batch(part, np.arange(count), no_jitter(count, 0), 0, self.table)
 
     @torch.inference_mode()
     def logits(self, child: nn.Module, images: np.ndarray) -> np.ndarray:
@@ -175,14 +176,17 @@ class Arena:
         child.train()
         for epoch in range(config.schedule.epochs):
             clock = time.perf_counter()
-            images, labels, jitter = self._epoch(augment, config, rng)
+            images = self.images if augment is None else augment_all(self.images, augment)
+            order = rng.permutation(count)
+            labels = self.labels[torch.from_numpy(order).to(self.device)]
+            jitter = draw_jitter(count, config.pad, config.flip, rng)
             augmenting += time.perf_counter() - clock
             total = torch.zeros((), device=self.device)
             for part in parts:
                 clock = time.perf_counter()
                 rows = slice(int(part[0]), int(part[-1]) + 1)
                 draws = type(jitter)(*(values[rows] for values in jitter))
-                batch = prepare_batch(images[rows], draws, config.pad, self.table)
+                batch = prepare_batch(images, order[rows], draws, config.pad, self.table)
                 augmenting += time.perf_counter() - clock
                 optimizer.param_groups[0]["lr"] = config.schedule.rate(done / steps)
                 with self.autocast():
@@ -203,14 +207,6 @@ class Arena:
         return Trained(
             config.schedule.epochs, config.schedule.epochs * count, False, augmenting, seconds
         )
-
-    def _epoch(self, augment, config: TrainConfig, rng: np.random.Generator):
-        order = torch.from_numpy(rng.permutation(len(self.labels))).to(self.device)
-        jitter = draw_jitter(len(order), config.pad, config.flip, rng)
-        images = self.images[order]
-        if augment is not None:
-            images = augment_all(images, augment)
-        return images, self.labels[order], jitter
 
 
 def augment_all(images: Tensor, augment: Callable[[Tensor], Tensor]) -> Tensor:

@@ -25,12 +25,19 @@ def example(n, c, h, w, pad, seed):
     return images, draw_jitter(n, pad, True, rng), normalisation(images)
 
 
-def by_hand(images, jitter, pad, table):
+def plain(images, table):
+    count = len(images)
+    return prepare_batch(
+        torch.from_numpy(images), np.arange(count), no_jitter(count, 0), 0, torch.from_numpy(table)
+    )
+
+
+def by_hand(images, order, jitter, pad, table):
     """One image at a time with numpy's own pad, slice and reverse."""
-    n, c, h, w = images.shape
-    out = np.empty((n, c, h, w), np.float32)
-    for i in range(n):
-        padded = np.pad(images[i], ((0, 0), (pad, pad), (pad, pad)))
+    _, c, h, w = images.shape
+    out = np.empty((len(order), c, h, w), np.float32)
+    for i, image in enumerate(order):
+        padded = np.pad(images[image], ((0, 0), (pad, pad), (pad, pad)))
         crop = padded[:, jitter.top[i] : jitter.top[i] + h, jitter.left[i] : jitter.left[i] + w]
         if jitter.flip[i]:
             crop = crop[:, :, ::-1]
@@ -40,26 +47,31 @@ def by_hand(images, jitter, pad, table):
 
 
 @given(
-    n=st.integers(1, 5), c=st.sampled_from([1, 3]), h=st.integers(1, 9), w=st.integers(1, 9),
+    n=st.integers(1, 5), extra=st.integers(0, 3), c=st.sampled_from([1, 3]),
+    h=st.integers(1, 9), w=st.integers(1, 9),
     pad=st.integers(0, 4), seed=st.integers(0, 999),
 )  # fmt: skip
-def test_both_paths_equal_plain_numpy(n, c, h, w, pad, seed):
-    images, jitter, table = example(n, c, h, w, pad, seed)
-    expected = by_hand(images, jitter, pad, table)
+def test_both_paths_equal_plain_numpy(n, extra, c, h, w, pad, seed):
+    images, jitter, table = example(n + extra, c, h, w, pad, seed)
+    order = np.random.default_rng(seed).permutation(n + extra)[:n]
+    jitter = Jitter(*(values[:n] for values in jitter))
+    expected = by_hand(images, order, jitter, pad, table)
     for function in (prepare_batch, prepare_batch_torch):
-        got = function(torch.from_numpy(images), jitter, pad, torch.from_numpy(table))
+        got = function(torch.from_numpy(images), order, jitter, pad, torch.from_numpy(table))
         assert got.dtype == torch.float32 and np.array_equal(got.numpy(), expected)
 
 
 def test_memory_is_channels_last():
     images, jitter, table = example(2, 3, 8, 8, 4, 0)
-    got = prepare_batch(torch.from_numpy(images), jitter, 4, torch.from_numpy(table))
+    got = prepare_batch(
+        torch.from_numpy(images), np.arange(2), jitter, 4, torch.from_numpy(table)
+    )
     assert got.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_no_jitter_is_the_identity():
     images, _, table = example(3, 3, 6, 5, 0, 1)
-    got = prepare_batch(torch.from_numpy(images), no_jitter(3, 0), 0, torch.from_numpy(table))
+    got = plain(images, table)
     again = np.rint(got.numpy() * images.std((0, 2, 3))[:, None, None]
                     + images.mean((0, 2, 3))[:, None, None])  # fmt: skip
     assert np.array_equal(again, images)
@@ -67,7 +79,7 @@ def test_no_jitter_is_the_identity():
 
 def test_normalised_training_images_have_mean_0_and_sd_1():
     images, _, table = example(50, 3, 8, 8, 0, 2)
-    got = prepare_batch(torch.from_numpy(images), no_jitter(50, 0), 0, torch.from_numpy(table))
+    got = plain(images, table)
     assert torch.allclose(got.mean((0, 2, 3)), torch.zeros(3), atol=1e-5)
     assert torch.allclose(got.std((0, 2, 3), correction=0), torch.ones(3), atol=1e-5)
 
@@ -95,5 +107,6 @@ def test_no_flip_keeps_the_other_draws():
 def test_cuda_equals_cpu():
     images, jitter, table = example(5, 3, 9, 9, 4, 0)
     images, table = torch.from_numpy(images), torch.from_numpy(table)
-    there = prepare_batch(images.cuda(), Jitter(*jitter), 4, table.cuda())
-    assert torch.equal(there.cpu(), prepare_batch(images, jitter, 4, table))
+    order = np.arange(5)
+    there = prepare_batch(images.cuda(), order, jitter, 4, table.cuda())
+    assert torch.equal(there.cpu(), prepare_batch(images, order, jitter, 4, table))

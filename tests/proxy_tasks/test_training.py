@@ -115,19 +115,27 @@ class TestTraining:
         _, trained, logits = train(task, epochs=2)
         assert trained.image_passes == 2 * count and np.isfinite(logits).all()
 
-    def test_every_image_is_seen_once_an_epoch(self):
-        task, seen = striped_task(train=50), []
+    def test_every_image_is_seen_once_an_epoch_in_a_new_order(self, monkeypatch):
+        from proxy_tasks import training
 
-        def spy(images):
-            seen.append(images.clone())
-            return images
+        original, seen = training.prepare_batch, []
 
-        train(task, spy, epochs=3)
-        assert [len(images) for images in seen] == [50] * 3
-        originals = {images.tobytes() for images in task.train.images}
-        for images in seen:
-            assert {image.numpy().tobytes() for image in images} == originals
-        assert not torch.equal(seen[0], seen[1])
+        def spy(images, order, *rest):
+            seen.append(order)
+            return original(images, order, *rest)
+
+        monkeypatch.setattr(training, "prepare_batch", spy)
+        train(striped_task(train=50, held=1), epochs=3, batch=32)
+        # Two batches an epoch, then the one held-out image.
+        assert [len(order) for order in seen] == [25] * 6 + [1]
+        epochs = [np.concatenate(seen[i : i + 2]) for i in (0, 2, 4)]
+        assert all(sorted(order) == list(range(50)) for order in epochs)
+        assert not np.array_equal(epochs[0], epochs[1])
+
+    def test_an_epoch_is_augmented_in_one_call(self):
+        sizes = []
+        train(striped_task(train=50), lambda images: sizes.append(len(images)) or images)
+        assert sizes == [50] * 3
 
     def test_the_augmentation_is_what_the_child_sees(self):
         task = striped_task()

@@ -1,0 +1,202 @@
+"""Evaluations per core-minute of each evaluator, beside the pipeline of today, in one run.
+
+    python -m tests.benchmarks.evaluators [--data FOLDER] [--rounds 3] [--epochs 2]
+
+"today" trains the same child on the same images the usual way: a DataLoader in the process, with
+torchvision's PIL transforms (AutoAugment, crop, flip, ToTensor, Normalize), float32. All arms run
+in turn, one thread, for a few epochs each; the cost of an evaluation is extrapolated from the
+median epoch to the preset's epochs (said in the output). Time is CPU time of the process: core-
+minutes, whatever else the machine does. Without --data the embedded reduced-fashion is used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tabulate import tabulate
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from policies import CIFAR10
+from proxy_tasks import EvaluatorConfig, ProxyTask, get_preset, get_task, make_evaluator
+from proxy_tasks.child import ChildEvaluator
+from proxy_tasks.models import make_child
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """`run(epochs)` trains (or evaluates) once; an evaluation is `epochs` of them and `fixed`."""
+
+    name: str
+    run: Callable[[int], None]
+    epochs: int
+    extrapolated: bool
+
+
+class PilImages(Dataset):
+    """What a user has today: PIL images and a list of transforms."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray, transform: Callable):
+        rows = images.transpose(0, 2, 3, 1)
+        self.images = [transforms.functional.to_pil_image(row) for row in rows]
+        self.labels, self.transform = labels, transform
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return self.transform(self.images[index]), int(self.labels[index])
+
+
+def today(task: ProxyTask, epochs: int) -> None:
+    """Child training as tutorials write it, and accuracy on the validation images."""
+    preset = get_preset("cpu", task.name)
+    channels, side = task.train.images.shape[1], task.train.images.shape[2]
+    scaled = task.train.images / 255.0
+    normalise = [
+        transforms.ToTensor(),
+        transforms.Normalize(scaled.mean((0, 2, 3)).tolist(), scaled.std((0, 2, 3)).tolist()),
+    ]
+    augment = [
+        transforms.RandomCrop(side, padding=4),
+        transforms.RandomHorizontalFlip(),
+        transforms.AutoAugment(transforms.AutoAugmentPolicy.CIFAR10),
+    ]
+    train = PilImages(
+        task.train.images, task.train.labels, transforms.Compose(augment + normalise)
+    )
+    held = PilImages(
+        task.validation.images, task.validation.labels, transforms.Compose(normalise)
+    )
+    child = make_child(preset.model, channels, task.num_classes, 0, CPU)
+    child = child.to(memory_format=torch.contiguous_format)
+    optimizer = torch.optim.SGD(
+        child.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=5e-4
+    )
+    child.train()
+    for _ in range(epochs):
+        for images, labels in DataLoader(train, preset.batch_size, shuffle=True):
+            loss = nn.functional.cross_entropy(child(images), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    child.eval()
+    with torch.no_grad():
+        for images, labels in DataLoader(held, 256):
+            (child(images).argmax(1) == labels).sum().item()
+
+
+def cpu_seconds(function: Callable[[], object]) -> float:
+    started = time.process_time()
+    function()
+    return time.process_time() - started
+
+
+def arms(task: ProxyTask, directory: Path) -> list[Arm]:
+    preset = get_preset("cpu", task.name)
+
+    def evaluator(kind: str, epochs: int | None = None, **options):
+        made = make_evaluator(EvaluatorConfig(kind, epochs=epochs, options=options), task)
+        made.prepare(directory)
+        return made
+
+    sharing = evaluator("weight-sharing")
+    density = evaluator("density-matching", shared_epochs=1)
+    scratch = {}
+
+    def from_scratch(epochs: int) -> None:
+        made = scratch.setdefault(epochs, evaluator("from-scratch", epochs))
+        made.evaluate(CIFAR10, 0)
+
+    return [
+        Arm("today: DataLoader, PIL", lambda epochs: today(task, epochs), preset.epochs, True),
+        Arm("from-scratch", from_scratch, preset.epochs, True),
+        Arm("weight-sharing 40/8/0.05", lambda _: sharing.evaluate(CIFAR10, 0), 1, False),
+        Arm("density-matching", lambda _: density.evaluate(CIFAR10, 0), 1, False),
+    ]
+
+
+def measure(arm: Arm, epochs: int) -> float:
+    """CPU seconds of one evaluation; training cost is the slope between 1 and 1 + epochs."""
+    if not arm.extrapolated:
+        return cpu_seconds(lambda: arm.run(1))
+    short = cpu_seconds(lambda: arm.run(1))
+    long = cpu_seconds(lambda: arm.run(1 + epochs))
+    epoch = (long - short) / epochs
+    return short + epoch * (arm.epochs - 1)
+
+
+def convolution_share(task: ProxyTask) -> float:
+    """Share of a training step's CPU time inside convolutions, forward and backward."""
+    evaluator = make_evaluator(EvaluatorConfig(epochs=1), task)
+    evaluator.evaluate(CIFAR10, 0)
+    assert isinstance(evaluator, ChildEvaluator)
+    child = evaluator._new_child(0)
+    config = evaluator._scratch_config(2)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        evaluator.arena.train_child(child, None, config, 0)
+    events = profile.key_averages()
+    total = sum(e.self_cpu_time_total for e in events)
+    names = ("convolution", "conv2d")
+    return sum(e.self_cpu_time_total for e in events if any(n in e.key for n in names)) / total
+
+
+def augmentation_share(task: ProxyTask, epochs: int) -> float:
+    """Share of training spent in the policy, crop, flip and normalisation together."""
+    evaluator = make_evaluator(EvaluatorConfig(epochs=epochs), task)
+    details = evaluator.evaluate(CIFAR10, 1).details
+    return details["augmentation_seconds"] / details["training_seconds"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", help="folder train/<class>/ test/<class>/ (1,000 images used)")
+    parser.add_argument("--rounds", type=int, default=3, help="times every arm is measured")
+    parser.add_argument("--epochs", type=int, default=2, help="epochs timed before extrapolating")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    counts = {"train_images": 1000, "validation_images": 1000, "test_images": 1000}
+    name = "folder" if arguments.data else "reduced-fashion"
+    task = get_task(name, arguments.data, **counts)
+    with tempfile.TemporaryDirectory() as directory:
+        tried = arms(task, Path(directory))
+        for arm in tried:  # compile kernels, fill caches
+            arm.run(1)
+        seconds: dict[str, list[float]] = {arm.name: [] for arm in tried}
+        for _ in range(arguments.rounds):
+            for arm in tried:
+                seconds[arm.name].append(measure(arm, arguments.epochs))
+    median = {name: statistics.median(values) for name, values in seconds.items()}
+    baseline = next(iter(median.values()))
+    rows = [
+        {
+            "evaluator": arm.name,
+            "core seconds": median[arm.name],
+            "evaluations per core-minute": 60 / median[arm.name],
+            "× today": baseline / median[arm.name],
+            "extrapolated": "yes" if arm.extrapolated else "no",
+        }
+        for arm in tried
+    ]
+    size = task.train.images.shape
+    print(f"{name}: {size[0]} training images {size[1:]}, 1,000 validation images, 1 thread")
+    print(tabulate(rows, headers="keys", floatfmt=".2f"))
+    print(f"{dataclasses.asdict(get_preset('cpu', task.name))}")
+    print(f"a training step: {convolution_share(task):.0%} convolution")
+    print(f"augmentation (policy, crop, flip, normalise): {augmentation_share(task, 5):.1%}")
+
+
+if __name__ == "__main__":
+    main()
