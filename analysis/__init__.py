@@ -10,6 +10,7 @@ from .composition import (
 from .fidelity import Fidelity, analyse_fidelity, write_fidelity
 from .grid import Grid, analyse_grid, write_grid
 from .kinds import write_any
+from .rederivation import write_rederivation
 from .report import write_report
 from .runs import Run, load_run
 from .sheet import policy_sheet
@@ -56,5 +57,6 @@ __all__ = [
     "write_comparison",
     "write_fidelity",
     "write_grid",
+    "write_rederivation",
     "write_report",
 ]

@@ -188,13 +188,14 @@ def fidelity_cost(table: pd.DataFrame, path: str | Path) -> Path:
     figure, axis = _figure(9, 5)
     markers = {"accuracy": "o", "log_likelihood": "s", "calibrated_log_likelihood": "^"}
     evaluators = list(dict.fromkeys(table["evaluator"]))
+    spread = max(1.02, table["seconds"].max() / table["seconds"].min()) ** 0.015
     palette = (BLUE, ORANGE, GREEN, "#a0489b", "#b23a48", "#4aa5b8", "#7a6a3a", "#444444")
     for index, evaluator in enumerate(evaluators):
         rows = table[table["evaluator"] == evaluator]
         colour = palette[index % len(palette)]
         for offset, (_, row) in enumerate(rows.iterrows()):
             # Rewards of one evaluator cost the same; a small shift keeps their bars apart.
-            seconds = row["seconds"] * 1.04 ** (offset - (len(rows) - 1) / 2)
+            seconds = row["seconds"] * spread ** (offset - (len(rows) - 1) / 2)
             axis.plot([seconds] * 2, [row["low"], row["high"]], color=colour, linewidth=1.4)
             axis.plot(
                 seconds, row["rho"], markers[row["reward"]], color=colour, markersize=8,

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 
+from policies.errors import InputError
 from proxy_tasks import Evaluation, EvaluatorConfig, FromScratch
 
 from .arms import parse_arm
 from .environment import environment
 from .files import atomic_write, write_json
-from .run import check_new
 from .study import TaskConfig
 
 
@@ -25,7 +25,8 @@ def train_child(
     policy: see `arms.FORMS`. Returns the evaluation on the test part. Raises InputError.
     """
     folder = Path(out)
-    check_new(folder)
+    if folder.exists():
+        raise InputError("out", "must be a new folder", out, "choose another name")
     arm = parse_arm(policy, [seed])
     drawn = task.build()
     child, evaluation = FromScratch(evaluator, drawn).train(arm.augmentations[0], seed, "test")
