@@ -13,6 +13,8 @@ _PUBLIC = {
     "engine": ("RunResult",),
     "errors": ("JournalError", "SearchError", "SearchInterrupted", "WorkerError"),
     "fixed": ("FixedSearcher", "fixed_candidates"),
+    "optuna_grid": ("GridSearcher",),
+    "optuna_search": ("OptunaSearcher",),
     "pool": ("PoolConfig",),
     "ppo": ("PPO_PRESETS", "PPOConfig", "PPOSearcher"),
     "random_search": ("RandomSearcher",),
