@@ -59,16 +59,22 @@ def _read(path: Path) -> Any:
         raise UnusableCheckpoint(error.strerror) from error
     if len(raw) > MAX_BYTES:
         raise UnusableCheckpoint(f"more than {MAX_BYTES} bytes")
+    if raw.startswith(b"\x80"):  # a bare pickle; `save` writes a zip archive
+        raise _hostile(path)
     try:
         return torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for damaged bytes
-        if "Unsupported global" in str(error) or "unsupported GLOBAL" in str(error):
-            raise InputError(
-                str(path), "must hold nothing but data", "a pickle that names code to be run",
-                "nothing was run; delete the file (the journal suffices to resume) and find out "
-                "where it came from",
-            ) from error
+        if "unsupported global" in str(error).lower():
+            raise _hostile(path) from error
         raise UnusableCheckpoint(f"damaged ({type(error).__name__})") from error
+
+
+def _hostile(path: Path) -> InputError:
+    return InputError(
+        str(path), "must hold nothing but data", "a pickle that may name code to be run",
+        "nothing of it was run; delete it (the journal suffices to resume) and find out where it "
+        "came from",
+    )
 
 
 def load(path: Path, searcher: Searcher, journal: Journal) -> int:

@@ -1,0 +1,223 @@
+"""Stand-ins that make the engine's logic testable in milliseconds, without Ray."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from policies import Policy
+from proxy_tasks.evaluation import Evaluation
+from proxy_tasks.evaluators import Evaluator, EvaluatorConfig
+from search import PolicySpace, RandomSearcher
+from search.pool import Job, Outcome, PoolConfig
+from search.searcher import BatchSearcher
+
+SYNTHETIC = {"main": EvaluatorConfig(kind="synthetic")}
+
+
+def line(batch: int, slot: int, **changes: Any) -> dict[str, Any]:
+    """A valid journal line."""
+    record = {
+        "batch": batch, "slot": slot, "label": "", "evaluator": "main", "part": "validation",
+        "seed": 7, "policy": [[["Rotate", 0.5, 3]]], "status": "ok", "attempts": 1,
+        "evaluation": evaluation(0.5).to_json(), "error": None, "duplicate_of": None,
+        "started": 1.0, "finished": 2.0, "worker": "host:1",
+    }
+    return {**record, **changes}
+
+
+def evaluation(reward: float) -> Evaluation:
+    return Evaluation(reward, 0.01, {"accuracy": reward}, 0.1, 10)
+
+
+def reward_of(job: Job) -> float:
+    """A reward that follows from the candidate alone, as an evaluator's does."""
+    rng = random.Random(repr((job.candidate.augmentation, job.candidate.seed)))
+    return rng.random()
+
+
+class FakePool:
+    """Evaluates in the test's process, and hands results back in an order of its own.
+
+    order: seed of that order. answer(job) -> Outcome or None for an ordinary result.
+    killed_after: raise Killed when so many results have been handed back.
+    """
+
+    def __init__(
+        self, order: int = 0, answer: Callable[[Job], Outcome | None] = lambda job: None,
+        killed_after: int | None = None,
+    ) -> None:
+        self._order = random.Random(order)
+        self._answer = answer
+        self._killed_after = killed_after
+        self.submitted: list[Job] = []
+        self.restarts = 0
+
+    def __call__(self, config: PoolConfig, *_: Any, **__: Any) -> FakePool:
+        """Stands in for the class: the engine constructs its pool through this."""
+        self._room = config.workers
+        self._jobs: list[Job] = []
+        return self
+
+    def __enter__(self) -> FakePool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def prepare(self, stopped: Callable[[], bool]) -> dict:
+        return {}
+
+    def capacity(self) -> int:
+        return self._room - len(self._jobs)
+
+    def submit(self, job: Job) -> None:
+        self.submitted.append(job)
+        self._jobs.append(job)
+
+    def wait(self, timeout: float) -> list[Outcome]:
+        taken = self._order.randint(1, max(1, len(self._jobs)))
+        self._order.shuffle(self._jobs)
+        done, self._jobs = self._jobs[:taken], self._jobs[taken:]
+        if self._killed_after is not None:
+            self._killed_after -= len(done)
+            if self._killed_after < 0:
+                raise Killed
+        return [self._answer(job) or good(job) for job in done]
+
+
+class Killed(BaseException):
+    """Stands for the end of the process; nobody catches it."""
+
+
+def good(job: Job) -> Outcome:
+    return Outcome(job, "ok", evaluation(reward_of(job)).to_json(), None, "", 1.0, 2.0, "host:1")
+
+
+def bad(job: Job, kind: str = "error", error: str = "ValueError: no") -> Outcome:
+    return Outcome(job, kind, None, error, "Traceback: all of it", 1.0, 2.0, "host:1")
+
+
+def random_searcher(seed: int = 0, **options: Any) -> RandomSearcher:
+    return RandomSearcher(PolicySpace(), seed, **{"batch_size": 6, **options})
+
+
+class LearningSearcher(BatchSearcher):
+    """Draws from a generator that every update stirs: any change in what is told, or in the order
+    of updates, changes all later candidates."""
+
+    name = "stirred"
+
+    def __init__(self, seed: int = 0, **options: Any) -> None:
+        super().__init__(PolicySpace(), seed, **{"batch_size": 5, **options})
+        self._stir = 0.0
+
+    def _draw(self, batch: int) -> tuple[list, dict]:
+        rng = random.Random(f"{self.seed} {batch} {self._stir!r}")
+        sizes = self.space.decisions
+        return [tuple(rng.randrange(n) for n in sizes) for _ in range(self.batch_size)], {}
+
+    def _update(self, batch: int, decisions: Any, rewards: Any, notes: Any) -> None:
+        for slot, reward in enumerate(rewards):
+            self._stir = 0.9 * self._stir + (slot + 1) * (-1.0 if reward is None else reward)
+
+    def _state(self) -> dict:
+        return {"stir": self._stir}
+
+    def _load(self, state: dict) -> None:
+        self._stir = state["stir"]
+
+
+class TwinSearcher(BatchSearcher):
+    """Every policy appears twice in a batch and once more in the next, all with one seed."""
+
+    name = "twins"
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__(PolicySpace(), seed, batch_size=4, lag=None, evaluation_seeds="common")
+
+    def _draw(self, batch: int) -> tuple[list, dict]:
+        sizes = self.space.decisions
+        rng, previous = random.Random(f"{batch}"), random.Random(f"{batch - 1}")
+        new, old = (tuple(r.randrange(n) for n in sizes) for r in (rng, previous))
+        return [new, old, new, old], {}
+
+
+class ManyFailures(Evaluator):
+    """Always raises."""
+
+    def evaluate(self, augmentation: Any, seed: int, part: str = "validation") -> Evaluation:
+        raise ValueError(f"no image at seed {seed}")
+
+
+class Misbehaving(Evaluator):
+    """Does something in particular at the seeds that end in 0..4, else rewards by seed."""
+
+    def __init__(self, config: EvaluatorConfig, task: Any) -> None:
+        self.options = config.options
+        self.attempt = 0
+
+    def evaluate(self, augmentation: Any, seed: int, part: str = "validation") -> Evaluation:
+        action = self.options.get(str(seed % 10))
+        if action == "always raise" or (action == "raise once" and self.attempt == 0):
+            raise RuntimeError(f"planted at seed {seed}")
+        if action == "crash once" and self.attempt == 0:
+            import os
+            import signal
+
+            os.kill(os.getpid(), signal.SIGKILL)
+        if action == "hang once" and self.attempt == 0:
+            time.sleep(3600)
+        if action == "nan":
+            return evaluation(float("nan"))
+        return evaluation((seed % 1000) / 1000)
+
+
+class Prepared(Evaluator):
+    """Needs a shared file, and rewards by its content."""
+
+    def __init__(self, config: EvaluatorConfig, task: Any) -> None:
+        self.trained = Path(config.options["trained"])
+
+    def prepare(self, directory: Path) -> None:
+        path = directory / "child.bin"
+        if not path.exists():
+            with open(self.trained, "a") as stream:
+                stream.write("trained\n")
+            path.write_bytes(b"0.25")
+        self.reward = float(path.read_bytes())
+
+    def evaluate(self, augmentation: Any, seed: int, part: str = "validation") -> Evaluation:
+        return evaluation(self.reward)
+
+
+def make_misbehaving(config: EvaluatorConfig, task: Any) -> Evaluator:
+    return Misbehaving(config, task)
+
+
+def make_prepared(config: EvaluatorConfig, task: Any) -> Evaluator:
+    return Prepared(config, task)
+
+
+def make_failing(config: EvaluatorConfig, task: Any) -> Evaluator:
+    return ManyFailures()
+
+
+def make_nothing(config: EvaluatorConfig, task: Any) -> Evaluator:
+    raise RuntimeError("no evaluator today")
+
+
+def policy_of(rows: list) -> Policy:
+    return Policy(rows)
+
+
+def keys(lines: Any) -> list[tuple[int, int]]:
+    return [(record["batch"], record["slot"]) for record in lines]
+
+
+def grid(*sides: int) -> list[tuple[int, ...]]:
+    return list(itertools.product(*map(range, sides)))

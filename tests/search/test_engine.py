@@ -1,0 +1,530 @@
+"""The engine's logic, on a pool that needs no Ray: order, retries, duplicates, crashes, resuming.
+
+test_pool.py has the same with real workers.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pickle
+import signal
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from policies import Policy
+from policies.errors import InputError
+from proxy_tasks.evaluators import EvaluatorConfig
+from search import FixedSearcher, engine, fixed_candidates
+from search.checkpoint import CHECKPOINT_NAME
+from search.errors import JournalError, SearchInterrupted, WorkerError
+from search.journal import Journal
+from search.pool import PoolConfig
+
+from .fakes import (
+    SYNTHETIC,
+    FakePool,
+    Killed,
+    LearningSearcher,
+    TwinSearcher,
+    bad,
+    good,
+    line,
+    random_searcher,
+)
+
+# Fields of a line that may differ between two runs of one configuration.
+TIMES = ("started", "finished", "worker", "attempts")
+
+
+def run(monkeypatch, directory, searcher, pool=None, *, evaluations=40, workers=3, **options):
+    monkeypatch.setattr(engine, "WorkerPool", pool or FakePool())
+    config = PoolConfig(workers=workers, **options.pop("config", {}))
+    return engine.run(
+        searcher, SYNTHETIC, None, directory, evaluations=evaluations, pool=config,
+        progress=False, **options,
+    )
+
+
+def lines(directory):
+    """The journal without times, by key."""
+    with Journal(directory / "trials.jsonl") as journal:
+        return {
+            (r["batch"], r["slot"]): {k: v for k, v in r.items() if k not in TIMES}
+            for r in journal.records()
+        }
+
+
+@pytest.fixture
+def patch():
+    with pytest.MonkeyPatch.context() as context:
+        yield context
+
+
+# Order ---------------------------------------------------------------------------------------
+
+
+def test_a_run_evaluates_what_was_asked_for(patch, tmp_path):
+    pool = FakePool()
+    result = run(patch, tmp_path, random_searcher(), pool)
+    assert (result.finished, result.ok, result.new) == (40, 40, 40)
+    expected = [(b, s) for b in range(7) for s in range(6)][:40]
+    assert sorted(lines(tmp_path)) == expected
+    assert [job.candidate.key for job in pool.submitted] == expected
+    rewards = sorted((r["evaluation"]["reward"] for r in lines(tmp_path).values()), reverse=True)
+    assert [e.reward for _, e in result.best] == rewards[:5]
+
+
+@given(order=st.integers(0, 10**6), workers=st.integers(1, 12))
+@settings(max_examples=25)
+def test_neither_workers_nor_arrival_order_change_the_journal(tmp_path_factory, order, workers):
+    with pytest.MonkeyPatch.context() as patch:
+        one, other = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("other")
+        first = run(patch, one, LearningSearcher(), workers=1)
+        second = run(patch, other, LearningSearcher(), FakePool(order), workers=workers)
+    assert lines(one) == lines(other)
+    assert first.best == second.best
+
+
+def test_no_worker_waits_at_a_batch_boundary(patch, tmp_path):
+    """With lag 1 the next batch is asked for while the last of this one is still evaluated."""
+
+    class Slow(FakePool):
+        idle = 0
+
+        def wait(self, timeout):
+            self.idle += self.capacity()
+            self._jobs.sort(key=lambda job: job.candidate.key)
+            return [good(self._jobs.pop(0))]
+
+    pool = Slow()
+    run(patch, tmp_path, LearningSearcher(), pool, workers=3, evaluations=60)
+    # Only the very end of the run leaves room: 1 + 2 places while the last three finish.
+    assert pool.idle == 3
+
+
+def test_evaluations_may_end_inside_a_batch(patch, tmp_path):
+    assert run(patch, tmp_path, LearningSearcher(), evaluations=7).finished == 7
+
+
+def test_a_finite_searcher_ends_by_itself(patch, tmp_path):
+    policy = Policy([[("Rotate", 0.5, 3)]])
+    searcher = FixedSearcher(fixed_candidates({"none": None, "rotate": policy}, [1, 2, 3]))
+    result = run(patch, tmp_path, searcher, evaluations=None)
+    assert result.finished == 6 and searcher.finished
+    assert lines(tmp_path)[0, 0]["policy"] is None
+    assert lines(tmp_path)[0, 1]["policy"] == [[["Rotate", 0.5, 3]]]
+    assert lines(tmp_path)[2, 1]["label"] == "rotate"
+
+
+def test_a_searcher_that_waits_for_nothing_is_a_bug_not_a_hang(patch, tmp_path):
+    class Stuck(LearningSearcher):
+        def ask(self):
+            return None
+
+    with pytest.raises(RuntimeError, match="Stuck waits"):
+        run(patch, tmp_path, Stuck())
+
+
+# Failures ------------------------------------------------------------------------------------
+
+
+def test_retries_are_bounded_counted_and_journalled(patch, tmp_path):
+    def answer(job):
+        if job.candidate.key == (0, 2) and job.attempt < 3:
+            return bad(job, "crash")
+        return bad(job, "timeout") if job.candidate.key == (1, 1) else None
+
+    pool = FakePool(3, answer)
+    result = run(patch, tmp_path, random_searcher(), pool, config={"retries": 2})
+    assert (result.ok, result.failed, result.retried) == (39, 1, 4)
+    with Journal(tmp_path / "trials.jsonl") as journal:
+        assert journal.get((0, 2))["attempts"] == 3 and journal.get((0, 2))["status"] == "ok"
+        assert journal.get((0, 0))["attempts"] == 1
+        failed = journal.get((1, 1))
+    assert failed["attempts"] == 3 and failed["status"] == "failed"
+    assert failed["error"] == "ValueError: no" and failed["evaluation"] is None
+    tries = [job.attempt for job in pool.submitted if job.candidate.key == (1, 1)]
+    assert tries == [1, 2, 3]
+    log = (tmp_path / "run.log").read_text()
+    assert log.count("Traceback: all of it") == 5
+    assert "batch 1, slot 1, attempt 3 of 3 on host:1: ValueError: no" in log
+
+
+def test_a_failed_candidate_is_told_as_none_and_the_search_goes_on(patch, tmp_path):
+    told = {}
+
+    class Recording(LearningSearcher):
+        def tell(self, candidate, evaluation):
+            told[candidate.key] = evaluation
+            super().tell(candidate, evaluation)
+
+    answer = lambda job: bad(job) if job.candidate.slot == 0 else None  # noqa: E731
+    run(patch, tmp_path, Recording(), FakePool(1, answer))
+    assert len(told) == 40
+    assert {key for key, value in told.items() if value is None} == {(b, 0) for b in range(8)}
+
+
+@pytest.mark.parametrize("where", ["reward", "metrics"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_numbers_that_are_not_finite_fail_the_attempt(patch, tmp_path, where, value):
+    def answer(job):
+        outcome = good(job)
+        if job.candidate.key != (0, 1):
+            return outcome
+        data = outcome.evaluation
+        changed = {"reward": value} if where == "reward" else {"metrics": {"accuracy": value}}
+        return replace(outcome, evaluation={**data, **changed})
+
+    result = run(patch, tmp_path, random_searcher(), FakePool(0, answer), evaluations=6)
+    assert (result.ok, result.failed) == (5, 1)
+    name = "evaluation.reward" if where == "reward" else "evaluation.metrics.accuracy"
+    assert lines(tmp_path)[0, 1]["error"] == f"{name} is {value}"
+
+
+def test_a_diverged_child_is_a_result(patch, tmp_path):
+    def answer(job):
+        outcome = good(job)
+        return replace(outcome, evaluation={**outcome.evaluation, "diverged": True})
+
+    result = run(patch, tmp_path, random_searcher(), FakePool(0, answer), evaluations=6)
+    assert result.ok == 6
+
+
+def test_too_many_failures_in_a_row_stop_with_the_first_error(patch, tmp_path):
+    def answer(job):
+        return bad(job, error=f"OSError: no data at {job.candidate.key}")
+
+    pool = FakePool(0, answer)
+    with pytest.raises(WorkerError, match=r"5 candidates in a row failed; the first with: OSError"):
+        run(patch, tmp_path, random_searcher(), pool, workers=1,
+            config={"retries": 0, "max_consecutive_failures": 5})
+    assert len(lines(tmp_path)) == 5
+    assert "no data at (0, 0)" in (tmp_path / "run.log").read_text()
+
+
+def test_failures_in_between_do_not_stop(patch, tmp_path):
+    answer = lambda job: bad(job) if job.candidate.slot % 2 else None  # noqa: E731
+    result = run(patch, tmp_path, random_searcher(), FakePool(0, answer), workers=1,
+                 config={"retries": 0, "max_consecutive_failures": 2})
+    assert result.failed == 20
+
+
+# Duplicates ----------------------------------------------------------------------------------
+
+
+@given(order=st.integers(0, 10**6), workers=st.integers(1, 9))
+@settings(max_examples=20)
+def test_identical_candidates_are_evaluated_once(tmp_path_factory, order, workers):
+    directory = tmp_path_factory.mktemp("twins")
+    with pytest.MonkeyPatch.context() as patch:
+        pool = FakePool(order)
+        result = run(patch, directory, TwinSearcher(), pool, evaluations=40, workers=workers)
+    # A batch is [new, old, new, old]; new becomes old: 10 new ones and the first old one.
+    assert len(pool.submitted) == 11
+    assert (result.ok, result.duplicates) == (11, 29)
+    found = lines(directory)
+    for (batch, slot), record in found.items():
+        original = (0, slot % 2) if batch == 0 else (batch - slot % 2, 0)
+        if original == (batch, slot):
+            assert record["status"] == "ok" and record["duplicate_of"] is None
+        else:
+            assert record["status"] == "duplicate"
+            assert record["duplicate_of"] == list(original)
+            assert record["evaluation"] == found[original]["evaluation"]
+
+
+def test_duplicates_of_a_failure_fail_too(patch, tmp_path):
+    answer = lambda job: bad(job) if job.candidate.key == (0, 0) else None  # noqa: E731
+    run(patch, tmp_path, TwinSearcher(), FakePool(0, answer), evaluations=8)
+    twin = lines(tmp_path)[0, 2]
+    assert twin["status"] == "duplicate" and twin["duplicate_of"] == [0, 0]
+    assert twin["evaluation"] is None and twin["error"] == "ValueError: no"
+
+
+@pytest.mark.parametrize("field", ["evaluator", "part", "seed"])
+def test_only_the_very_same_evaluation_is_a_duplicate(patch, tmp_path, field):
+    [one] = fixed_candidates({"none": None}, [1])
+    other = {"evaluator": "other", "part": "test", "seed": 2}[field]
+    twin = replace(one, slot=1, label="another", **{field: other})
+    same = replace(one, slot=2, label="a third")
+    result = run(patch, tmp_path, FixedSearcher([one, twin, same]), evaluations=None)
+    assert (result.ok, result.duplicates) == (2, 1)
+
+
+# Crashes and resuming ------------------------------------------------------------------------
+
+
+@given(
+    order=st.integers(0, 10**6),
+    kills=st.lists(st.integers(0, 30), min_size=1, max_size=4),
+    twins=st.booleans(),
+    keep_checkpoint=st.booleans(),
+)
+@settings(max_examples=40)
+def test_killed_anywhere_and_resumed_ends_in_the_same_run(
+    tmp_path_factory, order, kills, twins, keep_checkpoint
+):
+    new = TwinSearcher if twins else LearningSearcher
+    whole, broken = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("broken")
+    with pytest.MonkeyPatch.context() as patch:
+        if keep_checkpoint:
+            patch.setattr("search.checkpoint.SECONDS_BETWEEN", 0.0)
+            patch.setattr("search.checkpoint.SHARE", math.inf)
+        undisturbed = run(patch, whole, new())
+        for number, kill in enumerate(kills):
+            try:
+                run(patch, broken, new(), FakePool(order + number, killed_after=kill), resume=True)
+            except Killed:
+                continue
+        result = run(patch, broken, new(), FakePool(order), resume=True)
+    assert lines(broken) == lines(whole)
+    assert result.finished == undisturbed.finished == 40
+    assert result.best == undisturbed.best
+
+
+def test_every_cut_of_the_journal_leads_to_the_same_end(patch, tmp_path):
+    """kill -9 while the journal is being written: any prefix of the file resumes to the whole."""
+    run(patch, tmp_path / "whole", LearningSearcher(), evaluations=15)
+    raw = (tmp_path / "whole" / "trials.jsonl").read_bytes()
+    expected = lines(tmp_path / "whole")
+    for number, cut in enumerate(range(0, len(raw), 97)):
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        (directory / "trials.jsonl").write_bytes(raw[:cut])
+        pool = FakePool(number)
+        result = run(patch, directory, LearningSearcher(), pool, evaluations=15, resume=True)
+        assert lines(directory) == expected
+        assert result.new == len(pool.submitted) == 15 - raw[:cut].count(b"\n")
+
+
+def test_a_kill_repeats_only_what_was_in_flight(patch, tmp_path):
+    first, second = FakePool(1, killed_after=20), FakePool(2)
+    with pytest.raises(Killed):
+        run(patch, tmp_path, LearningSearcher(), first, workers=4)
+    run(patch, tmp_path, LearningSearcher(), second, workers=4, resume=True)
+    repeated = {j.candidate.key for j in first.submitted} & {
+        j.candidate.key for j in second.submitted
+    }
+    assert len(first.submitted) + len(second.submitted) - 40 == len(repeated) <= 4
+
+
+def test_a_result_is_on_the_disk_before_the_searcher_hears_of_it(patch, tmp_path):
+    class Suspicious(LearningSearcher):
+        def tell(self, candidate, evaluation):
+            text = (tmp_path / "trials.jsonl").read_text()
+            assert f'"batch":{candidate.batch},"slot":{candidate.slot},' in text
+            super().tell(candidate, evaluation)
+
+    assert run(patch, tmp_path, Suspicious()).finished == 40
+
+
+def test_a_finished_run_needs_no_workers(patch, tmp_path):
+    run(patch, tmp_path, LearningSearcher())
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.name != "run.log"}
+    result = run(patch, tmp_path, LearningSearcher(), pytest.fail, resume=True)
+    assert (result.finished, result.new) == (40, 0)
+    assert before == {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.name != "run.log"}
+
+
+def test_a_fresh_run_over_a_journal_is_refused(patch, tmp_path):
+    run(patch, tmp_path, LearningSearcher(), evaluations=3)
+    before = (tmp_path / "trials.jsonl").read_bytes()
+    with pytest.raises(InputError, match="must not hold a run already"):
+        run(patch, tmp_path, LearningSearcher())
+    assert (tmp_path / "trials.jsonl").read_bytes() == before
+
+
+def test_the_journal_of_another_search_is_refused(patch, tmp_path):
+    run(patch, tmp_path, LearningSearcher(seed=1))
+    (tmp_path / CHECKPOINT_NAME).unlink()
+    with pytest.raises(JournalError, match="another configuration or version"):
+        run(patch, tmp_path, LearningSearcher(seed=2), resume=True, evaluations=80)
+
+
+def test_a_result_of_another_version_is_named(patch, tmp_path):
+    with Journal(tmp_path / "trials.jsonl") as journal:
+        [candidate] = fixed_candidates({"none": None}, [7])
+        journal.append(line(0, 0, policy=None, evaluation={"score": 1.0}))
+    with pytest.raises(JournalError, match="batch 0, slot 0 is of another version"):
+        run(patch, tmp_path, FixedSearcher([candidate]), evaluations=None, resume=True)
+
+
+# Checkpoints ---------------------------------------------------------------------------------
+
+
+def interrupted(patch, directory):
+    """A run killed after a checkpoint at about 20 of 40 evaluations."""
+    patch.setattr("search.checkpoint.SECONDS_BETWEEN", 0.0)
+    patch.setattr("search.checkpoint.SHARE", math.inf)
+    with pytest.raises(Killed):
+        run(patch, directory, LearningSearcher(), FakePool(1, killed_after=20))
+    assert (directory / CHECKPOINT_NAME).exists()
+
+
+class Counting(LearningSearcher):
+    """Counts what it is told, to see whether a checkpoint was used."""
+
+    told = 0
+
+    def tell(self, candidate, evaluation):
+        self.told += 1
+        super().tell(candidate, evaluation)
+
+
+def test_a_checkpoint_spares_the_replay(patch, tmp_path):
+    interrupted(patch, tmp_path)
+    searcher = Counting()
+    run(patch, tmp_path, searcher, resume=True)
+    assert 20 <= searcher.told < 30
+
+
+DAMAGE = {
+    "missing": lambda path: path.unlink(),
+    "empty": lambda path: path.write_bytes(b""),
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-200]),
+    "half": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "noise": lambda path: path.write_bytes(b"\x93not a checkpoint" * 50),
+    "something else": lambda path: torch.save({"a": 1}, path),
+    "a list": lambda path: torch.save([1, 2], path),
+    "newer": lambda path: torch.save({**torch.load(path), "version": 99}, path),
+    "another journal": lambda path: torch.save({**torch.load(path), "sha256": "0" * 64}, path),
+    "longer journal": lambda path: torch.save({**torch.load(path), "lines": 10**6}, path),
+    "wrong type": lambda path: torch.save({**torch.load(path), "lines": "many"}, path),
+    "another searcher": lambda path: torch.save({**torch.load(path), "state": {}}, path),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
+def test_an_unusable_checkpoint_is_replaced_by_replay_with_a_warning(patch, tmp_path, damage):
+    run(patch, tmp_path / "whole", LearningSearcher())
+    interrupted(patch, tmp_path / "broken")
+    damage(tmp_path / "broken" / CHECKPOINT_NAME)
+    searcher = Counting()
+    run(patch, tmp_path / "broken", searcher, resume=True)
+    assert searcher.told == 40
+    assert lines(tmp_path / "broken") == lines(tmp_path / "whole")
+    assert "lines of the journal are replayed instead" in (
+        tmp_path / "broken" / "run.log"
+    ).read_text()
+
+
+class Bomb:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("form", ["torch", "pickle"])
+def test_a_hostile_checkpoint_is_refused_and_not_run(patch, tmp_path, form):
+    interrupted(patch, tmp_path)
+    path, target = tmp_path / CHECKPOINT_NAME, tmp_path / "executed"
+    if form == "torch":
+        torch.save({"state": Bomb(target)}, path)
+    else:
+        path.write_bytes(pickle.dumps(Bomb(target)))
+    before = (tmp_path / "trials.jsonl").read_bytes()
+    with pytest.raises(InputError, match="must hold nothing but data"):
+        run(patch, tmp_path, LearningSearcher(), resume=True)
+    assert not target.exists()
+    assert (tmp_path / "trials.jsonl").read_bytes() == before
+
+
+def test_a_checkpoint_that_cannot_be_written_is_a_warning(patch, tmp_path):
+    patch.setattr("search.checkpoint.SECONDS_BETWEEN", 0.0)
+
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    patch.setattr("search.checkpoint.atomic_write", refuse)
+    assert run(patch, tmp_path, LearningSearcher()).finished == 40
+    assert "No space left on device" in (tmp_path / "run.log").read_text()
+
+
+# Signals -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_stop_cleanly_with_a_hint(patch, tmp_path, number, code):
+    class Signalling(FakePool):
+        sent = False
+
+        def wait(self, timeout):
+            if len(self.submitted) > 20 and not self.sent:
+                self.sent = True
+                os.kill(os.getpid(), number)
+            return super().wait(timeout)
+
+    before = signal.getsignal(number)
+    with pytest.raises(SearchInterrupted, match="--resume") as caught:
+        run(patch, tmp_path, LearningSearcher(), Signalling())
+    assert caught.value.exit_code == code
+    assert signal.getsignal(number) is before
+    assert (tmp_path / CHECKPOINT_NAME).exists()
+    run(patch, tmp_path / "whole", LearningSearcher())
+    run(patch, tmp_path, LearningSearcher(), resume=True)
+    assert lines(tmp_path) == lines(tmp_path / "whole")
+
+
+# Bad input -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("workers", 0), ("workers", -1), ("workers", 1.5), ("workers", True), ("cpus", 0),
+        ("cpus", -1), ("cpus", math.nan), ("gpus", -0.5), ("gpus", math.inf), ("gpus", 1.5),
+        ("time_limit", 0), ("time_limit", -1.0), ("time_limit", math.nan), ("retries", -1),
+        ("max_consecutive_failures", 0), ("address", ""), ("address", 8),
+    ],
+)
+def test_pool_config_names_what_is_wrong(field, value):
+    with pytest.raises(InputError, match=rf"^{field}: must be .*but got"):
+        PoolConfig(**{field: value})
+
+
+@pytest.mark.parametrize("evaluations", [0, -5, 2.5, True])
+def test_evaluations_must_be_positive(patch, tmp_path, evaluations):
+    with pytest.raises(InputError, match="evaluations"):
+        run(patch, tmp_path, random_searcher(), evaluations=evaluations)
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden"])
+def test_evaluator_names_stay_inside_the_folder(tmp_path, name):
+    with pytest.raises(InputError, match="evaluator_configs"):
+        engine.run(random_searcher(), {name: EvaluatorConfig()}, None, tmp_path)
+
+
+def test_threads_must_agree(tmp_path):
+    configs = {"a": EvaluatorConfig(threads=1), "b": EvaluatorConfig(threads=2)}
+    with pytest.raises(InputError, match="threads"):
+        engine.run(random_searcher(), configs, None, tmp_path)
+
+
+def test_disk_full_in_the_middle_of_a_run(patch, tmp_path):
+    """The journal stays whole, and the same run goes on once there is room."""
+    real = os.write
+    budget = [12_000]
+
+    def write(handle, data):
+        budget[0] -= len(data)
+        if budget[0] < 0:
+            raise OSError(28, "No space left on device")
+        return real(handle, data)
+
+    run(patch, tmp_path / "whole", LearningSearcher())
+    patch.setattr(os, "write", write)
+    with pytest.raises(JournalError, match="No space left"):
+        run(patch, tmp_path / "full", LearningSearcher())
+    patch.setattr(os, "write", real)
+    text = (tmp_path / "full" / "trials.jsonl").read_text()
+    assert text.endswith("\n") and all(json.loads(row) for row in text.splitlines())
+    run(patch, tmp_path / "full", LearningSearcher(), resume=True)
+    assert lines(tmp_path / "full") == lines(tmp_path / "whole")
