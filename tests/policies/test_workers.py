@@ -45,7 +45,9 @@ def seeded(seed: int = 0) -> torch.Generator:
 @pytest.fixture
 def transform() -> PolicyTransform:
     # Practically every draw of it is another image: signs and magnitudes of two operations.
-    rows = [[("Rotate", 1.0, i), ("Brightness", 1.0, j)] for i in range(1, 10) for j in range(1, 10)]
+    rows = [
+        [("Rotate", 1.0, i), ("Brightness", 1.0, j)] for i in range(1, 10) for j in range(1, 10)
+    ]
     return PolicyTransform(rows, generator=seeded(5))
 
 
