@@ -10,6 +10,7 @@ Repeat           the mean of any evaluator over several seeds.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,6 +36,7 @@ __all__ = [
     "Repeat",
     "WeightSharing",
     "as_transform",
+    "check_config",
     "make_evaluator",
 ]
 
@@ -86,21 +88,27 @@ KINDS: dict[str, Callable[..., Evaluator]] = {
 
 def make_evaluator(config: EvaluatorConfig, task: ProxyTask) -> Evaluator:
     """Build the evaluator a config describes. Raises InputError for what it does not know."""
+    check_config(config)
+    evaluator = KINDS[config.kind](config, task, **config.options)
+    return Repeat(evaluator, config.repeats) if config.repeats > 1 else evaluator
+
+
+def check_config(config: EvaluatorConfig) -> None:
+    """InputError for a name or number that no evaluator takes; nothing is built."""
     check_choice("evaluator", config.kind, tuple(KINDS))
     check_choice("reward", config.reward, REWARDS)
     check_choice("precision", config.precision, ("auto", "float32", "bfloat16"))
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", config.device):
+        raise InputError("device", "must be auto, cpu, cuda or cuda:N", config.device, "use auto")
     for name in ("threads", "repeats"):
         if getattr(config, name) < 1:
             raise InputError(name, "must be at least 1", getattr(config, name), "use 1")
     if config.epochs is not None and config.epochs < 1:
         raise InputError("epochs", "must be at least 1", config.epochs, "leave it out")
-    make = KINDS[config.kind]
-    known = _keywords(make)
+    known = _keywords(KINDS[config.kind])
     for name in config.options:
         if name not in known:
             check_choice(f"options of {config.kind}", name, known or ("none",))
-    evaluator = make(config, task, **config.options)
-    return Repeat(evaluator, config.repeats) if config.repeats > 1 else evaluator
 
 
 def _keywords(make: Callable) -> tuple[str, ...]:

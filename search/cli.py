@@ -7,7 +7,6 @@ disk), 2 for a mistake of the user, 130 and 143 after SIGINT and SIGTERM.
 from __future__ import annotations
 
 import logging
-import sys
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +36,10 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            command = error.ctx.command_path if error.ctx else "augsearch"
+            click.echo(f"Error: {error.format_message()} (see {command} --help)", err=True)
+            ctx.exit(error.exit_code)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except (ValueError, RuntimeError, OSError) as error:
@@ -72,14 +75,24 @@ def _show_warning(message: Warning | str, category: type, *_: object, **__: obje
     click.echo(f"Warning: {message}", err=True)
 
 
+class _Stderr(logging.Handler):
+    """The log on whatever stderr is at the time."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(self.format(record), err=True)
+
+
 @click.group(
     cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
 @click.version_option(package_name="augsearch", prog_name="augsearch")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """Search image-augmentation policies on small proxy tasks, and compare what was found."""
-    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr, force=True)
-    logging.getLogger("search").setLevel(logging.INFO)
+    log = logging.getLogger("search")
+    log.handlers, log.propagate = [_Stderr()], False
+    log.setLevel(logging.INFO)
+    ctx.with_resource(warnings.catch_warnings())
     warnings.showwarning = _show_warning
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from policies import PUBLISHED, RandAugment, TrivialAugmentWide
 from policies.errors import InputError
-from proxy_tasks import Augmentation, EvaluatorConfig, make_evaluator
+from proxy_tasks import Augmentation, EvaluatorConfig
 from proxy_tasks.base import check_choice
 
 from .arms import random_policy
@@ -125,8 +125,6 @@ def run_fidelity(
     )
     configs = {FROM_SCRATCH: reference, **cheap}
     drawn = task.build()
-    for config in cheap.values():
-        make_evaluator(config, drawn)  # a wrong option is found now, not after hours
     study = StudyConfig(
         "fidelity", out, task, configs,
         [{"name": n, "policy": encode_augmentation(a)} for n, a in augmentations.items()],

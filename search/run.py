@@ -19,7 +19,7 @@ from typing import Any
 from policies import Policy, load_policy, save_policy
 from policies.errors import InputError
 from proxy_tasks.data import get_task
-from proxy_tasks.evaluators import EvaluatorConfig
+from proxy_tasks.evaluators import EvaluatorConfig, check_config
 from proxy_tasks.manifest import manifest_hash
 from proxy_tasks.presets import get_preset
 
@@ -175,6 +175,8 @@ def run_search(
     else:
         check_new(out)
     searcher = build_searcher(config)
+    if factory is None:
+        check_config(config.evaluator_config())
     task = build_task(config)
     now = environment()
     if resume:

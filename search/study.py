@@ -13,6 +13,7 @@ from typing import Any
 
 from policies.errors import InputError
 from proxy_tasks import EvaluatorConfig, ProxyTask, get_preset, get_task
+from proxy_tasks.evaluators import check_config
 
 from .engine import RunResult, run
 from .environment import environment
@@ -83,6 +84,8 @@ def run_study(
     Raises InputError before anything is written for a user's mistake, and what `engine.run` raises.
     """
     out = Path(config.out)
+    for evaluator in config.evaluators.values():
+        check_config(evaluator)
     if resume:
         _check_same(config, out)
         check_manifest(out, task)

@@ -1,0 +1,269 @@
+"""Every kind of bad input: one clear line, exit code 2, and nothing on the disk changed."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from policies import CIFAR10, save_policy
+from search.cli import main
+
+SYNTHETIC = ["--evaluator", "synthetic", "--quiet"]
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory) -> Path:
+    """A complete search of four synthetic evaluations, for what goes wrong when resuming."""
+    out = tmp_path_factory.mktemp("finished") / "run"
+    arguments = ["search", "--searcher", "random", "--evaluations", "4", "--workers", "1"]
+    result = CliRunner().invoke(main, [*arguments, *SYNTHETIC, "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    return out
+
+
+@pytest.fixture
+def place(tmp_path, finished_run) -> Path:
+    """A folder with everything that the cases below name."""
+    tree(tmp_path / "tree", {"cat": 12, "dog": 12})
+    tree(tmp_path / "few", {"cat": 12, "dog": 2})
+    tree(tmp_path / "one", {"cat": 12})
+    tree(tmp_path / "broken", {"cat": 12, "dog": 12})
+    for name in ("00.png", "01.png"):
+        path = tmp_path / "broken/train/cat" / name
+        path.write_bytes(path.read_bytes()[:60])
+    tree(tmp_path / "float", {"cat": 12, "dog": 12})
+    for path in (tmp_path / "float/train/cat").iterdir():
+        Image.fromarray(np.random.default_rng(0).random((32, 32), dtype=np.float32)).save(
+            path.with_suffix(".tiff")
+        )
+        path.unlink()
+    for name in ("empty", "classless/train", "imageless/train/cat", "imageless/train/dog"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "imageless/train/cat/notes.txt").write_text("no image")
+    (tmp_path / "file.txt").write_text("keep me")
+    shutil.copytree(finished_run, tmp_path / "run")
+    for name, change in {
+        "otherkind": {"format": "something"}, "newer": {"version": 99}, "extra": {"colour": 1}
+    }.items():
+        shutil.copytree(finished_run, tmp_path / name)
+        config = tmp_path / name / "config.json"
+        config.write_text(json.dumps({**json.loads(config.read_text()), **change}))
+    shutil.copytree(finished_run, tmp_path / "nojson")
+    (tmp_path / "nojson/config.json").write_text("{")
+    shutil.copytree(finished_run, tmp_path / "torn")
+    journal = tmp_path / "torn/trials.jsonl"
+    journal.write_text("{torn\n" + journal.read_text())
+    policies(tmp_path)
+    return tmp_path
+
+
+def tree(root: Path, classes: dict[str, int]) -> None:
+    rng = np.random.default_rng(0)
+    for name, count in classes.items():
+        folder = root / "train" / name
+        folder.mkdir(parents=True)
+        for index in range(count):
+            pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{index:02}.png")
+
+
+def policies(folder: Path) -> None:
+    """Policy files, each wrong in its own way."""
+    save_policy(folder / "good.json", CIFAR10)
+    document = json.loads((folder / "good.json").read_text())
+
+    def variant(name: str, **changes) -> None:
+        (folder / name).write_text(json.dumps({**document, **changes}))
+
+    variant("format.json", format="another")
+    variant("version.json", version=2)
+    variant("unknown-op.json", policy=[[["Rotat", 0.5, 3]]])
+    variant("magnitude.json", policy=[[["Rotate", 0.5, 10]]])
+    variant("probability.json", policy=[[["Rotate", 1.5, 3]]])
+    variant("convention.json", convention="mine")
+    variant("bins.json", bins=31)
+    variant("empty.json", policy=[])
+    variant("field.json", colour="blue")
+    (folder / "truncated.json").write_text((folder / "good.json").read_text()[:200])
+    (folder / "deep.json").write_text("[" * 100_000)
+    (folder / "code.txt").write_text('__import__("os").system("touch /tmp/augsearch-was-here")')
+    (folder / "binary.json").write_bytes(bytes(range(256)))
+    (folder / "clash").mkdir()
+    shutil.copy(folder / "good.json", folder / "clash/good.json")
+
+
+def search(*options: str) -> list[str]:
+    return ["search", *SYNTHETIC, "--out", "new", *options]
+
+
+def folder(name: str, *options: str) -> list[str]:
+    return search("--task", "folder", "--data", name, "--train-images", "16", *options)
+
+
+def resume(name: str, *options: str) -> list[str]:
+    arguments = ["search", "--searcher", "random", "--evaluations", "4", *SYNTHETIC]
+    return [*arguments, "--out", name, "--resume", *options]
+
+
+def compare(*arms: str) -> list[str]:
+    return ["compare", *SYNTHETIC, "--out", "new", "--policy", *arms]
+
+
+# id: (arguments, what the line must say). Paths are relative to `place`.
+CASES: dict[str, tuple[list[str], str]] = {
+    "no such command": (["serch"], "No such command 'serch'"),
+    "no such option": (search("--evaluatons", "3"), "No such option.*--evaluations"),
+    "a word for a number": (search("--evaluations", "many"), "'many' is not a valid integer"),
+    "no out": (["search", "--task", "folder"], "Missing option '--out'"),
+    # names
+    "task": (search("--task", "reduced-fashon"), "did you mean 'reduced-fashion'"),
+    "searcher": (search("--searcher", "genetic"), "searcher: must be one of.*genetic"),
+    "evaluator": (search("--evaluator", "oracle"), "evaluator: must be one of.*oracle"),
+    "reward": (search("--reward", "accurracy"), "did you mean 'accuracy'"),
+    "preset": (search("--preset", "gpu"), "preset: must be one of.*gpu"),
+    "device": (search("--device", "gpu"), "device: must be auto, cpu, cuda or cuda:N.*gpu"),
+    "precision": (search("--precision", "int8"), "precision: must be one of.*int8"),
+    # numbers
+    "evaluations": (search("--evaluations", "0"), "evaluations: .*at least 1.*got 0"),
+    "workers": (search("--workers", "0"), "workers: .*at least 1"),
+    "cpus": (search("--cpus", "0"), "cpus: .*above 0"),
+    "negative gpus": (search("--gpus", "-1"), "gpus: .*at least 0"),
+    "one and a half gpus": (search("--gpus", "1.5"), "gpus: must be whole above 1"),
+    "time limit": (search("--time-limit", "0"), "time_limit: .*above 0"),
+    "retries": (search("--retries", "-1"), "retries: .*at least 0"),
+    "failures": (search("--max-failures", "0"), "max_consecutive_failures: .*at least 1"),
+    "seed": (search("--seed", "-1"), "seed: .*at least 0"),
+    "task seed": (search("--task-seed", "-1"), "task_seed: .*at least 0"),
+    "threads": (search("--threads", "0"), "threads: .*at least 1"),
+    "repeats": (search("--repeats", "0"), "repeats: .*at least 1"),
+    "epochs": (search("--epochs", "0"), "epochs: .*at least 1"),
+    "sub-policies": (search("--subpolicies", "0"), "subpolicies: .*at least 1"),
+    "operations": (search("--operations", "0"), "operations: .*at least 1"),
+    "top": (search("--top", "0"), "top: .*at least 1"),
+    "no images": (search("--train-images", "0"), "train_images: must be at least 1"),
+    "more images than there are": (search("--train-images", "99999"), "train_images: needs"),
+    "resolution": (search("--resolution", "4"), "resolution: must be 8..1024"),
+    # JSON options
+    "no JSON": (search("--searcher-options", "{"), "must be JSON"),
+    "no object": (search("--searcher-options", "[1]"), "must be a JSON object"),
+    "searcher option": (search("--searcher-options", '{"warp": 1}'), "warp.*is not an option of"),
+    "evaluator option": (search("--evaluator-options", '{"warp": 1}'), "options of synthetic"),
+    # data
+    "no data": (search("--task", "folder"), "data: is needed by folder"),
+    "data for the embedded task": (search("--data", "tree"), "data: is not used"),
+    "no such path": (folder("nowhere"), "data: must be an existing folder.*nowhere"),
+    "a file for a folder": (folder("file.txt"), "data: must be an existing folder"),
+    "an empty folder": (folder("empty"), "data: must be a folder with train/"),
+    "no classes": (folder("classless"), "must hold one folder per class"),
+    "no images in it": (folder("imageless"), "must hold images"),
+    "one class": (folder("one"), "at least 2 classes"),
+    "too few of a class": (folder("few"), "images of class 'dog'"),
+    "broken images": (folder("broken"), r"at most 1 ?% of the drawn images.*\d\d\.png"),
+    "float images": (folder("float"), r"at most 1 ?% of the drawn images.*not 8 bits"),
+    "an ImageNet tree without val": (
+        search("--task", "reduced-imagenet", "--data", "tree"), "train/<wnid>/ and val/<wnid>/"),
+    "CIFAR-10 not there": (
+        search("--task", "reduced-cifar10", "--data", "empty"), "torchvision root holding CIFAR10"),
+    # output folders and resuming
+    "an existing run": (search("--out", "run"), "out: must be a new folder.*--resume"),
+    "a folder with other things": (search("--out", "tree"), "out: must be a new folder"),
+    "out is a file": (search("--out", "file.txt"), "out: must be a new folder"),
+    "out below a file": (search("--out", "file.txt/run"), "out: "),
+    "nothing to resume": (resume("nowhere"), "out: must hold a run to resume"),
+    "no run to resume": (resume("tree"), "out: must hold a run to resume"),
+    "another seed": (resume("run", "--seed", "1"), "resume: .*seed was 0 and is 1"),
+    "fewer evaluations": (resume("run", "--evaluations", "3"), "evaluations was 4 and is 3"),
+    "another task size": (resume("run", "--train-images", "500"), "train_images was None"),
+    "a configuration of another kind": (resume("otherkind"), "config.json: must be the config"),
+    "a newer configuration": (resume("newer"), r"config.json: must be of version 1.*99"),
+    "an unknown field": (resume("extra"), "config.json: .*known fields.*colour"),
+    "a configuration that is no JSON": (resume("nojson"), "config.json: must be valid JSON"),
+    "a broken journal": (resume("torn"), "trials.jsonl, line 1"),
+    # policies
+    "no arm": (["compare", "--out", "new"], "Missing option '--policy'"),
+    "an unknown arm": (compare("none", "imagnet"), "policy: must be a policy file, none"),
+    "an arm twice": (compare("none", "none"), "policy: must not name an arm twice"),
+    "two files of one name": (compare("good.json", "clash/good.json"), "arm twice.*good.json"),
+    "a missing file": (compare("none", "missing.json"), "must be an existing file.*missing.json"),
+    "RandAugment without M": (compare("randaugment:2"), "must be randaugment:N,M"),
+    "RandAugment with words": (compare("randaugment:a,b"), "must be randaugment:N,M"),
+    "RandAugment too strong": (compare("randaugment:2,31"), "m: must be an integer in 0..30"),
+    "no random sub-policy": (compare("random:0"), "random:K"),
+    "no seeds": (compare("none", "--seeds", "0"), "seeds: must be at least 1"),
+    "a test part too large": (compare("none", "--test-images", "99999"), "test_images: needs"),
+    "another format": (compare("format.json"), "format.json: format: must be 'augsearch-policy'"),
+    "a newer policy": (compare("version.json"), "version.json: version: must be at most 1"),
+    "an unknown operation": (compare("unknown-op.json"), r"policy\[0\]\[0\].name.*'Rotate'"),
+    "magnitude": (compare("magnitude.json"), r"policy\[0\]\[0\].magnitude: .*0..9.*got 10"),
+    "probability": (compare("probability.json"), r"policy\[0\]\[0\].probability: .*0..1"),
+    "convention": (compare("convention.json"), "convention: must be one of.*mine"),
+    "bins": (compare("bins.json"), "policy.bins: must be 10"),
+    "an empty policy": (compare("empty.json"), "policy: must have 1 to"),
+    "an unknown policy field": (compare("field.json"), "field.json: field: .*colour"),
+    "a truncated policy": (compare("truncated.json"), "truncated.json: must be valid JSON"),
+    "a nested bomb": (compare("deep.json"), "deep.json: must be valid JSON"),
+    "code for a policy": (compare("code.txt"), "policy text: must be a list of tuples"),
+    "bytes for a policy": (compare("binary.json"), "binary.json: must be readable UTF-8"),
+    # the other commands
+    "N too large": (["randaugment", "--n", "9", "--out", "new"], "n: must be 1 to 4"),
+    "M too large": (["randaugment", "--m", "31", "--out", "new"], "ms: must be whole numbers"),
+    "too few policies": (
+        ["fidelity", "--policies", "3", "--out", "new"], "policies: must be at least 8"),
+    "an evaluator field": (
+        ["fidelity", "--evaluators", '{"a": {"kin": 1}}', "--out", "new"], "did you mean 'kind'"),
+    "report of nothing": (["report", "nowhere"], "run: must be a run folder"),
+    "report of no run": (["report", "tree"], "run: must hold trials.jsonl"),
+    "show without images": (
+        ["show", "--policy", "imagenet", "--images", "empty", "--out", "a.png"], "at least 8 im"),
+    "show a broken image": (
+        ["show", "--policy", "imagenet", "--images", "broken", "--count", "24", "--out", "a.png"],
+        "images: must be readable.*png"),
+    "show to another type": (
+        ["show", "--policy", "imagenet", "--out", "a.jpg"], "out: must be a name ending in"),
+    "show a transform": (
+        ["show", "--policy", "trivialaugment", "--out", "a.png"], "policy: must be a policy fi"),
+    "show over a file": (
+        ["show", "--policy", "imagenet", "--out", "tree/train/cat/00.png"], "must be a new file"),
+    "export format": (
+        ["export", "--policy", "imagenet", "--format", "yaml"], "format: must be one of.*yaml"),
+    "export over a file": (
+        ["export", "--policy", "imagenet", "--out", "file.txt"], "out: must be a new file"),
+    "train into a folder": (["train", "--policy", "none", "--out", "tree"], "out: must be a new f"),
+}  # fmt: skip
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize(("arguments", "said"), CASES.values(), ids=CASES.keys())
+def test_bad_input(place: Path, monkeypatch, arguments: list[str], said: str) -> None:
+    monkeypatch.chdir(place)
+    before = contents(place)
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2, (result.output, result.exception)
+    assert re.search(said, result.stderr), result.stderr
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("Error: "), result.stderr
+    assert contents(place) == before
+    assert not Path("/tmp/augsearch-was-here").exists()
+
+
+def test_there_are_at_least_forty_kinds() -> None:
+    assert len(CASES) >= 40
+
+
+def test_a_good_call_passes_where_the_bad_ones_fail(place: Path, monkeypatch) -> None:
+    """The cases fail for what is wrong in them, not for something that all of them share."""
+    monkeypatch.chdir(place)
+    run: Callable = CliRunner().invoke
+    assert run(main, resume("run")).exit_code == 0
+    assert run(main, ["export", "--policy", "good.json"]).exit_code == 0
