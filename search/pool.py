@@ -86,10 +86,11 @@ def _finite(value: Any) -> bool:
 
 @dataclass
 class Job:
-    """A candidate on its way; `attempt` counts from 1."""
+    """A candidate on its way; `attempt` counts from 1. alone: let no other wait behind it."""
 
     candidate: Candidate
     attempt: int = 1
+    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -276,11 +277,11 @@ class WorkerPool:
 
     def _dispatch(self) -> None:
         while self._backlog:
-            idle = [slot for slot in self._slots if slot.ready is None]
-            slot = min(idle, key=lambda s: len(s.queue), default=None)
-            if slot is None or len(slot.queue) >= self._depth:
+            slot = min(self._open_slots(), key=lambda s: len(s.queue), default=None)
+            job = self._backlog[0]
+            if slot is None or len(slot.queue) >= (1 if job.alone else self._depth):
                 return
-            job = self._backlog.popleft()
+            self._backlog.popleft()
             candidate = job.candidate
             ref = slot.actor.evaluate.remote(
                 candidate.evaluator, candidate.augmentation, candidate.seed, candidate.part,
@@ -291,6 +292,12 @@ class WorkerPool:
             slot.queue.append((ref, job))
             self._refs[ref] = slot
             self._running += 1
+
+    def _open_slots(self) -> list[_Slot]:
+        return [
+            slot for slot in self._slots
+            if slot.ready is None and not (slot.queue and slot.queue[0][1].alone)
+        ]
 
     def wait(self, timeout: float) -> list[Outcome]:
         """What ended, as soon as something did; empty after `timeout` seconds."""
@@ -343,15 +350,13 @@ class WorkerPool:
         return ref
 
     def _collect(self, slot: _Slot, done: set, outcomes: list[Outcome]) -> None:
-        """Results of one worker, in the order it made them; a dead worker's first job crashed."""
+        """Results of one worker, in the order it made them."""
         while slot.queue and slot.queue[0][0] in done:
             ref, job = slot.queue[0]
             try:
                 answer = self._ray.get(ref)
             except self._ray.exceptions.RayError as error:
-                outcomes.append(
-                    self._lost(slot, "crash", "the worker died", f"{type(error).__name__}: {error}")
-                )
+                self._crashed(slot, f"{type(error).__name__}: {error}", outcomes)
                 return
             slot.queue.popleft()
             self._running -= 1
@@ -365,6 +370,17 @@ class WorkerPool:
                     answer.get("detail", ""), answer["started"], answer["finished"], slot.worker,
                 )
             )
+
+    def _crashed(self, slot: _Slot, detail: str, outcomes: list[Outcome]) -> None:
+        """A worker died. Of two evaluations it had, either may be to blame, as the answer to the
+        first may have died with it: both are made again, each alone, so that it will be clear."""
+        if len(slot.queue) == 1:
+            outcomes.append(self._lost(slot, "crash", "the worker died", detail))
+            return
+        log.warning("worker %s died; its evaluations are made again, one at a time", slot.worker)
+        for _, job in slot.queue:
+            job.alone = True
+        self._replace(slot)
 
     def _lost(self, slot: _Slot, kind: str, error: str, detail: str) -> Outcome:
         """Give up a worker; its first job is to blame, the others are untouched."""

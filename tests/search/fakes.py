@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from policies import Policy
 from proxy_tasks.evaluation import Evaluation
 from proxy_tasks.evaluators import Evaluator, EvaluatorConfig
 from search import PolicySpace, RandomSearcher
-from search.pool import Job, Outcome, PoolConfig
-from search.searcher import BatchSearcher
+from search.pool import Job, Outcome, PoolConfig, WorkerPool, _Slot
+from search.searcher import BatchSearcher, Candidate
 
 SYNTHETIC = {"main": EvaluatorConfig(kind="synthetic")}
 
@@ -166,9 +167,6 @@ class Misbehaving(Evaluator):
         if action == "always raise" or (action == "raise once" and self.attempt == 0):
             raise RuntimeError(f"planted at seed {seed}")
         if action == "crash once" and self.attempt == 0:
-            import os
-            import signal
-
             os.kill(os.getpid(), signal.SIGKILL)
         if action == "hang once" and self.attempt == 0:
             time.sleep(3600)
@@ -192,7 +190,17 @@ class Prepared(Evaluator):
         self.reward = float(path.read_bytes())
 
     def evaluate(self, augmentation: Any, seed: int, part: str = "validation") -> Evaluation:
+        meet(self.trained.parent / "met", 2)
         return evaluation(self.reward)
+
+
+def meet(place: Path, people: int, patience: float = 60.0) -> None:
+    """Wait until so many processes are here, so that each has something to do."""
+    with open(place, "a") as stream:
+        stream.write(f"{os.getpid()}\n")
+    end = time.monotonic() + patience
+    while len(set(place.read_text().split())) < people and time.monotonic() < end:
+        time.sleep(0.05)
 
 
 def make_misbehaving(config: EvaluatorConfig, task: Any) -> Evaluator:
@@ -211,13 +219,32 @@ def make_nothing(config: EvaluatorConfig, task: Any) -> Evaluator:
     raise RuntimeError("no evaluator today")
 
 
-def policy_of(rows: list) -> Policy:
-    return Policy(rows)
-
-
-def keys(lines: Any) -> list[tuple[int, int]]:
-    return [(record["batch"], record["slot"]) for record in lines]
-
-
 def grid(*sides: int) -> list[tuple[int, ...]]:
     return list(itertools.product(*map(range, sides)))
+
+
+def job(seed: int) -> Job:
+    return Job(Candidate(0, seed, None, seed))
+
+
+class _Silent:
+    """Stands for the ray module where only `kill` is called."""
+
+    def kill(self, actor: Any, no_restart: bool) -> None:
+        pass
+
+
+def bare_pool(config: PoolConfig) -> WorkerPool:
+    """A pool with idle workers that exist only in the driver's books."""
+    pool = WorkerPool(config, {}, None)
+    pool._ray = _Silent()
+    pool._spawn = lambda: None
+    for _ in range(config.workers):
+        idle_slot(pool)
+    return pool
+
+
+def idle_slot(pool: WorkerPool) -> _Slot:
+    slot = _Slot("actor", None, 0.0, "host:1")
+    pool._slots.append(slot)
+    return slot

@@ -1,0 +1,200 @@
+"""The pool with real Ray workers: they fail in every way there is, and nothing is lost."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from policies.errors import InputError
+from proxy_tasks.evaluation import Evaluation
+from proxy_tasks.evaluators import Evaluator, EvaluatorConfig
+from search import FixedSearcher, PoolConfig, cluster, engine, fixed_candidates
+from search.errors import WorkerError
+from search.journal import Journal
+
+from . import fakes
+
+
+@pytest.fixture(scope="module")
+def ray():
+    """One Ray for the module, started as the engine starts it."""
+    assert cluster.connect(PoolConfig(workers=4))
+    import ray
+
+    yield ray
+    cluster.disconnect()
+
+
+def run(directory, factory, *, seeds=range(4), options=None, task=None, threads=1, resume=False,
+        **pool):
+    searcher = FixedSearcher(fixed_candidates({"none": None}, list(seeds)))
+    config = EvaluatorConfig(kind="fake", options=options or {}, threads=threads)
+    result = engine.run(
+        searcher, {"main": config}, task, directory, pool=PoolConfig(**{"workers": 2, **pool}),
+        progress=False, resume=resume, factory=factory,
+    )
+    with Journal(directory / "trials.jsonl") as journal:
+        return result, {record["seed"]: record for record in journal.records()}
+
+
+def test_workers_that_raise_crash_hang_or_talk_nonsense(ray, tmp_path):
+    options = {"0": "raise once", "1": "crash once", "2": "hang once", "3": "nan",
+               "4": "always raise"}
+    started = time.monotonic()
+    result, records = run(
+        tmp_path, fakes.make_misbehaving, seeds=range(10), options=options, retries=1,
+        time_limit=2.0,
+    )
+    assert time.monotonic() - started < 90  # and not the hour that one would have hung
+    assert sorted(records) == list(range(10))
+    for seed, record in records.items():
+        assert record["attempts"] == (2 if seed < 5 else 1), record
+        assert record["status"] == ("failed" if seed in (3, 4) else "ok")
+        if record["status"] == "ok":
+            assert record["evaluation"]["reward"] == seed / 1000
+    assert records[3]["error"] == "evaluation.reward is nan"
+    assert records[4]["error"] == "RuntimeError: planted at seed 4"
+    # A crash and a hang; the crash may first have hit a worker with two evaluations.
+    assert result.restarts in (2, 3)
+    assert (result.ok, result.failed, result.retried) == (8, 2, 5)
+    log = (tmp_path / "run.log").read_text()
+    assert "not done after 2 seconds (time limit)" in log
+    assert "the worker died" in log
+    assert "in evaluate" in log  # the worker's own traceback
+
+
+def test_a_broken_evaluator_stops_the_run_at_once_with_its_traceback(ray, tmp_path):
+    with pytest.raises(WorkerError, match="RuntimeError: no evaluator today") as caught:
+        run(tmp_path, fakes.make_nothing, workers=1)
+    assert "in make_nothing" in str(caught.value)
+
+
+def test_a_mistake_found_by_a_worker_is_a_mistake_of_the_user(ray, tmp_path):
+    config = EvaluatorConfig(kind="synthetic", options={"wings": 2})
+    searcher = FixedSearcher(fixed_candidates({"none": None}, [1]))
+    with pytest.raises(InputError, match="wings"):
+        engine.run(searcher, {"main": config}, None, tmp_path, progress=False)
+
+
+def test_failures_in_a_row_stop_the_run(ray, tmp_path):
+    with pytest.raises(WorkerError, match="3 candidates in a row failed.*ValueError: no image"):
+        run(tmp_path, fakes.make_failing, seeds=range(30), retries=0, workers=1,
+            max_consecutive_failures=3)
+
+
+def test_one_off_work_is_done_once_and_shared(ray, tmp_path):
+    trained = tmp_path / "trained"
+    folder = tmp_path / "run"
+    options = {"trained": str(trained)}
+    _, records = run(folder, fakes.make_prepared, options=options)
+    assert {record["evaluation"]["reward"] for record in records.values()} == {0.25}
+    assert len({record["worker"] for record in records.values()}) == 2
+    assert trained.read_text() == "trained\n"
+    assert (folder / "prepared" / "main" / "child.bin").read_bytes() == b"0.25"
+
+    (folder / "trials.jsonl").unlink()  # everything is to be evaluated again, nothing trained
+    (folder / "prepared" / "main" / "child.bin").write_bytes(b"0.75")
+    _, records = run(folder, fakes.make_prepared, options=options)
+    assert {record["evaluation"]["reward"] for record in records.values()} == {0.75}
+    assert trained.read_text() == "trained\n"
+
+
+class Surroundings(Evaluator):
+    """Reports what it finds in the worker instead of evaluating."""
+
+    def __init__(self, config: EvaluatorConfig, task: Any) -> None:
+        self.task = task
+        self.place = config.options["place"]
+
+    def evaluate(self, augmentation: Any, seed: int, part: str = "validation") -> Evaluation:
+        import torch
+
+        fakes.meet(Path(self.place), 2)
+        images = self.task["images"]
+        private = psutil.Process().memory_full_info().uss
+        details = {
+            "omp": os.environ["OMP_NUM_THREADS"], "torch": torch.get_num_threads(),
+            "writeable": images.flags.writeable, "owned": images.flags.owndata,
+            "sum": int(images[:, ::4096].sum()), "private": private,
+        }
+        return Evaluation(0.5, None, {}, 0.0, 0, details=details)
+
+
+def make_surroundings(config: EvaluatorConfig, task: Any) -> Evaluator:
+    return Surroundings(config, task)
+
+
+def test_task_arrays_are_shared_and_threads_are_fixed(ray, tmp_path):
+    images = np.full((100, 4 * 2**20), 7, np.uint8)  # 400 MB
+    _, records = run(tmp_path, make_surroundings, task={"images": images}, threads=2,
+                     options={"place": str(tmp_path / "met")})
+    for record in records.values():
+        found = record["evaluation"]["details"]
+        assert (found["omp"], found["torch"]) == ("2", 2)
+        assert not found["writeable"] and not found["owned"]
+        assert found["sum"] == 100 * 1024 * 7
+        # torch and the rest need about 300 MB; a copy of the task would show.
+        assert found["private"] < 400 * 2**20, found["private"]
+    assert len({record["worker"] for record in records.values()}) == 2
+
+
+def test_ray_listens_on_the_loopback_only_and_shows_no_dashboard(ray):
+    assert ray.get(ray.remote(fakes.grid).remote(2)) == [(0,), (1,)]
+    processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    listening = [
+        (process.name(), connection.laddr.ip)
+        for process in processes
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert len(listening) >= 3
+    assert {ip for _, ip in listening} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, listening
+    assert 8265 not in [c.laddr.port for p in processes for c in p.net_connections("inet")]
+
+
+def test_gpus_that_are_not_there_are_refused():
+    with pytest.raises(InputError, match="gpus: needs a GPU that Ray can see, but got 0.5"):
+        cluster._check_gpus(PoolConfig(gpus=0.5), 0.0)
+    with pytest.raises(InputError, match="at most the 1 GPUs"):
+        cluster._check_gpus(PoolConfig(gpus=0.5, workers=3), 1.0)
+    cluster._check_gpus(PoolConfig(gpus=0.5, workers=2), 1.0)
+    cluster._check_gpus(PoolConfig(gpus=0.5, workers=3, address="a:1"), 1.0)
+
+
+def test_of_two_evaluations_in_a_crash_neither_is_blamed_until_it_was_alone():
+    pool = fakes.bare_pool(PoolConfig(workers=1))
+    first, second = fakes.job(0), fakes.job(1)
+    pool._slots[0].queue.extend([("ref 1", first), ("ref 2", second)])
+    outcomes: list = []
+    pool._crashed(pool._slots[0], "gone", outcomes)
+    assert outcomes == [] and list(pool._backlog) == [first, second]
+    assert first.alone and second.alone and first.attempt == second.attempt == 1
+
+    slot = fakes.idle_slot(pool)
+    slot.queue.append(("ref 3", first))
+    assert pool._open_slots() == []  # nobody queues behind it
+    pool._crashed(slot, "gone", outcomes)
+    assert [(o.kind, o.job) for o in outcomes] == [("crash", first)]
+
+
+def test_time_limits_are_per_evaluation_not_per_queue():
+    """A waiting evaluation's clock starts when the one before it is done."""
+    pool = fakes.bare_pool(PoolConfig(workers=1, time_limit=10.0))
+    slot = pool._slots[0]
+    slot.queue.extend([("ref 1", fakes.job(0)), ("ref 2", fakes.job(1))])
+    slot.head_since = time.monotonic() - 9.0
+    outcomes: list = []
+    pool._expire(outcomes)
+    assert outcomes == []
+    slot.head_since = time.monotonic() - 10.1
+    pool._expire(outcomes)
+    assert [(o.kind, o.job.candidate.seed) for o in outcomes] == [("timeout", 0)]
+    assert [job.candidate.seed for job in pool._backlog] == [1]
+    assert math.isclose(outcomes[0].finished - outcomes[0].started, 10.1, abs_tol=0.5)
