@@ -20,7 +20,14 @@ from search import (
     make_searcher,
 )
 from search.searcher import Leaderboard, derive_seed
-from tests.contracts.searcher import SearcherContract, drive, evaluation
+from tests.contracts.searcher import (
+    SearcherContract,
+    check_fresh_process,
+    drive,
+    evaluation,
+    mixed,
+    saved_and_loaded,
+)
 
 
 class TestRandom(SearcherContract):
@@ -55,12 +62,14 @@ class TestPPOOnGrid(SearcherContract):
 
 
 class TestTPE(SearcherContract):
-    source = "OptunaSearcher(PolicySpace(), seed, startup=10, batch_size=5, history=20)"
-    count = 40
+    source = "OptunaSearcher(PolicySpace(2, 1), seed, startup=8, batch_size=4, history=20)"
+    count = 36
 
 
 class TestUnivariateTPE(SearcherContract):
-    source = "OptunaSearcher(RandAugmentSpace(), seed, startup=10, batch_size=5, multivariate=False)"
+    source = (
+        "OptunaSearcher(RandAugmentSpace(), seed, startup=10, batch_size=5, multivariate=False)"
+    )
     count = 30
 
 
@@ -74,3 +83,252 @@ class TestFixed(SearcherContract):
 
     def space_contains(self, searcher, candidate):
         return candidate in searcher.candidates
+
+
+def test_fresh_process_gives_the_same():
+    contracts = SearcherContract.__subclasses__()
+    assert len(contracts) >= 9
+    check_fresh_process(contracts)
+
+
+# Bounded staleness ---------------------------------------------------------------------------
+
+
+class Recording(BatchSearcher):
+    """Draws the batch number and the number of updates seen so far; keeps what it was told."""
+
+    name = "recording"
+
+    def __init__(self, **options):
+        super().__init__(RandAugmentSpace((1,), tuple(range(31))), 0, **options)
+        self.updates = []
+        self.seen_at = {}
+
+    def _draw(self, batch):
+        self.seen_at[batch] = [number for number, _ in self.updates]
+        return [(0, slot) for slot in range(self.batch_size)], {}
+
+    def _update(self, batch, decisions, rewards, notes):
+        self.updates.append((batch, list(rewards)))
+
+    def _state(self):
+        return {"updates": [[batch, rewards] for batch, rewards in self.updates]}
+
+    def _load(self, state):
+        self.updates = [tuple(update) for update in state["updates"]]
+
+
+@pytest.mark.parametrize("lag", [0, 1, 2, 3])
+@pytest.mark.parametrize("window", [1, 3, 11])
+def test_a_batch_sees_exactly_the_updates_its_number_allows(lag, window):
+    searcher = Recording(batch_size=4, lag=lag)
+    drive(searcher, 60, window=window, order=7)
+    assert len(searcher.seen_at) >= 14
+    for batch, seen in searcher.seen_at.items():
+        assert seen == list(range(max(0, batch - lag)))
+
+
+def test_complete_later_batches_do_not_help():
+    """With lag 1, batch 2 needs batch 0, however complete batch 1 is."""
+    searcher = Recording(batch_size=2, lag=1)
+    first, second, third, fourth = (searcher.ask() for _ in range(4))
+    assert [c.batch for c in (first, second, third, fourth)] == [0, 0, 1, 1]
+    searcher.tell(third, evaluation(1.0))
+    searcher.tell(fourth, evaluation(1.0))
+    searcher.tell(second, evaluation(1.0))
+    assert searcher.ask() is None
+    assert not searcher.finished
+    searcher.tell(first, None)
+    assert searcher.ask().key == (2, 0)
+    assert searcher.updates == [(0, [None, 1.0])]
+
+
+def test_updates_get_rewards_by_slot_and_none_for_failures():
+    searcher = Recording(batch_size=8, lag=0)
+    told = drive(searcher, 17, window=8, order=3)
+    for batch, rewards in searcher.updates:
+        for slot, reward in enumerate(rewards):
+            result = mixed(told[batch, slot])
+            usable = result is not None and result.reward == result.reward
+            assert reward == (result.reward if usable else None)
+
+
+def test_memory_is_that_of_the_open_batches():
+    searcher = Recording(batch_size=4, lag=1)
+    drive(searcher, 4 * 400, window=4)
+    assert len(searcher._open) <= 3
+    assert len(saved_and_loaded(searcher.state_dict())["leaders"]) <= searcher._leaders.keep
+
+
+def test_seeds():
+    per_slot = [c.seed for c in drive(RandomSearcher(PolicySpace(), 1), 500).values()]
+    assert len(set(per_slot)) == 500
+    common = RandomSearcher(PolicySpace(), 1, evaluation_seeds="common")
+    assert len({c.seed for c in drive(common, 50).values()}) == 1
+    # Golden: journals of earlier runs stay resumable.
+    assert derive_seed(0, 0, 3, 4) == 21527904
+    assert derive_seed(0, 0, 3, 4) != derive_seed(0, 0, 4, 3) != derive_seed(0, 1, 4, 3)
+
+
+def test_bad_arguments():
+    space = PolicySpace()
+    for options, text in [
+        ({"seed": -1}, "seed"), ({"seed": 1.5}, "seed"), ({"seed": True}, "seed"),
+        ({"batch_size": 0}, "batch_size"), ({"evaluation_seeds": "same"}, "evaluation_seeds"),
+    ]:
+        with pytest.raises(InputError, match=text):
+            RandomSearcher(space, **options)
+    with pytest.raises(InputError, match="lag"):
+        Recording(lag=-1)
+
+
+# The leaderboard -----------------------------------------------------------------------------
+
+
+def test_leaderboard_counts_an_augmentation_once_with_its_best_reward():
+    board = Leaderboard(keep=3)
+    results = [(1, 0.5), (2, 0.7), (1, 0.9), (3, 0.1), (4, 0.6), (1, 0.4)]
+    for slot, (n, reward) in enumerate(results):
+        board.add(Candidate(0, slot, RandAugment(n, 5), 0), evaluation(reward))
+    best = [(c.augmentation.n, e.reward) for c, e in board.best(3)]
+    assert best == [(1, 0.9), (2, 0.7), (4, 0.6)]
+    with pytest.raises(InputError, match="best 3"):
+        board.best(4)
+
+
+def test_a_policy_and_an_equal_one_of_other_bins_are_two():
+    board = Leaderboard()
+    rows = [[("Rotate", 0.5, 3)]]
+    for slot, policy in enumerate([Policy(rows), Policy(rows, bins=31), Policy(rows)]):
+        board.add(Candidate(0, slot, policy, 0), evaluation(0.5))
+    assert [c.slot for c, _ in board.best(5)] == [0, 1]
+
+
+# Fixed lists ---------------------------------------------------------------------------------
+
+
+def test_fixed_list_asks_all_once_and_finishes():
+    arms = {"none": None, "imagenet": IMAGENET, "trivial": TrivialAugmentWide()}
+    searcher = FixedSearcher(fixed_candidates(arms, [11, 12], evaluator="child", part="test"))
+    asked = [searcher.ask() for _ in range(6)]
+    assert [(c.batch, c.slot, c.label, c.seed) for c in asked] == [
+        (0, 0, "none", 11), (0, 1, "imagenet", 11), (0, 2, "trivial", 11),
+        (1, 0, "none", 12), (1, 1, "imagenet", 12), (1, 2, "trivial", 12),
+    ]  # fmt: skip
+    assert {(c.evaluator, c.part) for c in asked} == {("child", "test")}
+    assert searcher.ask() is None
+    for candidate in asked:
+        assert not searcher.finished
+        searcher.tell(candidate, None if candidate.slot else evaluation(0.3))
+    assert searcher.finished
+    assert searcher.results[1, 1] is None
+    assert searcher.results[1, 0] == evaluation(0.3)
+
+
+def test_fixed_list_refuses_equal_keys_and_plain_rows():
+    candidates = fixed_candidates({"a": None}, [1])
+    with pytest.raises(InputError, match="unique"):
+        FixedSearcher(candidates * 2)
+    with pytest.raises(InputError, match="Policy"):
+        fixed_candidates({"a": ((("Rotate", 0.5, 3),),)}, [1])
+
+
+# Names ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(SEARCHERS))
+def test_registry_builds_each_and_names_it(name):
+    searcher = make_searcher(name, PolicySpace(), 3, {"batch_size": 4, "evaluator": "quick"})
+    assert searcher.name == name
+    candidate = searcher.ask()
+    assert candidate.evaluator == "quick"
+    searcher.tell(candidate, Evaluation(0.5, None, {}, 0.0, 0))
+
+
+@pytest.mark.parametrize(("name", "options", "text"), [
+    ("annealing", {}, "searcher: must be one of"),
+    ("ppo", {"preset": "gpu"}, "preset: must be one of paper, cpu"),
+    ("ppo", {"learning_rat": 1.0}, "option learning_rat"),
+    ("ppo", {"clip": 2.0}, "ppo.clip"),
+    ("ppo", {"preset": "paper", "imagined": 5}, "ppo.imagined"),
+    ("random", {"lag": 1}, "option lag"),
+    ("tpe", {"startup": 0}, "startup"),
+])  # fmt: skip
+def test_registry_refuses(name, options, text):
+    with pytest.raises(InputError, match=text):
+        make_searcher(name, PolicySpace(), 0, options)
+
+
+# The grid as an Optuna study -----------------------------------------------------------------
+
+
+SPACE = RandAugmentSpace((1, 2), (0, 10, 30))
+
+
+def rows(path):
+    import optuna
+
+    study = optuna.load_study(study_name="randaugment", storage=f"sqlite:///{path}")
+    return [(t.params["n"], t.params["m"], t.params["repeat"], t.state.name, t.value)
+            for t in study.trials]  # fmt: skip
+
+
+def test_grid_survives_crashes_with_every_cell_once(tmp_path):
+    path = tmp_path / "optuna.db"
+    journal = {}
+    for crash in range(4):
+        # A new process after a kill: journalled results are told again, then new ones are made.
+        searcher = GridSearcher(SPACE, [7, 8], path)
+        in_flight = []
+        while (candidate := searcher.ask()) is not None:
+            if candidate.key in journal:
+                searcher.tell(candidate, journal[candidate.key])
+                continue
+            in_flight.append(candidate)
+            if len(in_flight) == 3 and crash < 3:
+                # One is journalled and told, one only journalled, one lost.
+                journal[in_flight[0].key] = evaluation(0.1)
+                journal[in_flight[1].key] = evaluation(0.2)
+                searcher.tell(in_flight[0], evaluation(0.1))
+                break
+        else:
+            for candidate in in_flight:
+                result = None if candidate.key == (1, 4) else evaluation(0.3)
+                searcher.tell(candidate, result)
+                journal[candidate.key] = result
+            assert searcher.finished
+    found = rows(path)
+    assert sorted(row[:3] for row in found) == sorted(
+        (n, m, repeat) for repeat in (0, 1) for n, m in SPACE.cells
+    )
+    assert [row[3] for row in found].count("FAIL") == 1
+    assert [row[3] for row in found].count("COMPLETE") == 11
+    values = {(row[2], SPACE.cells.index(row[:2])): row[4] for row in found}
+    assert values == {key: result and result.reward for key, result in journal.items()}
+
+
+def test_grid_state_brings_the_study_up_to_date(tmp_path):
+    one = GridSearcher(SPACE, [7], tmp_path / "one.db")
+    drive(one, 4, window=2)
+    other = GridSearcher(SPACE, [7], tmp_path / "two.db")
+    other.load_state_dict(saved_and_loaded(one.state_dict()))
+    assert sum(row[3] != "RUNNING" for row in rows(tmp_path / "two.db")) == 4
+    drive(other, 2)
+    assert other.finished
+    assert len(rows(tmp_path / "two.db")) == 6
+
+
+def test_grid_refuses_other_files(tmp_path):
+    path = tmp_path / "optuna.db"
+    searcher = GridSearcher(SPACE, [7], path)
+    searcher.tell(searcher.ask(), evaluation(0.5))
+    with pytest.raises(InputError, match="of the grid"):
+        GridSearcher(SPACE, [8], path)
+    again = GridSearcher(SPACE, [7], path)
+    with pytest.raises(InputError, match="another run"):
+        again.tell(again.ask(), evaluation(0.6))
+    (tmp_path / "text").write_text("not a database\n" * 200)
+    with pytest.raises(InputError, match="SQLite"):
+        GridSearcher(SPACE, [7], tmp_path / "text")
+    with pytest.raises(InputError, match="seeds"):
+        GridSearcher(SPACE, [7, 7], tmp_path / "new.db")
