@@ -421,15 +421,39 @@ def export(policy: str, form: str, out: str | None) -> None:
 
 
 @main.command()
-def estimate() -> None:
-    """Say what a run will cost before it is started."""
-    raise NotImplementedError
+@options.task_options
+@option("--evaluations", default=200, help="Candidate policies of the search.")
+@option("--subpolicies", default=5, help="Sub-policies of a candidate.")
+@option("--operations", default=2, help="Operations of a sub-policy.")
+@options.evaluator_options
+@options.evaluation_options
+@options.pool_options
+@option("--price", type=float, metavar="MONEY", help="Price of a core-hour. [default: no price]")
+@option("--samples", default=2, help="Evaluations measured per worker.")
+def estimate(price: float | None, samples: int, **values: Any) -> None:
+    """Measure a few evaluations here and say what a search would cost."""
+    from .estimate import estimate as measure
+    from .run import RunConfig
+
+    # The folder is never made: nothing is kept of an estimate.
+    config = RunConfig(out="estimate", pool=_pool(values), **values)
+    for line in measure(config, price=price, samples=samples).lines():
+        click.echo(line)
 
 
 @main.command()
-def doctor() -> None:
-    """Check the installation, the device and the data."""
-    raise NotImplementedError
+@option("--task", metavar="NAME", help="Proxy task to draw as a search would. [default: none]")
+@option("--data", metavar="PATH", help="Where its images are; alone, only whether one is readable.")
+@option("--out", default=".", metavar="DIR", help="Folder that runs will be created in.")
+@click.pass_context
+def doctor(ctx: click.Context, task: str | None, data: str | None, out: str) -> None:
+    """Check the installation, the device and the data; changes nothing."""
+    from .doctor import doctor as examine
+
+    checks = examine(task=task, data=data, out=out)
+    for check in checks:
+        click.echo(f"{'ok  ' if check.ok else 'FAIL'} {check.name:9} {check.detail}")
+    ctx.exit(0 if all(check.ok for check in checks) else 1)
 
 
 # --- helpers -------------------------------------------------------------------------------------
