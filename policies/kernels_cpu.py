@@ -30,6 +30,9 @@ from .program import CODE
 # The codes are ordered: up to _BRIGHTNESS a table without looking at the image, up to _EQUALIZE
 # one from the histogram of a channel, _CONTRAST one from the mean grey.
 _GREY = 128  # Cutout's filling
+# What is pending for an image: no table, a table of several operations or of a histogram, or the
+# code of one operation that a table stands for.
+_NOTHING, _COMPOSED = -1, -2
 _ONE = 1 << 16
 
 
@@ -124,8 +127,8 @@ def _equalize_lut(counts, lut):
 
 
 @njit(nogil=True)
-def _value_lut(code, value, lut):
-    """Tables that do not depend on the image."""
+def _value_lut(code, value, constant, lut):
+    """Tables of operations that do not depend on a histogram."""
     for v in range(256):
         if code == _INVERT:
             lut[v] = 255 - v
@@ -134,7 +137,7 @@ def _value_lut(code, value, lut):
         elif code == _POSTERIZE:
             lut[v] = v & (256 - (1 << (8 - np.int64(value))))
         else:
-            lut[v] = _blend(0, v, np.float32(value))
+            lut[v] = _blend(constant, v, np.float32(value))
 
 
 @njit(nogil=True)
@@ -162,28 +165,47 @@ def _mean_grey(pixels, lut, use_lut):
 
 
 @njit(nogil=True)
-def _look_up(pixels, lut, out):
-    for c in range(pixels.shape[0]):
-        a, b, table = pixels[c], out[c], lut[c]
-        for i in range(a.size):
-            b[i] = table[a[i]]
+def _copy(a, b):
+    for i in range(a.size):
+        b[i] = a[i]
 
 
 @njit(nogil=True)
-def _copy(pixels, out):
-    for c in range(pixels.shape[0]):
-        a, b = pixels[c], out[c]
-        for i in range(a.size):
-            b[i] = a[i]
+def _look_up(a, table, b):
+    for i in range(a.size):
+        b[i] = table[a[i]]
 
 
 @njit(nogil=True)
-def _settle(pixels, lut, use_lut, out):
+def _compute(a, code, value, constant, b):
+    """What a table of one single operation does, in arithmetic: vectorises, a look-up does not."""
+    if code == _INVERT:
+        for i in range(a.size):
+            b[i] = np.uint8(255) - a[i]
+    elif code == _SOLARIZE:
+        limit = np.int16(np.ceil(value))  # v < value and v < ceil(value) are the same for integers
+        for i in range(a.size):
+            b[i] = a[i] if np.int16(a[i]) < limit else np.uint8(255) - a[i]
+    elif code == _POSTERIZE:
+        mask = np.uint8(256 - (1 << (8 - np.int64(value))))
+        for i in range(a.size):
+            b[i] = a[i] & mask
+    else:
+        factor = np.float32(value)
+        for i in range(a.size):
+            b[i] = _blend(constant, a[i], factor)
+
+
+@njit(nogil=True)
+def _settle(pixels, lut, pending, value, constant, out):
     """Bring ``out`` to what ``pixels`` and the pending table stand for."""
-    if use_lut:
-        _look_up(pixels, lut, out)
-    elif pixels.ctypes.data != out.ctypes.data:
-        _copy(pixels, out)
+    for c in range(pixels.shape[0]):
+        if pending == _COMPOSED:
+            _look_up(pixels[c], lut[c], out[c])
+        elif pending != _NOTHING:
+            _compute(pixels[c], pending, value, constant, out[c])
+        elif pixels.ctypes.data != out.ctypes.data:
+            _copy(pixels[c], out[c])
 
 
 @njit(nogil=True)
@@ -199,8 +221,8 @@ def _color(out, factor):
 @njit(nogil=True)
 def _sharpness(pixels, height, width, factor, out):
     """Blend with the SMOOTH filter, (2 s + 13) // 26; the outer pixels stay as they are."""
-    _copy(pixels, out)
     for c in range(pixels.shape[0]):
+        _copy(pixels[c], out[c])
         for y in range(1, height - 1):
             above = pixels[c, (y - 1) * width : y * width]
             row = pixels[c, y * width : (y + 1) * width]
@@ -238,45 +260,70 @@ def _span(start, step, size, low, high):
 
 
 @njit(nogil=True)
-def _affine(pixels, lut, use_lut, height, width, m, fill, offsets, out):
-    """Row by row: fill, the span that comes from inside the image, fill."""
-    channels = pixels.shape[0]
-    runs = m[0] == _ONE and m[3] == 0  # a row of the source, shifted
-    m0, m3 = np.int32(m[0]), np.int32(m[3])
+def _affine(pixels, lut, use_lut, height, width, m, fill, offsets, spans, out):
+    """Nearest-neighbour map. ``spans`` receives the part of each row that has a source."""
     for y in range(height):
-        sx = m[1] * y + m[2]
-        sy = m[4] * y + m[5]
-        low, high = _span(sx, m[0], width * _ONE, 0, width)
-        low, high = _span(sy, m[3], height * _ONE, low, high)
-        n = high - low
-        if not runs:
-            row, column = np.int32(sy + m[3] * low), np.int32(sx + m[0] * low)
-            for x in range(n):
-                i = np.int32(x)
-                at = ((row + m3 * i) >> 16) * np.int32(width) + ((column + m0 * i) >> 16)
-                offsets[x] = np.uint32(at)
-        start = (sy >> 16) * width + (sx >> 16) + low
-        for c in range(channels):
-            source, table, target = pixels[c], lut[c], out[c, y * width : (y + 1) * width]
-            for x in range(low):
-                target[x] = fill[c]
-            for x in range(high, width):
-                target[x] = fill[c]
-            target = target[low:high]
-            if runs:
-                part = source[start : start + n]
-                if use_lut:
-                    for x in range(n):
-                        target[x] = table[part[x]]
-                else:
-                    for x in range(n):
-                        target[x] = part[x]
-            elif use_lut:
-                for x in range(n):
-                    target[x] = table[source[offsets[x]]]
+        low, high = _span(m[1] * y + m[2], m[0], width * _ONE, 0, width)
+        spans[y, 0], spans[y, 1] = _span(m[4] * y + m[5], m[3], height * _ONE, low, high)
+    shifts = m[0] == _ONE and m[3] == 0  # every row is a row of the source, shifted
+    for c in range(pixels.shape[0]):  # outermost: one plane fits the first-level cache
+        if shifts:
+            _shift(pixels[c], lut[c], use_lut, height, width, m, out[c])
+        else:
+            _gather(pixels[c], lut[c], use_lut, height, width, m, offsets, spans, out[c])
+        for y in range(height):
+            start = y * width
+            for x in range(start, start + spans[y, 0]):
+                out[c, x] = fill[c]
+            for x in range(start + spans[y, 1], start + width):
+                out[c, x] = fill[c]
+
+
+@njit(nogil=True)
+def _shift(source, table, use_lut, height, width, m, out):
+    """Copies rows that move alike in one go; what comes from beyond a row's end is filled later."""
+    y = 0
+    while y < height:
+        move = ((m[4] * y + m[5]) >> 16) * width + ((m[1] * y + m[2]) >> 16) - y * width
+        end = y + 1
+        while end < height and move == (
+            ((m[4] * end + m[5]) >> 16) * width + ((m[1] * end + m[2]) >> 16) - end * width
+        ):
+            end += 1
+        low = max(y * width, -move)
+        high = min(end * width, source.size - move)
+        if low < high:
+            if use_lut:
+                _look_up(source[low + move : high + move], table, out[low:high])
             else:
-                for x in range(n):
-                    target[x] = source[offsets[x]]
+                _copy(source[low + move : high + move], out[low:high])
+        y = end
+
+
+@njit(nogil=True)
+def _gather(source, table, use_lut, height, width, m, offsets, spans, out):
+    # Read the plane once, line by line: then it is in the cache before it is read in an order that
+    # no prefetcher foresees. (The sum is kept so that the compiler keeps the reads.)
+    total = np.uint32(0)
+    for i in range(0, source.size, 64):
+        total += np.uint32(source[i])
+    offsets[0] = total
+    m0, m3, wide = np.int32(m[0]), np.int32(m[3]), np.int32(width)
+    for y in range(height):
+        low, n = spans[y, 0], spans[y, 1] - spans[y, 0]
+        row = np.int32(m[4] * y + m[5] + m[3] * low)
+        column = np.int32(m[1] * y + m[2] + m[0] * low)
+        for x in range(n):
+            i = np.int32(x)
+            at = ((row + m3 * i) >> 16) * wide + ((column + m0 * i) >> 16)
+            offsets[x] = np.uint32(at)
+        target = out[y * width + low : y * width + low + n]
+        if use_lut:
+            for x in range(n):
+                target[x] = table[source[offsets[x]]]
+        else:
+            for x in range(n):
+                target[x] = source[offsets[x]]
 
 
 @njit(nogil=True)
@@ -312,39 +359,37 @@ def run(
     counts_after = np.empty(256, np.int64)
     spare = np.empty((4, 256), np.uint32)
     offsets = np.empty(width, np.uint32)
+    spans = np.empty((height, 2), np.int64)
     for i in range(start, stop):
-        current = images[i]
-        current = scratch  # unify the types: read-only from here on
-        current = images[i]
-        target = result[i]
-        moves = 0  # operations that cannot work in place: these alternate between the buffers
+        current = scratch
+        current = images[i]  # read-only: of both assignments the compiler takes the common type
+        moves = 0  # operations that cannot work in place: these alternate between two buffers
         for k in range(steps.shape[1]):
             code = codes[steps[i, k]]
             if code == _AFFINE or code == _SHARPNESS:
                 moves += 1
         target = result[i] if moves % 2 == 0 else scratch
-        use_lut = False
-        counted = False
+        pending, pending_value, constant = _NOTHING, 0.0, 0
+        counted = False  # whether ``counts`` are those of ``current``
         for k in range(steps.shape[1]):
             entry = steps[i, k]
             code, value = codes[entry], values[entry]
-            if code == _IDENTITY:
+            if code == _IDENTITY or (code == _COLOR and channels == 1):
                 continue
             if code <= _CONTRAST:
-                if (code == _AUTOCONTRAST or code == _EQUALIZE) and not counted:
+                use_lut = pending != _NOTHING
+                if code == _CONTRAST:
+                    constant = _mean_grey(current, lut, use_lut)
+                elif code > _BRIGHTNESS and not counted:
                     for c in range(channels):
                         _histogram(current[c], counts[c], spare)
                     counted = True
-                mean = 0
-                if code == _CONTRAST:
-                    mean = _mean_grey(current, lut, use_lut)
-                if code <= _BRIGHTNESS:
-                    _value_lut(code, value, step_lut)
+                if code <= _BRIGHTNESS or code == _CONTRAST:
+                    if code == _BRIGHTNESS:
+                        constant = 0
+                    _value_lut(code, value, constant, step_lut)
                 for c in range(channels):
-                    if code == _CONTRAST:
-                        for v in range(256):
-                            step_lut[v] = _blend(mean, v, np.float32(value))
-                    elif code > _BRIGHTNESS:
+                    if code > _BRIGHTNESS and code != _CONTRAST:
                         if use_lut:
                             _histogram_after(counts[c], lut[c], counts_after)
                         else:
@@ -358,23 +403,24 @@ def run(
                             lut[c, v] = step_lut[lut[c, v]]
                     else:
                         lut[c] = step_lut
-                use_lut = True
-                continue
-            if code == _COLOR and channels == 1:
+                single = pending == _NOTHING and (code <= _BRIGHTNESS or code == _CONTRAST)
+                pending = code if single else _COMPOSED
+                pending_value = value
                 continue
             counted = False
-            if code == _AFFINE or code == _SHARPNESS:
-                moves -= 1
             if code == _AFFINE:
+                moves -= 1
                 target = result[i] if moves % 2 == 0 else scratch
                 _affine(
-                    current, lut, use_lut, height, width, matrices[entry], fill, offsets, target
-                )
+                    current, lut, pending != _NOTHING, height, width, matrices[entry], fill,
+                    offsets, spans, target,
+                )  # fmt: skip
             else:
-                if use_lut or code != _SHARPNESS:
-                    _settle(current, lut, use_lut, target)
+                if pending != _NOTHING or code != _SHARPNESS:
+                    _settle(current, lut, pending, pending_value, constant, target)
                     current = target
                 if code == _SHARPNESS:
+                    moves -= 1
                     target = result[i] if moves % 2 == 0 else scratch
                     _sharpness(current, height, width, np.float32(value), target)
                 elif code == _COLOR:
@@ -388,8 +434,8 @@ def run(
                     for c in range(channels):
                         _blend_with(target[c], partner[c], np.float32(value))
             current = target
-            use_lut = False
-        _settle(current, lut, use_lut, target)
+            pending = _NOTHING
+        _settle(current, lut, pending, pending_value, constant, target)
 
 
 @njit(

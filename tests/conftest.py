@@ -22,3 +22,17 @@ def test_data() -> Path:
     if not folder:
         pytest.skip("AUGSEARCH_TEST_DATA names no folder of photographs")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory) -> Path:
+    """A finished search of 30 synthetic evaluations; copy it before changing anything in it."""
+    from click.testing import CliRunner
+
+    from search.cli import main
+
+    out = tmp_path_factory.mktemp("small") / "search"
+    arguments = "search --searcher random --evaluations 30 --workers 1 --evaluator synthetic"
+    result = CliRunner().invoke(main, [*arguments.split(), "--quiet", "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    return out

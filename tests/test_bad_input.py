@@ -19,18 +19,8 @@ from search.cli import main
 SYNTHETIC = ["--evaluator", "synthetic", "--quiet"]
 
 
-@pytest.fixture(scope="session")
-def finished_run(tmp_path_factory) -> Path:
-    """A complete search of four synthetic evaluations, for what goes wrong when resuming."""
-    out = tmp_path_factory.mktemp("finished") / "run"
-    arguments = ["search", "--searcher", "random", "--evaluations", "4", "--workers", "1"]
-    result = CliRunner().invoke(main, [*arguments, *SYNTHETIC, "--out", str(out)])
-    assert result.exit_code == 0, result.output
-    return out
-
-
 @pytest.fixture
-def place(tmp_path, finished_run) -> Path:
+def place(tmp_path, small_run) -> Path:
     """A folder with everything that the cases below name."""
     tree(tmp_path / "tree", {"cat": 12, "dog": 12})
     tree(tmp_path / "few", {"cat": 12, "dog": 2})
@@ -49,16 +39,16 @@ def place(tmp_path, finished_run) -> Path:
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "imageless/train/cat/notes.txt").write_text("no image")
     (tmp_path / "file.txt").write_text("keep me")
-    shutil.copytree(finished_run, tmp_path / "run")
+    shutil.copytree(small_run, tmp_path / "run")
     for name, change in {
         "otherkind": {"format": "something"}, "newer": {"version": 99}, "extra": {"colour": 1}
     }.items():
-        shutil.copytree(finished_run, tmp_path / name)
+        shutil.copytree(small_run, tmp_path / name)
         config = tmp_path / name / "config.json"
         config.write_text(json.dumps({**json.loads(config.read_text()), **change}))
-    shutil.copytree(finished_run, tmp_path / "nojson")
+    shutil.copytree(small_run, tmp_path / "nojson")
     (tmp_path / "nojson/config.json").write_text("{")
-    shutil.copytree(finished_run, tmp_path / "torn")
+    shutil.copytree(small_run, tmp_path / "torn")
     journal = tmp_path / "torn/trials.jsonl"
     journal.write_text("{torn\n" + journal.read_text())
     policies(tmp_path)
@@ -109,7 +99,7 @@ def folder(name: str, *options: str) -> list[str]:
 
 
 def resume(name: str, *options: str) -> list[str]:
-    arguments = ["search", "--searcher", "random", "--evaluations", "4", *SYNTHETIC]
+    arguments = ["search", "--searcher", "random", "--evaluations", "30", *SYNTHETIC]
     return [*arguments, "--out", name, "--resume", *options]
 
 
@@ -180,7 +170,7 @@ CASES: dict[str, tuple[list[str], str]] = {
     "nothing to resume": (resume("nowhere"), "out: must hold a run to resume"),
     "no run to resume": (resume("tree"), "out: must hold a run to resume"),
     "another seed": (resume("run", "--seed", "1"), "resume: .*seed was 0 and is 1"),
-    "fewer evaluations": (resume("run", "--evaluations", "3"), "evaluations was 4 and is 3"),
+    "fewer evaluations": (resume("run", "--evaluations", "3"), "evaluations was 30 and is 3"),
     "another task size": (resume("run", "--train-images", "500"), "train_images was None"),
     "a configuration of another kind": (resume("otherkind"), "config.json: must be the config"),
     "a newer configuration": (resume("newer"), r"config.json: must be of version 1.*99"),
