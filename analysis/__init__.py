@@ -7,6 +7,7 @@ from .composition import (
     policy_statistics,
     policy_table,
 )
+from .examples import example_images
 from .fidelity import Fidelity, analyse_fidelity, write_fidelity
 from .grid import Grid, analyse_grid, write_grid
 from .kinds import write_any
@@ -41,6 +42,7 @@ __all__ = [
     "analyse_fidelity",
     "analyse_grid",
     "compare_arms",
+    "example_images",
     "histogram_overlap",
     "holm",
     "load_run",

@@ -384,12 +384,11 @@ def show(
     """Draw what each sub-policy does to example images."""
     import analysis
 
-    from .examples import example_images
     from .export import new_file, policy_named
 
     target = new_file(out, ".png")
     file = policy_named(policy)
-    examples = example_images(images, count, seed)
+    examples = analysis.example_images(images, count, seed)
     drawn = file.policy if len(file.policy) <= rows else type(file.policy)(
         file.policy[:rows], bins=file.policy.bins
     )
