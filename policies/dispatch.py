@@ -19,7 +19,6 @@ from .ops import OPS
 from .program import CODE, Program, Table
 
 Images = Image.Image | torch.Tensor | np.ndarray
-_KEPT_TABLES = 32  # image sizes a transform remembers its numbers for
 
 
 class Transform(ABC):
@@ -70,7 +69,7 @@ class Transform(ABC):
 
     def _forget(self) -> None:
         """Drop what a copy or another process must not inherit."""
-        self._tables: dict[tuple[int, int], Table] = {}
+        self._tables: dict[tuple[int, int], Table | None] = {}
         self._worker: tuple | None = None
 
     # -------------------------------------------------------------- what subclasses say
@@ -83,20 +82,6 @@ class Transform(ABC):
     def _decode(self, uniform: np.ndarray, height: int, width: int) -> tuple[Table, np.ndarray]:
         """What uniform numbers float64 [N, columns] in [0, 1) stand for: a table, and entries of
         it int64 [N, slots]."""
-
-    def _remembered(self, height: int, width: int) -> Table:
-        """The table ``_build`` makes for this image size, made once."""
-        table = self._tables.get((height, width))
-        if table is None:
-            table = self._build(height, width)
-            if len(self._tables) >= _KEPT_TABLES:
-                self._tables.clear()
-            self._tables[height, width] = table
-        return table
-
-    def _build(self, height: int, width: int) -> Table:
-        """Everything that can be drawn, for transforms that draw from a fixed table."""
-        raise NotImplementedError
 
     # -------------------------------------------------------------- the call
 
@@ -131,7 +116,7 @@ class Transform(ABC):
         if not width or not height:
             return image.copy()
         program = self._draw(1, channels, height, width)
-        if not program.steps.any():
+        if not program.table.codes[program.steps].any():  # nothing but identities
             return image.copy()
         pixels = np.asarray(image)
         if self._kernels == "torch":

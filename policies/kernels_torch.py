@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from .errors import InputError
 from .program import CODE, KERNELS, Program
 
 _GREY = 128  # Cutout's filling
@@ -19,6 +20,11 @@ _GREY = 128  # Cutout's filling
 
 def run(images: torch.Tensor, program: Program) -> torch.Tensor:
     """What becomes of uint8 images [N, C, H, W] under ``program``: a new contiguous tensor."""
+    if images.device.type == "mps":
+        raise InputError(
+            "images", "must be on the CPU or a CUDA device (MPS has no float64)",
+            str(images.device), "move them with images.cpu()",
+        )  # fmt: skip
     current = images.clone(memory_format=torch.contiguous_format)
     codes = program.table.codes[program.steps]
     groups = [

@@ -26,7 +26,7 @@ _ONE = 1 << 16
 
 @dataclass(frozen=True)
 class Table:
-    """Operations ready for the kernels: entry 0 is the identity.
+    """Operations ready for the kernels.
 
     ``codes`` int64 [E], ``values`` float64 [E] (threshold, bits, factor, side or weight),
     ``matrices`` int64 [E, 6]: 16.16 fixed point; output pixel (x, y) comes from column
@@ -57,14 +57,15 @@ def build_table(kernels: Iterable[tuple[str, float]], height: int, width: int) -
             "resize it first",
         )  # fmt: skip
     known: dict[tuple[str, float], tuple] = {}  # a policy repeats the same few operations
-    rows = [_entry("identity", 0.0, height, width)]
+    rows = []
     for key in kernels:
         if key not in known:
             known[key] = _entry(*key, height, width)
         rows.append(known[key])
-    codes, values, matrices = zip(*rows, strict=True)
     return Table(
-        np.array(codes, np.int64), np.array(values, np.float64), np.array(matrices, np.int64)
+        np.array([code for code, _, _ in rows], np.int64),
+        np.array([value for _, value, _ in rows], np.float64),
+        np.array([matrix for _, _, matrix in rows], np.int64).reshape(-1, 6),
     )
 
 

@@ -6,6 +6,7 @@ What they have in common (input kinds, generator, pickling) is in dispatch.py.
 from __future__ import annotations
 
 import itertools
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,7 +21,49 @@ from .program import Table, build_table
 __all__ = ["PolicyTransform", "RandAugment", "Transform", "TrivialAugmentWide", "UniformAugment"]
 
 
-class PolicyTransform(Transform):
+_KEPT = 32  # image sizes a transform remembers its numbers for
+
+
+class _Listed(Transform):
+    """Draws from a finite list of choices (operation, magnitude index, whether negated)."""
+
+    convention: str
+    _choices: list[tuple[str, int | None, bool]]
+
+    @abstractmethod
+    def _pick(self, uniform: np.ndarray) -> np.ndarray:
+        """Positions in ``_choices``, int64 [N, slots], for uniform numbers [N, columns]."""
+
+    def _decode(self, uniform: np.ndarray, height: int, width: int) -> tuple[Table, np.ndarray]:
+        steps, size = self._pick(uniform), (height, width)
+        table = self._tables.get(size)
+        if table is not None:
+            return table, steps
+        if len(self._tables) >= _KEPT:
+            self._tables.clear()
+        if size not in self._tables and steps.size < len(self._choices):
+            # Few images, of a size not met before and perhaps never again (photographs as they
+            # come): only what was drawn is worth computing.
+            self._tables[size] = None
+            drawn, steps = np.unique(steps, return_inverse=True)
+            steps = steps.reshape(len(uniform), self._slots)
+            return self._build([self._choices[i] for i in drawn], height, width), steps
+        table = self._tables[size] = self._build(self._choices, height, width)
+        return table, steps
+
+    def _build(self, choices: list[tuple[str, int | None, bool]], height: int, width: int) -> Table:
+        parameter = get_convention(self.convention).parameter
+        return build_table(
+            [
+                (OPS[name].kernel, parameter(name, index, negative, height, width))
+                for name, index, negative in choices
+            ],
+            height,
+            width,
+        )
+
+
+class PolicyTransform(_Listed):
     """Applies a policy (AutoAugment, arXiv:1805.09501): each image draws one sub-policy uniformly,
     then each of its operations is applied with its probability, signed ones with a random sign.
 
@@ -53,39 +96,33 @@ class PolicyTransform(Transform):
         slots = max(len(row) for row in self.policy)
         names = {op.name for row in self.policy for op in row}
         super().__init__(names, slots, 1 + 2 * slots, fill, generator, threads)
-        # Shorter sub-policies end in identities of probability 0.
+        # Choice 0 is the identity, for operations that are not applied; operation k of row i, plus
+        # and minus, stand at 1 + 2 * (i * slots + k). Shorter rows end in identities with p = 0.
+        nothing = ("Identity", None, False)
+        self._choices = [nothing]
         self._probability = np.zeros((len(self.policy), slots))
         for i, row in enumerate(self.policy):
             self._probability[i, : len(row)] = [op.probability for op in row]
+            for op, negative in itertools.product(row, (False, True)):
+                self._choices.append((op.name, op.magnitude, negative))
+            self._choices += [nothing] * (2 * (slots - len(row)))
 
     def _parameters(self) -> dict[str, object]:
         return {"policy": self.policy, "convention": self.convention}
 
-    def _decode(self, uniform: np.ndarray, height: int, width: int) -> tuple[Table, np.ndarray]:
+    def _pick(self, uniform: np.ndarray) -> np.ndarray:
         rows, slots = self._probability.shape
         row = (uniform[:, 0] * rows).astype(np.int64)
         # Uniform numbers lie in [0, 1): probability 0 never applies, probability 1 always.
         applied = uniform[:, 1 : 1 + slots] < self._probability[row]
         negative = uniform[:, 1 + slots :] < 0.5
         place = row[:, None] * slots + np.arange(slots)
-        steps = np.where(applied, 1 + 2 * place + negative, 0)
-        return self._remembered(height, width), steps
-
-    def _build(self, height: int, width: int) -> Table:
-        convention, slots = get_convention(self.convention), self._slots
-        entries = []
-        for row in self.policy:
-            for op, negative in itertools.product(row, (False, True)):
-                value = convention.parameter(op.name, op.magnitude, negative, height, width)
-                entries.append((OPS[op.name].kernel, value))
-            entries += [("identity", 0.0)] * (2 * (slots - len(row)))
-        return build_table(entries, height, width)
+        return np.where(applied, 1 + 2 * place + negative, 0)
 
 
-class _Grid(Transform):
+class _Grid(_Listed):
     """Draws operations uniformly from 14, each at a uniform one of some magnitude indices."""
 
-    convention: str
     _names = RANDAUGMENT_OPS
 
     def __init__(
@@ -98,26 +135,14 @@ class _Grid(Transform):
     ) -> None:
         super().__init__(self._names, slots, 3 * slots, fill, generator, threads)
         self._magnitudes = magnitudes
+        self._choices = list(itertools.product(self._names, magnitudes, (False, True)))
 
-    def _decode(self, uniform: np.ndarray, height: int, width: int) -> tuple[Table, np.ndarray]:
+    def _pick(self, uniform: np.ndarray) -> np.ndarray:
         n = len(self._magnitudes)
         u = uniform.reshape(len(uniform), self._slots, 3)
         operation = (u[..., 0] * len(self._names)).astype(np.int64)
         magnitude = (u[..., 1] * n).astype(np.int64)
-        steps = 1 + 2 * (operation * n + magnitude) + (u[..., 2] < 0.5)
-        return self._remembered(height, width), steps
-
-    def _build(self, height: int, width: int) -> Table:
-        convention = get_convention(self.convention)
-        choices = itertools.product(self._names, self._magnitudes, (False, True))
-        return build_table(
-            [
-                (OPS[name].kernel, convention.parameter(name, m, negative, height, width))
-                for name, m, negative in choices
-            ],
-            height,
-            width,
-        )
+        return 2 * (operation * n + magnitude) + (u[..., 2] < 0.5)
 
     def as_policy(self) -> Policy:
         """The same distribution as a policy: one sub-policy a combination, all with p = 1.
@@ -220,5 +245,5 @@ class UniformAugment(Transform):
             name = UNIFORMAUGMENT_OPS[int(operation * len(UNIFORMAUGMENT_OPS))]
             value = convention.parameter_at(name, fraction, sign < 0.5, height, width)
             entries.append((OPS[name].kernel, value))
-        steps = np.arange(1, len(entries) + 1).reshape(-1, 2)
+        steps = np.arange(len(entries)).reshape(-1, 2)
         return build_table(entries, height, width), steps

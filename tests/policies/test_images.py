@@ -162,6 +162,19 @@ class TestKinds:
         assert type(kept) is tv_tensors.Image and kept.dtype == torch.float32
         assert type(PolicyTransform(IMAGENET)(tv_tensors.Image(image))) is tv_tensors.Image
 
+    def test_sizes_that_come_and_go(self):
+        """Numbers are computed for few images of a new size, then remembered: same results."""
+        rng = np.random.default_rng(0)
+        sizes = [(h, w) for h in (5, 6, 7, 8, 9, 10) for w in (8, 9, 10, 11, 12, 13)]
+        many = PolicyTransform(IMAGENET)
+        for size in [*sizes, *sizes[::-1]]:
+            picture = torch.from_numpy(rng.integers(0, 256, (3, *size), dtype=np.uint8))
+            for seed in range(3):
+                fresh = PolicyTransform(IMAGENET, generator=seeded(seed))(picture)
+                assert torch.equal(many.with_generator(seeded(seed))(picture), fresh)
+                many.generator = seeded(seed)
+                assert torch.equal(many(picture), fresh)
+
     def test_lazily_loaded_pil_files(self, tmp_path):
         picture = np.random.default_rng(0).integers(0, 256, (3, 20, 30), dtype=np.uint8)
         oracle.to_pil(picture).save(tmp_path / "a.png")
