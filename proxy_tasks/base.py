@@ -46,7 +46,7 @@ class Evaluator(abc.ABC):
     """Turns an augmentation into a reward on one task.
 
     `evaluate` with the same arguments gives the same floats in any process on the same kind of
-    machine, and touches no global random state.
+    machine, and touches no global random state. (On CUDA, as far as cuDNN is deterministic.)
     """
 
     @abc.abstractmethod

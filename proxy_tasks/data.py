@@ -8,6 +8,7 @@ Every draw is stratified (the same number of each class) and listed in the task'
 from __future__ import annotations
 
 import difflib
+import functools
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -95,7 +96,6 @@ class TaskSpec:
     resolution: int
     flip: bool = True
     needs_data: bool = True
-    classes: int | None = None
     shares: tuple[float | None, ...] = (None, None, None)
 
 
@@ -189,7 +189,10 @@ def _shuffled(labels: np.ndarray, classes: int, seed: int) -> list[np.ndarray]:
     ]
 
 
-def _wanted(spec, pools, part, asked, order, seed) -> np.ndarray | None:
+def _wanted(
+    spec: TaskSpec, pools: Pools, part: str, asked: tuple[int | None, ...],
+    order: dict[int, list[np.ndarray]], seed: int,
+) -> np.ndarray | None:
     """Images of each class that a part takes, int64 [classes]; None for all that are left."""
     position, classes = PARTS.index(part), len(pools.class_names)
     total = asked[position] if asked[position] is not None else spec.counts[position]
@@ -280,22 +283,21 @@ def _check_skipped(skipped: list[str], reasons: list[str], total: int) -> None:
 
 # --- the tasks -----------------------------------------------------------------------------------
 
-def _open_imagenet(root: Path, seed: int) -> Pools:
-    """120 classes drawn from the tree; the official validation images are the test part."""
+def _open_imagenet(classes: int, root: Path, seed: int) -> Pools:
+    """Classes drawn from the tree; the official validation images are the test part."""
     for part in ("train", "val"):
         if not (root / part).is_dir():
             raise InputError(
                 "data", "must be the top of an ImageNet tree with train/<wnid>/ and val/<wnid>/",
                 f"{root} without {part}/", "give the folder that holds train/ and val/",
             )
-    spec = TASKS["reduced-imagenet"]
     found = sorted(p.name for p in (root / "train").iterdir() if p.is_dir() and p.name[0] != ".")
-    if len(found) < spec.classes:
+    if len(found) < classes:
         raise InputError(
-            "data", f"reduced-imagenet needs {spec.classes} classes in train/", len(found),
+            "data", f"reduced-imagenet needs {classes} classes in train/", len(found),
             "use the task 'folder' for a tree with fewer classes",
         )
-    drawn = np.random.default_rng([seed, spec.classes]).permutation(len(found))[: spec.classes]
+    drawn = np.random.default_rng([seed, classes]).permutation(len(found))[:classes]
     names, train = list_folder(root, "train", [found[i] for i in sorted(drawn)])
     _, test = list_folder(root, "val", names)
     return Pools("ImageNet tree", names, train, None, test)
@@ -403,7 +405,7 @@ TASKS: dict[str, TaskSpec] = {
     ),
     "reduced-imagenet": TaskSpec(
         "the top of an ImageNet tree: train/<wnid>/ val/<wnid>/",
-        _open_imagenet, (6000, 6000, None), 32, classes=120,
+        functools.partial(_open_imagenet, 120), (6000, 6000, None), 32,
     ),
     "folder": TaskSpec(
         "a folder train/<class>/… [val|test]/<class>/…",

@@ -56,9 +56,9 @@ class FolderSource:
     labels: np.ndarray
 
     def read(self, index: int, resolution: int) -> Decoded:
-        path = self.root / self.files[index]
-        data = path.read_bytes()
+        data = b""
         try:
+            data = (self.root / self.files[index]).read_bytes()
             with Image.open(io.BytesIO(data)) as image:
                 # JPEG only: decode at a reduced DCT scale, still at least twice the wanted size.
                 image.draft("RGB", (2 * resolution, 2 * resolution))

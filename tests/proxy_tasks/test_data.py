@@ -293,6 +293,25 @@ class TestUnreadable:
         assert len(task.train) + len(task.validation) + len(task.test) == 297
         assert not set(task.manifest["skipped"]) & files(task, "train")
 
+    def test_truncated_jpeg(self, tmp_path):
+        root = self.damaged(tmp_path, 0)
+        path = root / "train" / "class0" / "0.png"
+        photo = path.with_suffix(".JPEG")
+        with Image.open(path) as image:
+            image.save(photo)
+        path.unlink()
+        photo.write_bytes(photo.read_bytes()[:-200])
+        with pytest.warns(UnreadableImages, match=r"train/class0/0\.JPEG"):
+            get_task("folder", root, resolution=16)
+
+    def test_a_file_that_cannot_be_opened_is_unreadable(self, tmp_path):
+        root = self.damaged(tmp_path, 0)
+        path = root / "train" / "class0" / "0.png"
+        path.unlink()
+        path.symlink_to(tmp_path / "nowhere")
+        with pytest.warns(UnreadableImages, match="No such file"):
+            get_task("folder", root, resolution=16)
+
     def test_more_is_refused(self, tmp_path):
         with pytest.raises(InputError, match=r"4 of 300.*train/class1/\d\.png"):
             get_task("folder", self.damaged(tmp_path, 4), resolution=16)
