@@ -10,7 +10,7 @@ READY  := $(VENV)/.ready
 # A fresh folder each time: a run folder is never written over.
 RUN    ?= runs/search-$(shell date +%Y%m%d-%H%M%S)
 WORKERS ?= 2
-SEEDS  ?= 3
+SEEDS  ?= 5
 # Further options of `augsearch search`; they come last, so they win.
 SEARCH_ARGS ?=
 PYTEST_ARGS ?=
@@ -30,12 +30,14 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	@touch $(READY).new && mv $(READY).new $(READY)
 
 search: $(READY)
-	$(BIN)/augsearch search --task reduced-fashion --searcher ppo --evaluator from-scratch \
-	    --workers $(WORKERS) --evaluations 30 --out $(RUN)/search $(SEARCH_ARGS)
+	$(BIN)/augsearch search --task reduced-fashion --searcher ppo \
+	    --searcher-options '{"batch_size": 10}' --evaluator from-scratch --evaluations 60 \
+	    --workers $(WORKERS) --out $(RUN)/search $(SEARCH_ARGS)
 	$(BIN)/augsearch report $(RUN)/search
 	$(BIN)/augsearch compare --task reduced-fashion --workers $(WORKERS) --seeds $(SEEDS) \
 	    --policy none --policy $(RUN)/search/policy.json --out $(RUN)/compare
 	@echo
+	@echo "journal:     $(RUN)/search/trials.jsonl, one line per evaluation"
 	@echo "policy:      $(RUN)/search/policy.txt (tuple list), policy.json (with provenance)"
 	@echo "report:      $(RUN)/search/report.md"
 	@echo "comparison:  $(RUN)/compare/compare.md"
@@ -45,10 +47,12 @@ test: $(READY)
 
 soak: $(READY)
 	$(BIN)/python -m pytest -q -m "slow or not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m tests.soak.kill --kills 30
 
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,bench]'
-	$(BIN)/python -m tests.benchmarks
+	$(BIN)/python -m tests.benchmarks.transforms
+	$(BIN)/python -m tests.benchmarks.evaluators
 
 lint: $(READY)
 	$(BIN)/ruff check policies proxy_tasks search analysis tests notebooks

@@ -106,7 +106,7 @@ def main(ctx: click.Context) -> None:
     help=f"Search algorithm: {', '.join(options.SEARCHERS)}.",
 )
 @option(
-    "--searcher-options", type=options.JsonObject(), default={}, show_default=False,
+    "--searcher-options", type=options.JsonObject(), default={}, show_default="none",
     help="Further arguments of the searcher as JSON.",
 )
 @option("--evaluations", default=200, help="Candidate policies to evaluate.")
@@ -442,7 +442,7 @@ def estimate(price: float | None, samples: int, **values: Any) -> None:
 
 @main.command()
 @option("--task", metavar="NAME", help="Proxy task to draw as a search would. [default: none]")
-@option("--data", metavar="PATH", help="Where its images are; alone, only whether one is readable.")
+@option("--data", metavar="PATH", help="Where its images are, or any images. [default: none]")
 @option("--out", default=".", metavar="DIR", help="Folder that runs will be created in.")
 @click.pass_context
 def doctor(ctx: click.Context, task: str | None, data: str | None, out: str) -> None:

@@ -13,7 +13,9 @@ from typing import Any
 
 import click
 
-TASKS = ("reduced-fashion", "reduced-cifar10", "reduced-svhn", "reduced-imagenet", "folder")
+TASKS = (
+    "reduced-fashion", "reduced-cifar10", "reduced-svhn", "reduced-imagenet", "folder", "synthetic",
+)
 SEARCHERS = ("random", "ppo", "tpe")
 EVALUATORS = ("from-scratch", "weight-sharing", "density-matching", "synthetic")
 REWARDS = ("accuracy", "log_likelihood", "calibrated_log_likelihood")
@@ -105,7 +107,7 @@ task_options = _group(
     option(
         "--data", metavar="PATH",
         help="Where the images are: an ImageNet tree, a torchvision root, or a folder "
-        "train/<class>/ [val|test]/<class>/. Not used by reduced-fashion.",
+        "train/<class>/ [val|test]/<class>/. [default: none, reduced-fashion needs none]",
     ),
     option("--task-seed", default=0, help="Seed of the draw of images."),
     option(
@@ -144,7 +146,7 @@ evaluator_options = _group(
         help=f"How a policy is evaluated: {', '.join(EVALUATORS)} (planted rewards, for trials).",
     ),
     option(
-        "--evaluator-options", type=JsonObject(), default={}, show_default=False,
+        "--evaluator-options", type=JsonObject(), default={}, show_default="none",
         help="Further arguments of the evaluator as JSON, e.g. '{\"finetune_epochs\": 8}'.",
     ),
     option(

@@ -1,0 +1,291 @@
+"""The command line from end to end on synthetic rewards, and what the README prints."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import click
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from policies import CIFAR10, IMAGENET, RandAugment, load_policy, load_policy_file
+from proxy_tasks import REWARDS, TASKS
+from proxy_tasks.evaluators import KINDS
+from search import SEARCHERS, PoolConfig, cluster, options
+from search.arms import NAMES, parse_arm
+from search.cli import main
+from search.errors import JournalError
+
+README = Path(__file__).parent.parent / "README.md"
+SYNTHETIC = ["--evaluator", "synthetic", "--quiet", "--workers", "1"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_ray():
+    """The commands of this module share a Ray instead of starting one each."""
+    started = cluster.connect(PoolConfig(workers=2))
+    yield
+    if started:
+        cluster.disconnect()
+
+
+def run(*arguments: object, code: int = 0) -> str:
+    result = CliRunner().invoke(main, [str(word) for word in arguments])
+    assert result.exit_code == code, (result.output, result.exception)
+    return result.output
+
+
+# --- help ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", main.commands)
+def test_help_explains_every_option_and_its_default(name):
+    command = main.commands[name]
+    assert command.help
+    for parameter in command.params:
+        if isinstance(parameter, click.Argument):
+            continue
+        assert parameter.help, f"{name} {parameter.opts}"
+        settled = parameter.required or parameter.is_flag or parameter.show_default
+        # An option without a default says what happens without it.
+        assert settled or "[default:" in parameter.help, f"{name} {parameter.opts}"
+
+
+def test_names_in_the_help_are_those_of_the_registries():
+    assert set(options.TASKS) == set(TASKS)
+    assert set(options.SEARCHERS) == set(SEARCHERS)
+    assert set(options.EVALUATORS) == set(KINDS)
+    assert options.REWARDS == REWARDS
+    assert all(name in options.ARMS for name in NAMES)
+
+
+def test_every_command_of_the_issue_is_there():
+    assert {
+        "search", "randaugment", "rederive", "compare", "train", "report", "show", "export",
+        "estimate", "doctor", "fidelity", "pba",
+    } <= set(main.commands)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--m", "0", "5", "10", "--seeds", "3"],
+        ["--m", "0", "--m", "5", "--m", "10", "--seeds", "3"],
+        ["--seeds", "3", "--m", "0", "5", "--m", "10"],
+        ["--m=0", "5", "10", "--seeds=3"],
+    ],
+)
+def test_several_values_after_one_option(words):
+    with main.commands["randaugment"].make_context("r", [*words, "--out", "x"]) as context:
+        assert context.params["ms"] == (0, 5, 10) and context.params["seeds"] == 3
+
+
+def test_negative_numbers_are_values_not_options():
+    with main.commands["randaugment"].make_context("r", ["--m", "-1", "5", "--out", "x"]) as c:
+        assert c.params["ms"] == (-1, 5)
+
+
+# --- README --------------------------------------------------------------------------------------
+
+
+def readme_commands() -> list[str]:
+    blocks = re.findall(r"```bash\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line.startswith("augsearch ")]
+
+
+@pytest.mark.parametrize("line", readme_commands())
+def test_every_command_of_the_readme_parses(line):
+    name, *arguments = shlex.split(line)[1:]
+    with main.commands[name].make_context(name, arguments):
+        pass
+
+
+def test_the_readme_shows_every_command():
+    shown = {shlex.split(line)[1] for line in readme_commands()}
+    assert shown >= set(main.commands) - {"pba"}
+
+
+def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(code.strip().splitlines()) <= 14
+    exec(compile(code, str(README), "exec"), {})
+    assert (tmp_path / "runs/api/policy.json").is_file()
+
+
+# --- the main job --------------------------------------------------------------------------------
+
+
+def test_a_search_leaves_a_complete_run_folder(small_run):
+    names = {path.name for path in small_run.iterdir()}
+    assert names >= {
+        "config.json", "environment.json", "manifest.json", "trials.jsonl", "policy.json",
+        "policy.txt",
+    }  # fmt: skip
+    assert len((small_run / "trials.jsonl").read_text().splitlines()) == 30
+    assert load_policy(small_run / "policy.json") == load_policy(small_run / "policy.txt")
+    assert len(load_policy(small_run / "policy.json")) == 25
+
+
+def test_report_and_show(small_run, tmp_path):
+    folder = shutil.copytree(small_run, tmp_path / "run")
+    assert run("report", folder).strip() == str(folder / "report.md")
+    assert "30 evaluations of 30" in (folder / "report.md").read_text()
+    run("show", "--policy", folder / "policy.json", "--out", tmp_path / "a.png", "--rows", "4")
+    assert Image.open(tmp_path / "a.png").width > 400
+
+
+def test_compare_writes_tables_and_says_what_they_mean(small_run, tmp_path):
+    out = tmp_path / "compare"
+    arms = ["none", "imagenet", small_run / "policy.json", "random:25", "randaugment:2,9"]
+    arguments = ["compare", *SYNTHETIC, "--policy", *arms, "--seeds", 3, "--out", out]
+    said = run(*arguments)
+    assert "imagenet against none" in said and "80 % probability" in said
+    for name in ("compare.csv", "compare.md", "compare.png"):
+        assert (out / name).stat().st_size > 0
+    lines = [json.loads(line) for line in (out / "trials.jsonl").read_text().splitlines()]
+    assert len(lines) == 15 and {line["part"] for line in lines} == {"test"}
+    # Paired: every arm with the same seeds; random arms with a policy per seed.
+    assert {line["seed"] for line in lines} == {0, 1, 2}
+    random = {json.dumps(line["policy"]) for line in lines if line["label"] == "random:25"}
+    assert len(random) == 3
+    assert "30 evaluations" in (out / "compare.md").read_text()  # what the search has cost
+    before = (out / "trials.jsonl").read_bytes()
+    assert run(*arguments, "--resume").replace("\n", "")
+    assert (out / "trials.jsonl").read_bytes() == before
+
+
+def test_a_study_with_failed_evaluations_is_not_complete(tmp_path):
+    """Exit code 1, but the table of what there is."""
+    out = tmp_path / "grid"
+    said = run(
+        "randaugment", "--n", 1, 2, "--m", 5, 10, *SYNTHETIC, "--retries", 0, "--out", out,
+        "--evaluator-options", '{"fail_rate": 0.5}', code=1,
+    )
+    assert "evaluations failed after all retries" in said
+
+
+def test_the_grid_is_evaluated_once_and_its_best_cell_exported(tmp_path):
+    out = tmp_path / "grid"
+    arguments = ["randaugment", "--n", 1, 2, "--m", 0, 10, 30, "--seeds", 2, *SYNTHETIC]
+    said = run(*arguments, "--out", out)
+    assert "Best cell: N = 2, M = 10." in said  # planted: RandAugment(2, 12) is best
+    labels = [json.loads(row)["label"] for row in (out / "trials.jsonl").read_text().splitlines()]
+    assert len(labels) == 12 and all(labels.count(label) == 2 for label in labels)
+    file = load_policy_file(out / "policy.json")
+    assert file.policy == RandAugment(2, 10).as_policy() and file.convention == "randaugment"
+    # The exported file is an arm like any other.
+    assert parse_arm(str(out / "policy.json"), [0]).search["evaluations"] == 12
+
+
+def test_a_small_fidelity_study(tmp_path):
+    out = tmp_path / "fidelity"
+    said = run(
+        "fidelity", "--policies", 8, "--seeds", 2, "--evaluation-seeds", 2, "--epochs", 1,
+        "--train-images", 50, "--validation-images", 50, "--test-images", 50, "--quiet",
+        "--evaluators", '{"planted": {"kind": "synthetic"}}', "--out", out, "--workers", 1,
+    )
+    assert "8 policies, 2 from-scratch children each" in said
+    assert len((out / "trials.jsonl").read_text().splitlines()) == 8 * (2 + 2)
+    assert "planted" in (out / "fidelity.md").read_text()
+
+
+def test_train_saves_weights_that_load_without_running_code(tmp_path):
+    out = tmp_path / "child"
+    said = run(
+        "train", "--policy", "cifar10", "--epochs", 1, "--train-images", 50,
+        "--validation-images", 50, "--test-images", 50, "--out", out,
+    )
+    assert "test accuracy" in said
+    assert torch.load(out / "child.pt", weights_only=True)
+    result = json.loads((out / "result.json").read_text())
+    assert result["evaluation"]["part"] == "test"
+
+
+# --- export --------------------------------------------------------------------------------------
+
+
+def test_text_and_json_exports_read_back(tmp_path):
+    for form, name in (("text", "a.txt"), ("json", "a.json")):
+        run("export", "--policy", "imagenet", "--format", form, "--out", tmp_path / name)
+        assert load_policy(tmp_path / name) == IMAGENET
+
+
+def test_the_torchvision_table_is_torchvisions():
+    from torchvision.transforms import AutoAugment, AutoAugmentPolicy
+
+    table = eval(run("export", "--policy", "cifar10", "--format", "torchvision"), {})
+    assert table == AutoAugment(AutoAugmentPolicy.CIFAR10).policies
+
+
+def test_timm_levels_have_the_effect_of_the_paper_convention():
+    """timm's own level functions as the oracle, for every operation and magnitude."""
+    auto_augment = pytest.importorskip("timm.data.auto_augment")
+    from policies import CONVENTIONS, OPS, Policy
+    from policies.formats import to_timm
+    from policies.policy import PolicyFile
+
+    paper = CONVENTIONS["paper"]
+    size, hparams = 1000, {"translate_pct": 0.45}
+    for name in OPS:
+        if name in ("Cutout", "SamplePairing", "Identity"):
+            continue
+        for magnitude in range(10) if OPS[name].has_magnitude else (None,):
+            ((op, probability, level),) = eval(
+                to_timm(PolicyFile(Policy([[(name, 0.3, magnitude)]]))), {}
+            )[0]
+            assert probability == 0.3
+            function = auto_augment.LEVEL_TO_ARG[op]
+            if magnitude is None:
+                assert op == name and function is None
+                continue
+            argument = abs(float(function(level, hparams)[0]))
+            ours = abs(paper.parameter(name, magnitude, False, size, size))
+            if name in ("Contrast", "Color", "Brightness", "Sharpness"):
+                argument, ours = abs(argument - 1), abs(ours - 1)  # both draw the sign
+            if name.startswith("Translate"):
+                argument *= size
+            tolerance = {"Solarize": 1.0, "TranslateX": 5.0, "TranslateY": 5.0}.get(name, 1e-5)
+            assert argument == pytest.approx(ours, abs=tolerance), (name, magnitude)
+
+
+# --- errors --------------------------------------------------------------------------------------
+
+
+def test_errors_of_a_run_are_one_line_without_traceback(monkeypatch, tmp_path):
+    def full(*_, **__):
+        raise JournalError("cannot write trials.jsonl: No space left on device")
+
+    monkeypatch.setattr("search.run.run_search", full)
+    said = run("search", "--out", tmp_path / "new", code=1)
+    assert said == "Error: cannot write trials.jsonl: No space left on device\n"
+
+
+def test_bugs_keep_their_traceback(monkeypatch, tmp_path):
+    def bug(*_, **__):
+        raise ValueError("a bug")
+
+    monkeypatch.setattr("search.run.run_search", bug)
+    result = CliRunner().invoke(main, ["search", "--out", str(tmp_path / "new")])
+    assert result.exit_code == 1 and isinstance(result.exception, ValueError)
+
+
+def test_random_arms_are_the_same_every_time_and_differ_between_seeds():
+    first, again = parse_arm("random:5", [0, 1]), parse_arm("random:5", [0, 1])
+    assert first == again and first.augmentations[0] != first.augmentations[1]
+    assert parse_arm("random:25", [0]).augmentations[0] != first.augmentations[0]
+
+
+def test_a_policy_file_of_another_convention_is_trained_in_it(tmp_path):
+    from policies import PolicyTransform, save_policy
+
+    path = tmp_path / "mine.json"
+    save_policy(path, CIFAR10, "timm")
+    assert parse_arm(str(path), [0]).augmentations == (PolicyTransform(CIFAR10, "timm"),)
