@@ -119,7 +119,7 @@ class PPOConfig:
 PPO_PRESETS = {
     "paper": PPOConfig(),
     "cpu": PPOConfig(
-        learning_rate=0.002, entropy_weight=0.05, normalise_advantages=True,
+        learning_rate=0.003, epochs=2, entropy_weight=0.1, normalise_advantages=True,
         subpolicies="independent", credit="additive", imagined=100, optimism=1.0,
     ),
 }
@@ -138,7 +138,8 @@ class Controller(nn.Module):
         steps, choices = len(sizes), max(sizes)
         self.start = nn.Parameter(torch.empty(hidden))
         self.embedding = nn.Parameter(torch.empty(steps, choices, hidden))
-        self.lstm = nn.LSTM(hidden, hidden, batch_first=True)
+        with torch.random.fork_rng(devices=[]):  # its own initialisation is overwritten below
+            self.lstm = nn.LSTM(hidden, hidden, batch_first=True)
         self.head = nn.Parameter(torch.empty(steps, choices, hidden))
         self.bias = nn.Parameter(torch.empty(steps, choices))
         # All softmaxes are computed as one of K choices; those a decision does not have get -inf.

@@ -176,7 +176,7 @@ class RandAugmentSpace:
     ms: tuple[int, ...] = (0, 5, 10, 15, 20, 25, 30)
 
     def __post_init__(self) -> None:
-        for name, least, most in (("ns", 0, 10), ("ms", 0, 30)):
+        for name, least, most in (("ns", 0, 16), ("ms", 0, 30)):
             values = tuple(getattr(self, name))
             object.__setattr__(self, name, values)
             whole = all(isinstance(v, int) and least <= v <= most for v in values)
