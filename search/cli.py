@@ -134,6 +134,45 @@ def search(resume: bool, quiet: bool, **values: Any) -> None:
 
 
 @main.command()
+@click.argument("run")
+@option("--rescore", default=24, help="Best candidates to evaluate again with new seeds; 0: none.")
+@option("--rescore-seeds", default=3, help="New seeds of each of them.")
+@option("--seeds", default=5, help="Seeds by which the final policies are told apart.")
+@option(
+    "--evaluator", metavar="NAME",
+    help="How final policies are evaluated, e.g. from-scratch. [default: as the search did]",
+)
+@option(
+    "--reward", metavar="NAME",
+    help=f"What decides: {', '.join(options.REWARDS)}. [default: as in the search]",
+)
+@options.pool_options
+@options.out_option
+@options.resume_option
+@options.quiet_option
+def select(
+    run: str, rescore: int, rescore_seeds: int, seeds: int, evaluator: str | None,
+    reward: str | None, out: str, resume: bool, quiet: bool, **values: Any,
+) -> None:
+    """Choose the final policy of the search in the folder RUN by new evaluations.
+
+    The paper's way (sub-policies of the best 5 candidates) is one of the proposals; others take
+    re-scored candidates, or sub-policies one by one. DIR/policy.json is the best of them.
+    """
+    from .final import run_select
+
+    changes = {"kind": evaluator, "reward": reward}
+    selected = run_select(
+        run, out, rescore=rescore, rescore_seeds=rescore_seeds, seeds=seeds,
+        evaluator={name: value for name, value in changes.items() if value is not None},
+        pool=_pool(values), resume=resume, progress=not quiet,
+    )
+    for name, score in selected.ranking:
+        click.echo(f"{score:10.4f}  {name}")
+    click.echo(f"{selected.name}: {len(selected.policy)} sub-policies in {Path(out)}/policy.json")
+
+
+@main.command()
 @options.task_options
 @option("--n", "ns", multiple=True, type=int, default=(1, 2, 3), help="Values of N (operations).")
 @option(

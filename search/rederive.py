@@ -16,7 +16,7 @@ from .compare import run_compare
 from .engine import RunResult
 from .pool import PoolConfig
 from .ppo import PPO_PRESETS
-from .run import CONFIG_NAME, POLICY_NAME, RunConfig, run_search
+from .run import CONFIG_NAME, POLICY_NAME, RunConfig, check_new, run_search
 from .study import TaskConfig
 
 TASK = "reduced-imagenet"
@@ -51,6 +51,8 @@ def run_rederive(
     """
     if seeds < 0:
         raise InputError("seeds", "must be at least 0", seeds, "use 5")
+    if not resume:
+        check_new(Path(out))
     pool = pool or PoolConfig()
     found, compared = Path(out) / "search", Path(out) / "compare"
     config = RunConfig(

@@ -209,6 +209,12 @@ CASES: dict[str, tuple[list[str], str]] = {
         ["fidelity", "--policies", "3", "--out", "new"], "policies: must be at least 8"),
     "an evaluator field": (
         ["fidelity", "--evaluators", '{"a": {"kin": 1}}', "--out", "new"], "did you mean 'kind'"),
+    "select from nothing": (["select", "nowhere", "--out", "new"], "nowhere/config.json: must be"),
+    "select into a folder": (["select", "run", "--out", "tree"], "out: must be a new folder"),
+    "rederive into a folder": (
+        ["rederive", "--data", "tree", "--out", "tree"], "out: must be a new folder"),
+    "rederive without ImageNet": (
+        ["rederive", "--data", "tree", "--out", "new"], "data: must be the top of an ImageNet"),
     "report of nothing": (["report", "nowhere"], "run: must be a run folder"),
     "report of no run": (["report", "tree"], "run: must hold trials.jsonl"),
     "show without images": (

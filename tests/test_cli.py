@@ -68,7 +68,7 @@ def test_names_in_the_help_are_those_of_the_registries():
 def test_every_command_of_the_issue_is_there():
     assert {
         "search", "randaugment", "rederive", "compare", "train", "report", "show", "export",
-        "estimate", "doctor", "fidelity", "pba",
+        "estimate", "doctor", "fidelity", "pba", "select",
     } <= set(main.commands)  # fmt: skip
 
 
@@ -183,6 +183,26 @@ def test_the_grid_is_evaluated_once_and_its_best_cell_exported(tmp_path):
     assert file.policy == RandAugment(2, 10).as_policy() and file.convention == "randaugment"
     # The exported file is an arm like any other.
     assert parse_arm(str(out / "policy.json"), [0]).search["evaluations"] == 12
+
+
+def test_select_makes_proposals_and_exports_the_best_of_them(small_run, tmp_path):
+    out = tmp_path / "selected"
+    arguments = ["select", small_run, "--rescore", 6, "--rescore-seeds", 2, "--seeds", 2]
+    said = run(*arguments, "--workers", 1, "--quiet", "--out", out)
+    made = {path.stem: load_policy(path) for path in (out / "proposals").glob("*.json")}
+    assert {"best-5", "best-5-rescored", "one-by-one-10"} <= set(made)
+    # The paper's proposal is what the search itself exported.
+    assert made["best-5"] == load_policy(small_run / "policy.json")
+    file = load_policy_file(out / "policy.json")
+    ranking = file.provenance["ranking"]
+    assert ranking == sorted(ranking, key=lambda pair: -pair[1]) and len(ranking) == len(made)
+    assert file.policy == made[ranking[0][0]] == load_policy(out / "policy.txt")
+    assert ranking[0][0] in said
+    # 30 of the search, 6 x 2 again, all proposals x 2.
+    assert file.provenance["evaluations"]["finished"] == 30 + 12 + 2 * len(made)
+    keys = (out / "final/trials.jsonl").read_bytes()
+    assert run(*arguments, "--workers", 1, "--quiet", "--out", out, "--resume")
+    assert (out / "final/trials.jsonl").read_bytes() == keys
 
 
 def test_a_small_fidelity_study(tmp_path):
