@@ -8,6 +8,8 @@ import platform
 import sys
 from typing import Any
 
+from policies.errors import InputError
+
 # Versions of these can change a result.
 PACKAGES = (
     "augsearch", "torch", "torchvision", "numpy", "numba", "pillow", "scipy", "optuna", "ray",
@@ -54,9 +56,17 @@ def _processor() -> str:
     return platform.processor()
 
 
-def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What changed between two environments that can change a result, as "name old -> new"."""
-    old = {"python": then.get("python"), **(then.get("packages") or {})}
+def differences(then: Any, now: dict[str, Any]) -> list[str]:
+    """What changed between two environments that can change a result, as "name old -> new".
+
+    Raises InputError when `then`, read from a file, is none.
+    """
+    if not isinstance(then, dict) or not isinstance(then.get("packages"), dict):
+        raise InputError(
+            "environment.json", "must list the versions of packages", type(then).__name__,
+            "restore it from a copy",
+        )
+    old = {"python": then.get("python"), **then["packages"]}
     new = {"python": now["python"], **now["packages"]}
     return [
         f"{name} {old.get(name)} -> {new[name]}" for name in new if old.get(name) != new[name]

@@ -142,8 +142,8 @@ def _kind(value: Any) -> str:
 def build_task(config: RunConfig) -> Any:
     """The proxy task of a configuration, with the preset's number of training images."""
     train, validation = config.train_images, config.validation_images
+    preset = get_preset(config.preset, config.task)
     if config.task != "synthetic":  # which has a handful of images that nobody trains on
-        preset = get_preset(config.preset, config.task)
         train = preset.train_images if train is None else train
         validation = preset.validation_images if validation is None else validation
     return get_task(

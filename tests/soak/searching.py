@@ -1,0 +1,67 @@
+"""A search in a process of its own, to be killed: python -m tests.soak.searching --out DIR ...
+
+Evaluations are synthetic and sleep; every one that starts leaves its seed in a file, so that
+repeated ones can be counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from typing import Any
+
+from proxy_tasks.evaluation import Evaluation
+from proxy_tasks.evaluators import Evaluator, EvaluatorConfig, make_evaluator
+from search import PoolConfig, RunConfig, SearchError, run_search
+
+STARTED = "AUGSEARCH_SOAK_STARTED"
+
+
+class Telling(Evaluator):
+    """Another evaluator, with a note of every start."""
+
+    def __init__(self, evaluator: Evaluator, path: str) -> None:
+        self.evaluator, self.path = evaluator, path
+
+    def evaluate(self, augmentation: Any, seed: int, part: str = "validation") -> Evaluation:
+        with open(self.path, "a") as stream:
+            stream.write(f"{seed} {os.getpid()}\n")
+        return self.evaluator.evaluate(augmentation, seed, part)
+
+
+class make_telling:  # noqa: N801  (stands in for a function, and carries the path to the workers)
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __call__(self, config: EvaluatorConfig, task: Any) -> Evaluator:
+        return Telling(make_evaluator(config, task), self.path)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--started", required=True)
+    parser.add_argument("--evaluations", type=int, default=200)
+    parser.add_argument("--sleep", type=float, default=0.02)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--searcher", default="ppo")
+    parser.add_argument("--resume", action="store_true")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING)
+    config = RunConfig(
+        out=options.out, task="synthetic", evaluator="synthetic",
+        evaluator_options={"sleep": options.sleep}, searcher=options.searcher,
+        evaluations=options.evaluations, pool=PoolConfig(workers=options.workers, retries=5),
+    )
+    try:
+        run_search(config, resume=options.resume, factory=make_telling(options.started))
+    except SearchError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
