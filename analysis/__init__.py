@@ -3,6 +3,7 @@
 from .comparison import Comparison, compare_arms, write_comparison
 from .composition import (
     PolicyStatistics,
+    batch_entropies,
     histogram_overlap,
     policy_statistics,
     policy_table,
@@ -41,6 +42,7 @@ __all__ = [
     "Run",
     "analyse_fidelity",
     "analyse_grid",
+    "batch_entropies",
     "compare_arms",
     "example_images",
     "histogram_overlap",

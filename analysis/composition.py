@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import scipy.stats
 
 from policies import OPS, Policy
 
@@ -42,6 +43,26 @@ def policy_statistics(policies: Iterable[Policy], bins: int = 10) -> PolicyStati
 def _shares(values: pd.Series, index: Iterable) -> pd.Series:
     counts = values.value_counts().reindex(list(index), fill_value=0)
     return counts / max(1, counts.sum())
+
+
+def batch_entropies(trials: pd.DataFrame) -> pd.DataFrame:
+    """How concentrated a searcher's draws have become: one row per batch of a journal's policies.
+
+    Columns operation, probability, magnitude: entropy of the shares within the batch, divided by
+    that of a uniform distribution over all choices. A uniform searcher stays just below 1 (small
+    samples look less uniform than they are); a controller that has settled comes down.
+    """
+    rows = {}
+    for batch, group in trials.groupby("batch"):
+        policies = [Policy(policy) for policy in group["policy"] if isinstance(policy, tuple)]
+        if policies:
+            found = policy_statistics(policies)
+            shares = (found.operations, found.probabilities, found.magnitudes)
+            rows[batch] = [scipy.stats.entropy(s) / np.log(len(s)) if s.sum() else np.nan
+                           for s in shares]
+    return pd.DataFrame.from_dict(
+        rows, orient="index", columns=["operation", "probability", "magnitude"]
+    )
 
 
 def histogram_overlap(first: pd.Series, second: pd.Series) -> float:

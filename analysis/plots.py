@@ -66,12 +66,15 @@ def reward_curve(trials: pd.DataFrame, path: str | Path, reward: str = "reward")
     return _save(figure, path)
 
 
-def controller_curve(updates: pd.DataFrame, path: str | Path) -> Path:
-    """Mean entropy of the controller's decisions (nats) at each update."""
-    figure, axis = _figure(8, 3)
-    axis.plot(updates["batch"], updates["entropy"], color=BLUE, linewidth=2)
-    axis.set(xlabel="controller update", ylabel="entropy (nats)", title="Entropy of the controller")
+def diversity_curve(entropies: pd.DataFrame, path: str | Path) -> Path:
+    """Entropy of what each batch drew, as a share of the largest possible (`batch_entropies`)."""
+    figure, axis = _figure(8, 3.2)
+    for (name, values), colour in zip(entropies.items(), (BLUE, ORANGE, GREEN), strict=True):
+        axis.plot(entropies.index, values, color=colour, linewidth=2, label=name)
+    axis.set_ylim(0, 1.02)
+    axis.set(xlabel="batch", ylabel="entropy / maximum", title="Diversity of the candidates drawn")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.legend(frameon=False, loc="outside lower center", ncols=3, fontsize=9)
     return _save(figure, path)
 
 

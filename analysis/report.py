@@ -10,7 +10,7 @@ import pandas as pd
 from policies import Policy
 
 from . import plots, tables
-from .composition import histogram_overlap, policy_statistics
+from .composition import batch_entropies, histogram_overlap, policy_statistics
 from .runs import Run, load_run
 from .statistics import mean_interval
 
@@ -18,7 +18,7 @@ TOP = 10
 
 
 def write_report(directory: str | Path) -> Path:
-    """Write report.md, reward.png, histograms.png and, if entropies were logged, controller.png.
+    """Write report.md and its pictures: reward.png, diversity.png, histograms.png.
 
     Returns the path of report.md. The run may be unfinished; the report says so.
     """
@@ -76,19 +76,14 @@ def _curves(run: Run) -> str:
     name = run.config.get("reward") or "reward"
     plots.reward_curve(run.trials, run.directory / "reward.png", str(name).replace("_", " "))
     text = "## Reward\n\n![reward](reward.png)"
-    updates = _updates(run.directory / "updates.jsonl")
-    if updates is not None:
-        plots.controller_curve(updates, run.directory / "controller.png")
-        text += "\n\n![entropy of the controller](controller.png)"
+    entropies = batch_entropies(run.trials)
+    if len(entropies) >= 3:
+        plots.diversity_curve(entropies, run.directory / "diversity.png")
+        text += (
+            "\n\nHow far the searcher has settled: the entropy of what each batch drew, 1 for "
+            "uniform draws.\n\n![diversity](diversity.png)"
+        )
     return text
-
-
-def _updates(path: Path) -> pd.DataFrame | None:
-    if not path.is_file():
-        return None
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    updates = pd.DataFrame(lines)
-    return updates if "entropy" in updates else None
 
 
 def _final_policy(run: Run) -> str:

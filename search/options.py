@@ -7,6 +7,7 @@ in the error; the lists below are for reading, and a test keeps them equal to th
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable
 from typing import Any
@@ -97,7 +98,17 @@ resume_option = option(
     "--resume", is_flag=True,
     help="Go on with the run in --out. All other options must be as they were.",
 )
-quiet_option = option("--quiet", is_flag=True, help="No progress, only results and errors.")
+
+
+def _lower_voice(ctx: click.Context, param: click.Parameter, quiet: bool) -> bool:
+    if quiet:
+        logging.getLogger("search").setLevel(logging.WARNING)
+    return quiet
+
+
+quiet_option = option(
+    "--quiet", is_flag=True, callback=_lower_voice, help="No progress, only results and errors."
+)
 
 task_options = _group(
     option(
