@@ -73,16 +73,20 @@ def _p(p: float) -> str:
 
 
 def compare_arms(run: Run) -> Comparison:
-    """The comparison of the arms of `run`, in the order of the command line."""
+    """The comparison of the arms of `run`, in the order of the command line.
+
+    Raises InputError for a run without any result yet.
+    """
     trials = run.trials[run.trials["part"] == "test"]
     arms = list(dict.fromkeys(trials.sort_values(["batch", "slot"])["label"]))
     accuracy = {arm: _by_seed(trials, arm) for arm in arms}
     arms = [arm for arm in arms if len(accuracy[arm])]
+    if not arms:
+        raise run.unfinished("at least one tested child")
     costs = {arm["name"]: arm.get("search", {}) for arm in run.config.get("arms", [])}
     rows = [_row(trials, arm, arms[0], accuracy, costs.get(arm, {})) for arm in arms]
     table = pd.DataFrame(rows)
-    if len(table):
-        table.insert(table.columns.get_loc("p") + 1, "p_holm", holm(table["p"]))
+    table.insert(table.columns.get_loc("p") + 1, "p_holm", holm(table["p"]))
     return Comparison(table, accuracy)
 
 
@@ -148,8 +152,6 @@ def write_comparison(directory: str | Path) -> Comparison:
     """Write compare.csv, compare.md and compare.png into the run folder of a comparison."""
     run = load_run(directory)
     comparison = compare_arms(run)
-    if comparison.table.empty:
-        return comparison
     comparison.table.to_csv(run.directory / "compare.csv", index=False)
     plots.arms(comparison.table, comparison.runs, run.directory / "compare.png")
     text = "\n\n".join(

@@ -65,6 +65,8 @@ def analyse_fidelity(run: Run) -> Fidelity:
     trials = run.trials
     children = trials[(trials["evaluator"] == FROM_SCRATCH) & (trials["part"] == "test")]
     reference = 100 * _wide(children, children["accuracy"]).dropna()
+    if reference.shape[0] < 4 or reference.shape[1] < 2:
+        raise run.unfinished("at least 4 policies with all their children")
     rows = []
     for evaluator in dict.fromkeys(trials["evaluator"]):
         mine = trials[trials["evaluator"] == evaluator]

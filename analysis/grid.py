@@ -80,6 +80,8 @@ class Grid:
 def analyse_grid(run: Run) -> Grid:
     """The grid of a run folder of `augsearch randaugment`; rows are labelled "N=1 M=5"."""
     rows = run.evaluated
+    if rows.empty:
+        raise run.unfinished("at least one cell")
     cells = rows["label"].str.extract(r"^N=(\d+) M=(\d+)$").astype(int)
     rows = rows.assign(n=cells[0], m=cells[1])
     wide = rows.pivot(index=["n", "m"], columns="seed", values="reward")

@@ -41,6 +41,14 @@ class Run:
         return self.trials[self.trials["reward"].notna()]
 
 
+    def unfinished(self, needed: str) -> InputError:
+        """The error of a report that needs more results than there are."""
+        return InputError(
+            "run", f"must have {needed} for its report", f"{len(self.evaluated)} results",
+            "resume it first",
+        )
+
+
 def load_run(directory: str | Path) -> Run:
     """Load a run folder.
 

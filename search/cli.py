@@ -314,12 +314,12 @@ def compare(
         policies, out, task=task, seeds=seeds, seed=seed, evaluator=_evaluator(values, task),
         pool=pool, resume=resume, progress=not quiet,
     )
-    comparison = analysis.write_comparison(out)
-    if len(comparison.table):
+    if result.failed < result.finished:
+        comparison = analysis.write_comparison(out)
         click.echo(analysis.comparison.readable(comparison).to_string(index=False))
         for sentence in comparison.sentences:
             click.echo(sentence)
-    click.echo(f"tables and picture in {Path(out) / 'compare.md'}")
+        click.echo(f"tables and picture in {Path(out) / 'compare.md'}")
     _check_complete(result)
 
 
