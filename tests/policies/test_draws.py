@@ -139,10 +139,11 @@ class TestOtherTransforms:
         pairs = np.bincount(steps[:, 0] // 2 * 14 + steps[:, 1] // 2, minlength=196)
         assert_frequencies(list(pairs), [1 / 196] * 196)  # with replacement, independent
 
-    def test_trivialaugment_draws_operation_and_magnitude_uniformly(self):
+    def test_trivialaugment_draws_operation_magnitude_and_sign_uniformly(self):
+        """Jointly: one count for each of 14 operations x 31 magnitudes x 2 signs."""
         _, steps = drawn(TrivialAugmentWide(generator=seeded(1)), N)
-        counts = np.bincount(steps[:, 0] // 2, minlength=14 * 31)
-        assert_frequencies(list(counts), [1 / (14 * 31)] * (14 * 31))
+        cells = 14 * 31 * 2
+        assert_frequencies(list(np.bincount(steps[:, 0], minlength=cells)), [1 / cells] * cells)
 
     def test_uniformaugment_applies_half_of_its_operations(self):
         table, steps = drawn(UniformAugment(generator=seeded(2)), N)

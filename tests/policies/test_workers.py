@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+import types
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,20 @@ def test_without_workers_the_generator_itself_is_used(transform):
     (results,) = epochs(transform)
     again = transform.with_generator(seeded(5))
     assert results == [again(torch.from_numpy(PICTURE)).numpy().tobytes() for _ in range(64)]
+
+
+def test_new_generator_inside_a_worker(transform, monkeypatch):
+    """A copy made in a worker does not go on with the stream of its original."""
+    info = types.SimpleNamespace(id=0, seed=7)
+    monkeypatch.setattr(torch.utils.data, "get_worker_info", lambda: info)
+    image = torch.from_numpy(PICTURE)
+
+    def three(t) -> list[bytes]:
+        return [t(image).numpy().tobytes() for _ in range(3)]
+
+    first = three(transform)
+    assert three(transform.with_generator(seeded(5))) == first
+    assert three(transform.with_generator(seeded(6))) != first
 
 
 def test_collating_whole_batches_in_workers():
