@@ -21,7 +21,6 @@ VERSION = 1
 MAX_BYTES = 2 * 2**20
 MAX_SUBPOLICIES = 2**14
 MAX_OPERATIONS = 64
-_MAX_DEPTH = 8  # brackets in a text file; a tuple list needs 3
 _FIELDS = ("format", "version", "convention", "bins", "policy", "provenance")
 
 
@@ -286,12 +285,6 @@ def _literal(text: str) -> object:
         raise InputError("policy text", rule, text, fix)
     if len(text) > MAX_BYTES:
         raise InputError("policy text", f"must be at most {MAX_BYTES} characters", len(text), fix)
-    depth = deepest = 0
-    for character in text:
-        depth += (character in "([{") - (character in ")]}")
-        deepest = max(deepest, depth)
-    if deepest > _MAX_DEPTH or depth:
-        raise InputError("policy text", rule + " with balanced brackets", text, fix)
     try:
         value = ast.literal_eval("(\n" + text + "\n)")
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):

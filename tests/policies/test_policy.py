@@ -84,7 +84,7 @@ class TestText:
             '(("Posterize", 0.4, 8), ("Rotate", 0.6, 9)),\n(("Equalize", 1.0, None),),\n'
         )
 
-    @pytest.mark.parametrize("form", ["{}", "({})", "[{}]", "# a comment\n{}\n# the end"])
+    @pytest.mark.parametrize("form", ["{}", "({})", "[{}]", "# a comment :)\n{}\n# the end"])
     def test_forms_people_paste(self, form):
         assert Policy.from_text(form.format(Policy(ROWS).to_text())) == ROWS
 
@@ -98,7 +98,8 @@ class TestText:
         [
             "", "(", ")", "((((", "__import__('os').system('true')", "lambda: 0", "[" * 100_000,
             "(" * 50_000 + ")" * 50_000, "-" * 100_000 + "1", "9" * 10_000, "'a' * 10 ** 9",
-            '(("Rotate", 0.6, 9)', "\x00", "(('Rotate', 1e999, 3),),", "{1: 2}", "1+2j",
+            '(("Rotate", 0.6, 9)', "),(", ") + (", "[" * 150 + "]" * 150, "\x00",
+            "(('Rotate', 1e999, 3),),", "{1: 2}", "1+2j",
             '(("Rotate", 0.6, open("/etc/passwd")),),', "(" + "1," * 100_000 + ")",
         ],
         ids=lambda text: text[:12],

@@ -113,7 +113,8 @@ def test_wrong_documents(tmp_path, content, message):
     "content",
     [
         b"", b"{", b"\xff\xfe", b"null", b"NaN", b"[" * 200_000, b'{"a":' * 100_000,
-        json.dumps(document()).encode()[:-20], json.dumps(document()).encode()[:-1] + b', "bins": 10}',
+        json.dumps(document()).encode()[:-20],
+        json.dumps(document()).encode()[:-1] + b', "bins": 10}',
         json.dumps(document()).replace("0.5", "NaN").encode(),
         json.dumps(document()).replace("0.5", "1e999").encode(),
         json.dumps(document()).replace("0.5", "9" * 5000).encode(),
