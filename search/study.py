@@ -18,9 +18,9 @@ from proxy_tasks.evaluators import check_config
 from .engine import RunResult, run
 from .environment import environment
 from .files import read_json
+from .fixed import FixedSearcher
 from .pool import PoolConfig
 from .run import CONFIG_NAME, FORMAT, VERSION, check_manifest, check_new, create_folder
-from .searcher import Searcher
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class StudyConfig:
 
 def run_study(
     config: StudyConfig,
-    make_searcher: Callable[[Path], Searcher],
+    make_searcher: Callable[[Path], FixedSearcher],
     task: ProxyTask,
     *,
     resume: bool,
@@ -92,9 +92,10 @@ def run_study(
     else:
         check_new(out)
         create_folder(out, config, environment(), task.manifest)
+    searcher = make_searcher(out)
     return run(
-        make_searcher(out), config.evaluators, task, out, pool=config.pool, progress=progress,
-        resume=resume,
+        searcher, config.evaluators, task, out, evaluations=len(searcher.candidates),
+        pool=config.pool, progress=progress, resume=resume,
     )
 
 
