@@ -15,6 +15,7 @@ from .runs import Run, load_run
 from .statistics import mean_interval
 
 TOP = 10
+FEW = 5  # evaluations of which a mean is worth stating
 
 
 def write_report(directory: str | Path) -> Path:
@@ -24,7 +25,7 @@ def write_report(directory: str | Path) -> Path:
     """
     run = load_run(directory)
     sections = [
-        f"# Search {run.directory.resolve().name}",
+        f"# Search on {run.config.get('task', 'a task')}",
         _summary(run),
         _curves(run),
         _final_policy(run),
@@ -55,7 +56,7 @@ def _summary(run: Run) -> str:
             "the largest of many noisy values and therefore optimistic; `augsearch compare` "
             "measures the policy on the test part."
         )
-        tenth = max(2, len(done) // 10)
+        tenth = max(FEW, len(done) // 10)
         if len(done) >= 2 * tenth:
             first = mean_interval(done["reward"].iloc[:tenth])
             last = mean_interval(done["reward"].iloc[-tenth:])
@@ -175,4 +176,6 @@ def _configuration(run: Run) -> str:
     if not run.config:
         return ""
     text = json.dumps(run.config, indent=1, sort_keys=True)
-    return f"## Configuration\n\n```json\n{text}\n```"
+    machine = run.environment.get("processor"), run.environment.get("cpu_count")
+    where = f"\n\nRun on {machine[0]}, {machine[1]} cores." if machine[0] else ""
+    return f"## Configuration\n\n```json\n{text}\n```{where}"

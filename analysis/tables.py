@@ -7,14 +7,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+PROSE = 40  # characters: longer cells are text and stand on the left
+
 
 def markdown(table: pd.DataFrame) -> str:
     """A GitHub table of already formatted cells; missing values are left empty."""
     cells = table.astype(object).where(table.notna(), "")
+    wide = [bool((cells[name].astype(str).str.len() > PROSE).any()) for name in cells]
+    sides = ["left" if first or text else "right"
+             for first, text in zip([True] + [False] * len(wide), wide, strict=False)]
     # disable_numparse: a formatted cell such as "0.50" stays as it was written.
-    return cells.to_markdown(
-        index=False, disable_numparse=True, colalign=["left"] + ["right"] * (table.shape[1] - 1)
-    )
+    return cells.to_markdown(index=False, disable_numparse=True, colalign=sides)
 
 
 def number(value: float, digits: int = 2, sign: bool = False) -> str:
