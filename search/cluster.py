@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import socket
 from typing import TYPE_CHECKING
 
 from policies.errors import InputError
@@ -68,13 +69,11 @@ def connect(pool: PoolConfig) -> bool:
         except (RuntimeError, OSError, ConnectionError) as error:
             raise WorkerError(f"Ray does not start on this machine: {error}") from error
     else:
+        _check_address(pool.address)
         try:
             ray.init(address=pool.address, **quiet)
         except (RuntimeError, OSError, ConnectionError, ValueError) as error:
-            raise InputError(
-                "address", "must be that of a running Ray cluster (HOST:PORT)", pool.address,
-                f"start one with `ray start --head` there, or leave it out ({first_line(error)})",
-            ) from error
+            raise _no_cluster(pool.address, first_line(error)) from error
     _silence_driver()
     try:
         _check_gpus(pool, ray.cluster_resources().get("GPU", 0.0))
@@ -82,6 +81,26 @@ def connect(pool: PoolConfig) -> bool:
         ray.shutdown()
         raise
     return True
+
+
+def _check_address(address: str) -> None:
+    """Somebody must listen there: Ray itself would try for minutes before it gives up."""
+    if address == "auto":
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        raise _no_cluster(address, "not HOST:PORT")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, str(error)) from error
+
+
+def _no_cluster(address: str, reason: str) -> InputError:
+    return InputError(
+        "address", "must be that of a running Ray cluster (HOST:PORT)", address,
+        f"start one with `ray start --head` there, or leave it out ({reason})",
+    )
 
 
 def _silence_driver() -> None:

@@ -146,8 +146,9 @@ class _Signals:
         """Take the signals over; again after Ray has started, which takes SIGTERM for itself."""
         if self.number is None and threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                previous = signal.signal(number, self._note)
-                self._previous.setdefault(number, previous)
+                if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup or a shell wants it
+                    previous = signal.signal(number, self._note)
+                    self._previous.setdefault(number, previous)
 
     def _note(self, number: int, frame: Any) -> None:
         self.number = number

@@ -3,10 +3,9 @@
     python -m tests.soak.kill --kills 30
 
 Every trial is a search of its own that is hit once (every third one again while it resumes), by
-turns: the driver, a worker, Ray's node process, the whole process group, SIGTERM, SIGINT. The
-moment is uniform over the undisturbed run's duration, so start, evaluations, journalling and
-export are all hit. A trial passes when policy.txt is byte for byte that of the undisturbed run, the
-journal's keys are the same, and no more evaluations were repeated than can have been in flight.
+turns: the driver, a worker, Ray's node process, the whole process group, SIGTERM, SIGINT. A trial
+passes when policy.txt is byte for byte that of the undisturbed run, the journal holds the same
+results, and no more evaluations were repeated than can have been in flight.
 """
 
 from __future__ import annotations
@@ -83,8 +82,19 @@ class Trial:
     def output(self) -> str:
         return (self.folder / "output").read_text(errors="replace")[-4000:]
 
-    def rows(self) -> list[dict]:
-        return [json.loads(row) for row in (self.out / "trials.jsonl").read_text().splitlines()]
+    def journal_size(self) -> int:
+        try:
+            return (self.out / "trials.jsonl").stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def rows(self, whole: bool = True) -> list[dict]:
+        """The journal's lines; without `whole` those that are complete, if there are any."""
+        if not whole and not self.journal_size():
+            return []
+        rows = (self.out / "trials.jsonl").read_text().split("\n")
+        assert not whole or rows[-1] == "", "a half-written line"
+        return [json.loads(row) for row in rows[:-1]]
 
     def results(self) -> dict[tuple[int, int], tuple]:
         """What was evaluated and what came out, by key."""
@@ -163,28 +173,46 @@ def _name(process: psutil.Process) -> str:
         return ""
 
 
-def disturb(trial: Trial, victim: str, moment: float, rng: random.Random) -> str:
-    """Start the search and hit it `moment` seconds later (or when the victim has appeared).
+@dataclass(frozen=True)
+class Moment:
+    """seconds after the journal has `size` bytes; with size 0 after the start."""
+
+    size: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.seconds:.2f} s after {f'byte {self.size}' if self.size else 'start'}"
+
+
+def draw_moment(rng: random.Random, size: int, duration: float) -> Moment:
+    """One in four anywhere in the run's time, start and export included; the others while it
+    evaluates and journals, anywhere in the journal's bytes."""
+    if rng.random() < 0.25:
+        return Moment(0, rng.uniform(0.0, duration))
+    return Moment(rng.randint(1, size), rng.uniform(0.0, 0.1))
+
+
+def disturb(trial: Trial, victim: str, moment: Moment, rng: random.Random) -> str:
+    """Start the search and hit it at the moment (or as soon as the victim has appeared).
 
     Returns what happened, in a few words. Afterwards the search is not running.
     """
     process = trial.start()
-    begun = time.monotonic()
     members: list[psutil.Process] = []
     try:
-        while time.monotonic() - begun < moment and process.poll() is None:
-            time.sleep(min(0.05, moment))
+        while trial.journal_size() < moment.size and process.poll() is None:
+            time.sleep(0.005)
+        end = time.monotonic() + moment.seconds
+        while time.monotonic() < end and process.poll() is None:
+            time.sleep(min(0.05, moment.seconds))
+        members = family(process)
+        while not (hit := strike(process, victim, rng)) and process.poll() is None:
+            time.sleep(0.1)
             members = family(process) or members
-        hit = strike(process, victim, rng)
-        while not hit and process.poll() is None:
-            time.sleep(0.05)
-            members = family(process) or members
-            hit = strike(process, victim, rng)
-        lines = journal_lines(trial)
+        lines = len(trial.rows(whole=False))
         code = process.wait(PATIENCE)
     finally:
-        # Workers of a killed driver end by themselves within a second; what is left is ended here,
-        # as whoever runs the command again later would find it.
+        # Workers of a killed driver end by themselves within a second; what is left is ended here.
         time.sleep(0.5)
         reap(process, [m for m in members if m.is_running()])
     # An exit code of 0 says that the search is complete, whatever hit it.
@@ -192,14 +220,7 @@ def disturb(trial: Trial, victim: str, moment: float, rng: random.Random) -> str
         raise AssertionError(f"{victim}: exit code 0 without a policy:\n{trial.output()}")
     if victim == "worker" and code != 0:
         raise AssertionError(f"a search died of its worker, exit code {code}:\n{trial.output()}")
-    return f"{victim} {'hit' if hit else 'missed'} at {moment:.1f} s, {lines} lines, exit {code}"
-
-
-def journal_lines(trial: Trial) -> int:
-    try:
-        return (trial.out / "trials.jsonl").read_bytes().count(b"\n")
-    except FileNotFoundError:
-        return 0
+    return f"{victim} {'hit' if hit else 'missed'} {moment}, {lines} lines, exit {code}"
 
 
 def soak(
@@ -212,16 +233,16 @@ def soak(
     begun = time.monotonic()
     reference.finish()
     duration = time.monotonic() - begun
-    expected = reference.ending()
+    expected, size = reference.ending(), reference.journal_size()
     assert expected.repeated == 0 and len(expected.keys) == evaluations
     report = []
     for number in range(kills):
         trial = Trial(folder / f"trial-{number}", evaluations, sleep)
         victim = victims[number % len(victims)]
-        happened = [disturb(trial, victim, rng.uniform(0.0, duration), rng)]
+        happened = [disturb(trial, victim, draw_moment(rng, size, duration), rng)]
         if number % 3 == 2:
-            moment = rng.uniform(0.0, 0.7 * duration)
-            happened.append(disturb(trial, rng.choice(victims), moment, rng))
+            again = rng.choice(victims)
+            happened.append(disturb(trial, again, draw_moment(rng, size, duration), rng))
         trial.finish()
         ending = trial.ending()
         text = "; ".join(happened)

@@ -6,15 +6,20 @@ repeated ones can be counted.
 
 from __future__ import annotations
 
-import argparse
-import logging
-import os
-import sys
-from typing import Any
+import signal
 
-from proxy_tasks.evaluation import Evaluation
-from proxy_tasks.evaluators import Evaluator, EvaluatorConfig, make_evaluator
-from search import PoolConfig, RunConfig, SearchError, run_search
+# A shell ignores SIGINT for what it runs in the background, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+import argparse  # noqa: E402
+import logging  # noqa: E402
+import os  # noqa: E402
+import sys  # noqa: E402
+from typing import Any  # noqa: E402
+
+from proxy_tasks.evaluation import Evaluation  # noqa: E402
+from proxy_tasks.evaluators import Evaluator, EvaluatorConfig, make_evaluator  # noqa: E402
+from search import PoolConfig, RunConfig, SearchError, run_search  # noqa: E402
 
 STARTED = "AUGSEARCH_SOAK_STARTED"
 

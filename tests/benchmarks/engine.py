@@ -1,0 +1,195 @@
+"""What the engine costs: overhead per evaluation, use of two workers, resuming, memory.
+
+    python -m tests.benchmarks.engine [--evaluations 15000] [--searcher ppo|random]
+
+Evaluations are synthetic and cost nothing, or sleep. "controller" is the time inside the searcher's
+ask and tell, "engine" all the rest of the driver: journal with fsync, dispatch, results, progress
+and checkpoints. CPU time is the driver's; on a busy machine it says more than wall-clock time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from array import array
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from tabulate import tabulate
+
+from proxy_tasks import EvaluatorConfig, get_task
+from search import PolicySpace, PoolConfig, make_searcher
+from search.engine import run
+from search.journal import Journal
+from search.searcher import Candidate, Searcher
+
+WORKERS = 2
+MEGABYTE = 2**20
+
+
+class Timed(Searcher):
+    """Another searcher, with a stopwatch: one reading at every result."""
+
+    def __init__(self, searcher: Searcher) -> None:
+        self.searcher = searcher
+        self.inside_wall = self.inside_cpu = 0.0
+        self.wall, self.cpu, self.controller_wall, self.controller_cpu, self.rss = (
+            array("d") for _ in range(5)
+        )
+        self._process = psutil.Process()
+
+    def _timed(self, call: Any, *arguments: Any) -> Any:
+        wall, cpu = time.perf_counter(), time.thread_time()
+        try:
+            return call(*arguments)
+        finally:
+            self.inside_wall += time.perf_counter() - wall
+            self.inside_cpu += time.thread_time() - cpu
+
+    def ask(self) -> Candidate | None:
+        return self._timed(self.searcher.ask)
+
+    def tell(self, candidate: Candidate, evaluation: Any) -> None:
+        self._timed(self.searcher.tell, candidate, evaluation)
+        self.wall.append(time.perf_counter())
+        self.cpu.append(time.process_time())
+        self.controller_wall.append(self.inside_wall)
+        self.controller_cpu.append(self.inside_cpu)
+        due = len(self.wall) % 50 == 0
+        self.rss.append(self._process.memory_info().rss if due or not self.rss else self.rss[-1])
+
+    @property
+    def finished(self) -> bool:
+        return self.searcher.finished
+
+    def best(self, k: int = 1) -> list:
+        return self.searcher.best(k)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.searcher.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.searcher.load_state_dict(state)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Means over the evaluations around one, in microseconds per evaluation."""
+
+    evaluation: int
+    engine_cpu: float
+    controller_cpu: float
+    wall: float
+    megabytes: float
+
+
+def window(timed: Timed, evaluation: int, width: int) -> Window:
+    last = min(len(timed.wall) - 1, evaluation + width // 2)
+    first = max(0, last - width)
+    count = last - first
+
+    def mean(series: array) -> float:
+        return (series[last] - series[first]) / count * 1e6
+
+    controller = mean(timed.controller_cpu)
+    return Window(
+        evaluation, mean(timed.cpu) - controller, controller, mean(timed.wall),
+        timed.rss[last] / MEGABYTE,
+    )
+
+
+def start(searcher: Searcher, folder: Path, evaluations: int, sleep: float = 0.0, **more: Any):
+    config = EvaluatorConfig(kind="synthetic", options={"sleep": sleep})
+    return run(
+        searcher, {"main": config}, get_task("synthetic"), folder, evaluations=evaluations,
+        pool=PoolConfig(workers=WORKERS), **more,
+    )
+
+
+def overhead(name: str, folder: Path, evaluations: int) -> list[Window]:
+    timed = Timed(make_searcher(name, PolicySpace()))
+    start(timed, folder, evaluations)
+    places = [n for n in (100, 1000, evaluations) if n <= evaluations]
+    return [window(timed, n, 100 if n == 100 else 500) for n in sorted(set(places))]
+
+
+def efficiency(name: str, folder: Path, evaluations: int, sleep: float) -> float:
+    """Share of the two workers' time spent in evaluations, from the first start to the last end."""
+    start(make_searcher(name, PolicySpace()), folder, evaluations, sleep)
+    with Journal(folder / "trials.jsonl") as journal:
+        spans = [(r["started"], r["finished"]) for r in journal.records()]
+    elapsed = max(end for _, end in spans) - min(begin for begin, _ in spans)
+    return evaluations * sleep / WORKERS / elapsed
+
+
+def resume(name: str, folder: Path, evaluations: int) -> tuple[float, float]:
+    """Seconds until everything in the journal is known again, and until the next evaluation runs
+    (Ray and its workers have to start in between)."""
+    timed = Timed(make_searcher(name, PolicySpace()))
+    asked: list[float] = []
+    ask = timed.ask
+
+    def noting() -> Candidate | None:
+        candidate = ask()
+        if candidate is not None and (candidate.key not in before):
+            asked.append(time.perf_counter())
+        return candidate
+
+    with Journal(folder / "trials.jsonl") as journal:
+        before = {(r["batch"], r["slot"]) for r in journal.records()}
+    timed.ask = noting  # type: ignore[method-assign]
+    begun, clock = time.perf_counter(), time.time()
+    start(timed, folder, evaluations + 40, resume=True)
+    with Journal(folder / "trials.jsonl") as journal:
+        first = min(
+            r["started"] for r in journal.records() if (r["batch"], r["slot"]) not in before
+        )
+    return asked[0] - begun, first - clock
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--evaluations", type=int, default=15_000)
+    parser.add_argument("--searcher", default="ppo")
+    parser.add_argument("--skip-efficiency", action="store_true")
+    options = parser.parse_args()
+    count, name = options.evaluations, options.searcher
+    with tempfile.TemporaryDirectory(prefix="augsearch-bench-") as temporary:
+        base = Path(temporary)
+        windows = overhead(name, base / "long", count)
+        print(f"\nOverhead per evaluation, {name}, {WORKERS} workers, zero-cost evaluations")
+        print(tabulate(
+            [
+                (w.evaluation, w.engine_cpu, w.controller_cpu, w.wall, w.megabytes)
+                for w in windows
+            ],
+            headers=["at evaluation", "engine CPU µs", "controller CPU µs", "wall µs", "RSS MB"],
+            floatfmt=".0f",
+        ))
+        growth = windows[-1].megabytes - windows[0].megabytes
+        print(f"memory of the driver grew by {growth:.0f} MB from evaluation 100 to {count}")
+
+        known, running = resume(name, base / "long", count)
+        print(f"resuming {count} lines with a checkpoint: {known:.1f} s to know them, "
+              f"{running:.1f} s to the next evaluation")
+        (base / "long" / "checkpoint.pt").unlink()
+        known, running = resume(name, base / "long", count + 40)
+        print(f"resuming {count + 40} lines by replay: {known:.1f} s to know them, "
+              f"{running:.1f} s to the next evaluation")
+
+        if not options.skip_efficiency:
+            rows = [
+                (sleep, n, efficiency(name, base / f"sleep-{sleep}", n, sleep), target)
+                for sleep, n, target in ((1.0, 60, 0.97), (0.05, 800, 0.90))
+            ]
+            print(tabulate(
+                rows, headers=["seconds each", "evaluations", "use of 2 workers", "target"],
+                floatfmt=".3f",
+            ))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""Ray clusters: joining one, losing a node of it, and addresses where there is none."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from policies.errors import InputError
+from search import PoolConfig, cluster, engine, run_search
+
+from .fakes import FakePool
+from .losing_a_node import EVALUATIONS, configuration
+
+
+def test_a_lost_node_changes_nothing(tmp_path, monkeypatch):
+    out = tmp_path / "lossy"
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.search.losing_a_node", str(out)],
+        capture_output=True, text=True, timeout=300, check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report["finished"] == EVALUATIONS and report["failed"] == 0
+    assert 1 <= report["lost_at"][0] < EVALUATIONS
+    assert report["restarts"] >= 1 and len(report["workers"]) >= 2
+
+    whole = tmp_path / "whole"
+    run_search(configuration(str(whole), PoolConfig()), progress=False)
+    assert (out / "policy.txt").read_bytes() == (whole / "policy.txt").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1:1", "ray://127.0.0.1:1", "nonsense", "a:b", ":1", "127.0.0.1:99999"],
+)
+def test_an_address_without_a_cluster_is_named(address):
+    with pytest.raises(InputError, match="must be that of a running Ray cluster") as caught:
+        cluster.connect(PoolConfig(address=address))
+    assert repr(address) in str(caught.value)
+
+
+def test_a_bad_address_is_found_before_anything_is_written(tmp_path, monkeypatch):
+    def refuse(config):
+        raise InputError("address", "must be that of a running Ray cluster", "a:1", "leave it out")
+
+    monkeypatch.setattr(cluster, "connect", refuse)
+    with pytest.raises(InputError, match="address"):
+        run_search(configuration(str(tmp_path / "run"), PoolConfig(address="a:1")), progress=False)
+    monkeypatch.setattr(engine, "WorkerPool", FakePool())
+    resumed = run_search(configuration(str(tmp_path / "run"), PoolConfig()), resume=True,
+                         progress=False)
+    assert resumed.finished == EVALUATIONS
