@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import abc
 import bisect
+import enum
 import math
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -183,8 +184,14 @@ class Leaderboard:
         return [(candidate, evaluation) for _, candidate, evaluation in self._rows[:k]]
 
 
-# What a slot of an open batch holds until it is told. None would mean "failed".
-_PENDING = object()
+class _Slot(enum.Enum):
+    """What a slot of an open batch holds until it is told; None would mean "failed". An Enum stays
+    itself when a searcher is pickled or copied, as Ray Tune does."""
+
+    PENDING = 0
+
+
+_PENDING = _Slot.PENDING
 
 
 @dataclass

@@ -1,0 +1,176 @@
+"""A policy that changes during training, as Population Based Augmentation (arXiv 1905.05393) finds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .errors import InputError
+from .policy import Policy, check_bins
+from .transforms import PolicyTransform, Transform
+
+FORMAT = "augsearch-schedule"
+VERSION = 1
+MAX_BYTES = 2**24
+MAX_RANGES = 10_000
+
+
+class Schedule(tuple):
+    """A tuple of (first epoch, Policy): which policy from which epoch on.
+
+    Args:
+        rows: pairs of a first epoch and a Policy (or the nested rows of one); the first epoch of
+            the first pair is 0, and they ascend.
+        epochs: length of the training it was found for; more than the last first epoch.
+
+    Trainings of another length stretch it in proportion, see `policy_at`.
+    """
+
+    epochs: int
+
+    def __new__(cls, rows: Iterable, epochs: int) -> Schedule:
+        ranges = []
+        for position, pair in enumerate(rows):
+            if position >= MAX_RANGES:
+                raise InputError(
+                    "schedule", f"must have at most {MAX_RANGES} ranges", "more", "merge some"
+                )
+            try:
+                first, policy = pair
+            except (TypeError, ValueError):
+                raise InputError(
+                    f"schedule[{position}]", "must be a pair (first epoch, policy)", pair,
+                    "write it like (0, policy)",
+                ) from None  # fmt: skip
+            least = ranges[-1][0] + 1 if ranges else 0
+            if type(first) is not int or first < least or (not ranges and first != 0):
+                raise InputError(
+                    f"schedule[{position}]", "first epochs must start at 0 and ascend", first,
+                    "sort the ranges",
+                )  # fmt: skip
+            ranges.append((first, policy if isinstance(policy, Policy) else Policy(policy)))
+        if not ranges:
+            raise InputError("schedule", "must have at least one range", 0, "add (0, policy)")
+        if type(epochs) is not int or epochs <= ranges[-1][0]:
+            raise InputError(
+                "schedule.epochs", f"must be a whole number above {ranges[-1][0]}", epochs,
+                "give the length of the training the schedule is for",
+            )  # fmt: skip
+        self = super().__new__(cls, ranges)
+        self.epochs = epochs
+        return self
+
+    def __getnewargs__(self) -> tuple:
+        return tuple(self), self.epochs
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Schedule) and self.epochs == other.epochs and tuple.__eq__(
+            self, other
+        )
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash((tuple(self), self.epochs))
+
+    def __repr__(self) -> str:
+        return f"Schedule({list(self)!r}, epochs={self.epochs})"
+
+    def policy_at(self, epoch: int, total_epochs: int | None = None) -> Policy:
+        """The policy of `epoch` (0 .. total_epochs - 1) of a training of `total_epochs` (default:
+        the schedule's own)."""
+        total = self.epochs if total_epochs is None else total_epochs
+        if not 0 <= epoch < total:
+            raise InputError("epoch", f"must be 0 to {total - 1}", epoch, "count from 0")
+        own = epoch * self.epochs // total
+        return next(policy for first, policy in reversed(self) if first <= own)
+
+
+@dataclass(frozen=True)
+class ScheduleTransform:
+    """The transform of a schedule; `at_epoch` gives that of an epoch, drawing on one generator.
+
+        for epoch in range(epochs):
+            augment = transform.at_epoch(epoch, epochs)
+    """
+
+    schedule: Schedule
+    generator: torch.Generator | None = None
+
+    def with_generator(self, generator: torch.Generator | None) -> ScheduleTransform:
+        return replace(self, generator=generator)
+
+    def at_epoch(self, epoch: int, total_epochs: int | None = None) -> PolicyTransform:
+        policy = self.schedule.policy_at(epoch, total_epochs)
+        return PolicyTransform(policy, generator=self.generator)
+
+    def __repr__(self) -> str:
+        return f"ScheduleTransform({self.schedule!r})"
+
+
+def augmentation_for_epoch(
+    augmentation: Transform | ScheduleTransform | None, epoch: int, total_epochs: int
+) -> Transform | None:
+    """What to augment with in `epoch` (from 0): the transform itself unless it is a schedule's."""
+    if isinstance(augmentation, ScheduleTransform):
+        return augmentation.at_epoch(epoch, total_epochs)
+    return augmentation
+
+
+def save_schedule(
+    path: str | os.PathLike, schedule: Schedule, provenance: Mapping[str, Any] | None = None
+) -> None:
+    """Write a JSON file: operations by name, one range a line. It appears whole or not at all."""
+    path = Path(path)
+    rows = ",\n    ".join(
+        json.dumps({"first_epoch": first, "policy": policy}) for first, policy in schedule
+    )
+    text = (
+        f'{{\n  "format": "{FORMAT}",\n  "version": {VERSION},\n  "epochs": {schedule.epochs},\n'
+        f'  "ranges": [\n    {rows}\n  ],\n'
+        f'  "provenance": {json.dumps(provenance, allow_nan=False, sort_keys=True)}\n}}\n'
+    )
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def load_schedule(path: str | os.PathLike) -> Schedule:
+    """Read what `save_schedule` wrote (paper convention). InputError for anything else."""
+    path = Path(path)
+    fix = "give a file written by `augsearch pba`"
+    if not path.is_file():
+        raise InputError("schedule file", "must be an existing file", str(path), "check the path")
+    with path.open("rb") as stream:
+        raw = stream.read(MAX_BYTES + 1)
+    if len(raw) > MAX_BYTES:
+        raise InputError(str(path), f"must be at most {MAX_BYTES} bytes", "more", fix)
+    try:
+        document = json.loads(raw.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(str(path), "must be valid JSON", str(error)[:80], fix) from None
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise InputError(f"{path}: format", f"must be {FORMAT!r}", "another", fix)
+    if document.get("version") != VERSION:
+        raise InputError(
+            f"{path}: version", f"must be {VERSION}", document.get("version"), "update augsearch"
+        )
+    ranges = document.get("ranges")
+    if not isinstance(ranges, list) or not all(
+        isinstance(entry, dict) and entry.keys() == {"first_epoch", "policy"} for entry in ranges
+    ):
+        raise InputError(f"{path}: ranges", "must list first_epoch and policy", "others", fix)
+    schedule = Schedule(
+        [(entry["first_epoch"], entry["policy"]) for entry in ranges], document.get("epochs")
+    )
+    for _, policy in schedule:
+        check_bins(policy, "paper")
+    return schedule
