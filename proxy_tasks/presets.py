@@ -5,7 +5,9 @@
          lr 0.1, weight decay 1e-5 for ImageNet. The batch size is not given; 128 is the value of
          the authors' CIFAR code. Needs a GPU to be practical.
 `cpu`    a small ConvNet, few images and many epochs: the regime in which augmentation visibly
-         matters (on 4,000 CIFAR-10 images × 20 epochs no augmentation wins).
+         matters (on 4,000 CIFAR-10 images × 20 epochs no augmentation wins). On 1,000 CIFAR-10
+         images a child takes about 10 core seconds and the published CIFAR-10 policy gains 6.9
+         points of test accuracy over crop and flip (50.7 -> 57.6, two seeds).
 """
 
 from __future__ import annotations
@@ -52,6 +54,8 @@ PRESETS: dict[str, dict[str, Preset]] = {
     "paper": {"*": PAPER_CIFAR, "reduced-imagenet": PAPER_IMAGENET},
     "cpu": {
         "*": CPU,
+        # All 6,000 images: about a core-minute a child. With 2,400 images a child takes 27 core
+        # seconds and RandAugment(2, 9) gains 3.2 points over crop and flip (13.1 -> 16.3).
         "reduced-imagenet": dataclasses.replace(CPU, train_images=None),
         # Fashion-MNIST is easy: with 200 images the published CIFAR-10 policy gains 2.5 points of
         # test accuracy over crop and flip, with 1,000 images 1.2.

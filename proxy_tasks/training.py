@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from policies.schedule import augmentation_for_epoch
 from policies.transforms import Transform
 
 from .batches import draw_jitter, no_jitter, normalisation, prepare_batch
@@ -178,7 +179,8 @@ class Arena:
         child.train()
         for epoch in range(config.schedule.epochs):
             clock = time.perf_counter()
-            images = self.images if augment is None else augment_all(self.images, augment)
+            now = augmentation_for_epoch(augment, epoch, config.schedule.epochs)
+            images = self.images if now is None else augment_all(self.images, now)
             order = rng.permutation(count)
             labels = self.labels[torch.from_numpy(order).to(self.device)]
             jitter = draw_jitter(count, config.pad, config.flip, rng)

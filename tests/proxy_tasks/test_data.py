@@ -105,13 +105,28 @@ class TestManifest:
         ).stdout.strip()
         assert there == get_task("folder", tree, seed=3, train_images=9).manifest_hash
 
-    def test_hash_does_not_depend_on_place_or_file_system_order(self, tree, tmp_path):
+    def test_hash_does_not_depend_on_the_place(self, tree, tmp_path):
         copy = tmp_path / "elsewhere"
         for name in sorted(tree.rglob("*.png"), reverse=True):
             target = copy / name.relative_to(tree)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(name, target)
         assert get_task("folder", copy).manifest_hash == get_task("folder", tree).manifest_hash
+
+    def test_file_system_order_is_ignored(self, tree, monkeypatch):
+        before = get_task("folder", tree).manifest_hash
+        walk = os.walk
+
+        def backwards(*arguments, **options):
+            for where, folders, names in walk(*arguments, **options):
+                yield where, folders, sorted(names, reverse=True)
+
+        scandir = os.scandir
+        monkeypatch.setattr(os, "walk", backwards)
+        monkeypatch.setattr(
+            os, "scandir", lambda f: sorted(scandir(f), key=lambda e: e.name, reverse=True)
+        )
+        assert get_task("folder", tree).manifest_hash == before
 
     @pytest.mark.parametrize(
         "change", [{"seed": 1}, {"train_images": 12}, {"resolution": 16}, {"flip": False}]
