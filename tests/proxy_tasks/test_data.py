@@ -121,11 +121,7 @@ class TestManifest:
             for where, folders, names in walk(*arguments, **options):
                 yield where, folders, sorted(names, reverse=True)
 
-        scandir = os.scandir
         monkeypatch.setattr(os, "walk", backwards)
-        monkeypatch.setattr(
-            os, "scandir", lambda f: sorted(scandir(f), key=lambda e: e.name, reverse=True)
-        )
         assert get_task("folder", tree).manifest_hash == before
 
     @pytest.mark.parametrize(
