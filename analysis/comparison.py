@@ -38,12 +38,12 @@ class Comparison:
         first = self.table.iloc[0]
         said = [_sentence(first["arm"], row) for _, row in self.table.iloc[1:].iterrows()]
         detectable = self.table["detectable"].iloc[1:].max()
-        if np.isfinite(detectable):
+        if detectable > 0:
             said.append(
                 f"With {int(first['n'])} seeds this comparison finds a true difference of "
                 f"{detectable:.1f} points with 80 % probability; smaller ones can go unseen."
             )
-        elif len(self.table) > 1:
+        elif len(self.table) > 1 and first["n"] == 1:
             said.append("One seed cannot tell a difference from luck; use at least three.")
         diverged = int(self.table["diverged"].sum())
         if diverged:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,13 +22,15 @@ from policies import (
 )
 from policies.errors import InputError
 from policies.policy import PolicyFile
+from policies.schedule import FORMAT as SCHEDULE_FORMAT
+from policies.schedule import ScheduleTransform, load_schedule
 from proxy_tasks import Augmentation
 
 from .engine import encode_augmentation
 from .spaces import PolicySpace
 
 NAMES = ("none", *PUBLISHED, "trivialaugment", "uniform")
-FORMS = f"a policy file, {', '.join(NAMES)}, randaugment:N,M or random:K"
+FORMS = f"a policy or schedule file, {', '.join(NAMES)}, randaugment:N,M or random:K"
 # Keeps the random policies of an arm apart from everything else drawn from the same seed.
 STREAM_RANDOM_ARM = 101
 
@@ -60,6 +63,9 @@ def parse_arm(text: str, seeds: Sequence[int]) -> Arm:
     if text.startswith("random:"):
         count = _count(text)
         return Arm(text, tuple(random_policy(count, seed) for seed in seeds))
+    if is_schedule(text):
+        transform = ScheduleTransform(load_schedule(text))
+        return Arm(_file_name(text), (transform,) * len(seeds), _schedule_cost(text))
     file = load_named(text)
     if file is not None:
         return Arm(
@@ -93,6 +99,15 @@ def load_named(text: str) -> PolicyFile | None:
     if not path.is_file() and path.suffix not in (".json", ".txt"):
         raise InputError("policy", f"must be {FORMS}", text, "check the spelling or the path")
     return load_policy_file(path)
+
+
+def is_schedule(text: str) -> bool:
+    """Whether `text` is a file that says it is a schedule (`augsearch pba`)."""
+    path = Path(text)
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return f'"{SCHEDULE_FORMAT}"'.encode() in stream.read(200)
 
 
 def augmentation_of(file: PolicyFile) -> Augmentation:
@@ -131,9 +146,20 @@ def _transform(text: str) -> Augmentation:
 
 
 def _file_name(text: str) -> str:
-    """What tells files apart in a table: the folder too, as every run calls its file policy.json"""
+    """What tells files apart in a table: the folder too, as every run calls its file so."""
     path = Path(text)
-    return path.parent.resolve().name + "/" + path.name if path.stem == "policy" else path.name
+    generic = path.stem in ("policy", "schedule")
+    return f"{path.parent.resolve().name}/{path.name}" if generic else path.name
+
+
+def _schedule_cost(text: str) -> dict[str, Any]:
+    """Children and image passes of a PBA run; the file was read and checked before."""
+    provenance = json.loads(Path(text).read_text(encoding="utf-8")).get("provenance")
+    if not isinstance(provenance, dict):
+        return _cost(None)
+    pba = provenance.get("pba")
+    population = pba.get("population", 0) if isinstance(pba, dict) else 0
+    return _cost({**provenance, "evaluations": {"finished": population}})
 
 
 def _cost(provenance: dict[str, Any] | None) -> dict[str, Any]:

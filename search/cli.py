@@ -270,9 +270,23 @@ def rederive(seeds: int, out: str, resume: bool, quiet: bool, **values: Any) -> 
 @options.out_option
 @options.resume_option
 @options.quiet_option
-def pba(out: str, resume: bool, quiet: bool, **values: Any) -> None:
-    """Search a schedule of policies by Population Based Augmentation on Ray Tune."""
-    raise NotImplementedError
+def pba(
+    population: int, interval: int, seed: int, out: str, resume: bool, quiet: bool, **values: Any
+) -> None:
+    """Search a schedule of policies by Population Based Augmentation on Ray Tune.
+
+    DIR/schedule.json is an arm of `augsearch compare` like any policy.
+    """
+    from .pba import PBAConfig, run_pba
+
+    pool, task = _pool(values), _task(values)
+    schedule = run_pba(
+        task.build(), out, PBAConfig(population, interval, seed),
+        evaluator=_evaluator(values, task), pool=pool, resume=resume,
+    )
+    click.echo(
+        f"{len(schedule)} policies over {schedule.epochs} epochs in {Path(out) / 'schedule.json'}"
+    )
 
 
 # --- comparing -----------------------------------------------------------------------------------
@@ -519,11 +533,14 @@ def _task(values: dict[str, Any]) -> TaskConfig:
 def _evaluator(values: dict[str, Any], task: TaskConfig) -> EvaluatorConfig:
     """The evaluator of what is left in `values` once pool and task were taken out."""
     from proxy_tasks import EvaluatorConfig
+    from proxy_tasks.evaluators import check_config
 
     values = dict(values)
     kind = values.pop("evaluator", "from-scratch")
     extra = values.pop("evaluator_options", {})
-    return EvaluatorConfig(kind=kind, preset=task.preset, options=extra, **values)
+    config = EvaluatorConfig(kind=kind, preset=task.preset, options=extra, **values)
+    check_config(config)
+    return config
 
 
 def _check_complete(result: RunResult) -> None:

@@ -83,6 +83,9 @@ def policies(folder: Path) -> None:
     variant("empty.json", policy=[])
     variant("field.json", colour="blue")
     (folder / "truncated.json").write_text((folder / "good.json").read_text()[:200])
+    about = {"format": "augsearch-schedule", "version": 1, "epochs": 4, "provenance": None}
+    (folder / "ranges.json").write_text(json.dumps({**about, "ranges": [1]}))
+    (folder / "schedule2.json").write_text(json.dumps({**about, "version": 2, "ranges": []}))
     (folder / "deep.json").write_text("[" * 100_000)
     (folder / "code.txt").write_text('__import__("os").system("touch /tmp/augsearch-was-here")')
     (folder / "binary.json").write_bytes(bytes(range(256)))
@@ -179,7 +182,7 @@ CASES: dict[str, tuple[list[str], str]] = {
     "a broken journal": (resume("torn"), "trials.jsonl, line 1"),
     # policies
     "no arm": (["compare", "--out", "new"], "Missing option '--policy'"),
-    "an unknown arm": (compare("none", "imagnet"), "policy: must be a policy file, none"),
+    "an unknown arm": (compare("none", "imagnet"), "policy: must be a policy or schedule file, none"),
     "an arm twice": (compare("none", "none"), "policy: must not name an arm twice"),
     "two files of one name": (compare("good.json", "clash/good.json"), "arm twice.*good.json"),
     "a missing file": (compare("none", "missing.json"), "must be an existing file.*missing.json"),
@@ -209,6 +212,10 @@ CASES: dict[str, tuple[list[str], str]] = {
         ["fidelity", "--policies", "3", "--out", "new"], "policies: must be at least 8"),
     "an evaluator field": (
         ["fidelity", "--evaluators", '{"a": {"kin": 1}}', "--out", "new"], "did you mean 'kind'"),
+    "a small population": (["pba", "--population", "2", "--out", "new"], "population: .*4"),
+    "pba into a folder": (["pba", "--out", "tree"], "out: must be a new folder"),
+    "a schedule without ranges": (compare("ranges.json"), "ranges: must list first_epoch"),
+    "a newer schedule": (compare("schedule2.json"), "schedule2.json: version: must be 1"),
     "select from nothing": (["select", "nowhere", "--out", "new"], "nowhere/config.json: must be"),
     "select into a folder": (["select", "run", "--out", "tree"], "out: must be a new folder"),
     "rederive into a folder": (

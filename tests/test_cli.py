@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from policies import CIFAR10, IMAGENET, RandAugment, load_policy, load_policy_file
+from policies.schedule import Schedule, ScheduleTransform, save_schedule
 from proxy_tasks import REWARDS, TASKS
 from proxy_tasks.evaluators import KINDS
 from search import SEARCHERS, PoolConfig, cluster, options
@@ -109,7 +110,7 @@ def test_every_command_of_the_readme_parses(line):
 
 def test_the_readme_shows_every_command():
     shown = {shlex.split(line)[1] for line in readme_commands()}
-    assert shown >= set(main.commands) - {"pba"}
+    assert shown >= set(main.commands)
 
 
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
@@ -301,6 +302,15 @@ def test_random_arms_are_the_same_every_time_and_differ_between_seeds():
     first, again = parse_arm("random:5", [0, 1]), parse_arm("random:5", [0, 1])
     assert first == again and first.augmentations[0] != first.augmentations[1]
     assert parse_arm("random:25", [0]).augmentations[0] != first.augmentations[0]
+
+
+def test_a_schedule_file_is_an_arm(tmp_path):
+    path = tmp_path / "schedule.json"
+    schedule = Schedule([(0, CIFAR10), (2, IMAGENET)], epochs=4)
+    save_schedule(path, schedule, {"pba": {"population": 8}, "cost": {"image_passes": 1200}})
+    arm = parse_arm(str(path), [0, 1])
+    assert arm.augmentations == (ScheduleTransform(schedule),) * 2
+    assert arm.search == {"evaluations": 8, "image_passes": 1200}
 
 
 def test_a_policy_file_of_another_convention_is_trained_in_it(tmp_path):
