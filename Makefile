@@ -53,6 +53,7 @@ bench: $(READY)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,bench]'
 	$(BIN)/python -m tests.benchmarks.transforms
 	$(BIN)/python -m tests.benchmarks.evaluators
+	$(BIN)/python -m tests.benchmarks.engine
 
 lint: $(READY)
 	$(BIN)/ruff check policies proxy_tasks search analysis tests notebooks

@@ -182,7 +182,7 @@ CASES: dict[str, tuple[list[str], str]] = {
     "a broken journal": (resume("torn"), "trials.jsonl, line 1"),
     # policies
     "no arm": (["compare", "--out", "new"], "Missing option '--policy'"),
-    "an unknown arm": (compare("none", "imagnet"), "policy: must be a policy or schedule file, none"),
+    "an unknown arm": (compare("none", "imagnet"), "policy: must be a policy or schedule file"),
     "an arm twice": (compare("none", "none"), "policy: must not name an arm twice"),
     "two files of one name": (compare("good.json", "clash/good.json"), "arm twice.*good.json"),
     "a missing file": (compare("none", "missing.json"), "must be an existing file.*missing.json"),
