@@ -54,6 +54,15 @@ class TestDraw:
             per_class = Counter(images.labels.tolist())
             assert max(per_class.values()) - min(per_class.get(k, 0) for k in range(3)) <= 1
 
+    def test_the_seed_decides_the_files_of_every_part(self, train_only):
+        drawn = [
+            get_task("folder", train_only, seed=seed, train_images=9, resolution=8)
+            for seed in (0, 0, 1)
+        ]
+        for part in ("train", "validation", "test"):
+            first, again, other = (files(task, part) for task in drawn)
+            assert first == again != other
+
     def test_labels_belong_to_files(self, tree):
         task = get_task("folder", tree)
         for part in ("train", "validation", "test"):
