@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -228,6 +229,29 @@ def test_train_saves_weights_that_load_without_running_code(tmp_path):
     assert torch.load(out / "child.pt", weights_only=True)
     result = json.loads((out / "result.json").read_text())
     assert result["evaluation"]["part"] == "test"
+
+
+def test_rederive_searches_compares_and_sets_side_by_side(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    for number in range(120):
+        for part, count in (("train", 2), ("val", 1)):
+            folder = tmp_path / "imagenet" / part / f"n{number:08}"
+            folder.mkdir(parents=True)
+            for index in range(count):
+                Image.fromarray(pixels + np.uint8(index)).save(folder / f"{index}.png")
+    out = tmp_path / "out"
+    arguments = [
+        "rederive", "--data", tmp_path / "imagenet", "--evaluations", 8, "--preset", "cpu",
+        "--train-images", 120, "--validation-images", 120, "--seeds", 2, "--resolution", 8,
+        *SYNTHETIC, "--out", out,
+    ]  # fmt: skip
+    assert run(*arguments).strip() == str(out / "rederive.md")
+    text = (out / "rederive.md").read_text()
+    assert "than chance would" in text or "as chance would" in text
+    assert "imagenet against none" in text and "search/policy.json against none" in text
+    done = (out / "compare/trials.jsonl").read_bytes()
+    run(*arguments, "--resume")
+    assert (out / "compare/trials.jsonl").read_bytes() == done
 
 
 # --- export --------------------------------------------------------------------------------------

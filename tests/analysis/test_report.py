@@ -96,6 +96,18 @@ def test_sheet_has_a_row_per_sub_policy_and_a_column_per_image(tmp_path, shape):
     assert (rows[2] == rows[0]).all() and (rows[1] == 255 - rows[0]).all()
 
 
+def test_certain_draws_what_training_would_mostly_leave_out(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, 32, 32), dtype=np.uint8)
+    never, always = ([[("Invert", p, None)]] for p in (0.0, 1.0))
+    pictures = {
+        name: policy_sheet(Policy(rows), images, tmp_path / f"{name}.png", certain=certain, title=" ")
+        for name, rows, certain in [("a", never, True), ("b", always, True), ("c", never, False)]
+    }
+    # The labels differ (p 0, p 1), so only the thumbnails are compared.
+    a, b, c = (np.asarray(Image.open(path))[122:, -208:] for path in pictures.values())
+    assert (a == b).all() and (a != c).any()
+
+
 def test_sheets_are_reproducible(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (3, 3, 32, 32), dtype=np.uint8)
     first = policy_sheet(IMAGENET, images, tmp_path / "a.png", seed=3).read_bytes()
