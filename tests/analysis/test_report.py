@@ -24,6 +24,7 @@ def test_shares_count_every_operation():
     assert counted.operations["Rotate"] == pytest.approx(2 / 3)
     assert counted.magnitudes[3] == counted.magnitudes[9] == 0.5  # Invert has none
     assert counted.probabilities[5] == pytest.approx(1 / 3)
+    assert policy_statistics([Policy([[("Rotate", 0.86, 3)]])]).probabilities[9] == 1
     for shares in (counted.operations, counted.probabilities, counted.magnitudes):
         assert shares.sum() == pytest.approx(1)
 
@@ -100,7 +101,9 @@ def test_certain_draws_what_training_would_mostly_leave_out(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (2, 3, 32, 32), dtype=np.uint8)
     never, always = ([[("Invert", p, None)]] for p in (0.0, 1.0))
     pictures = {
-        name: policy_sheet(Policy(rows), images, tmp_path / f"{name}.png", certain=certain, title=" ")
+        name: policy_sheet(
+            Policy(rows), images, tmp_path / f"{name}.png", certain=certain, title=" "
+        )
         for name, rows, certain in [("a", never, True), ("b", always, True), ("c", never, False)]
     }
     # The labels differ (p 0, p 1), so only the thumbnails are compared.
