@@ -119,7 +119,7 @@ class PPOConfig:
 PPO_PRESETS = {
     "paper": PPOConfig(),
     "cpu": PPOConfig(
-        learning_rate=0.003, epochs=2, entropy_weight=0.1, normalise_advantages=True,
+        learning_rate=0.003, epochs=2, entropy_weight=0.2, normalise_advantages=True,
         subpolicies="independent", credit="additive", imagined=100, optimism=1.0,
     ),
 }

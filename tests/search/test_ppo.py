@@ -115,6 +115,23 @@ def test_stale_batches_keep_the_log_probs_of_the_controller_that_drew_them():
     assert (now.reshape(5, -1) - before).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("config", [PPOConfig(batch_size=6), CPU], ids=["paper", "cpu"])
+def test_the_update_uses_what_was_sampled(config, monkeypatch):
+    config = dataclasses.replace(config, batch_size=6, imagined=0)
+    searcher = PPOSearcher(PolicySpace(), config=config, lag=0)
+    seen = []
+    monkeypatch.setattr(searcher, "_ascend", lambda drawn, old, credits: seen.append((drawn, old)))
+    candidates = [searcher.ask() for _ in range(6)]
+    opened = searcher._open[0]
+    for candidate in candidates:
+        searcher.tell(candidate, None if candidate.slot == 2 else evaluation(candidate.slot / 9))
+    searcher.ask()
+    told = [0, 1, 3, 4, 5]
+    drawn, old = seen[0]
+    np.testing.assert_array_equal(drawn, np.array(opened.decisions)[told])
+    assert torch.equal(old, opened.notes["log_probs"][told])
+
+
 # The update ----------------------------------------------------------------------------------
 
 
