@@ -95,7 +95,8 @@ def _kernels() -> str:
 
     from policies import Policy, PolicyTransform
 
-    pixels = np.random.default_rng(0).integers(0, 256, (7, 9, 3), dtype=np.uint8)
+    # Of low contrast and enough pixels, so that no operation leaves it as it is.
+    pixels = np.random.default_rng(0).integers(60, 140, (21, 30, 3), dtype=np.uint8)
     image = Image.fromarray(pixels)
     # Operation and magnitude -> what Pillow may answer; the sign of a rotation is random.
     expected = {

@@ -41,7 +41,9 @@ class PoolConfig:
 
     workers: int = _option(1, "evaluations at the same time")
     cpus: float = _option(1.0, "CPU cores reserved per worker; a fraction shares a core")
-    gpus: float = _option(0.0, "GPUs reserved per worker; a fraction shares a GPU")
+    gpus: float = _option(
+        0.0, "GPUs reserved per worker; a fraction shares one; with 0 all workers use the first"
+    )
     address: str | None = _option(None, "HOST:PORT of a Ray cluster; default: this machine only")
     time_limit: float | None = _option(
         None, "seconds after which an evaluation is killed and counts as failed; default: none"

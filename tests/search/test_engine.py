@@ -396,6 +396,10 @@ DAMAGE = {
     "another journal": lambda path: torch.save({**torch.load(path), "sha256": "0" * 64}, path),
     "longer journal": lambda path: torch.save({**torch.load(path), "lines": 10**6}, path),
     "wrong type": lambda path: torch.save({**torch.load(path), "lines": "many"}, path),
+    # Loading it changes the searcher before it fails.
+    "half a state": lambda path: torch.save(
+        {**(saved := torch.load(path)), "state": {**saved["state"], "leaders": "none"}}, path
+    ),
     "another searcher": lambda path: torch.save({**torch.load(path), "state": {}}, path),
 }
 

@@ -1,0 +1,82 @@
+"""What a search will cost: measured here, multiplied out, compared with the paper."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from policies.errors import InputError
+from search import PoolConfig, RunConfig, engine
+from search.estimate import PAPER_BUDGETS, Estimate, estimate
+
+from .fakes import FakePool, good
+
+
+@pytest.fixture
+def config(tmp_path):
+    return RunConfig(
+        out=str(tmp_path / "run"), task="synthetic", evaluator="synthetic", searcher="random",
+        evaluations=200, pool=PoolConfig(workers=8),
+    )
+
+
+def test_arithmetic():
+    found = Estimate((20.0, 40.0), 2, evaluations=1200, workers=4, cores=2.0, price=0.05)
+    assert found.seconds_per_evaluation == 30.0
+    assert found.hours() == 1200 * 30 / 4 / 3600 == 2.5
+    assert found.core_hours() == 2.5 * 4 * 2
+    assert found.money() == pytest.approx(1.0)
+    assert found.hours(15_000) == 31.25
+    text = "\n".join(found.lines())
+    assert "30 s per evaluation here (2 measured, 20 to 40 s, 2 side by side)" in text
+    assert "this search (1200 evaluations, 4 workers): 2.5 h, 20 core-hours, price 1.00" in text
+    # 5,000 GPU-hours over 15,000 evaluations are 1,200 s; here 30 s on 2 cores are 60 core-s.
+    assert "CIFAR-10: 5,000 GPU-hours, 1,200 GPU-seconds per evaluation, 20 times" in text
+
+
+def test_without_a_price_no_money():
+    found = Estimate((1.0,), 1, 10, 1, 1.0)
+    assert found.money() is None and "price" not in "\n".join(found.lines())
+
+
+def test_the_papers_budgets():
+    assert [(b.data, b.gpu_hours) for b in PAPER_BUDGETS] == [
+        ("ImageNet", 15_000), ("CIFAR-10", 5_000), ("SVHN", 1_000)
+    ]
+    assert [b.gpu_seconds_per_evaluation for b in PAPER_BUDGETS] == [3600, 1200, 240]
+
+
+def test_each_workers_first_evaluation_is_not_counted(monkeypatch, config, tmp_path):
+    """It pays for compilation: 9 s here, against 2 s afterwards."""
+    seen: dict[int, int] = {}
+
+    def answer(job):
+        worker = job.candidate.slot % 2
+        seen[worker] = seen.get(worker, 0) + 1
+        seconds = 9.0 if seen[worker] == 1 else 2.0
+        start = 100.0 * seen[worker]
+        return replace(good(job), started=start, finished=start + seconds, worker=f"w{worker}")
+
+    monkeypatch.setattr(engine, "WorkerPool", FakePool(0, answer))
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    found = estimate(config, samples=3)
+    assert found.seconds == (2.0,) * 6
+    assert (found.measured_workers, found.workers, found.evaluations) == (2, 8, 200)
+    assert math.isclose(found.hours(), 200 * 2 / 8 / 3600)
+    assert list(Path(tmp_path).iterdir()) == []  # neither a run folder nor anything else
+
+
+def test_threads_count_as_cores(monkeypatch, config):
+    monkeypatch.setattr(engine, "WorkerPool", FakePool())
+    assert estimate(replace(config, threads=4)).cores == 4.0
+
+
+@pytest.mark.parametrize("options", [{"price": -1.0}, {"price": math.nan}, {"samples": 0}])
+def test_bad_input(config, options):
+    with pytest.raises(InputError):
+        estimate(config, **options)

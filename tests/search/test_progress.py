@@ -1,0 +1,87 @@
+"""What a running search shows, on a terminal and elsewhere."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import logging
+import os
+import pty
+import struct
+import sys
+import termios
+
+import pytest
+
+from search import progress
+from search.progress import Progress, RunLog
+
+
+def test_elsewhere_a_plain_line_now_and_then(monkeypatch, caplog):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    caplog.set_level(logging.INFO, logger="search")
+    with Progress(total=100, done=20, enabled=True) as shown:
+        for done in range(21, 61):  # one every two seconds: 80 s in all
+            now[0] += 2.0
+            shown.update(done, 1, best=0.5123, failed=1)
+    assert sys.stderr.getvalue() == ""
+    lines = [record.getMessage() for record in caplog.records]
+    # Those made before do not count for the time left: 65 more at 2 s each.
+    assert lines == [
+        "35 of 100 evaluations, best reward 0.5123, 1 failed, 0:02:10 left",
+        "50 of 100 evaluations, best reward 0.5123, 1 failed, 0:01:40 left",
+    ]
+
+
+def test_on_a_terminal_a_bar(monkeypatch):
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    with os.fdopen(follower, "w") as terminal, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", terminal)
+        with Progress(total=10, done=0, enabled=True) as shown:
+            shown.update(10, 10, best=0.25, failed=3)
+        terminal.flush()
+        text = os.read(leader, 100_000).decode()
+    os.close(leader)
+    assert "10/10" in text and "best=0.25" in text and "failed=3" in text
+
+
+@pytest.mark.parametrize("total", [None, 10])
+def test_quiet_is_quiet(monkeypatch, caplog, total):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    caplog.set_level(logging.INFO, logger="search")
+    with Progress(total, 0, enabled=False) as shown:
+        shown.update(5, 5, best=None, failed=0)
+    assert sys.stderr.getvalue() == "" and not caplog.records
+
+
+def test_an_unknown_total_shows_no_time_left(monkeypatch, caplog):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    caplog.set_level(logging.INFO, logger="search")
+    with Progress(None, 0, enabled=True) as shown:
+        shown.update(5, 5, best=None, failed=0)
+    assert caplog.records[0].getMessage() == (
+        "5 of ? evaluations, best reward -, 0 failed, unknown time left"
+    )
+
+
+def test_a_warning_is_a_line_and_its_detail_is_in_the_file(tmp_path, caplog):
+    RunLog(tmp_path).warning("it failed", detail="Traceback:\n  line 1")
+    assert [r.getMessage() for r in caplog.records] == [
+        f"it failed; traceback in {tmp_path / 'run.log'}"
+    ]
+    assert (tmp_path / "run.log").read_text().endswith(
+        "WARNING it failed\n    Traceback:\n      line 1\n"
+    )
+
+
+def test_a_log_that_cannot_be_written_is_said_once(tmp_path, caplog):
+    log = RunLog(tmp_path / "missing")
+    log.warning("one")
+    log.warning("two")
+    complaints = [r for r in caplog.records if "cannot write" in r.getMessage()]
+    assert len(complaints) == 1
