@@ -5,6 +5,7 @@ A concrete transform only says how uniform random numbers become operations (tra
 
 from __future__ import annotations
 
+import itertools
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .errors import InputError
+from .errors import InputError, check_integer
 from .ops import OPS
 from .program import CODE, Program, Table
 
@@ -273,19 +274,10 @@ def _run_cpu(
     edges = [n * t // threads for t in range(threads + 1)]
     with ThreadPoolExecutor(threads) as pool:
         for future in [
-            pool.submit(run, *arguments, a, b) for a, b in zip(edges, edges[1:], strict=False)
+            pool.submit(run, *arguments, a, b) for a, b in itertools.pairwise(edges)
         ]:
             future.result()
     return out
-
-
-def check_integer(argument: str, value: object, low: int, high: int) -> int:
-    """``value`` if it is an integer in low..high (inclusive), else InputError."""
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise InputError(
-            argument, f"must be an integer in {low}..{high}", value, "choose one of these"
-        )
-    return value
 
 
 def _check_batch(images, is_uint8: bool):

@@ -1,6 +1,10 @@
-"""The one exception for mistakes of the user, anywhere in the toolkit."""
+"""The one exception for mistakes of the user, anywhere in the toolkit; two checks that raise it."""
 
 from __future__ import annotations
+
+import difflib
+import operator
+from collections.abc import Collection
 
 
 class InputError(ValueError):
@@ -24,3 +28,32 @@ class InputError(ValueError):
         # Exceptions rebuild themselves from ``args`` (the message); ours takes four arguments,
         # and it must survive the trip back from a worker process.
         return type(self), (self.argument, self.rule, self.got, self.fix)
+
+
+def check_choice(argument: str, value: object, known: Collection[str]) -> None:
+    """InputError, with the nearest legal name, unless ``value`` is one of ``known``."""
+    if isinstance(value, str) and value in known:
+        return
+    close = difflib.get_close_matches(str(value)[:40], known, 1)
+    names = ", ".join(known)
+    fix = f"did you mean {close[0]!r}?" if close else "choose one of these"
+    raise InputError(argument, f"must be one of {names}", value, fix)
+
+
+def check_integer(argument: str, value: object, low: int, high: int | None = None) -> int:
+    """``value`` as int if it is an integer in low..high (inclusive; None: no end), else InputError.
+
+    numpy's integers are integers, bool is not.
+    """
+    rule = f"must be an integer in {low}..{high}"
+    if high is None:
+        rule = f"must be an integer, at least {low}"
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise InputError(argument, rule, value, "give a whole number in this range") from None
+    if number < low or (high is not None and number > high):
+        raise InputError(argument, rule, value, "give a whole number in this range")
+    return number

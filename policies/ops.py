@@ -3,7 +3,7 @@
 An operation turns a magnitude *index* (what a policy stores) into one *parameter* (what a kernel
 takes). How is a :class:`Scale`: the two ends of a range, their unit, whether a random sign is
 drawn, and how the way between the ends is rounded. ``OPS`` holds the scales of the AutoAugment
-paper (Cubuk et al., arXiv:1805.09501, table 6 of the appendix) as torchvision reads them;
+paper (Cubuk et al., arXiv:1805.09501, appendix) as torchvision reads them;
 ``CONVENTIONS`` holds what other implementations do with the same index. No range is written
 anywhere else.
 
@@ -36,7 +36,7 @@ from types import MappingProxyType
 
 import torch
 
-from .errors import InputError
+from .errors import check_choice
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Op:
         return self.scale is not None and self.scale.signed
 
 
-_TABLE = "AutoAugment, arXiv:1805.09501, appendix table 6"
+_TABLE = "AutoAugment, arXiv:1805.09501, appendix"
 _TORCHVISION = _TABLE + "; direction as in torchvision.transforms.AutoAugment"
 _MIRRORED = (
     _TABLE + " gives factors 0.1..1.9; mirrored around 1 (index 0: no change) as in torchvision"
@@ -115,7 +115,7 @@ _DECLARED = (
     Op("Sharpness", "sharpness", _ENHANCE, _UP, _MIRRORED),
     Op("Cutout", "cutout", Scale(0, 60 / 331, "of shorter side", rounding="truncate"), _UP, _TABLE),
     Op("SamplePairing", "pairing", Scale(0.0, 0.4, "weight"), _UP, _TABLE),
-    Op("Identity", "identity", None, _FIXED, "RandAugment, arXiv:1909.13719, section 3"),
+    Op("Identity", "identity", None, _FIXED, "RandAugment, arXiv:1909.13719"),
 )
 
 OPS: Mapping[str, Op] = MappingProxyType({op.name: op for op in _DECLARED})
@@ -260,8 +260,5 @@ CONVENTIONS: Mapping[str, Convention] = MappingProxyType(
 
 def get_convention(name: str) -> Convention:
     """The convention called ``name``; InputError if there is none."""
-    if not isinstance(name, str) or name not in CONVENTIONS:
-        raise InputError(
-            "convention", "must be one of " + ", ".join(CONVENTIONS), name, "choose one of these"
-        )
+    check_choice("convention", name, CONVENTIONS)
     return CONVENTIONS[name]

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import ast
-import difflib
-import json
 import math
-import operator
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .errors import InputError
+from .errors import InputError, check_choice, check_integer
+from .files import dump_document, parse_document, read_text, write_atomically
 from .ops import OPS, get_convention
 
 FORMAT = "augsearch-policy"
@@ -53,7 +51,7 @@ class Policy(tuple):
     bins: int
 
     def __new__(cls, rows: Iterable, bins: int = 10) -> Policy:
-        bins = _integer("bins", bins, 2, 1000)
+        bins = check_integer("bins", bins, 2, 1000)
         rows = _sequence("policy", rows, "a sequence of sub-policies", MAX_SUBPOLICIES)
         self = super().__new__(cls, (_subpolicy(i, row, bins) for i, row in enumerate(rows)))
         self.bins = bins
@@ -110,21 +108,18 @@ def _operation(where: str, op: object, bins: int) -> Operation:
             'write it like ("Rotate", 0.6, 9)',
         )  # fmt: skip
     name, probability, magnitude = op
-    if not isinstance(name, str) or name not in OPS:
-        near = difflib.get_close_matches(str(name)[:40], OPS, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else "choose one of these"
-        raise InputError(f"{where}.name", "must be one of " + ", ".join(OPS), name, hint)
+    check_choice(f"{where}.name", name, OPS)
     probability = _probability(f"{where}.probability", probability)
     if not OPS[name].has_magnitude:
         if magnitude is not None:
-            _integer(f"{where}.magnitude", magnitude, 0, bins)
+            check_integer(f"{where}.magnitude", magnitude, 0, bins)
         return Operation(name, probability, None)
     if magnitude is None:
         raise InputError(
             f"{where}.magnitude", f"must be an integer in 0..{bins - 1} for {name}", None,
             "give the magnitude index; only operations without magnitude have None",
         )  # fmt: skip
-    return Operation(name, probability, _integer(f"{where}.magnitude", magnitude, 0, bins - 1))
+    return Operation(name, probability, check_integer(f"{where}.magnitude", magnitude, 0, bins - 1))
 
 
 def _sequence(where: str, value: object, what: str, most: int) -> Sequence:
@@ -134,20 +129,6 @@ def _sequence(where: str, value: object, what: str, most: int) -> Sequence:
     if not 1 <= len(value) <= most:
         raise InputError(where, f"must have 1 to {most} entries", len(value), "add or drop some")
     return value
-
-
-def _integer(where: str, value: object, low: int, high: int) -> int:
-    rule = f"must be an integer in {low}..{high}"
-    fix = f"choose an integer from {low} to {high}"
-    if isinstance(value, bool):
-        raise InputError(where, rule, value, fix)
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise InputError(where, rule, value, fix) from None
-    if not low <= number <= high:
-        raise InputError(where, rule, value, fix)
-    return number
 
 
 def _probability(where: str, value: object) -> float:
@@ -181,14 +162,23 @@ def save_policy(
     convention: str = "paper",
     provenance: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write ``policy`` to ``path``: JSON with convention and provenance, or a tuple list.
+    """Write ``policy`` to a file that appears whole or not at all.
 
-    A name ending in ``.txt`` gets the tuple list alone. ``provenance`` is any JSON-able mapping,
-    e.g. task, manifest hash, searcher, seed, budget, reward. The file appears whole or not at all.
+    A name ending in ``.json`` gets JSON with convention and provenance (any JSON-able mapping, e.g.
+    task, manifest hash, searcher, seed, budget, reward), one in ``.txt`` the tuple list alone, in
+    the paper convention. InputError for another ending, or what could not be read back.
     """
     path = Path(path)
     policy = policy if isinstance(policy, Policy) else Policy(policy)
-    if path.suffix == ".txt":
+    ending = path.suffix.lower()
+    if ending not in (".json", ".txt"):
+        raise InputError("path", "must end in .json or .txt", str(path), "choose one of these")
+    if ending == ".txt":
+        if convention != "paper":
+            raise InputError(
+                "convention", "must be paper in a tuple list, which cannot name another",
+                convention, "save it as .json",
+            )  # fmt: skip
         check_bins(policy, convention)
         text = policy.to_text()
     else:
@@ -198,9 +188,7 @@ def save_policy(
             "policy and provenance", f"must fit in a file of {MAX_BYTES} bytes", len(text),
             "leave out some of the provenance",
         )  # fmt: skip
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    write_atomically(path, text.encode())
 
 
 def to_json_text(file: PolicyFile) -> str:
@@ -211,7 +199,7 @@ def to_json_text(file: PolicyFile) -> str:
         "bins": file.policy.bins, "policy": [[list(op) for op in row] for row in file.policy],
         "provenance": dict(file.provenance) if file.provenance is not None else None,
     }  # fmt: skip
-    return _dump(document)
+    return dump_document(document, "policy")
 
 
 def load_policy(path: str | os.PathLike) -> Policy:
@@ -220,13 +208,13 @@ def load_policy(path: str | os.PathLike) -> Policy:
 
 
 def load_policy_file(path: str | os.PathLike) -> PolicyFile:
-    """Read a policy file, JSON (``.json``) or a tuple list (anything else).
+    """Read a policy file, JSON (``.json``) or a tuple list (anything else: paper convention).
 
     Nothing in the file is executed. A file that is missing, too large, of another format or a
     newer version, or has an unknown field raises InputError.
     """
     path = Path(path)
-    text = _read(path)
+    text = read_text(path, "policy", MAX_BYTES)
     if path.suffix.lower() != ".json":
         return PolicyFile(Policy.from_text(text))
     return _from_json(text, str(path))
@@ -240,42 +228,6 @@ def check_bins(policy: Policy, convention: str) -> None:
             "policy.bins", f"must be {bins} for the {convention} convention", policy.bins,
             "build the policy with Policy(rows, bins=...) or choose the other convention",
         )  # fmt: skip
-
-
-def _dump(document: dict) -> str:
-    """JSON, one sub-policy a line, so that a diff of two policy files reads well."""
-    try:
-        parts = []
-        for key, value in document.items():
-            if key == "policy":
-                rows = ",\n    ".join(json.dumps(row) for row in value)
-                parts.append(f'  "policy": [\n    {rows}\n  ]')
-            else:
-                body = json.dumps(value, indent=2, allow_nan=False, sort_keys=True)
-                parts.append(f"  {json.dumps(key)}: " + body.replace("\n", "\n  "))
-    except (TypeError, ValueError, RecursionError) as e:
-        raise InputError(
-            "provenance", "must be plain JSON data (no NaN, no objects)", document["provenance"],
-            f"convert it to strings, numbers, lists and dicts first ({e})",
-        ) from None  # fmt: skip
-    return "{\n" + ",\n".join(parts) + "\n}\n"
-
-
-def _read(path: Path) -> str:
-    # is_file() before open(): opening a pipe or a device would wait for ever.
-    if not path.is_file():
-        raise InputError("policy file", "must be an existing file", str(path), "check the path")
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
-        if len(data) > MAX_BYTES:
-            raise InputError(
-                str(path), f"must be at most {MAX_BYTES} bytes", path.stat().st_size,
-                "this is not a policy file",
-            )  # fmt: skip
-        return data.decode("utf-8")
-    except (OSError, UnicodeDecodeError) as e:
-        raise InputError(str(path), "must be readable UTF-8 text", str(e), "check it") from None
 
 
 def _literal(text: str) -> object:
@@ -292,46 +244,9 @@ def _literal(text: str) -> object:
     return value
 
 
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("a field is given twice")
-    return result
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a number JSON knows")
-
-
 def _from_json(text: str, where: str) -> PolicyFile:
     fix = "give a file written by save_policy, or a tuple list with the ending .txt"
-    try:
-        document = json.loads(
-            text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant
-        )
-    except (ValueError, RecursionError) as e:
-        raise InputError(where, "must be valid JSON", str(e) or "deep nesting", fix) from None
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        got = document.get("format") if isinstance(document, dict) else document
-        raise InputError(f"{where}: format", f"must be {FORMAT!r}", got, fix)
-    version = document.get("version")
-    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
-        raise InputError(f"{where}: version", "must be a positive integer", version, fix)
-    if version > VERSION:
-        raise InputError(
-            f"{where}: version", f"must be at most {VERSION}", version, "update this toolkit"
-        )
-    for name in document:
-        if name not in _FIELDS:
-            near = difflib.get_close_matches(name, _FIELDS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "remove it"
-            raise InputError(f"{where}: field", "must be one of " + ", ".join(_FIELDS), name, hint)
-    for name in ("convention", "bins", "policy"):
-        if name not in document:
-            raise InputError(f"{where}: {name}", "must be present", "no such field", fix)
-    provenance = document.get("provenance")
-    if provenance is not None and not isinstance(provenance, dict):
-        raise InputError(f"{where}: provenance", "must be an object or null", provenance, fix)
+    document = parse_document(text, where, FORMAT, VERSION, _FIELDS, fix)
     policy = Policy(document["policy"], document["bins"])
     check_bins(policy, document["convention"])
-    return PolicyFile(policy, document["convention"], provenance)
+    return PolicyFile(policy, document["convention"], document["provenance"])

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 
 from .errors import InputError
+from .files import dump_document, parse_document, read_text, write_atomically
 from .policy import Policy, check_bins
 from .transforms import PolicyTransform, Transform
 
@@ -20,17 +20,21 @@ FORMAT = "augsearch-schedule"
 VERSION = 1
 MAX_BYTES = 2**24
 MAX_RANGES = 10_000
+_FIELDS = ("format", "version", "epochs", "ranges", "provenance")
 
 
 class Schedule(tuple):
-    """A tuple of (first epoch, Policy): which policy from which epoch on.
+    """A tuple of (first epoch, Policy): which policy from which epoch on, in the paper convention.
 
     Args:
         rows: pairs of a first epoch and a Policy (or the nested rows of one); the first epoch of
-            the first pair is 0, and they ascend.
+            the first pair is 0, and they ascend. At most 10,000 pairs.
         epochs: length of the training it was found for; more than the last first epoch.
 
     Trainings of another length stretch it in proportion, see `policy_at`.
+
+    Raises:
+        InputError: for a wrong pair, epoch or policy, or one that is not of 10 magnitude bins.
     """
 
     epochs: int
@@ -55,7 +59,9 @@ class Schedule(tuple):
                     f"schedule[{position}]", "first epochs must start at 0 and ascend", first,
                     "sort the ranges",
                 )  # fmt: skip
-            ranges.append((first, policy if isinstance(policy, Policy) else Policy(policy)))
+            policy = policy if isinstance(policy, Policy) else Policy(policy)
+            check_bins(policy, "paper")
+            ranges.append((first, policy))
         if not ranges:
             raise InputError("schedule", "must have at least one range", 0, "add (0, policy)")
         if type(epochs) is not int or epochs <= ranges[-1][0]:
@@ -129,48 +135,24 @@ def save_schedule(
     path: str | os.PathLike, schedule: Schedule, provenance: Mapping[str, Any] | None = None
 ) -> None:
     """Write a JSON file: operations by name, one range a line. It appears whole or not at all."""
-    path = Path(path)
-    rows = ",\n    ".join(
-        json.dumps({"first_epoch": first, "policy": policy}) for first, policy in schedule
-    )
-    text = (
-        f'{{\n  "format": "{FORMAT}",\n  "version": {VERSION},\n  "epochs": {schedule.epochs},\n'
-        f'  "ranges": [\n    {rows}\n  ],\n'
-        f'  "provenance": {json.dumps(provenance, allow_nan=False, sort_keys=True)}\n}}\n'
-    )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    document = {
+        "format": FORMAT, "version": VERSION, "epochs": schedule.epochs,
+        "ranges": [{"first_epoch": first, "policy": policy} for first, policy in schedule],
+        "provenance": dict(provenance) if provenance is not None else None,
+    }  # fmt: skip
+    write_atomically(Path(path), dump_document(document, "ranges").encode())
 
 
 def load_schedule(path: str | os.PathLike) -> Schedule:
     """Read what `save_schedule` wrote (paper convention). InputError for anything else."""
     path = Path(path)
     fix = "give a file written by `augsearch pba`"
-    if not path.is_file():
-        raise InputError("schedule file", "must be an existing file", str(path), "check the path")
-    with path.open("rb") as stream:
-        raw = stream.read(MAX_BYTES + 1)
-    if len(raw) > MAX_BYTES:
-        raise InputError(str(path), f"must be at most {MAX_BYTES} bytes", "more", fix)
-    try:
-        document = json.loads(raw.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(str(path), "must be valid JSON", str(error)[:80], fix) from None
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise InputError(f"{path}: format", f"must be {FORMAT!r}", "another", fix)
-    if document.get("version") != VERSION:
-        raise InputError(
-            f"{path}: version", f"must be {VERSION}", document.get("version"), "update augsearch"
-        )
-    ranges = document.get("ranges")
+    text = read_text(path, "schedule", MAX_BYTES)
+    document = parse_document(text, str(path), FORMAT, VERSION, _FIELDS, fix)
+    ranges = document["ranges"]
     if not isinstance(ranges, list) or not all(
         isinstance(entry, dict) and entry.keys() == {"first_epoch", "policy"} for entry in ranges
     ):
-        raise InputError(f"{path}: ranges", "must list first_epoch and policy", "others", fix)
-    schedule = Schedule(
-        [(entry["first_epoch"], entry["policy"]) for entry in ranges], document.get("epochs")
-    )
-    for _, policy in schedule:
-        check_bins(policy, "paper")
-    return schedule
+        raise InputError(f"{path}: ranges", "must list first_epoch and policy", ranges, fix)
+    return Schedule([(entry["first_epoch"], entry["policy"]) for entry in ranges],
+                    document["epochs"])  # fmt: skip

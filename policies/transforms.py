@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from .dispatch import Transform, check_integer
-from .errors import InputError
+from .dispatch import Transform
+from .errors import InputError, check_integer
 from .ops import OPS, RANDAUGMENT_OPS, UNIFORMAUGMENT_OPS, get_convention
 from .policy import Policy, check_bins
 from .program import Table, build_table

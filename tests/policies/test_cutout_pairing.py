@@ -116,6 +116,23 @@ class TestSamplePairing:
             assert counts[i].sum() == counts[i][wants].sum(), "paired with itself"
             assert stats.chisquare(counts[i][wants]).pvalue > ALARM
 
+    def test_two_pairings_draw_their_partners_independently(self, kernels):
+        """Of 4 others, the second partner is the first one again in a quarter of the cases."""
+        n, batch = 2000, torch.tensor([0, 60, 120, 180, 240], dtype=torch.uint8).view(5, 1, 1, 1)
+        moved = transform([[("SamplePairing", 1.0, 9)] * 2], 2, kernels)
+        weight = np.float32(oracle.linspace(0, 0.4, 9))
+
+        def blend(a: int, b: int) -> int:
+            return int(np.float32(a) + weight * np.float32(b - a))
+
+        others = (60, 120, 180, 240)
+        same = {blend(blend(0, b), b) for b in others}
+        different = {blend(blend(0, b), c) for b in others for c in others if b != c}
+        assert not same & different
+        results = [int(moved(batch)[0]) for _ in range(n)]
+        assert set(results) <= same | different
+        assert stats.binomtest(sum(r in same for r in results), n, 0.25).pvalue > ALARM
+
     def test_partner_is_taken_as_given(self, kernels):
         """Not as augmented so far: inverting first does not invert the partner."""
         batch = torch.tensor([0, 200], dtype=torch.uint8).view(2, 1, 1, 1)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies import (
+    CIFAR10,
     IMAGENET,
     InputError,
     Policy,
@@ -20,6 +21,7 @@ from policies import (
     save_policy,
 )
 from policies.policy import MAX_BYTES
+from policies.schedule import Schedule, load_schedule
 from tests.policies.golden import golden
 from tests.policies.test_policy import policies
 
@@ -183,3 +185,69 @@ def test_nothing_is_written_that_could_not_be_read_back(tmp_path):
 def test_convention_must_fit_when_saving(tmp_path):
     with pytest.raises(InputError, match="must be 31 for the trivialaugment"):
         save_policy(tmp_path / "p.json", IMAGENET, "trivialaugment")
+
+
+# Schedules (policies/schedule.py) are read by the same parser. ------------------------------
+
+
+def schedule_text() -> str:
+    rows = [[["Rotate", 0.5, 3]]]
+    about = {"format": "augsearch-schedule", "version": 1, "epochs": 4, "provenance": None}
+    return json.dumps(about | {"ranges": [{"first_epoch": 0, "policy": rows}]})
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"epochs": 4', '"epochs": 4, "epochs": 5', "given twice"),
+        ('"epochs": 4', '"epochs": NaN', "not a number"),
+        ('"epochs": 4', '"epoch": 4', "must be one of .*did you mean 'epochs'"),
+        ('"epochs": 4, ', "", "epochs: must be present"),
+        ('"version": 1', '"version": 2', "version: must be at most 1, but got 2"),
+        ('"provenance": null', '"provenance": [1]', "provenance: must be an object"),
+    ],
+)
+def test_wrong_schedule_files(tmp_path, old, new, message):
+    path = tmp_path / "schedule.json"
+    path.write_text(schedule_text())
+    assert load_schedule(path).epochs == 4
+    assert schedule_text().count(old) == 1
+    path.write_text(schedule_text().replace(old, new))
+    with pytest.raises(InputError, match=message):
+        load_schedule(path)
+
+
+def test_schedules_are_of_the_paper_convention():
+    """31-bin magnitudes would be read as 10-bin ones later: refused at once."""
+    with pytest.raises(InputError, match="policy.bins: must be 10"):
+        Schedule([(0, Policy([[("Rotate", 0.5, 3)]], bins=31))], 4)
+
+
+def test_failed_writing_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "policy.json"
+    save_policy(path, IMAGENET)
+    before = path.read_bytes()
+
+    def full(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        save_policy(path, CIFAR10)
+    assert path.read_bytes() == before and os.listdir(tmp_path) == ["policy.json"]
+
+
+def test_a_tuple_list_cannot_say_its_convention(tmp_path):
+    """Written as text, other magnitudes would be read as the paper's without a word."""
+    with pytest.raises(InputError, match="convention: must be paper in a tuple list"):
+        save_policy(tmp_path / "p.txt", IMAGENET, "tf")
+    assert not os.listdir(tmp_path)
+
+
+def test_the_ending_says_the_kind(tmp_path):
+    """What save_policy writes, load_policy reads, in any case of the ending; others are refused."""
+    for name in ("a.JSON", "b.TXT"):
+        save_policy(tmp_path / name, IMAGENET)
+        assert load_policy(tmp_path / name) == IMAGENET
+    with pytest.raises(InputError, match=r"path: must end in \.json or \.txt"):
+        save_policy(tmp_path / "c.policy", IMAGENET)
