@@ -466,15 +466,38 @@ def test_signals_stop_cleanly_with_a_hint(patch, tmp_path, number, code):
                 os.kill(os.getpid(), number)
             return super().wait(timeout)
 
-    before = signal.getsignal(number)
-    with pytest.raises(SearchInterrupted, match="--resume") as caught:
-        run(patch, tmp_path, LearningSearcher(), Signalling())
-    assert caught.value.exit_code == code
-    assert signal.getsignal(number) is before
+    # SIGINT is ignored in what a shell runs in the background, these tests perhaps.
+    default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    original = signal.signal(number, default)
+    try:
+        _stopped_by(patch, tmp_path, Signalling(), code)
+        assert signal.getsignal(number) is default
+    finally:
+        signal.signal(number, original)
     assert (tmp_path / CHECKPOINT_NAME).exists()
     run(patch, tmp_path / "whole", LearningSearcher())
     run(patch, tmp_path, LearningSearcher(), resume=True)
     assert lines(tmp_path) == lines(tmp_path / "whole")
+
+
+def _stopped_by(patch, directory, pool, code):
+    with pytest.raises(SearchInterrupted, match="--resume") as caught:
+        run(patch, directory, LearningSearcher(), pool)
+    assert caught.value.exit_code == code
+
+
+def test_a_signal_that_is_ignored_stays_ignored(patch, tmp_path):
+    class Signalling(FakePool):
+        def wait(self, timeout):
+            os.kill(os.getpid(), signal.SIGINT)
+            return super().wait(timeout)
+
+    original = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert run(patch, tmp_path, LearningSearcher(), Signalling()).finished == 40
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, original)
 
 
 # Bad input -----------------------------------------------------------------------------------
