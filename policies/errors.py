@@ -47,7 +47,7 @@ def check_integer(argument: str, value: object, low: int, high: int | None = Non
     """
     rule = f"must be an integer in {low}..{high}"
     if high is None:
-        rule = f"must be an integer, at least {low}"
+        rule = f"must be at least {low}, an integer"
     try:
         if isinstance(value, bool):
             raise TypeError

@@ -21,6 +21,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, types
 
+from .compiled import compiled
 from .program import CODE
 
 (
@@ -339,13 +340,12 @@ _I64 = types.int64
 _SOURCE = types.Array(_U8, 3, "C", readonly=True)
 
 
-@njit(
+@compiled(
     types.void(
         _SOURCE, types.Array(_U8, 3, "C"), _I64, _I64, types.Array(_I64, 2, "C"),
         types.Array(_I64, 3, "C"), types.Array(_I64, 1, "C"), types.Array(types.float64, 1, "C"),
         types.Array(_I64, 2, "C"), types.Array(_U8, 1, "C"), _I64, _I64,
-    ),
-    nogil=True, cache=True,
+    )
 )  # fmt: skip
 def run(
     images, result, height, width, steps, extra, codes, values, matrices, fill, start, stop
@@ -438,10 +438,7 @@ def run(
         _settle(current, lut, pending, pending_value, constant, target)
 
 
-@njit(
-    types.void(types.Array(_U8, 1, "C", readonly=True), types.Array(_U8, 3, "C")),
-    nogil=True, cache=True,
-)  # fmt: skip
+@compiled(types.void(types.Array(_U8, 1, "C", readonly=True), types.Array(_U8, 3, "C")))
 def split_channels(pixels, planes):
     """Interleaved RGB, flat, to planes [1, 3, H*W]."""
     r, g, b = planes[0, 0], planes[0, 1], planes[0, 2]
@@ -451,9 +448,7 @@ def split_channels(pixels, planes):
         b[i] = pixels[3 * i + 2]
 
 
-@njit(
-    types.void(types.Array(_U8, 3, "C"), types.Array(_U8, 1, "C")), nogil=True, cache=True
-)
+@compiled(types.void(types.Array(_U8, 3, "C"), types.Array(_U8, 1, "C")))
 def join_channels(planes, pixels):
     """Planes [1, 3, H*W] to interleaved RGB, flat."""
     r, g, b = planes[0, 0], planes[0, 1], planes[0, 2]

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
+
+from policies.compiled import compiled
 
 
 class Jitter(NamedTuple):
@@ -85,7 +86,7 @@ def prepare_batch_torch(
     return table[channel, pixels.long()].contiguous(memory_format=torch.channels_last)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _prepare(images, order, top, left, flip, pad, table, out):
     _, channels, height, width = images.shape
     for i in range(len(order)):

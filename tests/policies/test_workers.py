@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -168,6 +170,35 @@ def test_first_use_in_a_fresh_process():
 
 def test_importing_does_not_load_numba():
     assert run_fresh("import sys, policies; print('numba' in sys.modules)").strip() == "False"
+
+
+def test_without_a_place_for_compiled_code_it_warns_and_works():
+    """A function without a source file has no place either: numba says the same of it."""
+    from policies.compiled import UncachedKernels, _warn, compiled
+
+    _warn.cache_clear()
+    namespace: dict = {}
+    exec(compile("def double(x):\n    return 2 * x\n", "<nowhere>", "exec"), namespace)
+    with pytest.warns(UncachedKernels, match="set NUMBA_CACHE_DIR"):
+        double = compiled()(namespace["double"])
+    assert double(4) == 8
+
+
+@pytest.mark.slow
+def test_read_only_installation_without_a_home(tmp_path):
+    """Folders that cannot be made: a file stands in the way, which stops even root."""
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "policies", tmp_path / "policies", ignore=ignore)
+    (tmp_path / "policies" / "__pycache__").write_text("")
+    code = "import sys, torch, policies; assert policies.__path__[0].startswith(sys.argv[1]); " \
+           "print(policies.RandAugment()(torch.zeros(2, 3, 8, 8, dtype=torch.uint8)).shape)"
+    environment = {"PATH": os.environ["PATH"], "HOME": "/dev/null", "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=tmp_path, env=environment,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0 and "[2, 3, 8, 8]" in done.stdout
+    assert done.stderr.count("set NUMBA_CACHE_DIR") == 1
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's counters")
