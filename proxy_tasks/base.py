@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import abc
-import difflib
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from policies.errors import InputError
+from policies.errors import InputError, check_choice, check_integer
 from policies.policy import Policy
+from policies.schedule import ScheduleTransform
 from policies.transforms import PolicyTransform, Transform
 
 from .evaluation import PARTS, Evaluation
 
-Augmentation = Policy | Transform | None
+Augmentation = Policy | Transform | ScheduleTransform | None
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ class Evaluator(abc.ABC):
     def evaluate(
         self, augmentation: Augmentation, seed: int, part: str = "validation"
     ) -> Evaluation:
-        """Evaluate a Policy (paper convention), a Transform, or None (crop and flip only).
+        """Evaluate a Policy (paper convention), a Transform, a schedule's transform, or None (crop
+        and flip only).
 
         `seed` (>= 0) decides the child's weights, the order of images, crops and the policy's
         draws. `part` "validation" never reads a test image. With "test" the reward comes from the
@@ -66,19 +68,17 @@ class Evaluator(abc.ABC):
         return None
 
 
-def as_transform(augmentation: Augmentation) -> Transform | None:
-    """A Policy as its transform (paper convention); a Transform or None as it is."""
+def as_transform(augmentation: Augmentation) -> Transform | ScheduleTransform | None:
+    """A Policy as its transform (paper convention); anything else as it is."""
     return PolicyTransform(augmentation) if isinstance(augmentation, Policy) else augmentation
-
-
-def check_choice(argument: str, value: object, known: tuple[str, ...]) -> None:
-    if value not in known:
-        close = difflib.get_close_matches(str(value), known, 1)
-        fix = f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(known)}"
-        raise InputError(argument, f"must be one of {', '.join(known)}", value, fix)
 
 
 def check_call(seed: int, part: str) -> None:
     check_choice("part", part, PARTS)
-    if seed < 0:
-        raise InputError("seed", "must be 0 or more", seed, "use a non-negative integer")
+    check_integer("seed", seed, 0)
+
+
+def check_positive(argument: str, value: float) -> None:
+    """InputError unless `value` is a finite number above 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise InputError(argument, "must be a number above 0", value, "raise it")

@@ -7,7 +7,6 @@ Every draw is stratified (the same number of each class) and listed in the task'
 
 from __future__ import annotations
 
-import difflib
 import functools
 import warnings
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from policies.errors import InputError
+from policies.errors import InputError, check_choice, check_integer
 
 from .manifest import make_manifest, manifest_hash
 from .sources import ArraySource, FolderSource, Source, list_folder, read_all
@@ -115,24 +114,23 @@ def get_task(
     `data` is the top of an ImageNet tree, a torchvision root, or any folder
     `train/<class>/… [val|test]/<class>/…` (see `TASKS` for what each name accepts; reduced-fashion
     needs none). `*_images` are totals over all classes, spread evenly; `resolution` is the side of
-    the images in pixels; `flip` overrides whether children train with horizontal flips. The same
-    arguments and files give the same manifest, whatever the file system's order.
+    the images in pixels, 8..1024; `flip` overrides whether children train with horizontal flips.
+    The same arguments and files give the same manifest, whatever the file system's order.
 
     Raises InputError for an unknown name, a path or class that does not hold what is asked for,
-    and more than 1 % of unreadable images (up to that they are skipped and listed in the manifest).
+    a part of which no image can be read, and more than 1 % of unreadable images (up to that they
+    are skipped and listed in the manifest).
     """
-    if name not in TASKS:
-        close = difflib.get_close_matches(str(name), TASKS, 1)
-        fix = f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(TASKS)}"
-        raise InputError("task", f"must be one of {', '.join(TASKS)}", name, fix)
+    check_choice("task", name, TASKS)
+    seed = check_integer("seed", seed, 0)
     spec = TASKS[name]
     side = spec.resolution if resolution is None else resolution
-    if not 8 <= side <= 1024:
+    if not isinstance(side, int) or not 8 <= side <= 1024:
         raise InputError("resolution", "must be 8..1024 pixels", side, "32 suits the cpu preset")
     asked = (train_images, validation_images, test_images)
     for part, count in zip(PARTS, asked, strict=True):
-        if count is not None and count < 1:
-            raise InputError(f"{part}_images", "must be at least 1", count, "leave it out")
+        if count is not None:
+            check_integer(f"{part}_images", count, 1)
     root = _check_root(name, spec, data)
     pools = spec.open(root, seed)
     chosen = _draw(spec, pools, asked, seed)
@@ -247,11 +245,17 @@ def _read(
             pixels.append(_channels_first(image.pixels, channels))
             labels.append(source.labels[index])
             listed.append([source.name(index), int(source.labels[index]), image.content])
+        rows[part] = listed
         if pixels:
             sets[part] = ImageSet(np.stack(pixels), np.array(labels, np.int64))
             sets[part].images.flags.writeable = sets[part].labels.flags.writeable = False
-        rows[part] = listed
     _check_skipped(skipped, reasons, sum(len(part) for part in decoded.values()))
+    for part in PARTS:
+        if part not in sets:
+            raise InputError(
+                "data", f"the {part} part must hold images that can be read", skipped,
+                f"restore them or draw more (--{part}-images)",
+            )
     shape = (channels, side, side)
     manifest = make_manifest(
         name, seed, pools.source, shape, flip, pools.class_names, rows, skipped

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from policies.errors import InputError
+from policies.errors import InputError, check_choice, check_integer
 
-from .base import Augmentation, Evaluator, EvaluatorConfig, as_transform, check_call, check_choice
+from .base import Augmentation, Evaluator, EvaluatorConfig, as_transform, check_call
 from .child import FromScratch
 from .data import ProxyTask
 from .evaluation import REWARDS, Evaluation
@@ -101,10 +101,9 @@ def check_config(config: EvaluatorConfig) -> None:
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", config.device):
         raise InputError("device", "must be auto, cpu, cuda or cuda:N", config.device, "use auto")
     for name in ("threads", "repeats"):
-        if getattr(config, name) < 1:
-            raise InputError(name, "must be at least 1", getattr(config, name), "use 1")
-    if config.epochs is not None and config.epochs < 1:
-        raise InputError("epochs", "must be at least 1", config.epochs, "leave it out")
+        check_integer(name, getattr(config, name), 1)
+    if config.epochs is not None:
+        check_integer("epochs", config.epochs, 1)
     known = _keywords(KINDS[config.kind])
     for name in config.options:
         if name not in known:

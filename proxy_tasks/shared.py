@@ -5,10 +5,9 @@ from __future__ import annotations
 import abc
 import dataclasses
 import hashlib
+import io
 import json
-import os
 import pickle
-import tempfile
 import time
 from pathlib import Path
 
@@ -16,11 +15,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from policies.errors import InputError
+from policies.errors import InputError, check_integer
+from policies.files import write_atomically
 from policies.policy import Policy
+from policies.schedule import ScheduleTransform
 from policies.transforms import Transform, UniformAugment
 
-from .base import Augmentation, EvaluatorConfig, as_transform, check_call
+from .base import Augmentation, EvaluatorConfig, as_transform, check_call, check_positive
 from .child import ChildEvaluator, make_evaluation
 from .data import ProxyTask
 from .evaluation import Evaluation, score
@@ -65,7 +66,7 @@ class SharedChild(ChildEvaluator):
                 self.arena.train_child(
                     child, augment, self._scratch_config(self.shared_epochs), self.shared_seed
                 )
-            _save_atomically(child.state_dict(), path)
+            _save(child.state_dict(), path)
         self._shared_state = _load_weights(path, self._new_child(0))
 
     _shared_state: dict | None = None
@@ -104,8 +105,14 @@ class WeightSharing(SharedChild):
         shared_seed: int = 0,
     ):
         super().__init__(config, task)
-        self.shared_epochs, self.shared_seed = shared_epochs, shared_seed
-        epochs = config.epochs or finetune_epochs
+        self.shared_epochs = check_integer("shared_epochs", shared_epochs, 1)
+        self.shared_seed = check_integer("shared_seed", shared_seed, 0)
+        check_positive("lr", lr)
+        if final_lr != 0:
+            check_positive("final_lr", final_lr)
+        if ema is not None and not 0 < ema < 1:
+            raise InputError("ema", "must lie between 0 and 1, exclusive", ema, "e.g. 0.95")
+        epochs = config.epochs or check_integer("finetune_epochs", finetune_epochs, 1)
         self.finetune = dataclasses.replace(
             self._scratch_config(epochs), schedule=Schedule("cosine", epochs, lr, final_lr), ema=ema
         )
@@ -152,8 +159,11 @@ class DensityMatching(SharedChild):
         shared_seed: int = 0,
     ):
         super().__init__(config, task)
+        if shared_epochs is not None:
+            check_integer("shared_epochs", shared_epochs, 1)
         self.shared_epochs = shared_epochs or config.epochs or self.preset.epochs
-        self.shared_seed, self.images_per_subpolicy = shared_seed, images_per_subpolicy
+        self.shared_seed = check_integer("shared_seed", shared_seed, 0)
+        self.images_per_subpolicy = check_integer("images_per_subpolicy", images_per_subpolicy, 1)
 
     def _shared_augmentation(self) -> None:
         return None
@@ -166,6 +176,11 @@ class DensityMatching(SharedChild):
             raise InputError(
                 "part", "must be validation for density matching, which trains no child", part,
                 "compare policies on the test part with from-scratch",
+            )
+        if isinstance(augmentation, ScheduleTransform):
+            raise InputError(
+                "augmentation", "must not be a schedule for density matching, which has no epochs",
+                augmentation, "evaluate schedules with from-scratch or weight-sharing",
             )
         started = time.perf_counter()
         whole = self.task.validation
@@ -193,18 +208,11 @@ class DensityMatching(SharedChild):
         )
 
 
-def _save_atomically(state: dict, path: Path) -> None:
+def _save(state: dict, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            torch.save({name: value.cpu() for name, value in state.items()}, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    stream = io.BytesIO()
+    torch.save({name: value.cpu() for name, value in state.items()}, stream)
+    write_atomically(path, stream.getvalue())
 
 
 def _load_weights(path: Path, child: nn.Module) -> dict:

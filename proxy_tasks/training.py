@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from policies.schedule import augmentation_for_epoch
+from policies.errors import InputError
+from policies.schedule import ScheduleTransform, augmentation_for_epoch
 from policies.transforms import Transform
 
 from .batches import draw_jitter, no_jitter, normalisation, prepare_batch
@@ -101,10 +102,17 @@ def keep_freed_memory() -> None:
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` is CUDA when there is one, the CPU otherwise."""
+    """`auto` is CUDA when there is one, else the CPU. InputError if there is no such device."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    device = torch.device(name)
+    count = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise InputError(
+            "device", f"must be cpu or one of this machine's {count} CUDA devices", name,
+            "use auto",
+        )
+    return device
 
 
 def pick_precision(name: str, device: torch.device) -> torch.dtype:
@@ -159,7 +167,7 @@ class Arena:
     def train_child(
         self,
         child: nn.Module,
-        augment: Callable[[Tensor], Tensor] | None,
+        augment: Callable[[Tensor], Tensor] | ScheduleTransform | None,
         config: TrainConfig,
         seed: int,
     ) -> Trained:
@@ -221,7 +229,9 @@ def augment_all(images: Tensor, augment: Callable[[Tensor], Tensor]) -> Tensor:
     return torch.cat([augment(part) for part in images.split(chunk)])
 
 
-def seeded_augment(augmentation: Transform | None, seed: int) -> Transform | None:
+def seeded_augment(
+    augmentation: Transform | ScheduleTransform | None, seed: int
+) -> Transform | ScheduleTransform | None:
     """A copy of the transform that draws from its own generator."""
     if augmentation is None:
         return None

@@ -63,6 +63,14 @@ class TestDraw:
             first, again, other = (files(task, part) for task in drawn)
             assert first == again != other
 
+    def test_classes_are_drawn_independently(self, train_only):
+        """Files are numbered alike in every class; the numbers drawn are not."""
+        task = get_task("folder", train_only, train_images=30, resolution=8)
+        numbers = [
+            {f.split("/")[2] for f in files(task, "train") if f"/class{k}/" in f} for k in range(3)
+        ]
+        assert numbers[0] != numbers[1] != numbers[2]
+
     def test_labels_belong_to_files(self, tree):
         task = get_task("folder", tree)
         for part in ("train", "validation", "test"):
@@ -283,7 +291,12 @@ class TestWrongInput:
         with pytest.raises(InputError, match="at least 1"):
             get_task("folder", tree, train_images=count)
 
-    @pytest.mark.parametrize("resolution", [0, 7, 5000])
+    @pytest.mark.parametrize("seed", [-1, 0.5, "0"])
+    def test_seed(self, tree, seed):
+        with pytest.raises(InputError, match="seed: must be at least 0, an integer"):
+            get_task("folder", tree, seed=seed)
+
+    @pytest.mark.parametrize("resolution", [0, 7, 5000, 16.5])
     def test_resolution(self, tree, resolution):
         with pytest.raises(InputError, match="resolution"):
             get_task("folder", tree, resolution=resolution)
@@ -335,6 +348,14 @@ class TestUnreadable:
     def test_more_is_refused(self, tmp_path):
         with pytest.raises(InputError, match=r"4 of 300.*train/class1/\d\.png"):
             get_task("folder", self.damaged(tmp_path, 4), resolution=16)
+
+    def test_a_part_without_any_readable_image_is_refused(self, tmp_path):
+        """3 of 315: few enough to skip, but they are all there are of the test part."""
+        root = write_tree(tmp_path, {"train": 130, "test": 1}, side=16)
+        for path in (root / "test").rglob("*.png"):
+            path.write_bytes(path.read_bytes()[:100])
+        with pytest.warns(UnreadableImages), pytest.raises(InputError, match="the test part"):
+            get_task("folder", root, resolution=16)
 
     def test_sixteen_bit_images_are_refused_not_clipped(self, tmp_path):
         root = write_tree(tmp_path, {"train": 9})

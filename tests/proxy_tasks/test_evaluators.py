@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from policies import InputError, Policy, RandAugment, UniformAugment
+from policies.schedule import Schedule, ScheduleTransform
 from proxy_tasks import REWARDS, Evaluation, EvaluatorConfig, ImageSet, Repeat, make_evaluator
 from tests.proxy_tasks.trees import striped_images, striped_task
 
@@ -287,6 +288,12 @@ class TestDensityMatching:
         assert plain.reward >= blurred.reward
 
 
+    def test_refuses_a_schedule(self, run_folder):
+        schedule = ScheduleTransform(Schedule([(0, POLICY)], 4))
+        with pytest.raises(InputError, match="must not be a schedule for density matching"):
+            prepared(CONFIGS["density-matching"], run_folder).evaluate(schedule, 0)
+
+
 class TestRepeat:
     def test_is_the_mean_over_different_seeds(self, run_folder):
         repeat = prepared(CONFIGS["repeat"], run_folder)
@@ -297,9 +304,22 @@ class TestRepeat:
         assert result.reward == pytest.approx(np.mean(singles))
         assert result.stderr == pytest.approx(np.std(singles, ddof=1) / math.sqrt(2))
 
+    def test_neighbouring_seeds_share_no_child(self):
+        repeat = make_evaluator(EvaluatorConfig("synthetic", repeats=5), striped_task())
+        drawn = [repeat.evaluate(None, seed).details["seeds"] for seed in range(8)]
+        assert len({seed for seeds in drawn for seed in seeds}) == 5 * 8
+
     def test_needs_two(self):
         with pytest.raises(InputError, match="at least 2"):
             Repeat(make_evaluator(CONFIGS["synthetic"], striped_task()), 1)
+
+
+def sharing(**options):
+    return {"kind": "weight-sharing", "options": options}
+
+
+def density(**options):
+    return {"kind": "density-matching", "options": options}
 
 
 class TestConfig:
@@ -315,6 +335,16 @@ class TestConfig:
             ({"epochs": 0}, "epochs"),
             ({"kind": "weight-sharing", "options": {"shared_epoch": 3}}, "'shared_epochs'"),
             ({"options": {"sleep": 3}}, "options of from-scratch"),
+            ({"device": "cuda:99"}, "device: must be cpu or one of this machine's"),
+            (sharing(shared_epochs=0), "shared_epochs: must be at least 1, an integer"),
+            (sharing(finetune_epochs=0), "finetune_epochs"),
+            (sharing(shared_seed=-1), "shared_seed"),
+            (sharing(lr=-0.1), "lr: must be a number above 0"),
+            (sharing(lr=math.nan), "lr: must be a number above 0"),
+            (sharing(final_lr=-0.1), "final_lr"),
+            (sharing(ema=1.0), "ema: must lie between 0 and 1"),
+            (density(shared_epochs=0), "shared_epochs"),
+            (density(images_per_subpolicy=0), "images_per_subpolicy"),
         ],
     )
     def test_wrong_values_are_named(self, change, message):
