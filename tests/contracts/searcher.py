@@ -157,7 +157,7 @@ class SearcherContract:
         if self.seeded:
             assert stream(self.make(5), self.count) != stream(self.make(6), self.count)
 
-    @pytest.mark.parametrize(("window", "order"), [(1, 0), (2, 1), (4, 2), (13, 3), (64, 4)])
+    @pytest.mark.parametrize(("window", "order"), [(2, 1), (7, 2), (64, 4)])
     def test_arrival_order_and_workers_do_not_matter(self, window, order):
         told = drive(self.make(), self.count, window=1)
         other = drive(self.make(), self.count, window=window, order=order)
@@ -166,7 +166,7 @@ class SearcherContract:
         assert all(told[key] == other[key] for key in common)
 
     # The same property is run for every searcher, which hypothesis takes for a mistake.
-    @settings(max_examples=5, suppress_health_check=[HealthCheck.differing_executors])
+    @settings(max_examples=4, suppress_health_check=[HealthCheck.differing_executors])
     @given(data=st.data())
     def test_state_goes_on_exactly(self, data):
         self.check_state(
