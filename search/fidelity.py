@@ -29,11 +29,11 @@ FEWEST = 8  # policies below which no rank correlation is worth reporting
 CHEAP_SEED = 1_000_000
 
 CHEAP: dict[str, dict[str, Any]] = {
-    "weight-sharing 40+8": {"kind": "weight-sharing"},
-    "weight-sharing 40+15": {"kind": "weight-sharing", "options": {"finetune_epochs": 15}},
+    "weight-sharing 80+8": {"kind": "weight-sharing"},
+    "weight-sharing 40+8": {"kind": "weight-sharing", "options": {"shared_epochs": 40}},
     "weight-sharing 20+20": {
         "kind": "weight-sharing",
-        "options": {"shared_epochs": 20, "finetune_epochs": 20, "lr": 0.1},
+        "options": {"shared_epochs": 20, "finetune_epochs": 20},
     },
     "from scratch, 20 epochs": {"kind": "from-scratch", "epochs": 20},
     "density matching": {"kind": "density-matching"},

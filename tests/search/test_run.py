@@ -127,7 +127,7 @@ def test_nothing_to_resume(fake, config, tmp_path, exists):
 
 CHANGES = {
     "searcher": "ppo", "searcher_options": {"batch_size": 7}, "evaluations": 21, "seed": 1,
-    "task_seed": 1, "subpolicies": 4, "operations": 3, "top": 3, "reward": "log_likelihood",
+    "task_seed": 1, "subpolicies": 4, "operations": 3, "top": 3, "reward": "accuracy",
     "evaluator_options": {"noise": 0.0}, "epochs": 3, "repeats": 2, "threads": 2,
     "preset": "paper", "device": "cpu", "precision": "float32",
 }
