@@ -218,6 +218,26 @@ class TestSharedChild:
         assert file.stat().st_mtime_ns == before and list(tmp_path.iterdir()) == [file]
         assert outcome(first.evaluate(POLICY, 0)) == outcome(second.evaluate(POLICY, 0))
 
+    @pytest.mark.parametrize(
+        ("name", "step"), [("weight-sharing", "train_child"), ("density-matching", "logits")]
+    )
+    def test_every_evaluation_starts_from_the_saved_weights(self, tmp_path, name, step):
+        evaluator = prepared(CONFIGS[name], tmp_path)
+        (file,) = tmp_path.iterdir()
+        original, seen = getattr(evaluator.arena, step), []
+
+        def spy(child, *rest):
+            seen.append({k: v.clone() for k, v in child.state_dict().items()})
+            return original(child, *rest)
+
+        setattr(evaluator.arena, step, spy)
+        for seed in (0, 1):
+            seen.clear()
+            evaluator.evaluate(POLICY, seed)
+            saved = torch.load(file, weights_only=True)
+            assert saved.keys() == seen[0].keys()
+            assert all(torch.equal(saved[k], seen[0][k]) for k in saved)
+
     def test_evaluations_do_not_change_the_shared_child(self, tmp_path):
         evaluator = prepared(self.config, tmp_path)
         before = {k: v.clone() for k, v in evaluator._shared_state.items()}
@@ -287,6 +307,15 @@ class TestDensityMatching:
         blurred = evaluator.evaluate(Policy([[("Posterize", 1.0, 9), ("Cutout", 1.0, 9)]] * 2), 0)
         assert plain.reward >= blurred.reward
 
+
+    def test_the_seed_decides_which_images(self, run_folder):
+        """Under a policy that does nothing, seeds differ by the images they score alone."""
+        evaluator = prepared(CONFIGS["density-matching"], run_folder)
+        nothing = Policy([[("Invert", 0.0, None)]])
+        first, again, other = (
+            evaluator.evaluate(nothing, seed).metrics["log_likelihood"] for seed in (0, 0, 1)
+        )
+        assert first == again != other
 
     def test_refuses_a_schedule(self, run_folder):
         schedule = ScheduleTransform(Schedule([(0, POLICY)], 4))
