@@ -199,7 +199,8 @@ class SearcherContract:
     def test_state_is_a_snapshot(self):
         searcher = self.make()
         flight: list[Candidate] = []
-        drive(searcher, self.count // 2, window=3, flight=flight)
+        # Long enough for updates before and after.
+        drive(searcher, self.count * 2 // 3, window=3, flight=flight)
         state = searcher.state_dict()
         before = saved_and_loaded(state)
         drive(searcher, self.count, window=3, flight=flight)
