@@ -31,7 +31,8 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 
 search: $(READY)
 	$(BIN)/augsearch search --task reduced-fashion --searcher ppo \
-	    --searcher-options '{"batch_size": 10}' --evaluator from-scratch --evaluations 120 \
+	    --searcher-options '{"batch_size": 10}' --evaluator from-scratch --reward accuracy \
+	    --evaluations 120 \
 	    --workers $(WORKERS) --out $(RUN)/search $(SEARCH_ARGS)
 	$(BIN)/augsearch report $(RUN)/search
 	$(BIN)/augsearch compare --task reduced-fashion --workers $(WORKERS) --seeds $(SEEDS) \

@@ -85,7 +85,8 @@ def analyse_grid(run: Run) -> Grid:
     cells = rows["label"].str.extract(r"^N=(\d+) M=(\d+)$").astype(int)
     rows = rows.assign(n=cells[0], m=cells[1])
     wide = rows.pivot(index=["n", "m"], columns="seed", values="reward")
-    percent = run.config.get("reward", "accuracy") == "accuracy"
+    reward = run.config.get("evaluators", {}).get("main", {}).get("reward", "accuracy")
+    percent = reward == "accuracy"
     wide = wide * (100 if percent else 1)
     table = pd.DataFrame({"mean": wide.mean(axis=1), "count": wide.count(axis=1)}).reset_index()
     complete = wide.dropna(axis=0)
@@ -105,7 +106,7 @@ def analyse_grid(run: Run) -> Grid:
     table = table.assign(half_width=half, p_worse=p_worse)
     # Ties go to the gentler cell: fewer operations, then smaller magnitude.
     table = table.sort_values(["mean", "n", "m"], ascending=[False, True, True], ignore_index=True)
-    unit = "validation accuracy (%)" if percent else run.config["reward"].replace("_", " ")
+    unit = "validation accuracy (%)" if percent else f"validation {reward.replace('_', ' ')} (nats)"
     return Grid(table, float(run_sd), seeds, unit)
 
 

@@ -86,7 +86,8 @@ class WeightSharing(SharedChild):
     the preset's schedule; each evaluation trains a copy for `finetune_epochs` (or the config's
     `epochs`), cosine from `lr` to `final_lr`, with fresh momentum. `lr` must be high enough for
     the augmentation to matter. The defaults ranked policies best per cost in the fidelity study
-    of the README, by log-likelihood; accuracy after so short a training carries no signal. `ema` averages the fine-tuned weights (decay per step; None: no).
+    of the README, by log-likelihood; accuracy after so short a training carries no signal. `ema`
+    averages the fine-tuned weights (decay per step; None: no).
     All evaluations start from the same child, so its luck is common to all candidates; one `seed`
     for all candidates makes order, crops and flips common too.
     """
