@@ -10,6 +10,7 @@ and checkpoints. CPU time is the driver's; on a busy machine it says more than w
 from __future__ import annotations
 
 import argparse
+import math
 import tempfile
 import time
 from array import array
@@ -117,12 +118,16 @@ def overhead(name: str, folder: Path, evaluations: int) -> list[Window]:
 
 
 def efficiency(name: str, folder: Path, evaluations: int, sleep: float) -> float:
-    """Share of the two workers' time spent in evaluations, from the first start to the last end."""
+    """Share of the workers' time spent in evaluations, from each one's first start to the end of
+    the run. (How long a worker takes to start is no matter of the evaluations.)"""
     start(make_searcher(name, PolicySpace()), folder, evaluations, sleep)
     with Journal(folder / "trials.jsonl") as journal:
-        spans = [(r["started"], r["finished"]) for r in journal.records()]
-    elapsed = max(end for _, end in spans) - min(begin for begin, _ in spans)
-    return evaluations * sleep / WORKERS / elapsed
+        rows = list(journal.records())
+    first: dict[str, float] = {}
+    for row in rows:
+        first[row["worker"]] = min(row["started"], first.get(row["worker"], math.inf))
+    end = max(row["finished"] for row in rows)
+    return evaluations * sleep / sum(end - begin for begin in first.values())
 
 
 def resume(name: str, folder: Path, evaluations: int) -> tuple[float, float]:
