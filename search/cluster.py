@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
 import socket
-from typing import TYPE_CHECKING
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from policies.errors import InputError
 
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("search")
 
-# Set before Ray is imported, unless the user has set them.
+# Set while Ray starts, unless the user has set them.
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -29,21 +32,35 @@ _MULTI_NODE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 LOOPBACK = "127.0.0.1"
 
 
-def _import_ray(loopback: bool):
-    """Import Ray, telling it which interface it may use.
+@contextlib.contextmanager
+def _starting(loopback: bool) -> Iterator[Any]:
+    """The ray module, in surroundings for starting it; they are as before afterwards.
 
     Ray replaces a loopback address by the machine's public one and then listens on every
     interface, unless multi-node clusters are off; the switch is named after the systems where
-    that is the default, and works on all.
+    that is the default, and works on all. Other programs that this process starts, or Ray started
+    by them, must not inherit it.
     """
-    for name, value in {**_QUIET, **(_LEAN if loopback else {})}.items():
-        os.environ.setdefault(name, value)
-    os.environ[_MULTI_NODE] = "0" if loopback else "1"
+    defaults = {**_QUIET, **(_LEAN if loopback else {})}
+    changes = {name: value for name, value in defaults.items() if name not in os.environ}
+    changes[_MULTI_NODE] = "0" if loopback else "1"
+    before = {name: os.environ.get(name) for name in changes}
     import ray
     from ray._private import ray_constants
 
-    ray_constants.ENABLE_RAY_CLUSTER = not loopback  # when Ray was imported before
-    return ray
+    # This process has read the switch when it imported Ray; those it starts read the environment.
+    multi_node = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = not loopback
+    os.environ.update(changes)
+    try:
+        yield ray
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = multi_node
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def connect(pool: PoolConfig) -> bool:
@@ -55,25 +72,25 @@ def connect(pool: PoolConfig) -> bool:
 
     Raises InputError for an unreachable address or for GPUs that are not there.
     """
-    ray = _import_ray(loopback=pool.address is None)
-    if ray.is_initialized():
+    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
         return False
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if pool.address is None:
-        cpus = max(os.cpu_count() or 1, math.ceil(pool.workers * pool.cpus))
-        try:
-            ray.init(
-                address="local", num_cpus=cpus, include_dashboard=False,
-                _node_ip_address=LOOPBACK, **quiet,
-            )
-        except (RuntimeError, OSError, ConnectionError) as error:
-            raise WorkerError(f"Ray does not start on this machine: {error}") from error
-    else:
+    if pool.address is not None:
         _check_address(pool.address)
+    with _starting(loopback=pool.address is None) as ray:
         try:
-            ray.init(address=pool.address, **quiet)
-        except (RuntimeError, OSError, ConnectionError, ValueError) as error:
-            raise _no_cluster(pool.address, first_line(error)) from error
+            if pool.address is not None:
+                ray.init(address=pool.address, **quiet)
+            else:
+                ray.init(
+                    address="local", include_dashboard=False, _node_ip_address=LOOPBACK,
+                    num_cpus=max(os.cpu_count() or 1, math.ceil(pool.workers * pool.cpus)),
+                    **quiet,
+                )
+        except (RuntimeError, OSError, ValueError) as error:
+            if pool.address is not None:
+                raise _no_cluster(pool.address, first_line(error)) from error
+            raise WorkerError(f"Ray does not start on this machine: {error}") from error
     _silence_driver()
     try:
         _check_gpus(pool, ray.cluster_resources().get("GPU", 0.0))

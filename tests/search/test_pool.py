@@ -159,6 +159,19 @@ def test_ray_listens_on_the_loopback_only_and_shows_no_dashboard(ray):
     assert 8265 not in [c.laddr.port for p in processes for c in p.net_connections("inet")]
 
 
+def test_starting_ray_leaves_the_environment_alone(monkeypatch):
+    """Programs started later must be free to start or join a Ray of another kind."""
+    monkeypatch.setenv("RAY_DEDUP_LOGS", "1")
+    before = dict(os.environ)
+    for loopback in (True, False):
+        with cluster._starting(loopback) as ray:
+            assert os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == str(int(not loopback))
+            assert os.environ["RAY_DEDUP_LOGS"] == "1"  # the user's
+            assert ray._private.ray_constants.ENABLE_RAY_CLUSTER is not loopback
+        assert dict(os.environ) == before
+        assert ray._private.ray_constants.ENABLE_RAY_CLUSTER is True
+
+
 def test_gpus_that_are_not_there_are_refused():
     with pytest.raises(InputError, match="gpus: needs a GPU that Ray can see, but got 0.5"):
         cluster._check_gpus(PoolConfig(gpus=0.5), 0.0)
