@@ -11,21 +11,41 @@ from typing import Any
 from .errors import InputError, check_choice
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def fsync_directory(directory: Path) -> None:
+    """Make a rename or a new file in ``directory`` survive a power cut."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_all(handle: int, data: bytes) -> None:
+    """os.write until everything is written (a nearly full disk takes only a part)."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(handle, view) :]
+
+
+def write_atomically(path: Path, data: bytes | str) -> None:
     """Write a temporary file beside ``path``, then rename it: the old content, or the new.
 
-    What cannot be written (OSError) leaves no temporary file behind.
+    Raises OSError, and then leaves neither a half-written nor a temporary file.
     """
+    raw = data.encode() if isinstance(data, str) else data
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
     try:
-        with temporary.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
+        try:
+            write_all(handle, raw)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    fsync_directory(path.parent)
 
 
 def read_text(path: Path, what: str, most: int) -> str:

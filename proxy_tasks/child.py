@@ -14,7 +14,7 @@ from .models import make_child
 from .presets import Preset, get_preset
 from .training import (
     Arena,
-    Schedule,
+    LearningRate,
     TrainConfig,
     Trained,
     pick_device,
@@ -43,7 +43,7 @@ class ChildEvaluator(Evaluator):
 
     def _scratch_config(self, epochs: int) -> TrainConfig:
         p = self.preset
-        schedule = Schedule(p.schedule, epochs, p.lr, warmup=p.warmup)
+        schedule = LearningRate(p.schedule, epochs, p.lr, warmup=p.warmup)
         return TrainConfig(
             schedule, p.batch_size, p.weight_decay, p.momentum, p.pad, self.task.flip
         )

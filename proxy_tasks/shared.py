@@ -25,7 +25,7 @@ from .base import Augmentation, EvaluatorConfig, as_transform, check_call, check
 from .child import ChildEvaluator, make_evaluation
 from .data import ProxyTask
 from .evaluation import Evaluation, score
-from .training import Schedule, augment_all, seeded_augment, threads
+from .training import LearningRate, augment_all, seeded_augment, threads
 
 
 class SharedChild(ChildEvaluator):
@@ -116,7 +116,8 @@ class WeightSharing(SharedChild):
             raise InputError("ema", "must lie between 0 and 1, exclusive", ema, "e.g. 0.95")
         epochs = config.epochs or check_integer("finetune_epochs", finetune_epochs, 1)
         self.finetune = dataclasses.replace(
-            self._scratch_config(epochs), schedule=Schedule("cosine", epochs, lr, final_lr), ema=ema
+            self._scratch_config(epochs),
+            schedule=LearningRate("cosine", epochs, lr, final_lr), ema=ema,
         )
 
     def _shared_augmentation(self) -> Transform:

@@ -29,7 +29,7 @@ EVALUATION_BATCH = 256
 
 
 @dataclass(frozen=True)
-class Schedule:
+class LearningRate:
     """Learning rate over training: `epochs`, `peak`, and where the rate ends (`final`).
 
     kind "cosine": from `peak` to `final`. kind "one-cycle": linear from 0 to `peak` over the first
@@ -55,7 +55,7 @@ class Schedule:
 class TrainConfig:
     """What `train_child` needs beside the child and the images."""
 
-    schedule: Schedule
+    schedule: LearningRate
     batch_size: int
     weight_decay: float
     momentum: float

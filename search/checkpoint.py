@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from policies.errors import InputError
+from policies.files import write_atomically
 
-from .files import atomic_write
 from .journal import Journal
 from .searcher import Searcher
 
@@ -48,7 +48,7 @@ def save(path: Path, searcher: Searcher, journal: Journal, batch: int) -> None:
         },
         buffer,
     )
-    atomic_write(path, buffer.getvalue())
+    write_atomically(path, buffer.getvalue())
 
 
 def _read(path: Path) -> Any:

@@ -1,58 +1,20 @@
-"""Files that are either the old or the new version after a crash, never a mixture."""
+"""JSON files of a run folder: written whole or not at all, read strictly."""
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from policies.errors import InputError
+from policies.files import write_atomically
 
 MAX_JSON_BYTES = 64 * 2**20
 
 
-def fsync_directory(directory: Path) -> None:
-    """Make a rename or a new file in `directory` survive a power cut."""
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_all(handle: int, data: bytes) -> None:
-    """os.write until everything is written (a nearly full disk takes only a part)."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(handle, view):]
-
-
-def atomic_write(path: Path, data: bytes | str) -> None:
-    """Write a whole file: temporary file in the same folder, fsync, rename.
-
-    Raises OSError, and then leaves neither a half-written nor a temporary file.
-    """
-    path = Path(path)
-    raw = data.encode() if isinstance(data, str) else data
-    temporary = path.with_name(f".{path.name}.tmp")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-    try:
-        try:
-            write_all(handle, raw)
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    fsync_directory(path.parent)
-
-
 def write_json(path: Path, value: Any) -> None:
     """Atomic, readable, and independent of dict order in memory only where the caller sorts."""
-    atomic_write(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    write_atomically(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def _refuse_constant(name: str) -> None:

@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 
 from policies import Policy, save_policy
 from policies.errors import InputError
+from policies.files import write_atomically
 from proxy_tasks import EvaluatorConfig, ProxyTask
 
 from .engine import RunResult, encode_augmentation
-from .files import atomic_write, parse_json, read_json
+from .files import parse_json, read_json
 from .fixed import FixedSearcher, fixed_candidates
 from .journal import JOURNAL_NAME
 from .pool import PoolConfig
@@ -164,7 +165,7 @@ def _export(
         about = {**provenance, "selection": name}
         save_policy(out / "proposals" / f"{name}.json", policy, provenance=about)
     best = ranked[0][0]
-    atomic_write(out / "policy.txt", best.to_text())
+    write_atomically(out / "policy.txt", best.to_text())
     about = {**provenance, "selection": ranking[0][0]}
     save_policy(out / POLICY_NAME, best, provenance=about)
     return Selected(ranking[0][0], best, ranking, result.failed)

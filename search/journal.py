@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from policies.errors import InputError
+from policies.files import fsync_directory, write_all
 
 from .errors import JournalError
-from .files import fsync_directory, parse_json, write_all
+from .files import parse_json
 
 Key = tuple[int, int]
 Record = dict[str, Any]

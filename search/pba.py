@@ -39,8 +39,14 @@ from proxy_tasks.evaluation import chance, score
 from proxy_tasks.evaluators import EvaluatorConfig
 from proxy_tasks.models import make_child
 from proxy_tasks.presets import get_preset
-from proxy_tasks.training import Arena, augment_all, pick_device, pick_precision, threads
-from proxy_tasks.training import Schedule as LearningRate
+from proxy_tasks.training import (
+    Arena,
+    LearningRate,
+    augment_all,
+    pick_device,
+    pick_precision,
+    threads,
+)
 
 from .cluster import connect, disconnect
 from .errors import WorkerError

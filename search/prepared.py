@@ -7,7 +7,8 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from .files import fsync_directory
+from policies.files import fsync_directory
+
 from .worker import Files, read_files, write_files
 
 FOLDER = "prepared"

@@ -18,6 +18,7 @@ from typing import Any
 
 from policies import Policy, load_policy, save_policy
 from policies.errors import InputError
+from policies.files import fsync_directory, write_atomically
 from proxy_tasks.data import get_task
 from proxy_tasks.evaluators import EvaluatorConfig, check_config
 from proxy_tasks.manifest import manifest_hash
@@ -26,7 +27,7 @@ from proxy_tasks.presets import get_preset
 from .engine import RunResult, run
 from .environment import differences, environment
 from .errors import WorkerError
-from .files import atomic_write, fsync_directory, parse_json, read_json, write_json
+from .files import parse_json, read_json, write_json
 from .journal import JOURNAL_NAME
 from .pool import PoolConfig
 from .progress import LOG_NAME, RunLog
@@ -304,7 +305,7 @@ def export(
         ],
         "versions": {"python": now["python"], **now["packages"]},
     }
-    atomic_write(result.directory / "policy.txt", policy.to_text())
+    write_atomically(result.directory / "policy.txt", policy.to_text())
     save_policy(result.directory / POLICY_NAME, policy, provenance=provenance)
     return policy
 

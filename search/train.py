@@ -9,11 +9,12 @@ from pathlib import Path
 import torch
 
 from policies.errors import InputError
+from policies.files import write_atomically
 from proxy_tasks import Evaluation, EvaluatorConfig, FromScratch
 
 from .arms import parse_arm
 from .environment import environment
-from .files import atomic_write, write_json
+from .files import write_json
 from .study import TaskConfig
 
 
@@ -33,7 +34,7 @@ def train_child(
     folder.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     torch.save({name: value.cpu() for name, value in child.state_dict().items()}, buffer)
-    atomic_write(folder / "child.pt", buffer.getvalue())
+    write_atomically(folder / "child.pt", buffer.getvalue())
     write_json(
         folder / "result.json",
         {

@@ -447,7 +447,7 @@ def test_a_checkpoint_that_cannot_be_written_is_a_warning(patch, tmp_path):
     def refuse(*_):
         raise OSError(28, "No space left on device")
 
-    patch.setattr("search.checkpoint.atomic_write", refuse)
+    patch.setattr("search.checkpoint.write_atomically", refuse)
     assert run(patch, tmp_path, LearningSearcher()).finished == 40
     assert "No space left on device" in (tmp_path / "run.log").read_text()
 

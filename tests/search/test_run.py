@@ -10,10 +10,11 @@ import pytest
 
 from policies import Policy, load_policy, load_policy_file
 from policies.errors import InputError
+from policies.files import write_atomically
 from search import PoolConfig, RunConfig, cluster, engine, run_search
 from search import run as run_module
 from search.errors import WorkerError
-from search.files import atomic_write, read_json
+from search.files import read_json
 from search.journal import Journal
 
 from .fakes import FakePool, Killed, bad
@@ -160,7 +161,7 @@ def test_a_changed_data_set_is_refused(fake, config, tmp_path):
     fake(config)
     path = tmp_path / "run" / "manifest.json"
     manifest = read_json(path)
-    atomic_write(path, json.dumps({**manifest, "seed": 99}))
+    write_atomically(path, json.dumps({**manifest, "seed": 99}))
     with pytest.raises(InputError, match="data: must be the images the run was started with"):
         fake(config, resume=True)
 
@@ -231,7 +232,7 @@ def test_a_finished_run_is_left_alone(fake, config, tmp_path):
     assert "is complete: 20 evaluations; nothing was done" in after["run/run.log"].decode()
 
 
-@pytest.mark.parametrize("step", ["atomic_write", "save_policy"])
+@pytest.mark.parametrize("step", ["write_atomically", "save_policy"])
 def test_killed_while_exporting(fake, config, tmp_path, monkeypatch, step):
     whole = fake(replace(config, out=str(tmp_path / "whole")))
 
@@ -262,7 +263,7 @@ def test_other_versions_at_resume_are_noted(fake, config, tmp_path):
     path = tmp_path / "run" / "environment.json"
     found = read_json(path)
     found["packages"]["torch"] = "1.0"
-    atomic_write(path, json.dumps(found))
+    write_atomically(path, json.dumps(found))
     fake(config, resume=True)
     assert "started with other versions: torch 1.0 -> " in (
         tmp_path / "run" / "run.log"
@@ -281,7 +282,7 @@ def test_disk_full_while_creating_leaves_nothing(fake, config, tmp_path, monkeyp
 
 def test_atomic_write_is_all_or_nothing(tmp_path, monkeypatch):
     path = tmp_path / "a.json"
-    atomic_write(path, "old")
+    write_atomically(path, "old")
     real = os.write
 
     def half(handle, data):
@@ -292,7 +293,7 @@ def test_atomic_write_is_all_or_nothing(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", half)
         with pytest.raises(OSError, match="No space"):
-            atomic_write(path, "new content")
+            write_atomically(path, "new content")
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
