@@ -1,4 +1,4 @@
-# make search   one policy search on the embedded data set, compared with no augmentation (< 15 min)
+# make search   one policy search on the embedded data set, compared with none and random (< 15 min)
 # make test     the test suite, without the tests marked slow
 # make soak     everything, the slow tests too
 # make bench    timings of transforms, evaluators and the engine
@@ -36,7 +36,7 @@ search: $(READY)
 	    --workers $(WORKERS) --out $(RUN)/search $(SEARCH_ARGS)
 	$(BIN)/augsearch report $(RUN)/search
 	$(BIN)/augsearch compare --task reduced-fashion --workers $(WORKERS) --seeds $(SEEDS) \
-	    --policy none --policy $(RUN)/search/policy.json --out $(RUN)/compare
+	    --policy none --policy random:25 --policy $(RUN)/search/policy.json --out $(RUN)/compare
 	@echo
 	@echo "journal:     $(RUN)/search/trials.jsonl, one line per evaluation"
 	@echo "policy:      $(RUN)/search/policy.txt (tuple list), policy.json (with provenance)"

@@ -192,7 +192,10 @@ def fidelity_cost(table: pd.DataFrame, path: str | Path) -> Path:
     markers = {"accuracy": "o", "log_likelihood": "s", "calibrated_log_likelihood": "^"}
     evaluators = list(dict.fromkeys(table["evaluator"]))
     spread = max(1.02, table["seconds"].max() / table["seconds"].min()) ** 0.015
-    palette = (BLUE, ORANGE, GREEN, "#a0489b", "#b23a48", "#4aa5b8", "#7a6a3a", "#444444")
+    palette = (
+        BLUE, ORANGE, GREEN, "#a0489b", "#b23a48", "#4aa5b8", "#7a6a3a", "#444444", "#d977b0",
+        "#9bb534",
+    )
     for index, evaluator in enumerate(evaluators):
         rows = table[table["evaluator"] == evaluator]
         colour = palette[index % len(palette)]

@@ -123,7 +123,7 @@ def arms(task: ProxyTask, directory: Path) -> list[Arm]:
     return [
         Arm("today: DataLoader, PIL", lambda epochs: today(task, epochs), preset.epochs, True),
         Arm("from-scratch", from_scratch, preset.epochs, True),
-        Arm("weight-sharing 40/8/0.05", lambda _: sharing.evaluate(CIFAR10, 0), 1, False),
+        Arm("weight-sharing", lambda _: sharing.evaluate(CIFAR10, 0), 1, False),
         Arm("density-matching", lambda _: density.evaluate(CIFAR10, 0), 1, False),
     ]
 
