@@ -13,7 +13,7 @@ from proxy_tasks.models import MODELS, make_child
 from proxy_tasks.presets import PRESETS, get_preset
 from proxy_tasks.training import (
     Arena,
-    Schedule,
+    LearningRate,
     TrainConfig,
     augment_all,
     threads,
@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 
 
 def config(epochs=3, batch=32, lr=0.05, **other):
-    return TrainConfig(Schedule("cosine", epochs, lr), batch, 5e-4, 0.9, 2, True, **other)
+    return TrainConfig(LearningRate("cosine", epochs, lr), batch, 5e-4, 0.9, 2, True, **other)
 
 
 def train(task, augment=None, seed=0, precision=torch.float32, **options):
@@ -63,12 +63,12 @@ class TestModels:
 
 class TestSchedule:
     def test_cosine(self):
-        s = Schedule("cosine", 10, 0.1, 0.02)
+        s = LearningRate("cosine", 10, 0.1, 0.02)
         assert s.rate(0.0) == pytest.approx(0.1) and s.rate(1.0) == pytest.approx(0.02)
         assert s.rate(0.5) == pytest.approx(0.06)
 
     def test_one_cycle(self):
-        s = Schedule("one-cycle", 10, 0.1, warmup=0.25)
+        s = LearningRate("one-cycle", 10, 0.1, warmup=0.25)
         rates = [s.rate(t / 100) for t in range(100)]
         assert rates[0] > 0 and max(rates) == pytest.approx(0.1) and np.argmax(rates) == 25
         assert rates == sorted(rates[:26]) + sorted(rates[26:], reverse=True)
@@ -77,7 +77,7 @@ class TestSchedule:
     def test_presets_give_rates(self, name):
         for task in ("reduced-imagenet", "reduced-cifar10", "folder"):
             p = get_preset(name, task)
-            assert Schedule(p.schedule, p.epochs, p.lr, warmup=p.warmup).rate(0.5) > 0
+            assert LearningRate(p.schedule, p.epochs, p.lr, warmup=p.warmup).rate(0.5) > 0
 
 
 class TestTraining:
