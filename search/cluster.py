@@ -30,6 +30,7 @@ _QUIET = {
 _LEAN = {"RAY_prestart_worker_first_driver": "0", "RAY_enable_worker_prestart": "0"}
 _MULTI_NODE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 LOOPBACK = "127.0.0.1"
+START_ATTEMPTS = 3
 
 
 @contextlib.contextmanager
@@ -78,19 +79,14 @@ def connect(pool: PoolConfig) -> bool:
     if pool.address is not None:
         _check_address(pool.address)
     with _starting(loopback=pool.address is None) as ray:
-        try:
-            if pool.address is not None:
+        if pool.address is None:
+            cpus = max(os.cpu_count() or 1, math.ceil(pool.workers * pool.cpus))
+            _start_local(ray, num_cpus=cpus, **quiet)
+        else:
+            try:
                 ray.init(address=pool.address, **quiet)
-            else:
-                ray.init(
-                    address="local", include_dashboard=False, _node_ip_address=LOOPBACK,
-                    num_cpus=max(os.cpu_count() or 1, math.ceil(pool.workers * pool.cpus)),
-                    **quiet,
-                )
-        except (RuntimeError, OSError, ValueError) as error:
-            if pool.address is not None:
+            except (RuntimeError, OSError, ValueError) as error:
                 raise _no_cluster(pool.address, first_line(error)) from error
-            raise WorkerError(f"Ray does not start on this machine: {error}") from error
     _silence_driver()
     try:
         _check_gpus(pool, ray.cluster_resources().get("GPU", 0.0))
@@ -98,6 +94,24 @@ def connect(pool: PoolConfig) -> bool:
         ray.shutdown()
         raise
     return True
+
+
+def _start_local(ray: Any, **options: Any) -> None:
+    """Start a private Ray; on a busy machine it may not be up in the time Ray allows, so again."""
+    for attempt in range(START_ATTEMPTS):
+        try:
+            ray.init(
+                address="local", include_dashboard=False, _node_ip_address=LOOPBACK, **options
+            )
+            return
+        except Exception as error:  # Ray has no narrower class for "timed out during startup"
+            ray.shutdown()
+            if attempt + 1 == START_ATTEMPTS:
+                raise WorkerError(
+                    f"Ray does not start on this machine ({START_ATTEMPTS} attempts): "
+                    f"{first_line(error)}"
+                ) from error
+            log.warning("Ray did not start (%s); trying again", first_line(error))
 
 
 def _check_address(address: str) -> None:

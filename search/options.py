@@ -153,7 +153,7 @@ evaluation_options = _group(
 )
 evaluator_options = _group(
     option(
-        "--evaluator", default="weight-sharing", metavar="NAME",
+        "--evaluator", default="from-scratch", metavar="NAME",
         help=f"How a policy is evaluated: {', '.join(EVALUATORS)} (planted rewards, for trials).",
     ),
     option(
@@ -161,7 +161,7 @@ evaluator_options = _group(
         help="Further arguments of the evaluator as JSON, e.g. '{\"finetune_epochs\": 8}'.",
     ),
     option(
-        "--reward", default="log_likelihood", metavar="NAME",
+        "--reward", default="calibrated_log_likelihood", metavar="NAME",
         help=f"What is maximised on validation images: {', '.join(REWARDS)}.",
     ),
     option("--repeats", default=1, help="Training seeds averaged in one evaluation."),

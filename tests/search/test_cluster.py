@@ -10,6 +10,7 @@ import pytest
 
 from policies.errors import InputError
 from search import PoolConfig, cluster, engine, run_search
+from search.errors import WorkerError
 
 from .fakes import FakePool
 from .losing_a_node import EVALUATIONS, configuration
@@ -53,3 +54,32 @@ def test_a_bad_address_is_found_before_anything_is_written(tmp_path, monkeypatch
     resumed = run_search(configuration(str(tmp_path / "run"), PoolConfig()), resume=True,
                          progress=False)
     assert resumed.finished == EVALUATIONS
+
+
+class BusyRay:
+    """Ray on a machine too busy to start it in time, for the first `refusals` attempts."""
+
+    def __init__(self, refusals: int) -> None:
+        self.refusals, self.calls = refusals, []
+
+    def init(self, **options):
+        self.calls.append(("init", options["num_cpus"]))
+        if len([name for name, _ in self.calls if name == "init"]) <= self.refusals:
+            raise Exception("The current node timed out during startup.\nmore")
+
+    def shutdown(self):
+        self.calls.append(("shutdown", None))
+
+
+def test_a_slow_start_of_ray_is_tried_again():
+    ray = BusyRay(refusals=2)
+    cluster._start_local(ray, num_cpus=2)
+    start, stop = ("init", 2), ("shutdown", None)
+    assert ray.calls == [start, stop, start, stop, start]
+
+
+def test_a_ray_that_never_starts_is_one_clear_error():
+    ray = BusyRay(refusals=99)
+    with pytest.raises(WorkerError, match=r"\(3 attempts\): .*timed out during startup\.$"):
+        cluster._start_local(ray, num_cpus=2)
+    assert len(ray.calls) == 6
