@@ -187,11 +187,11 @@ def heat_map(grid: pd.DataFrame, path: str | Path, unit: str, best: tuple[int, i
 
 
 def fidelity_cost(table: pd.DataFrame, path: str | Path) -> Path:
-    """Fidelity against cost: columns evaluator, reward, seconds, rho, low, high."""
+    """Fidelity against cost: columns evaluator, reward, cost, rho, low, high."""
     figure, axis = _figure(9, 5)
     markers = {"accuracy": "o", "log_likelihood": "s", "calibrated_log_likelihood": "^"}
     evaluators = list(dict.fromkeys(table["evaluator"]))
-    spread = max(1.02, table["seconds"].max() / table["seconds"].min()) ** 0.015
+    spread = max(1.02, table["cost"].max() / table["cost"].min()) ** 0.015
     palette = (
         BLUE, ORANGE, GREEN, "#a0489b", "#b23a48", "#4aa5b8", "#7a6a3a", "#444444", "#d977b0",
         "#9bb534",
@@ -201,10 +201,10 @@ def fidelity_cost(table: pd.DataFrame, path: str | Path) -> Path:
         colour = palette[index % len(palette)]
         for offset, (_, row) in enumerate(rows.iterrows()):
             # Rewards of one evaluator cost the same; a small shift keeps their bars apart.
-            seconds = row["seconds"] * spread ** (offset - (len(rows) - 1) / 2)
-            axis.plot([seconds] * 2, [row["low"], row["high"]], color=colour, linewidth=1.4)
+            cost = row["cost"] * spread ** (offset - (len(rows) - 1) / 2)
+            axis.plot([cost] * 2, [row["low"], row["high"]], color=colour, linewidth=1.4)
             axis.plot(
-                seconds, row["rho"], markers[row["reward"]], color=colour, markersize=8,
+                cost, row["rho"], markers[row["reward"]], color=colour, markersize=8,
                 markeredgecolor="white",
             )
         axis.plot([], [], "-", color=colour, label=evaluator, linewidth=3)
@@ -213,7 +213,7 @@ def fidelity_cost(table: pd.DataFrame, path: str | Path) -> Path:
     axis.set_xscale("log")
     axis.axhline(0, color="#b0b0b0", linewidth=0.8)
     axis.set(
-        xlabel="seconds per evaluation (log scale)",
+        xlabel="cost of an evaluation in images passed, as a share of a child from scratch (log scale)",
         ylabel="Spearman's ρ with test accuracy of other seeds",
         title="Does the cheap score rank policies as full training does?",
     )

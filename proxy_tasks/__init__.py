@@ -1,6 +1,6 @@
 """Reduced data sets, child models, and evaluators: augmentation policy -> reward."""
 
-from .data import TASKS, ImageSet, ProxyTask, get_task
+from .data import ImageSet, ProxyTask, get_task
 from .evaluation import REWARDS, Evaluation
 from .evaluators import (
     Augmentation,
@@ -14,6 +14,7 @@ from .evaluators import (
     make_evaluator,
 )
 from .presets import PRESETS, Preset, get_preset
+from .tasks import TASKS
 
 __all__ = [
     "PRESETS",

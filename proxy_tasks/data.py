@@ -7,22 +7,19 @@ Every draw is stratified (the same number of each class) and listed in the task'
 
 from __future__ import annotations
 
-import functools
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from policies.errors import InputError, check_choice, check_integer
 
 from .manifest import make_manifest, manifest_hash
-from .sources import ArraySource, FolderSource, Source, list_folder, read_all
+from .sources import Source, read_all
+from .tasks import PARTS, TASKS, Pools, TaskSpec
 
-PARTS = ("train", "validation", "test")
 MAX_UNREADABLE = 0.01  # share of the drawn images that may be unreadable
 
 
@@ -68,34 +65,6 @@ class ProxyTask:
     def manifest_hash(self) -> str:
         """sha256 of the manifest, 64 hex digits (show the first 16)."""
         return manifest_hash(self.manifest)
-
-
-class Pools(NamedTuple):
-    """What a task draws from. Without a pool of its own, a part is held out of `train`."""
-
-    source: str
-    class_names: tuple[str, ...]
-    train: Source
-    validation: Source | None
-    test: Source | None
-
-
-@dataclass(frozen=True)
-class TaskSpec:
-    """A task by name: how its pools are opened and how much of them it takes.
-
-    `counts` are the default images of train, validation and test; None means all there are. Where
-    `shares` has a number, the default count is only wished for: it shrinks to that share of each
-    class when held out of train/, and to all there is in a folder of its own.
-    """
-
-    summary: str
-    open: Callable[[Path | None, int], Pools]
-    counts: tuple[int | None, int | None, int | None]
-    resolution: int
-    flip: bool = True
-    needs_data: bool = True
-    shares: tuple[float | None, ...] = (None, None, None)
 
 
 def get_task(
@@ -283,136 +252,3 @@ def _check_skipped(skipped: list[str], reasons: list[str], total: int) -> None:
         f"skipped {len(skipped)} of {total} images that cannot be read: {named}{more}",
         UnreadableImages, stacklevel=4,
     )
-
-
-# --- the tasks -----------------------------------------------------------------------------------
-
-def _open_imagenet(classes: int, root: Path, seed: int) -> Pools:
-    """Classes drawn from the tree; the official validation images are the test part."""
-    for part in ("train", "val"):
-        if not (root / part).is_dir():
-            raise InputError(
-                "data", "must be the top of an ImageNet tree with train/<wnid>/ and val/<wnid>/",
-                f"{root} without {part}/", "give the folder that holds train/ and val/",
-            )
-    found = sorted(p.name for p in (root / "train").iterdir() if p.is_dir() and p.name[0] != ".")
-    if len(found) < classes:
-        raise InputError(
-            "data", f"reduced-imagenet needs {classes} classes in train/", len(found),
-            "use the task 'folder' for a tree with fewer classes",
-        )
-    drawn = np.random.default_rng([seed, classes]).permutation(len(found))[:classes]
-    names, train = list_folder(root, "train", [found[i] for i in sorted(drawn)])
-    _, test = list_folder(root, "val", names)
-    return Pools("ImageNet tree", names, train, None, test)
-
-
-def _open_folder(root: Path, seed: int) -> Pools:
-    """train/ with test/ or val/ as the test part; with both, val/ is the validation part."""
-    if not (root / "train").is_dir():
-        raise InputError(
-            "data", "must be a folder with train/<class>/ and, optionally, test/ or val/",
-            f"{root} without train/", "give the folder that holds train/",
-        )
-    names, train = list_folder(root, "train")
-    if len(names) < 2:
-        raise InputError("data", "train/ must hold at least 2 classes", names[0], "add a class")
-    held: list[FolderSource] = [
-        list_folder(root, part, names)[1] for part in ("val", "test") if (root / part).is_dir()
-    ]
-    validation = held[0] if len(held) == 2 else None
-    return Pools("folder", names, train, validation, held[-1] if held else None)
-
-
-def _torchvision_or_folder(
-    arrays: Callable[[Path], tuple[ArraySource, ArraySource, tuple[str, ...]]], title: str
-) -> Callable[[Path, int], Pools]:
-    def open_pools(root: Path, seed: int) -> Pools:
-        if (root / "train").is_dir():
-            return _open_folder(root, seed)
-        try:
-            train, test, names = arrays(root)
-        except RuntimeError as error:
-            raise InputError(
-                "data", f"must be a torchvision root holding {title}, or a folder with train/",
-                str(root), f"nothing is downloaded here: fetch it with torchvision ({title})",
-            ) from error
-        return Pools(f"torchvision {title}", names, train, None, test)
-
-    return open_pools
-
-
-def _cifar10(root: Path) -> tuple[ArraySource, ArraySource, tuple[str, ...]]:
-    from torchvision.datasets import CIFAR10
-
-    parts = [CIFAR10(str(root), train=train, download=False) for train in (True, False)]
-    train, test = (
-        ArraySource(name, part.data, np.array(part.targets, np.int64))
-        for name, part in zip(("train", "test"), parts, strict=True)
-    )
-    return train, test, tuple(parts[0].classes)
-
-
-def _svhn(root: Path) -> tuple[ArraySource, ArraySource, tuple[str, ...]]:
-    from torchvision.datasets import SVHN
-
-    parts = [SVHN(str(root), split=split, download=False) for split in ("train", "test")]
-    train, test = (
-        ArraySource(name, part.data.transpose(0, 2, 3, 1), part.labels.astype(np.int64))
-        for name, part in zip(("train", "test"), parts, strict=True)
-    )
-    return train, test, tuple("0123456789")
-
-
-FASHION_CLASSES = (
-    "T-shirt", "trouser", "pullover", "dress", "coat",
-    "sandal", "shirt", "sneaker", "bag", "ankle boot",
-)
-
-
-def _open_fashion(root: None, seed: int) -> Pools:
-    file = Path(__file__).parent / "embedded" / "reduced-fashion.npz"
-    with np.load(file, allow_pickle=False) as arrays:
-        sources = [
-            ArraySource(
-                "t10k" if part == "test" else "train", arrays[f"{part}_images"],
-                arrays[f"{part}_labels"].astype(np.int64), arrays[f"{part}_numbers"],
-            )
-            for part in PARTS
-        ]
-    return Pools("embedded Fashion-MNIST", FASHION_CLASSES, *sources)
-
-
-def _open_synthetic(root: None, seed: int) -> Pools:
-    images = np.random.default_rng(0).integers(0, 256, (6, 8, 8), np.uint8)
-    labels = np.arange(6) % 2
-    return Pools("noise", ("even", "odd"), *(ArraySource(part, images, labels) for part in PARTS))
-
-
-TASKS: dict[str, TaskSpec] = {
-    "synthetic": TaskSpec(
-        "nothing: its images are noise, its reward is planted (proxy_tasks.synthetic)",
-        _open_synthetic, (None, None, None), 8, needs_data=False,
-    ),
-    "reduced-fashion": TaskSpec(
-        "nothing: it is embedded", _open_fashion, (None, None, None), 28, needs_data=False
-    ),
-    "reduced-cifar10": TaskSpec(
-        "a torchvision root with CIFAR-10, or a folder train/<class>/ test/<class>/",
-        _torchvision_or_folder(_cifar10, "CIFAR10"), (4000, 5000, 10000), 32,
-        shares=(None, None, 0.2),
-    ),
-    "reduced-svhn": TaskSpec(
-        "a torchvision root with SVHN, or a folder train/<class>/ test/<class>/",
-        _torchvision_or_folder(_svhn, "SVHN"), (1000, 5000, 10000), 32, flip=False,
-        shares=(None, None, 0.2),
-    ),
-    "reduced-imagenet": TaskSpec(
-        "the top of an ImageNet tree: train/<wnid>/ val/<wnid>/",
-        functools.partial(_open_imagenet, 120), (6000, 6000, None), 32,
-    ),
-    "folder": TaskSpec(
-        "a folder train/<class>/… [val|test]/<class>/…",
-        _open_folder, (4000, 5000, 10000), 32, shares=(0.6, 0.2, 0.2),
-    ),
-}
