@@ -213,7 +213,7 @@ def fidelity_cost(table: pd.DataFrame, path: str | Path) -> Path:
     axis.set_xscale("log")
     axis.axhline(0, color="#b0b0b0", linewidth=0.8)
     axis.set(
-        xlabel="cost of an evaluation in images passed, as a share of a child from scratch (log scale)",
+        xlabel="images passed by an evaluation / by a child from scratch (log scale)",
         ylabel="Spearman's ρ with test accuracy of other seeds",
         title="Does the cheap score rank policies as full training does?",
     )

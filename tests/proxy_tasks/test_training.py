@@ -44,7 +44,7 @@ class TestModels:
             assert child(torch.zeros(2, channels, side, side)).shape == (2, 7)
 
     def test_wide_resnet_has_the_published_size(self):
-        # Wide-ResNet-40-2 has 2.2 M parameters (arXiv 1605.07146, table 4).
+        # Wide-ResNet-40-2 has 2.2 M parameters (arXiv 1605.07146).
         child = make_child("wrn-40-2", 3, 10, 0, CPU)
         assert sum(p.numel() for p in child.parameters()) / 1e6 == pytest.approx(2.2, abs=0.05)
         convolutions = [m for m in child.modules() if isinstance(m, torch.nn.Conv2d)]
