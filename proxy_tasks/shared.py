@@ -88,10 +88,10 @@ class WeightSharing(SharedChild):
     the augmentation to matter. The defaults ranked policies best per cost on 1,000 CIFAR-10
     images, by log-likelihood, and not at all on 200 Fashion-MNIST images (README): measure with
     `augsearch fidelity` before searching by it. Accuracy after so short a training had no signal.
-    `ema`
-    averages the fine-tuned weights (decay per step; None: no).
-    All evaluations start from the same child, so its luck is common to all candidates; one `seed`
-    for all candidates makes order, crops and flips common too.
+    `ema` averages the fine-tuned weights (decay per step; None: no).
+
+    All evaluations start from the same child and see the images in the same order with the same
+    crops (common random numbers); an evaluation's `seed` decides the augmentation's draws alone.
     """
 
     file_stem = "shared-child"
@@ -133,7 +133,9 @@ class WeightSharing(SharedChild):
         with threads(self.config.threads):
             child = self._copy_of_shared()
             augment = seeded_augment(as_transform(augmentation), seed)
-            trained = self.arena.train_child(child, augment, self.finetune, seed)
+            # The order and crops are the same for every seed: they would only add noise to what is
+            # compared, and the shared child's luck is common to all candidates anyway.
+            trained = self.arena.train_child(child, augment, self.finetune, self.shared_seed)
             return self._result(child, trained, part, started, {})
 
 

@@ -170,6 +170,14 @@ class TestCost:
         assert result.image_passes == 2 * (96 + round(200 / 3))
 
 
+class TestWeightSharing:
+    def test_the_seed_decides_the_augmentation_alone(self, run_folder):
+        """Order and crops are common to all evaluations, whatever their seeds."""
+        evaluator = prepared(CONFIGS["weight-sharing"], run_folder)
+        assert outcome(evaluator.evaluate(None, 0)) == outcome(evaluator.evaluate(None, 1))
+        assert outcome(evaluator.evaluate(POLICY, 0)) != outcome(evaluator.evaluate(POLICY, 1))
+
+
 class TestDivergence:
     def test_is_a_result_at_chance(self, run_folder):
         config = EvaluatorConfig(
