@@ -22,10 +22,12 @@ from .base import Augmentation, Evaluator, EvaluatorConfig, as_transform, check_
 from .child import FromScratch
 from .data import ProxyTask
 from .evaluation import REWARDS, Evaluation
+from .presets import get_preset
 from .shared import DensityMatching, WeightSharing
 from .synthetic import PlantedLandscape
 
 __all__ = [
+    "BEST_REWARDS",
     "KINDS",
     "Augmentation",
     "DensityMatching",
@@ -38,6 +40,7 @@ __all__ = [
     "as_transform",
     "check_config",
     "make_evaluator",
+    "resolve",
 ]
 
 
@@ -84,6 +87,24 @@ KINDS: dict[str, Callable[..., Evaluator]] = {
     "density-matching": DensityMatching,
     "synthetic": PlantedLandscape,
 }
+
+
+# The reward that predicts test accuracy best, by kind (README, Figures).
+BEST_REWARDS = {
+    "from-scratch": "calibrated_log_likelihood",
+    "weight-sharing": "log_likelihood",
+    "density-matching": "log_likelihood",
+    "synthetic": "calibrated_log_likelihood",
+}
+
+
+def resolve(
+    kind: str | None, reward: str | None, preset: str, task: str
+) -> tuple[str, str]:
+    """(kind, reward) of a search; what is None becomes what suits preset, task and kind best."""
+    kind = get_preset(preset, task).evaluator if kind is None else kind
+    check_choice("evaluator", kind, tuple(KINDS))
+    return kind, BEST_REWARDS[kind] if reward is None else reward
 
 
 def make_evaluator(config: EvaluatorConfig, task: ProxyTask) -> Evaluator:

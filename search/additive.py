@@ -75,6 +75,24 @@ class AdditiveModel:
         self.intercept = float(solution[-1])
         self._covariance = inverse[:-1, :-1] * variance
 
+    def corrected(self, features: np.ndarray, rewards: Sequence[float]) -> AdditiveModel:
+        """A model of another evaluator's rewards, of which there are few (call after `fit`).
+
+        features [n, F], rewards [n]. The other's weights are these, scaled as the rewards tell,
+        plus a ridge regression of what is left: where the rewards say nothing, this model is
+        believed; where they disagree with it, they are.
+        """
+        expected, y = self.worth(features), np.asarray(rewards, dtype=np.float64)
+        centred = expected - expected.mean()
+        spread = float(centred @ centred)
+        scale = float(centred @ y) / spread if spread > 0 else 0.0
+        other = AdditiveModel(self.space, self.ridge)
+        other.add(features, y - scale * expected)
+        other.fit()
+        other.weights = other.weights + scale * self.weights
+        other._covariance = other._covariance + scale**2 * self._covariance
+        return other
+
     def worth(self, features: np.ndarray) -> np.ndarray:
         """Expected effect of sub-policies on the reward, up to a constant: [..., F] -> [...]."""
         return features @ self.weights

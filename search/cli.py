@@ -135,16 +135,20 @@ def search(resume: bool, quiet: bool, **values: Any) -> None:
 
 @main.command()
 @click.argument("run")
-@option("--rescore", default=24, help="Best candidates to evaluate again with new seeds; 0: none.")
-@option("--rescore-seeds", default=3, help="New seeds of each of them.")
+@option(
+    "--rescore", default=60,
+    help="Candidates to evaluate again: the best, and as many of the rest; 0: none.",
+)
+@option("--rescore-seeds", default=1, help="New seeds of each of them.")
 @option("--seeds", default=5, help="Seeds by which the final policies are told apart.")
 @option(
     "--evaluator", metavar="NAME",
-    help="How final policies are evaluated, e.g. from-scratch. [default: as the search did]",
+    help="How the new evaluations are made, e.g. from-scratch. [default: as the search did]",
 )
 @option(
     "--reward", metavar="NAME",
-    help=f"What decides: {', '.join(options.REWARDS)}. [default: as in the search]",
+    help=f"What decides: {', '.join(options.REWARDS)}. [default: as in the search, or what suits "
+    "--evaluator]",
 )
 @options.pool_options
 @options.out_option
@@ -157,7 +161,8 @@ def select(
     """Choose the final policy of the search in the folder RUN by new evaluations.
 
     The paper's way (sub-policies of the best 5 candidates) is one of the proposals; others take
-    re-scored candidates, or sub-policies one by one. DIR/policy.json is the best of them.
+    re-scored candidates, or many different sub-policies one by one. DIR/policy.json is the best of
+    them.
     """
     from .final import run_select
 
@@ -533,11 +538,13 @@ def _task(values: dict[str, Any]) -> TaskConfig:
 def _evaluator(values: dict[str, Any], task: TaskConfig) -> EvaluatorConfig:
     """The evaluator of what is left in `values` once pool and task were taken out."""
     from proxy_tasks import EvaluatorConfig
-    from proxy_tasks.evaluators import check_config
+    from proxy_tasks.evaluators import check_config, resolve
 
     values = dict(values)
     kind = values.pop("evaluator", "from-scratch")
     extra = values.pop("evaluator_options", {})
+    if "reward" in values:
+        kind, values["reward"] = resolve(kind, values["reward"], task.preset, task.task)
     config = EvaluatorConfig(kind=kind, preset=task.preset, options=extra, **values)
     check_config(config)
     return config

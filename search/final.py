@@ -1,10 +1,10 @@
 """`augsearch select`: the final policy of a search, chosen by evaluations made for that purpose.
 
 The paper takes the sub-policies of the 5 best candidates, which are partly the luckiest ones. Here
-the best few dozen are evaluated again with new seeds (DIR/rescore), several final policies are made
-from the old and the new rewards (`selection.proposals`), and these are evaluated with seeds of
-their own (DIR/final): the best of them becomes DIR/policy.json. All on the validation part; the
-price is (rescore x rescore_seeds + proposals x seeds) evaluations.
+a few dozen are evaluated again with new seeds, by a better evaluator if asked for (DIR/rescore),
+several final policies are made from the old and the new rewards (`selection.proposals`), and these
+are evaluated with seeds of their own (DIR/final): the best of them becomes DIR/policy.json. All on
+the validation part; the price is (rescore x rescore_seeds + proposals x seeds) evaluations.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from policies import Policy, save_policy
 from policies.errors import InputError
 from policies.files import write_atomically
 from proxy_tasks import EvaluatorConfig, ProxyTask
+from proxy_tasks.evaluators import BEST_REWARDS
 
 from .engine import RunResult, encode_augmentation
 from .files import parse_json, read_json
@@ -26,7 +27,13 @@ from .journal import JOURNAL_NAME
 from .pool import PoolConfig
 from .run import CONFIG_NAME, POLICY_NAME, RunConfig, check_new, image_passes
 from .searcher import Candidate
-from .selection import best_rescored, concatenate_best, proposals, rescore_candidates
+from .selection import (
+    best_rescored,
+    concatenate_best,
+    fit_model,
+    proposals,
+    rescore_candidates,
+)
 from .spaces import PolicySpace
 from .study import StudyConfig, TaskConfig, run_study
 
@@ -48,8 +55,8 @@ def run_select(
     run: str | Path,
     out: str | Path,
     *,
-    rescore: int = 24,
-    rescore_seeds: int = 3,
+    rescore: int = 60,
+    rescore_seeds: int = 1,
     seeds: int = 5,
     evaluator: Mapping[str, Any] | None = None,
     pool: PoolConfig | None = None,
@@ -58,8 +65,9 @@ def run_select(
 ) -> Selected:
     """Choose the final policy of the search in the folder `run`, writing into the folder `out`.
 
-    rescore: best candidates to evaluate again, 0 for none. evaluator: fields of EvaluatorConfig
-    that differ from the search's for the last stage, e.g. {"kind": "from-scratch"}.
+    rescore: candidates to evaluate again, half of them the best, half from the rest; 0 for none.
+    evaluator: fields of EvaluatorConfig that differ from the search's for the new evaluations, e.g.
+    {"kind": "from-scratch"}.
     Also writes every proposal to `out`/proposals. Raises InputError for a user's mistake.
     """
     for name, value, least in (
@@ -79,15 +87,16 @@ def run_select(
     names = [field.name for field in fields(TaskConfig) if hasattr(config, field.name)]
     task = TaskConfig(**{name: getattr(config, name) for name in names})
     stage = _Stage(task, task.build(), pool or PoolConfig(), progress)
-    made = proposals(evaluated, space)
+    fresh = []
     if rescore:
         candidates = rescore_candidates(
-            evaluated, range(RESCORE_SEED, RESCORE_SEED + rescore_seeds), top=rescore
+            evaluated, range(RESCORE_SEED, RESCORE_SEED + rescore_seeds), count=rescore
         )
-        results, _ = stage.run(out / "rescore", candidates, config.evaluator_config(), resume)
+        results, _ = stage.run(out / "rescore", candidates, last, resume)
         fresh = best_rescored(candidates, results)
-        if fresh:
-            made["best-5-rescored"] = concatenate_best(fresh)
+    made = proposals(evaluated, fit_model(evaluated, space, dearer=fresh))
+    if fresh:
+        made["best-5-rescored"] = concatenate_best(fresh)
     candidates = fixed_candidates(made, range(FINAL_SEED, FINAL_SEED + seeds))
     results, result = stage.run(out / "final", candidates, last, resume)
     return _export(run, out, made, best_rescored(candidates, results), result)
@@ -113,8 +122,8 @@ def journalled_policies(journal: Path) -> list[tuple[Policy, float]]:
 def _evaluator(config: RunConfig, changes: Mapping[str, Any]) -> EvaluatorConfig:
     values = asdict(config.evaluator_config())
     if changes.get("kind", values["kind"]) != values["kind"]:
-        # Epochs and options belong to a kind.
-        values |= {"epochs": None, "options": {}}
+        # Epochs, options and the reward that suits belong to a kind.
+        values |= {"epochs": None, "options": {}, "reward": BEST_REWARDS.get(changes["kind"])}
     return EvaluatorConfig(**{**values, **changes})
 
 

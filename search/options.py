@@ -153,16 +153,20 @@ evaluation_options = _group(
 )
 evaluator_options = _group(
     option(
-        "--evaluator", default="from-scratch", metavar="NAME",
-        help=f"How a policy is evaluated: {', '.join(EVALUATORS)} (planted rewards, for trials).",
+        "--evaluator", metavar="NAME",
+        help=f"How a policy is evaluated: {', '.join(EVALUATORS)} (planted rewards, for trials). "
+        "[default: as measured for the task: from-scratch for reduced-fashion and the preset "
+        "paper, else weight-sharing]",
     ),
     option(
         "--evaluator-options", type=JsonObject(), default={}, show_default="none",
         help="Further arguments of the evaluator as JSON, e.g. '{\"finetune_epochs\": 8}'.",
     ),
     option(
-        "--reward", default="calibrated_log_likelihood", metavar="NAME",
-        help=f"What is maximised on validation images: {', '.join(REWARDS)}.",
+        "--reward", metavar="NAME",
+        help=f"What is maximised on validation images: {', '.join(REWARDS)}. [default: as measured "
+        "for the evaluator: log_likelihood for weight-sharing, calibrated_log_likelihood from "
+        "scratch]",
     ),
     option("--repeats", default=1, help="Training seeds averaged in one evaluation."),
 )

@@ -20,7 +20,7 @@ from policies import Policy, load_policy, save_policy
 from policies.errors import InputError
 from policies.files import fsync_directory, write_atomically
 from proxy_tasks.data import get_task
-from proxy_tasks.evaluators import EvaluatorConfig, check_config
+from proxy_tasks.evaluators import EvaluatorConfig, check_config, resolve
 from proxy_tasks.manifest import manifest_hash
 from proxy_tasks.presets import get_preset
 
@@ -70,10 +70,10 @@ class RunConfig:
     subpolicies: int = _option(5, "sub-policies per candidate")
     operations: int = _option(2, "operations per sub-policy")
     top: int = _option(5, "best candidates whose sub-policies form the exported policy")
-    evaluator: str = _option("from-scratch", "how a candidate is evaluated")
+    evaluator: str | None = _option(None, "how a candidate is evaluated; default: the preset's")
     evaluator_options: dict = _option({}, "further arguments of the evaluator")
     preset: str = _option("cpu", "child model and schedule")
-    reward: str = _option("calibrated_log_likelihood", "what is maximised")
+    reward: str | None = _option(None, "what is maximised; default: what suits the evaluator")
     epochs: int | None = _option(None, "training epochs; default: the preset's")
     repeats: int = _option(1, "training seeds averaged per evaluation")
     threads: int = _option(1, "CPU threads per evaluation")
@@ -97,6 +97,10 @@ class RunConfig:
                     name, f"must be a whole number, at least {low}", value,
                     f"pass for example {max(low, 1)}",
                 )
+        # Resolved here, so that config.json says what was done.
+        evaluator, reward = resolve(self.evaluator, self.reward, self.preset, self.task)
+        object.__setattr__(self, "evaluator", evaluator)
+        object.__setattr__(self, "reward", reward)
 
     def evaluator_config(self) -> EvaluatorConfig:
         return EvaluatorConfig(

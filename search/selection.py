@@ -5,9 +5,12 @@ what the noise favoured, and takes it whole: a candidate's bad sub-policies come
 other ways, all pure functions of what was evaluated, deterministic, ties going to the earlier:
 
 - `select_subpolicies` credits single sub-policies by a ridge regression over all candidates and
-  takes the best one by one, while keeping them different from each other.
-- `rescore_candidates` and `best_rescored` evaluate the best few dozen again with new seeds and
-  choose by these fresh rewards alone, which are not inflated by having been chosen.
+  takes the best one by one, while keeping them different from each other: many different
+  sub-policies train better than few (README).
+- `rescore_candidates` and `best_rescored` evaluate a few dozen again with new seeds and choose by
+  these fresh rewards alone, which are not inflated by having been chosen.
+- `fit_model` takes such a second, dearer set of rewards to correct the regression where the
+  search's evaluator is biased.
 - `refine` moves probabilities and magnitudes of a policy a little, as the regression advises.
 - `proposals` makes policies in all these ways; evaluating them with new seeds (`fixed_candidates`,
   `best_rescored`) decides between them by data instead of by belief.
@@ -18,6 +21,8 @@ other ways, all pure functions of what was evaluated, deterministic, ties going 
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -32,6 +37,7 @@ from .searcher import Candidate, usable_reward
 from .spaces import PolicySpace
 
 Evaluated = Sequence[tuple[Policy, float]]
+NEW = 10_000  # sub-policies considered for a final policy beside those that were evaluated
 
 
 class TooFewSubpolicies(InputError):
@@ -63,17 +69,27 @@ def concatenate_best(evaluated: Evaluated, k: int = 5) -> Policy:
     return Policy([row for policy in chosen for row in policy], bins=chosen[0].bins)
 
 
-def fit_model(evaluated: Evaluated, space: PolicySpace, ridge: float = 1.0) -> AdditiveModel:
-    """The additive model of all evaluated policies (any number of sub-policies each)."""
+def fit_model(
+    evaluated: Evaluated, space: PolicySpace, ridge: float = 1.0, dearer: Evaluated = ()
+) -> AdditiveModel:
+    """The additive model of all evaluated policies (any number of sub-policies each).
+
+    dearer: some policies with rewards of a better evaluator, e.g. from scratch. They correct the
+    model (`AdditiveModel.corrected`), whose worths are then in their unit.
+    """
     _check_evaluated(evaluated)
     model = AdditiveModel(space, ridge)
+    model.add(*_table(evaluated, model))
+    model.fit()
+    return model.corrected(*_table(dearer, model)) if dearer else model
+
+
+def _table(evaluated: Evaluated, model: AdditiveModel) -> tuple[np.ndarray, list[float]]:
     features = [
-        model.features([encode_row(row, space) for row in policy]).mean(axis=0)
+        model.features([encode_row(row, model.space) for row in policy]).mean(axis=0)
         for policy, _ in evaluated
     ]
-    model.add(np.stack(features), [reward for _, reward in evaluated])
-    model.fit()
-    return model
+    return np.stack(features), [reward for _, reward in evaluated]
 
 
 def select_subpolicies(
@@ -81,19 +97,25 @@ def select_subpolicies(
     space: PolicySpace,
     count: int = 25,
     *,
+    model: AdditiveModel | None = None,
+    new: int = 0,
     per_pair: int = 1,
     caution: float = 0.5,
-    ridge: float = 1.0,
 ) -> Policy:
     """The best sub-policies of all evaluated candidates, one by one, kept different.
 
-    count: sub-policies of the result. per_pair: how many may have the same operations, in
-    whatever order; sub-policies that the regression likes are alike, and a policy of 25 alike
-    ones trains worse than its parts promise. caution: standard deviations of the regression's
-    uncertainty subtracted from each worth. Raises TooFewSubpolicies (an InputError).
+    count: sub-policies of the result. model: of `fit_model`, by default that of `evaluated`.
+    new: how many sub-policies that no candidate has are considered too, drawn uniformly (always
+    the same). per_pair: how many may have the same operations, in whatever order; sub-policies
+    that the regression likes are alike, and a policy of alike ones trains worse than its parts
+    promise. caution: standard deviations of the regression's uncertainty subtracted from each
+    worth. Raises TooFewSubpolicies (an InputError).
     """
-    model = fit_model(evaluated, space, ridge)
-    rows = list(dict.fromkeys(row for policy, _ in evaluated for row in policy))
+    model = fit_model(evaluated, space) if model is None else model
+    rng = np.random.default_rng(0)
+    drawn = (space.sample(rng) for _ in range(math.ceil(new / space.num_subpolicies)))
+    policies = itertools.chain((policy for policy, _ in evaluated), drawn)
+    rows = list(dict.fromkeys(row for policy in policies for row in policy))
     features = model.features([encode_row(row, space) for row in rows])
     worth = model.worth(features) - caution * model.uncertainty(features)
     taken: dict[tuple[str, ...], int] = defaultdict(int)
@@ -112,13 +134,7 @@ def select_subpolicies(
 
 
 def refine(
-    policy: Policy,
-    evaluated: Evaluated,
-    space: PolicySpace,
-    *,
-    radius: int = 2,
-    caution: float = 0.5,
-    ridge: float = 1.0,
+    policy: Policy, model: AdditiveModel, *, radius: int = 2, caution: float = 0.5
 ) -> Policy:
     """Move each operation's probability and magnitude to the regression's best nearby.
 
@@ -126,10 +142,9 @@ def refine(
     deviations of uncertainty subtracted from each worth, so that only well-supported moves are
     made. Operations stay what they are. The regression is additive: each operation is moved alone.
     """
-    model = fit_model(evaluated, space, ridge)
     return Policy(
         [
-            [_refined(operation, model, space, radius, caution) for operation in row]
+            [_refined(operation, model, model.space, radius, caution) for operation in row]
             for row in policy
         ],
         bins=policy.bins,
@@ -159,35 +174,37 @@ def _refined(
 
 
 def proposals(
-    evaluated: Evaluated, space: PolicySpace, counts: Sequence[int] = (10, 25)
+    evaluated: Evaluated, model: AdditiveModel, counts: Sequence[int] = (25, 60, 120)
 ) -> dict[str, Policy]:
     """Final policies made in several ways, by name, the paper's first.
 
-    counts: sizes of the policies chosen one by one. A size that the candidates are not varied
-    enough for is left out.
+    model: of `fit_model`. counts: sizes of the policies chosen one by one, of the sub-policies
+    evaluated and 10,000 others. A size that the space is not varied enough for is left out.
     """
-    made = {"best-5": concatenate_best(evaluated)}
+    best = concatenate_best(evaluated)
+    made = {"best-5": best, "best-5-refined": refine(best, model)}
     for count in counts:
         try:
-            made[f"one-by-one-{count}"] = select_subpolicies(evaluated, space, count)
+            made[f"one-by-one-{count}"] = select_subpolicies(
+                evaluated, model.space, count, model=model, new=NEW
+            )
         except TooFewSubpolicies:
             continue
-    return made | {
-        f"{name}-refined": refine(policy, evaluated, space) for name, policy in made.items()
-    }
+    return made
 
 
 def rescore_candidates(
     evaluated: Evaluated,
     seeds: Sequence[int],
     *,
-    top: int = 24,
+    count: int = 60,
     evaluator: str = "main",
 ) -> list[Candidate]:
-    """Candidates for a `FixedSearcher`: the `top` best distinct policies with each of new seeds.
+    """Candidates for a `FixedSearcher`: `count` distinct policies with each of new seeds.
 
-    seeds: not those of the search. batch = index of the seed, slot = rank by the first reward,
-    so policies are compared on equal seeds.
+    Half of them are the best ones, half lie at even ranks among the others: a regression must
+    also see what the search avoided. seeds: not those of the search. batch = index of the seed,
+    slot = place in the choice, so policies are compared on equal seeds.
     """
     if not seeds:
         raise InputError("seeds", "must be at least one", list(seeds), "pass for example 1 2 3")
@@ -195,11 +212,14 @@ def rescore_candidates(
     best: dict[Policy, float] = {}
     for policy, reward in evaluated:
         best[policy] = max(reward, best.get(policy, reward))
-    chosen = sorted(best, key=lambda policy: -best[policy])[:top]
+    ranked = sorted(best, key=lambda policy: -best[policy])
+    top = math.ceil(count / 2)
+    rest = np.linspace(top, len(ranked) - 1, count - top).round().astype(int).tolist()
+    chosen = sorted({*range(top), *rest} & set(range(len(ranked))))
     return [
-        Candidate(batch, slot, policy, seed, evaluator, label=f"rank {slot + 1}")
+        Candidate(batch, slot, ranked[rank], seed, evaluator, label=f"rank {rank + 1}")
         for batch, seed in enumerate(seeds)
-        for slot, policy in enumerate(chosen)
+        for slot, rank in enumerate(chosen)
     ]
 
 

@@ -192,7 +192,7 @@ def test_select_makes_proposals_and_exports_the_best_of_them(small_run, tmp_path
     arguments = ["select", small_run, "--rescore", 6, "--rescore-seeds", 2, "--seeds", 2]
     said = run(*arguments, "--workers", 1, "--quiet", "--out", out)
     made = {path.stem: load_policy(path) for path in (out / "proposals").glob("*.json")}
-    assert {"best-5", "best-5-rescored", "one-by-one-10"} <= set(made)
+    assert {"best-5", "best-5-rescored", "one-by-one-60"} <= set(made)
     # The paper's proposal is what the search itself exported.
     assert made["best-5"] == load_policy(small_run / "policy.json")
     file = load_policy_file(out / "policy.json")

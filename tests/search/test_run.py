@@ -329,3 +329,19 @@ def test_one_two_and_four_workers_give_the_same_policy_and_journal(tmp_path):
     with Journal(tmp_path / "4" / "trials.jsonl") as journal:
         used = {record["worker"] for record in journal.records()}
     assert len(used) > 1
+
+
+@pytest.mark.parametrize(
+    ("given", "evaluator", "reward"),
+    [
+        ({}, "from-scratch", "calibrated_log_likelihood"),
+        ({"task": "folder"}, "weight-sharing", "log_likelihood"),
+        ({"task": "folder", "preset": "paper"}, "from-scratch", "calibrated_log_likelihood"),
+        ({"evaluator": "weight-sharing"}, "weight-sharing", "log_likelihood"),
+        ({"task": "folder", "reward": "accuracy"}, "weight-sharing", "accuracy"),
+    ],
+)
+def test_evaluator_and_reward_that_suit_the_task_are_the_default(given, evaluator, reward):
+    config = RunConfig(out="runs/x", **given)
+    assert (config.evaluator, config.reward) == (evaluator, reward)
+    assert RunConfig.from_json(config.to_json()) == config

@@ -98,11 +98,13 @@ def test_one_by_one_finds_planted_operations():
 
 
 def test_too_few_different_ones_is_said():
-    evaluated = [(Policy([[("Rotate", 0.5, m), ("Color", 0.5, 3)]]), m / 10) for m in range(10)]
+    evaluated = [(Policy([[("Rotate", 0.5, m)]]), m / 10) for m in range(10)]
     assert len(select_subpolicies(evaluated, SPACE, 1)) == 1
     with pytest.raises(InputError, match="have 1 sub-policies that differ"):
         select_subpolicies(evaluated, SPACE, 2)
-    assert set(proposals(evaluated, SPACE)) == {"best-5", "best-5-refined"}
+    narrow = fit_model(evaluated, PolicySpace(1, 1))
+    made = proposals(evaluated, narrow, counts=(16, 17))  # 16 operations, 17 cannot differ
+    assert set(made) == {"best-5", "best-5-refined", "one-by-one-16"}
 
 
 def test_refining_moves_a_little_and_uphill():
@@ -115,14 +117,15 @@ def test_refining_moves_a_little_and_uphill():
                      if op.name in SPACE.ops[:5])  # fmt: skip
         evaluated.append((policy, reward / 50 + 0.01 * rng.normal()))
     before = Policy([[("Rotate", 0.5, 4), ("Invert", 0.3, None)], [("ShearX", 0.9, 8)]])
-    after = refine(before, evaluated, SPACE, radius=2)
+    model = fit_model(evaluated, SPACE)
+    after = refine(before, model, radius=2)
     assert after[0][0] == ("Rotate", 0.7, 6)
     assert after[1][0] == ("ShearX", 1.0, 9)
     assert (after[0][1].name, after[0][1].magnitude) == ("Invert", None)
-    assert refine(before, evaluated, SPACE, radius=0) == before
+    assert refine(before, model, radius=0) == before
     # Nothing known, nothing moved.
     flat = [(policy, 0.5) for policy, _ in evaluated[:50]]
-    assert refine(before, flat, SPACE) == before
+    assert refine(before, fit_model(flat, SPACE)) == before
 
 
 @given(st.integers(0, 1000))
@@ -130,7 +133,7 @@ def test_refined_policies_are_legal(seed):
     rng = np.random.default_rng(seed)
     evaluated = [(SPACE.sample(rng), float(rng.random())) for _ in range(20)]
     policy = SPACE.sample(rng)
-    refined = refine(policy, evaluated, SPACE, radius=3, caution=0.0)
+    refined = refine(policy, fit_model(evaluated, SPACE), radius=3, caution=0.0)
     for old, new in zip(policy, refined, strict=True):
         for a, b in zip(old, new, strict=True):
             assert a.name == b.name
@@ -142,7 +145,7 @@ def test_refined_policies_are_legal(seed):
 def test_rescoring_goes_by_fresh_rewards_alone():
     evaluated = [(one("Rotate"), 0.9), (one("Color"), 0.8), (one("Solarize"), 0.7),
                  (one("Invert"), 0.1), (one("Color"), 0.2)]  # fmt: skip
-    candidates = rescore_candidates(evaluated, [5, 6], top=3, evaluator="long")
+    candidates = rescore_candidates(evaluated[:3], [5, 6], evaluator="long")
     assert [(c.key, c.augmentation, c.seed) for c in candidates[:4]] == [
         ((0, 0), one("Rotate"), 5), ((0, 1), one("Color"), 5), ((0, 2), one("Solarize"), 5),
         ((1, 0), one("Rotate"), 6),
@@ -159,6 +162,77 @@ def test_rescoring_goes_by_fresh_rewards_alone():
     assert means == [(one("Color"), 0.6), (one("Rotate"), 0.4)]
     with pytest.raises(InputError, match="seeds"):
         rescore_candidates(evaluated, [])
+
+
+@pytest.mark.parametrize(
+    ("count", "ranks"),
+    [(1, [1]), (4, [1, 2, 3, 10]), (6, [1, 2, 3, 4, 7, 10]), (99, list(range(1, 11)))],
+)
+def test_rescored_are_the_best_and_some_of_the_rest(count, ranks):
+    evaluated = [(one("Rotate", magnitude=m), -m / 10) for m in range(10)]
+    candidates = rescore_candidates(evaluated, [5], count=count)
+    assert [c.label for c in candidates] == [f"rank {rank}" for rank in ranks]
+    assert [c.augmentation for c in candidates] == [evaluated[rank - 1][0] for rank in ranks]
+
+
+def test_new_subpolicies_are_considered_when_asked_for():
+    """Strong Rotate is best, but no candidate has it together with anything but weak Invert."""
+    rng = np.random.default_rng(0)
+    worth = {"Rotate": 1.0, "Color": 0.5, "Invert": -1.0}
+    evaluated = []
+    for _ in range(200):
+        first, second = rng.choice(["Rotate", "Color", "Solarize"], 2)
+        p, q = rng.integers(0, 11, 2) / 10
+        row = [(first, p, 5), ("Invert", q, None)] if first == second else [(first, p, 5)] * 2
+        policy = Policy([row])
+        reward = sum(worth.get(op.name, 0.0) * op.probability for op in policy[0])
+        evaluated.append((policy, reward + 0.01 * rng.normal()))
+    known = {row for policy, _ in evaluated for row in policy}
+    old, new = (select_subpolicies(evaluated, SPACE, 3, new=n) for n in (0, 10_000))
+    assert set(old) <= known and not set(new) <= known
+    assert ("Rotate", "Color") in [tuple(sorted((o.name for o in r), reverse=True)) for r in new]
+    assert select_subpolicies(evaluated, SPACE, 3, new=10_000) == new
+
+
+class TestDearerRewards:
+    """500 cheap evaluations that are wrong about Invert, and some dear ones that are right."""
+
+    def evaluated(self, count, invert, noise, seed):
+        rng = np.random.default_rng(seed)
+        worth = {"Rotate": 1.0, "Color": 0.7, "Solarize": -0.5, "Invert": invert}
+        found = []
+        for _ in range(count):
+            policy = SPACE.sample(rng)
+            reward = np.mean([
+                sum(worth.get(op.name, 0.0) * op.probability for op in row) for row in policy
+            ])
+            found.append((policy, float(reward + noise * rng.normal())))
+        return found
+
+    def worth(self, model):
+        return dict(zip(SPACE.ops, model.weights[::3], strict=True))
+
+    def test_they_correct_a_bias_and_keep_the_rest(self):
+        cheap = self.evaluated(500, +1.0, 0.05, 0)
+        dear = [(policy, 10 * reward) for policy, reward in self.evaluated(60, -1.0, 0.05, 1)]
+        alone, corrected = fit_model(cheap, SPACE), fit_model(cheap, SPACE, dearer=dear)
+        assert self.worth(alone)["Invert"] > 0.5
+        worth = self.worth(corrected)
+        assert worth["Invert"] < 0  # what the dear ones say
+        assert worth["Rotate"] > 3 and worth["Color"] > 2  # in the unit of the dear ones
+        few = self.worth(fit_model(dear, SPACE))  # without the cheap ones: worse known
+        truth = {"Rotate": 10.0, "Color": 7.0, "Solarize": -5.0}
+        error = {
+            name: sum(abs(w[op] - t) for op, t in truth.items())
+            for name, w in (("both", worth), ("dear", few))
+        }
+        assert error["both"] < error["dear"]
+
+    def test_rewards_that_say_nothing_change_no_order(self):
+        cheap = self.evaluated(500, 1.0, 0.05, 0)
+        same = fit_model(cheap, SPACE, dearer=cheap[:60])
+        alone = fit_model(cheap, SPACE)
+        assert np.corrcoef(same.weights, alone.weights)[0, 1] > 0.99
 
 
 def test_one_by_one_beats_the_papers_choice_after_random_search():
