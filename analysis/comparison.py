@@ -15,7 +15,8 @@ from .statistics import holm, mean_interval, minimum_detectable_difference, pair
 SIGNIFICANT = 0.05
 METHOD = (
     "Differences are paired over seeds: the same seed gives every arm the same initial weights and "
-    "batches. Intervals: Student's t, 95 %. p: paired t test, corrected by Holm over the arms."
+    "batches. An arm of several policies counts each policy once, with the mean over its seeds. "
+    "Intervals: Student's t, 95 %. p: paired t test, corrected by Holm over the arms."
 )
 
 
@@ -26,7 +27,8 @@ class Comparison:
     `table`: arm, n, mean, sd, low, high (95 %), difference, difference_low, difference_high,
     p, p_holm, detectable (at 80 % power), failed, diverged, search_evaluations, search_children.
     The last is the cost of the search in children: its image passes over those of a child here.
-    The first arm has no difference. `runs`: arm -> accuracy by seed.
+    The first arm has no difference. `n` counts seeds, or the policies of an arm that has several.
+    `runs`: arm -> accuracy by seed.
     """
 
     table: pd.DataFrame
@@ -95,8 +97,18 @@ def _by_seed(trials: pd.DataFrame, arm: str) -> pd.Series:
     return (100 * rows.set_index("seed")["accuracy"]).sort_index()
 
 
+def _units(table: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+    """What counts once: a row of `table` [seeds, arms], or where an arm has a few policies, the
+    mean over the seeds that had the same ones, since these do not tell two policies apart."""
+    policies = [
+        trials[trials["label"] == arm].set_index("seed")["policy"].map(repr) for arm in table
+    ]
+    keys = pd.concat(policies, axis=1).loc[table.index].agg(" ".join, axis=1)
+    return table.groupby(keys, sort=False).mean() if keys.nunique() > 1 else table
+
+
 def _row(trials: pd.DataFrame, arm: str, first: str, accuracy: dict, search: dict) -> dict:
-    estimate = mean_interval(accuracy[arm])
+    estimate = mean_interval(_units(accuracy[arm].to_frame(arm), trials)[arm])
     mine = trials[trials["label"] == arm]
     row = {
         "arm": arm, "n": estimate.n, "mean": estimate.mean, "sd": estimate.sd,
@@ -107,8 +119,9 @@ def _row(trials: pd.DataFrame, arm: str, first: str, accuracy: dict, search: dic
         "search_evaluations": search.get("evaluations", 0),
         "search_children": search.get("image_passes", 0) / trials["image_passes"].mean(),
     }
-    pairs = pd.concat([accuracy[arm], accuracy[first]], axis=1, join="inner").to_numpy()
+    pairs = pd.concat({arm: accuracy[arm], first: accuracy[first]}, axis=1, join="inner")
     if arm != first and len(pairs):
+        pairs = _units(pairs, trials).to_numpy()
         paired = paired_difference(pairs[:, 0], pairs[:, 1])
         row |= {
             "difference": paired.estimate.mean, "difference_low": paired.estimate.low,

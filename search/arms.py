@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -30,7 +31,10 @@ from .engine import encode_augmentation
 from .spaces import PolicySpace
 
 NAMES = ("none", *PUBLISHED, "trivialaugment", "uniform")
-FORMS = f"a policy or schedule file, {', '.join(NAMES)}, randaugment:N,M or random:K"
+FORMS = (
+    f"a policy or schedule file, {', '.join(NAMES)}, randaugment:N,M, random:K or "
+    "NAME=FILE,FILE,..."
+)
 # Keeps the random policies of an arm apart from everything else drawn from the same seed.
 STREAM_RANDOM_ARM = 101
 
@@ -39,9 +43,10 @@ STREAM_RANDOM_ARM = 101
 class Arm:
     """One arm: `augmentations[i]` is trained with the i-th seed.
 
-    All are the same but for random:K, where every seed has a random policy of its own: the arm
-    stands for random policies, so its scatter contains that between policies. `search` is what
-    finding the policy has cost, from the provenance of its file.
+    All are the same but for arms that stand for a way of making policies: random:K has a new
+    random policy for every seed, NAME=FILE,FILE,... takes the files by turns (several searches by
+    one method). Their scatter contains that between policies. `search` is what finding a policy
+    has cost, from the provenance of its file (the mean over files).
     """
 
     name: str
@@ -60,6 +65,8 @@ def parse_arm(text: str, seeds: Sequence[int]) -> Arm:
     """The arm that `text` (FORMS) means. Raises InputError."""
     if text == "none":
         return Arm(text, (None,) * len(seeds))
+    if "=" in text and not Path(text).exists():
+        return _method(text, seeds)
     if text.startswith("random:"):
         count = _count(text)
         return Arm(text, tuple(random_policy(count, seed) for seed in seeds))
@@ -121,6 +128,21 @@ def random_policy(subpolicies: int, seed: int) -> Policy:
     """A uniform policy of AutoAugment's space, the same for the same arguments."""
     rng = np.random.default_rng([STREAM_RANDOM_ARM, subpolicies, seed])
     return PolicySpace(num_subpolicies=subpolicies).sample(rng)
+
+
+def _method(text: str, seeds: Sequence[int]) -> Arm:
+    name, _, files = text.partition("=")
+    members = [parse_arm(file, seeds) for file in files.split(",") if file]
+    if not name or not members:
+        raise InputError("policy", "must be NAME=FILE,FILE,...", text, "e.g. ppo=a.json,b.json")
+    if len(seeds) % len(members):
+        raise InputError(
+            "seeds", f"must be a multiple of the {len(members)} files of {name}", len(seeds),
+            f"use {len(members) * math.ceil(len(seeds) / len(members))}",
+        )
+    turns = [members[place % len(members)] for place in range(len(seeds))]
+    costs = {key: sum(m.search.get(key, 0) for m in members) / len(members) for key in _cost(None)}
+    return Arm(name, tuple(arm.augmentations[i] for i, arm in enumerate(turns)), costs)
 
 
 def _count(text: str) -> int:

@@ -303,7 +303,7 @@ def pba(
 @option(
     "--policy", "policies", multiple=True, required=True, metavar="ARM...",
     help=f"Arms, the first is the one to beat: {options.ARMS} (K random sub-policies, new ones "
-    "for every seed).",
+    "for every seed; several files of one method by turns).",
 )
 @option("--seeds", default=5, help="Children per arm, each with its own seed.")
 @option("--seed", default=0, help="The first of these seeds.")

@@ -20,7 +20,10 @@ TASKS = (
 SEARCHERS = ("random", "ppo", "tpe")
 EVALUATORS = ("from-scratch", "weight-sharing", "density-matching", "synthetic")
 REWARDS = ("accuracy", "log_likelihood", "calibrated_log_likelihood")
-ARMS = "FILE, none, imagenet, cifar10, svhn, randaugment:N,M, trivialaugment, uniform or random:K"
+ARMS = (
+    "FILE, none, imagenet, cifar10, svhn, randaugment:N,M, trivialaugment, uniform, random:K or "
+    "NAME=FILE,FILE"
+)
 
 
 class ManyValues(click.Command):

@@ -15,7 +15,16 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from policies import CIFAR10, IMAGENET, RandAugment, load_policy, load_policy_file
+from policies import (
+    CIFAR10,
+    IMAGENET,
+    InputError,
+    Policy,
+    RandAugment,
+    load_policy,
+    load_policy_file,
+    save_policy,
+)
 from policies.schedule import Schedule, ScheduleTransform, save_schedule
 from proxy_tasks import REWARDS, TASKS
 from proxy_tasks.evaluators import KINDS
@@ -327,6 +336,19 @@ def test_random_arms_are_the_same_every_time_and_differ_between_seeds():
     assert first == again and first.augmentations[0] != first.augmentations[1]
     assert parse_arm("random:25", [0]).augmentations[0] != first.augmentations[0]
 
+
+def test_several_files_of_one_method_are_taken_by_turns(tmp_path):
+    files = []
+    for number, name in enumerate(("Rotate", "Color")):
+        files.append(tmp_path / f"{name}.json")
+        provenance = {"evaluations": {"finished": 100 + 50 * number}, "cost": {"image_passes": 10}}
+        save_policy(files[-1], Policy([[(name, 0.5, 3)]]), provenance=provenance)
+    arm = parse_arm(f"ppo={files[0]},{files[1]}", range(4))
+    assert arm.name == "ppo" and arm.search == {"evaluations": 125, "image_passes": 10}
+    assert [a[0][0].name for a in arm.augmentations] == ["Rotate", "Color", "Rotate", "Color"]
+    for text, seeds in ((f"ppo={files[0]},{files[1]}", 3), ("ppo=", 2), (f"={files[0]}", 2)):
+        with pytest.raises(InputError, match="multiple of the 2" if seeds == 3 else "NAME=FILE"):
+            parse_arm(text, range(seeds))
 
 def test_a_schedule_file_is_an_arm(tmp_path):
     path = tmp_path / "schedule.json"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -53,6 +55,34 @@ def test_pairs_are_matched_by_seed_when_one_failed(write_run):
     assert row["n"] == 4 and row["failed"] == 1
     assert row["difference"] == pytest.approx(expected)
     assert any("1 evaluations failed" in sentence for sentence in comparison.sentences)
+
+
+def test_an_arm_of_several_policies_counts_each_once(write_run):
+    """Two searches by one method, three seeds each, against two by another: two units, not six."""
+    policies = [[[["Color", 0.5, m], ["Invert", 0.2, None]]] for m in range(4)]
+    values = {"ppo": [0.60, 0.55, 0.61, 0.57, 0.62, 0.56], "random": [0.55, 0.54] * 3}
+    rows = lines({"none": [0.50, 0.52, 0.51, 0.50, 0.53, 0.52]}) + [
+        journal_line(
+            seed, 1 + slot, value, label=arm, part="test", seed=seed,
+            policy=policies[2 * slot + seed % 2],
+        )
+        for slot, arm in enumerate(values) for seed, value in enumerate(values[arm])
+    ]
+    run = load_run(write_run(rows))
+    table = compare_arms(run).table.set_index("arm")
+    assert table["n"].to_dict() == {"none": 6, "ppo": 2, "random": 2}
+    units = [np.mean(values["ppo"][::2]), np.mean(values["ppo"][1::2])]
+    assert table.loc["ppo", "mean"] == pytest.approx(100 * np.mean(units))
+    assert table.loc["ppo", "sd"] == pytest.approx(100 * np.std(units, ddof=1))
+    against = [rows[0:6:2], rows[1:6:2]]
+    none = [np.mean([row["evaluation"]["metrics"]["accuracy"] for row in part]) for part in against]
+    test = scipy.stats.ttest_rel(units, none)
+    assert table.loc["ppo", "p"] == pytest.approx(test.pvalue)
+    without = replace(run, trials=run.trials[run.trials["label"] != "none"])
+    first = compare_arms(without).table.set_index("arm")
+    gap = np.array(units) - [0.55, 0.54]
+    assert first.loc["random", "difference"] == pytest.approx(-100 * gap.mean())
+    assert first.loc["random", "p"] == pytest.approx(scipy.stats.ttest_1samp(gap, 0).pvalue)
 
 
 def test_one_seed_makes_no_claim(write_run):
