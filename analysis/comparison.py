@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,13 @@ import pandas as pd
 
 from . import plots, tables
 from .runs import Run, load_run
-from .statistics import holm, mean_interval, minimum_detectable_difference, paired_difference
+from .statistics import (
+    Difference,
+    holm,
+    mean_interval,
+    minimum_detectable_difference,
+    paired_difference,
+)
 
 SIGNIFICANT = 0.05
 METHOD = (
@@ -28,10 +35,12 @@ class Comparison:
     p, p_holm, detectable (at 80 % power), failed, diverged, search_evaluations, search_children.
     The last is the cost of the search in children: its image passes over those of a child here.
     The first arm has no difference. `n` counts seeds, or the policies of an arm that has several.
-    `runs`: arm -> accuracy by seed.
+    `pairs`: first, second, n, difference (second - first), low, high, p of every two arms; p is
+    not corrected. `runs`: arm -> accuracy by seed.
     """
 
     table: pd.DataFrame
+    pairs: pd.DataFrame
     runs: dict[str, pd.Series]
 
     @property
@@ -89,7 +98,18 @@ def compare_arms(run: Run) -> Comparison:
     rows = [_row(trials, arm, arms[0], accuracy, costs.get(arm, {})) for arm in arms]
     table = pd.DataFrame(rows)
     table.insert(table.columns.get_loc("p") + 1, "p_holm", holm(table["p"]))
-    return Comparison(table, accuracy)
+    pairs = []
+    for first, second in itertools.combinations(arms, 2):
+        between = _difference(trials, second, first, accuracy)
+        if between is not None:
+            estimate = between.estimate
+            pairs.append(
+                {
+                    "first": first, "second": second, "n": estimate.n, "difference": estimate.mean,
+                    "low": estimate.low, "high": estimate.high, "p": between.p,
+                }
+            )
+    return Comparison(table, pd.DataFrame(pairs), accuracy)
 
 
 def _by_seed(trials: pd.DataFrame, arm: str) -> pd.Series:
@@ -107,6 +127,16 @@ def _units(table: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     return table.groupby(keys, sort=False).mean() if keys.nunique() > 1 else table
 
 
+def _difference(
+    trials: pd.DataFrame, arm: str, other: str, accuracy: dict[str, pd.Series]
+) -> Difference | None:
+    """`arm` minus `other`, paired; None without a seed in common."""
+    pairs = pd.concat({arm: accuracy[arm], other: accuracy[other]}, axis=1, join="inner")
+    if not len(pairs):
+        return None
+    return paired_difference(*_units(pairs, trials).to_numpy().T)
+
+
 def _row(trials: pd.DataFrame, arm: str, first: str, accuracy: dict, search: dict) -> dict:
     estimate = mean_interval(_units(accuracy[arm].to_frame(arm), trials)[arm])
     mine = trials[trials["label"] == arm]
@@ -119,10 +149,8 @@ def _row(trials: pd.DataFrame, arm: str, first: str, accuracy: dict, search: dic
         "search_evaluations": search.get("evaluations", 0),
         "search_children": search.get("image_passes", 0) / trials["image_passes"].mean(),
     }
-    pairs = pd.concat({arm: accuracy[arm], first: accuracy[first]}, axis=1, join="inner")
-    if arm != first and len(pairs):
-        pairs = _units(pairs, trials).to_numpy()
-        paired = paired_difference(pairs[:, 0], pairs[:, 1])
+    paired = None if arm == first else _difference(trials, arm, first, accuracy)
+    if paired is not None:
         row |= {
             "difference": paired.estimate.mean, "difference_low": paired.estimate.low,
             "difference_high": paired.estimate.high, "p": paired.p,
@@ -162,17 +190,18 @@ def readable(comparison: Comparison) -> pd.DataFrame:
 
 
 def write_comparison(directory: str | Path) -> Comparison:
-    """Write compare.csv, compare.md and compare.png into the run folder of a comparison."""
+    """Write compare.csv, pairs.csv, compare.md and compare.png into the comparison's folder."""
     run = load_run(directory)
     comparison = compare_arms(run)
     comparison.table.to_csv(run.directory / "compare.csv", index=False)
+    comparison.pairs.to_csv(run.directory / "pairs.csv", index=False)
     plots.arms(comparison.table, comparison.runs, run.directory / "compare.png")
     text = "\n\n".join(
         [
             f"# Comparison on {run.manifest.get('task', run.config.get('task', 'the task'))}",
             tables.markdown(readable(comparison)),
             "\n".join(f"- {sentence}" for sentence in comparison.sentences),
-            METHOD,
+            METHOD + " pairs.csv has every two arms.",
             "![arms](compare.png)",
         ]
     )

@@ -322,7 +322,7 @@ def compare(
 ) -> None:
     """Train children under each arm; test accuracy with intervals and paired differences.
 
-    Tables and a picture: DIR/compare.md, compare.csv, compare.png.
+    Tables and a picture: DIR/compare.md, compare.csv, pairs.csv, compare.png.
     """
     import analysis
 

@@ -38,6 +38,17 @@ def test_means_and_paired_differences_match_scipy(write_run):
     assert np.isnan(table.loc["none", "difference"])
 
 
+def test_every_two_arms_are_compared(write_run):
+    pairs = compare_arms(load_run(write_run(lines()))).pairs.set_index(["first", "second"])
+    assert list(pairs.index) == [("none", "found"), ("none", "twin"), ("found", "twin")]
+    row = pairs.loc[("found", "twin")]
+    assert row["p"] == pytest.approx(scipy.stats.ttest_rel(RUNS["twin"], RUNS["found"]).pvalue)
+    gap = 100 * (np.array(RUNS["twin"]) - RUNS["found"])
+    assert row["difference"] == pytest.approx(gap.mean())
+    half = scipy.stats.t.ppf(0.975, 4) * gap.std(ddof=1) / np.sqrt(5)
+    assert (row["low"], row["high"]) == pytest.approx((gap.mean() - half, gap.mean() + half))
+
+
 def test_words_follow_the_numbers(write_run):
     said = compare_arms(load_run(write_run(lines()))).sentences
     assert said[0].startswith("found against none: +5.60 points") and ": better" in said[0]
@@ -107,4 +118,5 @@ def test_files_are_written_with_the_cost_of_the_search(write_run):
     text = (directory / "compare.md").read_text()
     assert "100 evaluations = 7 children" in text and "minus none" in text
     assert len(pd.read_csv(directory / "compare.csv")) == 3
+    assert len(pd.read_csv(directory / "pairs.csv")) == 3
     assert (directory / "compare.png").read_bytes()[:4] == b"\x89PNG"
