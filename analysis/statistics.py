@@ -70,8 +70,9 @@ def paired_difference(
     estimate = mean_interval(a - b, confidence)
     if estimate.n < 2:
         return Difference(estimate, float("nan"))
-    if estimate.sd == 0:
-        return Difference(estimate, 1.0 if estimate.mean == 0 else 0.0)
+    rounding = 1e-12 * max(np.abs(a).max(), np.abs(b).max())
+    if estimate.sd <= rounding:  # constant, as far as the values can tell
+        return Difference(estimate, 1.0 if abs(estimate.mean) <= rounding else 0.0)
     return Difference(estimate, float(scipy.stats.ttest_rel(a, b).pvalue))
 
 

@@ -145,6 +145,15 @@ def test_bootstrap_interval_agrees_with_scipys():
     assert (mine.low, mine.high) == pytest.approx((theirs.low, theirs.high), abs=0.04)
 
 
+def test_rounding_is_no_spread(recwarn):
+    """Steps that differ in the last bit only: no test statistic of 1e15, no warning of scipy."""
+    a = np.array([50.1, 60.2, 70.3])
+    assert np.ptp((a + 0.1) - a) > 0
+    assert paired_difference(a + 0.1, a).p == 0.0
+    assert paired_difference(a * (1 + 1e-16), a).p == 1.0
+    assert not recwarn.list
+
+
 def test_constant_scores_have_no_rank_correlation():
     assert np.isnan(rank_correlation(np.ones(10), np.arange(10.0)).rho)
 
