@@ -95,12 +95,14 @@ def compare_arms(run: Run) -> Comparison:
     if not arms:
         raise run.unfinished("at least one tested child")
     costs = {arm["name"]: arm.get("search", {}) for arm in run.config.get("arms", [])}
-    rows = [_row(trials, arm, arms[0], accuracy, costs.get(arm, {})) for arm in arms]
+    # Written out once: every two arms ask which of their seeds had the same policies.
+    policies = trials.pivot(index="seed", columns="label", values="policy").map(repr)
+    rows = [_row(trials, arm, arms[0], accuracy, policies, costs.get(arm, {})) for arm in arms]
     table = pd.DataFrame(rows)
     table.insert(table.columns.get_loc("p") + 1, "p_holm", holm(table["p"]))
     pairs = []
     for first, second in itertools.combinations(arms, 2):
-        between = _difference(trials, second, first, accuracy)
+        between = _difference(second, first, accuracy, policies)
         if between is not None:
             estimate = between.estimate
             pairs.append(
@@ -117,28 +119,27 @@ def _by_seed(trials: pd.DataFrame, arm: str) -> pd.Series:
     return (100 * rows.set_index("seed")["accuracy"]).sort_index()
 
 
-def _units(table: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+def _units(table: pd.DataFrame, policies: pd.DataFrame) -> pd.DataFrame:
     """What counts once: a row of `table` [seeds, arms], or where an arm has a few policies, the
     mean over the seeds that had the same ones, since these do not tell two policies apart."""
-    policies = [
-        trials[trials["label"] == arm].set_index("seed")["policy"].map(repr) for arm in table
-    ]
-    keys = pd.concat(policies, axis=1).loc[table.index].agg(" ".join, axis=1)
+    keys = policies.loc[table.index, list(table)].agg(" ".join, axis=1)
     return table.groupby(keys, sort=False).mean() if keys.nunique() > 1 else table
 
 
 def _difference(
-    trials: pd.DataFrame, arm: str, other: str, accuracy: dict[str, pd.Series]
+    arm: str, other: str, accuracy: dict[str, pd.Series], policies: pd.DataFrame
 ) -> Difference | None:
     """`arm` minus `other`, paired; None without a seed in common."""
     pairs = pd.concat({arm: accuracy[arm], other: accuracy[other]}, axis=1, join="inner")
     if not len(pairs):
         return None
-    return paired_difference(*_units(pairs, trials).to_numpy().T)
+    return paired_difference(*_units(pairs, policies).to_numpy().T)
 
 
-def _row(trials: pd.DataFrame, arm: str, first: str, accuracy: dict, search: dict) -> dict:
-    estimate = mean_interval(_units(accuracy[arm].to_frame(arm), trials)[arm])
+def _row(
+    trials: pd.DataFrame, arm: str, first: str, accuracy: dict, policies: pd.DataFrame, search: dict
+) -> dict:
+    estimate = mean_interval(_units(accuracy[arm].to_frame(arm), policies)[arm])
     mine = trials[trials["label"] == arm]
     row = {
         "arm": arm, "n": estimate.n, "mean": estimate.mean, "sd": estimate.sd,
@@ -149,7 +150,7 @@ def _row(trials: pd.DataFrame, arm: str, first: str, accuracy: dict, search: dic
         "search_evaluations": search.get("evaluations", 0),
         "search_children": search.get("image_passes", 0) / trials["image_passes"].mean(),
     }
-    paired = None if arm == first else _difference(trials, arm, first, accuracy)
+    paired = None if arm == first else _difference(arm, first, accuracy, policies)
     if paired is not None:
         row |= {
             "difference": paired.estimate.mean, "difference_low": paired.estimate.low,

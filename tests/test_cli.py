@@ -350,6 +350,7 @@ def test_several_files_of_one_method_are_taken_by_turns(tmp_path):
         with pytest.raises(InputError, match="multiple of the 2" if seeds == 3 else "NAME=FILE"):
             parse_arm(text, range(seeds))
 
+
 def test_a_schedule_file_is_an_arm(tmp_path):
     path = tmp_path / "schedule.json"
     schedule = Schedule([(0, CIFAR10), (2, IMAGENET)], epochs=4)

@@ -12,7 +12,8 @@ from policies import OPS, Policy, RandAugment
 from policies.errors import InputError
 from proxy_tasks import Evaluation, EvaluatorConfig
 from proxy_tasks.synthetic import PlantedLandscape
-from search import Candidate, FixedSearcher, PolicySpace
+from search import Candidate, FixedSearcher, PolicySpace, RunConfig
+from search.final import _evaluator
 from search.selection import (
     best_rescored,
     concatenate_best,
@@ -228,11 +229,31 @@ class TestDearerRewards:
         }
         assert error["both"] < error["dear"]
 
+    def test_the_uncertainty_is_that_of_both(self):
+        cheap = self.evaluated(500, 1.0, 0.05, 0)
+        alone = fit_model(cheap, SPACE)
+        rows = np.array([SPACE.encode(policy) for policy, _ in cheap[:60]]).reshape(60, 5, 6)
+        expected = alone.worth(alone.features(rows).mean(axis=1))
+        dear = [(policy, 10 * e) for (policy, _), e in zip(cheap, expected, strict=False)]
+        corrected = fit_model(cheap, SPACE, dearer=dear)
+        # Nothing was left to explain: the cheap model's own, in the dear ones' unit.
+        features = alone.features(rows[0])
+        assert corrected.uncertainty(features) == pytest.approx(10 * alone.uncertainty(features))
+
     def test_rewards_that_say_nothing_change_no_order(self):
         cheap = self.evaluated(500, 1.0, 0.05, 0)
         same = fit_model(cheap, SPACE, dearer=cheap[:60])
         alone = fit_model(cheap, SPACE)
         assert np.corrcoef(same.weights, alone.weights)[0, 1] > 0.99
+
+
+def test_another_evaluator_brings_its_own_reward():
+    config = RunConfig(out="x", task="folder", epochs=8, evaluator_options={"lr": 0.2})
+    assert config.evaluator_config().reward == "log_likelihood"
+    same, other = _evaluator(config, {}), _evaluator(config, {"kind": "from-scratch"})
+    assert same == config.evaluator_config()
+    assert other == EvaluatorConfig("from-scratch", reward="calibrated_log_likelihood")
+    assert _evaluator(config, {"kind": "from-scratch", "reward": "accuracy"}).reward == "accuracy"
 
 
 def test_one_by_one_beats_the_papers_choice_after_random_search():
