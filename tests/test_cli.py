@@ -28,10 +28,12 @@ from policies import (
 from policies.schedule import Schedule, ScheduleTransform, save_schedule
 from proxy_tasks import REWARDS, TASKS
 from proxy_tasks.evaluators import KINDS
-from search import SEARCHERS, PoolConfig, cluster, options
+from search import SEARCHERS, PolicySpace, PoolConfig, cluster, options
 from search.arms import NAMES, parse_arm
 from search.cli import main
 from search.errors import JournalError
+from search.final import journalled_policies
+from search.selection import fit_model, proposals
 
 README = Path(__file__).parent.parent / "README.md"
 SYNTHETIC = ["--evaluator", "synthetic", "--quiet", "--workers", "1"]
@@ -198,10 +200,21 @@ def test_the_grid_is_evaluated_once_and_its_best_cell_exported(tmp_path):
 
 def test_select_makes_proposals_and_exports_the_best_of_them(small_run, tmp_path):
     out = tmp_path / "selected"
-    arguments = ["select", small_run, "--rescore", 6, "--rescore-seeds", 2, "--seeds", 2]
+    arguments = ["select", small_run, "--rescore", 6, "--rescore-seeds", 2, "--seeds", 2,
+                 "--reward", "accuracy"]  # fmt: skip
     said = run(*arguments, "--workers", 1, "--quiet", "--out", out)
     made = {path.stem: load_policy(path) for path in (out / "proposals").glob("*.json")}
     assert {"best-5", "best-5-rescored", "one-by-one-60"} <= set(made)
+    # The second evaluations are made as asked for, and their rewards make the proposals.
+    config = json.loads((out / "rescore/config.json").read_text())
+    assert config["evaluators"]["main"]["reward"] == "accuracy"
+    again = journalled_policies(out / "rescore/trials.jsonl")
+    means = {p: sum(r for q, r in again if q == p) / 2 for p, _ in again}
+    first = journalled_policies(small_run / "trials.jsonl")
+    model = fit_model(first, PolicySpace(), dearer=list(means.items()))
+    assert set(proposals(first, model)["one-by-one-60"]) == set(made["one-by-one-60"])
+    without = proposals(first, fit_model(first, PolicySpace()))
+    assert made["one-by-one-60"] != without["one-by-one-60"]
     # The paper's proposal is what the search itself exported.
     assert made["best-5"] == load_policy(small_run / "policy.json")
     file = load_policy_file(out / "policy.json")
