@@ -1,6 +1,6 @@
 """Reads run folders and policies; tables, statistics, pictures, reports. Never trains."""
 
-from .comparison import Comparison, compare_arms, write_comparison
+from .compare import Comparison, compare_arms, write_comparison
 from .composition import (
     PolicyStatistics,
     batch_entropies,
@@ -10,11 +10,11 @@ from .composition import (
 )
 from .examples import example_images
 from .fidelity import Fidelity, analyse_fidelity, write_fidelity
-from .grid import Grid, analyse_grid, write_grid
-from .kinds import write_any
-from .rederivation import write_rederivation
-from .report import write_report
+from .randaugment import Grid, analyse_grid, write_grid
+from .rederive import write_rederivation
+from .report import write_any
 from .runs import Run, load_run
+from .search import write_report
 from .sheet import policy_sheet
 from .statistics import (
     Correlation,

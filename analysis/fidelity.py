@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from . import plots, tables
+from analysis import plots, tables
+
 from .runs import Run, load_run
 from .statistics import NoiseFloor, noise_floor, rank_correlation, seeds_needed, spearman
 

@@ -6,22 +6,9 @@ Pillow. Nothing here knows of training or search.
 
 from .errors import InputError
 from .ops import CONVENTIONS, OPS, PAPER_OPS, Convention, Op, Scale, get_convention
-from .policy import (
-    Operation,
-    Policy,
-    PolicyFile,
-    load_policy,
-    load_policy_file,
-    save_policy,
-)
+from .policy import Operation, Policy, PolicyFile, load_policy, load_policy_file, save_policy
 from .published import CIFAR10, IMAGENET, PUBLISHED, SVHN
-from .transforms import (
-    PolicyTransform,
-    RandAugment,
-    Transform,
-    TrivialAugmentWide,
-    UniformAugment,
-)
+from .transforms import PolicyTransform, RandAugment, Transform, TrivialAugmentWide, UniformAugment
 
 __all__ = [
     "CIFAR10",

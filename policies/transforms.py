@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from .dispatch import Transform
+from .base import Transform
 from .errors import InputError, check_integer
 from .ops import OPS, RANDAUGMENT_OPS, UNIFORMAUGMENT_OPS, get_convention
 from .policy import Policy, check_bins

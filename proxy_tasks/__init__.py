@@ -1,8 +1,7 @@
 """Reduced data sets, child models, and evaluators: augmentation policy -> reward."""
 
-from .data import ImageSet, ProxyTask, get_task
-from .evaluation import REWARDS, Evaluation
-from .evaluators import (
+from proxy_tasks.evaluators.evaluation import REWARDS, Evaluation
+from proxy_tasks.evaluators.registry import (
     Augmentation,
     DensityMatching,
     Evaluator,
@@ -13,6 +12,8 @@ from .evaluators import (
     WeightSharing,
     make_evaluator,
 )
+
+from .data import ImageSet, ProxyTask, get_task
 from .presets import PRESETS, Preset, get_preset
 from .tasks import TASKS
 

@@ -149,7 +149,7 @@ def _open_synthetic(root: None, seed: int) -> Pools:
 
 TASKS: dict[str, TaskSpec] = {
     "synthetic": TaskSpec(
-        "nothing: its images are noise, its reward is planted (proxy_tasks.synthetic)",
+        "nothing: its images are noise, its reward is planted (proxy_tasks.evaluators.planted)",
         _open_synthetic, (None, None, None), 8, needs_data=False,
     ),
     "reduced-fashion": TaskSpec(

@@ -10,17 +10,17 @@ import importlib
 from typing import Any
 
 _PUBLIC = {
-    "engine": ("RunResult",),
+    "engine.loop": ("RunResult",),
     "errors": ("JournalError", "SearchError", "SearchInterrupted", "WorkerError"),
-    "fixed": ("FixedSearcher", "fixed_candidates"),
-    "optuna_grid": ("GridSearcher",),
-    "optuna_search": ("OptunaSearcher",),
-    "pool": ("PoolConfig",),
-    "ppo": ("PPO_PRESETS", "PPOConfig", "PPOSearcher"),
-    "random_search": ("RandomSearcher",),
-    "registry": ("SEARCHERS", "make_searcher"),
-    "run": ("RunConfig", "run_search"),
-    "searcher": ("BatchSearcher", "Candidate", "Searcher"),
+    "searchers.fixed": ("FixedSearcher", "fixed_candidates"),
+    "searchers.grid": ("GridSearcher",),
+    "searchers.tpe": ("OptunaSearcher",),
+    "engine.pool": ("PoolConfig",),
+    "searchers.ppo": ("PPO_PRESETS", "PPOConfig", "PPOSearcher"),
+    "searchers.random": ("RandomSearcher",),
+    "searchers.registry": ("SEARCHERS", "make_searcher"),
+    "studies.search": ("RunConfig", "run_search"),
+    "searchers.base": ("BatchSearcher", "Candidate", "Searcher"),
     "spaces": ("PolicySpace", "RandAugmentSpace"),
 }
 _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}

@@ -29,7 +29,7 @@ def small_run(tmp_path_factory) -> Path:
     """A finished search of 30 synthetic evaluations; copy it before changing anything in it."""
     from click.testing import CliRunner
 
-    from search.cli import main
+    from search.cli.main import main
 
     out = tmp_path_factory.mktemp("small") / "search"
     arguments = "search --searcher random --evaluations 30 --workers 1 --evaluator synthetic"

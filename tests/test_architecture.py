@@ -19,7 +19,7 @@ ALLOWED = {
     "analysis": {"policies", "proxy_tasks", "analysis"},
 }
 # The roof: the command line puts the packages together.
-ROOF = {Path("search/cli.py"): PACKAGES}
+ROOF = {Path("search/cli/main.py"): PACKAGES}
 
 
 def modules() -> list[Path]:
@@ -51,7 +51,7 @@ def test_analysis_never_trains_or_runs(path):
 
 
 def test_the_check_sees_imports_inside_functions():
-    assert "analysis" in imported(Path("search/cli.py"))
+    assert "analysis" in imported(Path("search/cli/main.py"))
 
 
 def test_every_public_name_exists():
@@ -64,7 +64,7 @@ def test_help_waits_for_no_heavy_library():
     """What makes --help quick: it imports none of these. (A time limit would measure the load.)"""
     heavy = ("torch", "numpy", "pandas", "matplotlib", "scipy", "ray", "optuna", "numba")
     code = (
-        "import sys; from click.testing import CliRunner; from search.cli import main; "
+        "import sys; from click.testing import CliRunner; from search.cli.main import main; "
         "[CliRunner().invoke(main, [c, '--help']) for c in main.commands]; "
         f"print([name for name in {heavy!r} if name in sys.modules])"
     )

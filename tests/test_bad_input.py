@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from policies import CIFAR10, save_policy
-from search.cli import main
+from search.cli.main import main
 
 SYNTHETIC = ["--evaluator", "synthetic", "--quiet"]
 

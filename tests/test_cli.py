@@ -27,13 +27,15 @@ from policies import (
 )
 from policies.schedule import Schedule, ScheduleTransform, save_schedule
 from proxy_tasks import REWARDS, TASKS
-from proxy_tasks.evaluators import KINDS
-from search import SEARCHERS, PolicySpace, PoolConfig, cluster, options
-from search.arms import NAMES, parse_arm
-from search.cli import main
+from proxy_tasks.evaluators.registry import KINDS
+from search import SEARCHERS, PolicySpace, PoolConfig
+from search.cli import options
+from search.cli.main import main
+from search.engine import cluster
 from search.errors import JournalError
-from search.final import journalled_policies
-from search.selection import fit_model, proposals
+from search.studies.arms import NAMES, parse_arm
+from search.studies.select import journalled_policies
+from search.studies.selection import fit_model, proposals
 
 README = Path(__file__).parent.parent / "README.md"
 SYNTHETIC = ["--evaluator", "synthetic", "--quiet", "--workers", "1"]
@@ -330,7 +332,7 @@ def test_errors_of_a_run_are_one_line_without_traceback(monkeypatch, tmp_path):
     def full(*_, **__):
         raise JournalError("cannot write trials.jsonl: No space left on device")
 
-    monkeypatch.setattr("search.run.run_search", full)
+    monkeypatch.setattr("search.studies.search.run_search", full)
     said = run("search", "--out", tmp_path / "new", code=1)
     assert said == "Error: cannot write trials.jsonl: No space left on device\n"
 
@@ -339,7 +341,7 @@ def test_bugs_keep_their_traceback(monkeypatch, tmp_path):
     def bug(*_, **__):
         raise ValueError("a bug")
 
-    monkeypatch.setattr("search.run.run_search", bug)
+    monkeypatch.setattr("search.studies.search.run_search", bug)
     result = CliRunner().invoke(main, ["search", "--out", str(tmp_path / "new")])
     assert result.exit_code == 1 and isinstance(result.exception, ValueError)
 

@@ -1,118 +1,29 @@
 from __future__ import annotations
 
-import numpy as np
-import pandas as pd
 import pytest
-from PIL import Image
 
-from analysis import (
-    batch_entropies,
-    histogram_overlap,
-    policy_sheet,
-    policy_statistics,
-    policy_table,
-    write_report,
-)
-from policies import IMAGENET, OPS, Policy, save_policy
+from analysis.report import write_any
+from policies import InputError
 from tests.analysis.journals import journal_line
 
 
-def test_shares_count_every_operation():
-    policy = Policy([[("Rotate", 0.5, 3), ("Invert", 0.2, None)], [("Rotate", 1.0, 9)]])
-    counted = policy_statistics([policy])
-    assert counted.count == 3
-    assert counted.operations["Rotate"] == pytest.approx(2 / 3)
-    assert counted.magnitudes[3] == counted.magnitudes[9] == 0.5  # Invert has none
-    assert counted.probabilities[5] == pytest.approx(1 / 3)
-    assert policy_statistics([Policy([[("Rotate", 0.86, 3)]])]).probabilities[9] == 1
-    for shares in (counted.operations, counted.probabilities, counted.magnitudes):
-        assert shares.sum() == pytest.approx(1)
+@pytest.mark.parametrize("kind", ["compare", "randaugment", "fidelity"])
+@pytest.mark.parametrize("rows", [[], [journal_line(0, 0, None)]])
+def test_a_study_without_results_says_so(write_run, kind, rows):
+    with pytest.raises(InputError, match="resume it first"):
+        write_any(write_run(rows, {"kind": kind}))
 
 
-def test_overlap_is_one_for_equal_and_zero_for_disjoint_histograms():
-    imagenet = policy_statistics([IMAGENET]).operations
-    only = policy_statistics([Policy([[("Cutout", 1.0, 1)]])]).operations
-    assert histogram_overlap(imagenet, imagenet) == pytest.approx(1)
-    assert histogram_overlap(imagenet, only) == 0
-
-
-def test_entropy_is_one_for_uniform_draws_and_falls_when_they_settle():
-    rng = np.random.default_rng(0)
-    names = [name for name in OPS if name != "Identity"]
-
-    def policy(choices):
-        return tuple(
-            ((str(rng.choice(choices)), int(rng.integers(11)) / 10, int(rng.integers(10))),)
-            for _ in range(800)
-        )
-
-    table = pd.DataFrame({"batch": [0, 1], "policy": [policy(names), policy(["Rotate", "ShearX"])]})
-    entropies = batch_entropies(table)
-    # 800 draws of 16: the entropy is short by about 15 / 1600 nats of 2.77, 0.3 %.
-    assert entropies["operation"][0] == pytest.approx(1, abs=0.01)
-    assert entropies["operation"][1] == pytest.approx(np.log(2) / np.log(16), abs=0.01)
-    assert (entropies[["probability", "magnitude"]] > 0.98).all(axis=None)
-
-
-def test_policy_table_has_a_row_per_operation():
-    table = policy_table(IMAGENET)
-    assert len(table) == 50 and table["sub_policy"].max() == 24
-
-
-def test_report_of_a_finished_search(write_run):
-    rng = np.random.default_rng(0)
-    rows = [
-        journal_line(b, s, 0.5 + 0.01 * b + 0.01 * rng.normal()) for b in range(5) for s in range(8)
-    ]
-    rows[3] = journal_line(0, 3, None)
-    directory = write_run(rows, {"evaluations": 40, "task": "reduced-fashion"})
-    save_policy(directory / "policy.json", Policy([[("Rotate", 0.5, 3), ("Invert", 0.2, None)]]))
-    text = write_report(directory).read_text()
-    assert "40 evaluations of 40 asked for, 1 failed" in text
-    assert "RuntimeError: planted" in text and '("Rotate", 0.5, 3)' in text
-    for picture in ("reward.png", "diversity.png", "histograms.png"):
-        assert picture in text and (directory / picture).is_file()
-
-
-@pytest.mark.parametrize("rows", [[], [journal_line(0, 0)], [journal_line(0, 0, None)]])
-def test_report_of_a_search_that_has_hardly_begun(write_run, rows):
-    text = write_report(write_run(rows)).read_text()
-    assert "has not exported a policy yet" in text
-
-
-@pytest.mark.parametrize("shape", [(3, 28, 28), (1, 28, 28), (3, 120, 200)])
-def test_sheet_has_a_row_per_sub_policy_and_a_column_per_image(tmp_path, shape):
-    images = np.random.default_rng(0).integers(0, 256, (4, *shape), dtype=np.uint8)
-    policy = Policy([[("Invert", 1.0, None)], [("Rotate", 0.0, 9)]])
-    picture = Image.open(policy_sheet(policy, images, tmp_path / "sheet.png", certain=False))
-    from analysis import sheet
-
-    step = sheet.SIDE + sheet.GAP
-    assert picture.height == sheet.HEAD + 3 * step + sheet.GAP
-    array = np.asarray(picture).astype(int)
-    left = picture.width - 4 * step - sheet.GAP  # the first thumbnail
-    rows = [array[sheet.HEAD + row * step : sheet.HEAD + row * step + 20, left : left + 20]
-            for row in range(3)]
-    # p = 0 leaves the image, Invert at p = 1 turns it into its negative.
-    assert (rows[2] == rows[0]).all() and (rows[1] == 255 - rows[0]).all()
-
-
-def test_certain_draws_what_training_would_mostly_leave_out(tmp_path):
-    images = np.random.default_rng(0).integers(0, 256, (2, 3, 32, 32), dtype=np.uint8)
-    never, always = ([[("Invert", p, None)]] for p in (0.0, 1.0))
-    pictures = {
-        name: policy_sheet(
-            Policy(rows), images, tmp_path / f"{name}.png", certain=certain, title=" "
-        )
-        for name, rows, certain in [("a", never, True), ("b", always, True), ("c", never, False)]
-    }
-    # The labels differ (p 0, p 1), so only the thumbnails are compared.
-    a, b, c = (np.asarray(Image.open(path))[122:, -208:] for path in pictures.values())
-    assert (a == b).all() and (a != c).any()
-
-
-def test_sheets_are_reproducible(tmp_path):
-    images = np.random.default_rng(0).integers(0, 256, (3, 3, 32, 32), dtype=np.uint8)
-    first = policy_sheet(IMAGENET, images, tmp_path / "a.png", seed=3).read_bytes()
-    assert policy_sheet(IMAGENET, images, tmp_path / "b.png", seed=3).read_bytes() == first
-    assert policy_sheet(IMAGENET, images, tmp_path / "c.png", seed=4).read_bytes() != first
+@pytest.mark.parametrize(
+    ("kind", "line", "name"),
+    [
+        (None, journal_line(0, 0), "report.md"),
+        ("select", journal_line(0, 0, label="best-5"), "report.md"),
+        ("compare", journal_line(0, 0, label="none", part="test"), "compare.md"),
+        ("randaugment", journal_line(0, 0, label="N=1 M=5"), "grid.md"),
+    ],
+)
+def test_the_kind_of_run_decides_on_the_report(write_run, kind, line, name):
+    directory = write_run([line], {"kind": kind})
+    assert write_any(directory) == directory / name
+    assert (directory / name).stat().st_size > 0

@@ -23,9 +23,9 @@ from tabulate import tabulate
 
 from proxy_tasks import EvaluatorConfig, get_task
 from search import PolicySpace, PoolConfig, make_searcher
-from search.engine import run
-from search.journal import Journal
-from search.searcher import Candidate, Searcher
+from search.engine.loop import run
+from search.runs.journal import Journal
+from search.searchers.base import Candidate, Searcher
 
 WORKERS = 2
 MEGABYTE = 2**20

@@ -29,7 +29,7 @@ from torchvision import transforms
 
 from policies import CIFAR10, Policy, PolicyTransform
 from proxy_tasks import EvaluatorConfig, ProxyTask, get_preset, get_task, make_evaluator
-from proxy_tasks.child import ChildEvaluator
+from proxy_tasks.evaluators.from_scratch import ChildEvaluator
 from proxy_tasks.models import make_child
 
 CPU = torch.device("cpu")

@@ -16,13 +16,7 @@ import pytest
 import torch
 from scipy import stats
 
-from policies import (
-    IMAGENET,
-    PolicyTransform,
-    RandAugment,
-    TrivialAugmentWide,
-    UniformAugment,
-)
+from policies import IMAGENET, PolicyTransform, RandAugment, TrivialAugmentWide, UniformAugment
 from policies.ops import RANDAUGMENT_OPS, UNIFORMAUGMENT_OPS
 from tests.policies import oracle
 

@@ -11,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
-from proxy_tasks.evaluation import Evaluation, chance, fit_temperature, log_likelihoods, score
+from proxy_tasks.evaluators.evaluation import (
+    Evaluation,
+    chance,
+    fit_temperature,
+    log_likelihoods,
+    score,
+)
 
 
 def drawn(seed, n=400, k=5, scale=1.0):

@@ -11,7 +11,13 @@ from scipy.stats import binomtest, kstest
 
 from policies import Operation, Policy, RandAugment
 from proxy_tasks import EvaluatorConfig, get_task, make_evaluator
-from proxy_tasks.synthetic import BINS, OPERATIONS, PROBABILITIES, Landscape, _uniform_policy
+from proxy_tasks.evaluators.planted import (
+    BINS,
+    OPERATIONS,
+    PROBABILITIES,
+    Landscape,
+    _uniform_policy,
+)
 
 
 def planted(**options):

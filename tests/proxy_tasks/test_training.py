@@ -11,13 +11,7 @@ import torch
 from proxy_tasks import ImageSet
 from proxy_tasks.models import MODELS, make_child
 from proxy_tasks.presets import PRESETS, get_preset
-from proxy_tasks.training import (
-    Arena,
-    LearningRate,
-    TrainConfig,
-    augment_all,
-    threads,
-)
+from proxy_tasks.training import Arena, LearningRate, TrainConfig, augment_all, threads
 from tests.proxy_tasks.trees import striped_task
 
 CPU = torch.device("cpu")

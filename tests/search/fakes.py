@@ -11,11 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from proxy_tasks.evaluation import Evaluation
-from proxy_tasks.evaluators import Evaluator, EvaluatorConfig
+from proxy_tasks.evaluators.evaluation import Evaluation
+from proxy_tasks.evaluators.registry import Evaluator, EvaluatorConfig
 from search import PolicySpace, RandomSearcher
-from search.pool import Job, Outcome, PoolConfig, WorkerPool, _Slot
-from search.searcher import BatchSearcher, Candidate
+from search.engine.pool import Job, Outcome, PoolConfig, WorkerPool, _Slot
+from search.searchers.base import BatchSearcher, Candidate
 
 SYNTHETIC = {"main": EvaluatorConfig(kind="synthetic")}
 

@@ -9,11 +9,12 @@ import sys
 import pytest
 
 from policies.errors import InputError
-from search import PoolConfig, cluster, engine, run_search
+from search import PoolConfig, run_search
+from search.engine import cluster
+from search.engine import loop as engine
 from search.errors import WorkerError
-
-from .fakes import FakePool
-from .losing_a_node import EVALUATIONS, configuration
+from tests.search.fakes import FakePool
+from tests.search.losing_a_node import EVALUATIONS, configuration
 
 
 def test_a_lost_node_changes_nothing(tmp_path, monkeypatch):

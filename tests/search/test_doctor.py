@@ -8,8 +8,8 @@ import sys
 import pytest
 from PIL import Image
 
-from search import doctor as module
-from search.doctor import doctor
+from search.cli import doctor as module
+from search.cli.doctor import doctor
 
 
 @pytest.fixture

@@ -19,14 +19,14 @@ from hypothesis import strategies as st
 
 from policies import Policy
 from policies.errors import InputError
-from proxy_tasks.evaluators import EvaluatorConfig
-from search import FixedSearcher, engine, fixed_candidates
-from search.checkpoint import CHECKPOINT_NAME
+from proxy_tasks.evaluators.registry import EvaluatorConfig
+from search import FixedSearcher, fixed_candidates
+from search.engine import loop as engine
+from search.engine.checkpoint import CHECKPOINT_NAME
+from search.engine.pool import PoolConfig
 from search.errors import JournalError, SearchInterrupted, WorkerError
-from search.journal import Journal
-from search.pool import PoolConfig
-
-from .fakes import (
+from search.runs.journal import Journal
+from tests.search.fakes import (
     SYNTHETIC,
     FakePool,
     Killed,
@@ -274,8 +274,8 @@ def test_killed_anywhere_and_resumed_ends_in_the_same_run(
     whole, broken = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("broken")
     with pytest.MonkeyPatch.context() as patch:
         if keep_checkpoint:
-            patch.setattr("search.checkpoint.SECONDS_BETWEEN", 0.0)
-            patch.setattr("search.checkpoint.SHARE", math.inf)
+            patch.setattr("search.engine.checkpoint.SECONDS_BETWEEN", 0.0)
+            patch.setattr("search.engine.checkpoint.SHARE", math.inf)
         undisturbed = run(patch, whole, new())
         for number, kill in enumerate(kills):
             try:
@@ -360,8 +360,8 @@ def test_a_result_of_another_version_is_named(patch, tmp_path):
 
 def interrupted(patch, directory):
     """A run killed after a checkpoint at about 20 of 40 evaluations."""
-    patch.setattr("search.checkpoint.SECONDS_BETWEEN", 0.0)
-    patch.setattr("search.checkpoint.SHARE", math.inf)
+    patch.setattr("search.engine.checkpoint.SECONDS_BETWEEN", 0.0)
+    patch.setattr("search.engine.checkpoint.SHARE", math.inf)
     with pytest.raises(Killed):
         run(patch, directory, LearningSearcher(), FakePool(1, killed_after=20))
     assert (directory / CHECKPOINT_NAME).exists()
@@ -442,12 +442,12 @@ def test_a_hostile_checkpoint_is_refused_and_not_run(patch, tmp_path, form):
 
 
 def test_a_checkpoint_that_cannot_be_written_is_a_warning(patch, tmp_path):
-    patch.setattr("search.checkpoint.SECONDS_BETWEEN", 0.0)
+    patch.setattr("search.engine.checkpoint.SECONDS_BETWEEN", 0.0)
 
     def refuse(*_):
         raise OSError(28, "No space left on device")
 
-    patch.setattr("search.checkpoint.write_atomically", refuse)
+    patch.setattr("search.engine.checkpoint.write_atomically", refuse)
     assert run(patch, tmp_path, LearningSearcher()).finished == 40
     assert "No space left on device" in (tmp_path / "run.log").read_text()
 

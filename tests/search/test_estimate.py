@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from policies.errors import InputError
-from search import PoolConfig, RunConfig, engine
-from search.estimate import PAPER_BUDGETS, Estimate, estimate
-
-from .fakes import FakePool, good
+from search import PoolConfig, RunConfig
+from search.engine import loop as engine
+from search.studies.estimate import PAPER_BUDGETS, Estimate, estimate
+from tests.search.fakes import FakePool, good
 
 
 @pytest.fixture

@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 
 from policies.errors import InputError
 from search.errors import JournalError
-from search.journal import MAX_LINE_BYTES, Journal
-
-from .fakes import line
+from search.runs.journal import MAX_LINE_BYTES, Journal
+from tests.search.fakes import line
 
 
 @pytest.fixture
@@ -147,7 +146,7 @@ def test_one_writer_at_a_time(path):
 def test_the_lock_ends_with_the_process(path):
     code = f"""
         import os, signal
-        from search.journal import Journal
+        from search.runs.journal import Journal
         journal = Journal({str(path)!r})
         os.kill(os.getpid(), signal.SIGKILL)
     """
@@ -202,7 +201,7 @@ def test_a_real_limit_on_the_file_size(path):
     code = f"""
         import resource
         from search.errors import JournalError
-        from search.journal import Journal
+        from search.runs.journal import Journal
         from tests.search.fakes import line
         with Journal({str(path)!r}) as journal:
             resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))

@@ -23,7 +23,7 @@ from policies.schedule import (
 )
 from proxy_tasks import EvaluatorConfig, get_task
 from search import PoolConfig
-from search.pba import (
+from search.studies.pba import (
     OPS,
     SPACE,
     Member,

@@ -13,13 +13,14 @@ import psutil
 import pytest
 
 from policies.errors import InputError
-from proxy_tasks.evaluation import Evaluation
-from proxy_tasks.evaluators import Evaluator, EvaluatorConfig
-from search import FixedSearcher, PoolConfig, cluster, engine, fixed_candidates
+from proxy_tasks.evaluators.evaluation import Evaluation
+from proxy_tasks.evaluators.registry import Evaluator, EvaluatorConfig
+from search import FixedSearcher, PoolConfig, fixed_candidates
+from search.engine import cluster
+from search.engine import loop as engine
 from search.errors import WorkerError
-from search.journal import Journal
-
-from . import fakes
+from search.runs.journal import Journal
+from tests.search import fakes
 
 
 @pytest.fixture(scope="module")

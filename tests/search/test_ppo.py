@@ -12,10 +12,10 @@ from scipy import stats
 
 from policies import OPS
 from proxy_tasks import EvaluatorConfig
-from proxy_tasks.synthetic import PlantedLandscape
+from proxy_tasks.evaluators.planted import PlantedLandscape
 from search import PPO_PRESETS, PolicySpace, PPOConfig, PPOSearcher, RandomSearcher, make_searcher
-from search.additive import AdditiveModel
-from search.ppo import Controller
+from search.searchers.additive import AdditiveModel
+from search.searchers.ppo import Controller
 from tests.contracts.searcher import drive, evaluation, reward_of, stream
 
 CPU = PPO_PRESETS["cpu"]

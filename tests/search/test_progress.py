@@ -14,8 +14,8 @@ import termios
 
 import pytest
 
-from search import progress
-from search.progress import Progress, RunLog
+from search.engine import progress
+from search.engine.progress import Progress, RunLog
 
 
 def test_elsewhere_a_plain_line_now_and_then(monkeypatch, caplog):

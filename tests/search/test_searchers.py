@@ -19,7 +19,7 @@ from search import (
     fixed_candidates,
     make_searcher,
 )
-from search.searcher import Leaderboard, derive_seed
+from search.searchers.base import Leaderboard, derive_seed
 from tests.contracts.searcher import (
     SearcherContract,
     check_fresh_process,

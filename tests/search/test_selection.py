@@ -11,10 +11,10 @@ from scipy import stats
 from policies import OPS, Policy, RandAugment
 from policies.errors import InputError
 from proxy_tasks import Evaluation, EvaluatorConfig
-from proxy_tasks.synthetic import PlantedLandscape
+from proxy_tasks.evaluators.planted import PlantedLandscape
 from search import Candidate, FixedSearcher, PolicySpace, RunConfig
-from search.final import _evaluator
-from search.selection import (
+from search.studies.select import _evaluator
+from search.studies.selection import (
     best_rescored,
     concatenate_best,
     evaluated_policies,

@@ -18,8 +18,8 @@ from search import (
     RandomSearcher,
     fixed_candidates,
 )
-from search.cluster import connect, disconnect
-from search.tune import TuneSearcher
+from search.engine.cluster import connect, disconnect
+from search.searchers.ray_tune import TuneSearcher
 from tests.contracts.searcher import drive, evaluation, reward_of
 
 SMALL = PPOConfig(batch_size=4, hidden=8)
@@ -113,7 +113,7 @@ def evaluate_planted(config):
     from ray import tune
 
     from proxy_tasks import EvaluatorConfig
-    from proxy_tasks.synthetic import PlantedLandscape
+    from proxy_tasks.evaluators.planted import PlantedLandscape
 
     if config["batch"] % 2 == 1 and config["slot"] == 3:
         raise RuntimeError("planted")
@@ -123,7 +123,7 @@ def evaluate_planted(config):
 
 def test_ppo_through_a_tuner(tmp_path, monkeypatch):
     from proxy_tasks import EvaluatorConfig
-    from proxy_tasks.synthetic import PlantedLandscape
+    from proxy_tasks.evaluators.planted import PlantedLandscape
 
     monkeypatch.setenv("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     mine = connect(PoolConfig(workers=2))

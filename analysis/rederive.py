@@ -1,0 +1,77 @@
+"""`augsearch rederive`: the policy found beside the published ImageNet policy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis import compare as comparison
+from analysis import plots, tables
+from policies import IMAGENET, Policy
+
+from .composition import histogram_overlap, policy_statistics
+from .runs import load_run
+from .search import write_report
+
+DRAWS = 2000
+
+
+def chance_overlap(subpolicies: int, operations: int = 2, seed: int = 0) -> tuple[float, float]:
+    """95 % range of the overlap with the published policy that a random policy of 16 operations
+    has, `subpolicies` x `operations`: what "no agreement" looks like."""
+    published = policy_statistics([IMAGENET]).operations.to_numpy()
+    counts = np.random.default_rng(seed).multinomial(
+        subpolicies * operations, np.full(len(published), 1 / len(published)), size=DRAWS
+    )
+    overlaps = np.minimum(counts / (subpolicies * operations), published).sum(axis=1)
+    low, high = np.quantile(overlaps, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def write_rederivation(directory: str | Path) -> Path:
+    """Write `directory`/rederive.md and rederive.png from the runs in search/ and compare/."""
+    directory = Path(directory)
+    run = load_run(directory / "search")
+    write_report(run.directory)
+    found = run.policy
+    ours, theirs = policy_statistics([found]), policy_statistics([IMAGENET])
+    plots.policy_histograms(
+        {"found": ours, "published ImageNet policy": theirs}, directory / "rederive.png"
+    )
+    parts = ["# The ImageNet policy, searched anew", _overlap(found, ours, theirs)]
+    parts.append("![operations, probabilities and magnitudes](rederive.png)")
+    parts.append(tables.markdown(_operations(ours, theirs)))
+    compared = directory / "compare"
+    if compared.is_dir():
+        result = comparison.compare_arms(load_run(compared))
+        parts += [
+            "## Children trained from scratch",
+            tables.markdown(comparison.readable(result)),
+            "\n".join(f"- {sentence}" for sentence in result.sentences),
+        ]
+    parts.append(f"The search: [report](search/report.md), {len(run.trials)} evaluations.")
+    return tables.write_text(directory / "rederive.md", "\n\n".join(parts))
+
+
+def _overlap(found: Policy, ours, theirs) -> str:
+    overlap = histogram_overlap(ours.operations, theirs.operations)
+    low, high = chance_overlap(len(found))
+    verdict = "more than" if overlap > high else "less than" if overlap < low else "as much as"
+    return (
+        f"The two policies share {100 * overlap:.0f} % of their histogram of operations; random "
+        f"policies of {len(found)} sub-policies share {100 * low:.0f} to {100 * high:.0f} % with "
+        f"the published one (95 % of them). So they agree {verdict} chance would."
+    )
+
+
+def _operations(ours, theirs) -> pd.DataFrame:
+    order = theirs.operations.sort_values(ascending=False, kind="stable").index
+    return pd.DataFrame(
+        {
+            "operation": list(order),
+            "found (%)": [tables.number(100 * ours.operations[name], 0) for name in order],
+            "published (%)": [tables.number(100 * theirs.operations[name], 0) for name in order],
+        }
+    )

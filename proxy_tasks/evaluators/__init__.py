@@ -1,0 +1,1 @@
+"""Policy -> reward: one file an evaluator."""

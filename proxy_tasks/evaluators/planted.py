@@ -1,0 +1,239 @@
+"""A planted landscape: a millisecond evaluator whose best policy is known. For tests of search.
+
+Structure and noise follow what was measured on real proxy tasks: a policy's value is the mean of
+its sub-policies' values plus a charge for repeating an operation pair, policies of five uniform
+sub-policies scatter by 1.5 points of accuracy, and one evaluation by 0.8 points.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import time
+
+import numpy as np
+
+from policies.ops import OPS
+from policies.policy import Operation, Policy
+from proxy_tasks.data import ProxyTask
+
+from .base import Augmentation, Evaluator, EvaluatorConfig, check_call
+from .evaluation import Evaluation
+
+OPERATIONS = tuple(name for name in OPS if name != "Identity")
+PROBABILITIES = tuple(p / 10 for p in range(11))
+BINS = 10
+CEILING = 0.06  # returns diminish: no policy is this much better than the mean one
+
+
+class PlantedLandscape(Evaluator):
+    """Evaluator of planted rewards. The task's images are not used.
+
+    landscape      seed of the landscape itself
+    policy_sd      sd of the true value over uniform policies of 5 x 2 operations (accuracy, 0..1)
+    noise          sd of one evaluation around the true value
+    sleep          seconds each evaluation takes
+    fail_rate      share of evaluations that raise RuntimeError
+    hang_rate      share that sleep for `hang_seconds`
+    nan_rate       share that come back diverged, with the reward of guessing
+    crash_rate     share that kill their process
+    cheap_bias     how strongly a second, unrelated landscape is mixed in (0: none), to imitate a
+                   cheap evaluator with a bias of its own
+
+    Which evaluations misbehave follows from (seed, `attempt`) alone; set `attempt` (0 at first)
+    before a retry to let it fare differently.
+    """
+
+    attempt = 0
+
+    def __init__(
+        self,
+        config: EvaluatorConfig,
+        task: ProxyTask | None = None,
+        *,
+        landscape: int = 0,
+        policy_sd: float = 0.015,
+        noise: float = 0.008,
+        sleep: float = 0.0,
+        fail_rate: float = 0.0,
+        hang_rate: float = 0.0,
+        nan_rate: float = 0.0,
+        crash_rate: float = 0.0,
+        hang_seconds: float = 3600.0,
+        cheap_bias: float = 0.0,
+    ):
+        self.config, self.noise, self.sleep, self.hang_seconds = config, noise, sleep, hang_seconds
+        self.rates = (("fail", fail_rate), ("hang", hang_rate), ("nan", nan_rate),
+                      ("crash", crash_rate))  # fmt: skip
+        self.truth = Landscape(landscape, policy_sd)
+        self.bias = Landscape(landscape + 1_000_003, policy_sd * cheap_bias) if cheap_bias else None
+
+    @property
+    def optimum(self) -> Policy:
+        """The best policy of 5 sub-policies of 2 operations."""
+        return self.truth.optimum(5)
+
+    def value(self, augmentation: Augmentation) -> float:
+        """The true reward (accuracy) without noise and bias."""
+        return self.truth.value(augmentation)
+
+    def evaluate(
+        self, augmentation: Augmentation, seed: int, part: str = "validation"
+    ) -> Evaluation:
+        check_call(seed, part)
+        started = time.perf_counter()
+        if self.sleep:
+            time.sleep(self.sleep)
+        diverged = self._misbehave(seed) == "nan"
+        # The noise differs between parts, as different images would make it.
+        rng = np.random.default_rng([seed, 0 if part == "validation" else 1])
+        accuracy = self.truth.value(augmentation) + self.noise * rng.standard_normal()
+        if self.bias and part == "validation":
+            accuracy += self.bias.value(augmentation) - self.bias.base
+        accuracy = 0.1 if diverged else float(np.clip(accuracy, 0.0, 1.0))
+        # Likelihoods move with accuracy; their scale is of no interest here.
+        likelihood = math.log(max(accuracy, 1e-3))
+        metrics = {
+            "accuracy": accuracy,
+            "log_likelihood": likelihood,
+            "calibrated_log_likelihood": likelihood,
+            "temperature": 1.0,
+        }
+        return Evaluation(
+            metrics[self.config.reward], self.noise, metrics, time.perf_counter() - started, 1,
+            diverged, part,
+        )
+
+    def _misbehave(self, seed: int) -> str:
+        draw = np.random.default_rng([seed, self.attempt, 7]).random()
+        for kind, rate in self.rates:
+            if draw < rate:
+                if kind == "fail":
+                    raise RuntimeError(f"planted failure (seed {seed}, attempt {self.attempt})")
+                if kind == "hang":
+                    time.sleep(self.hang_seconds)
+                if kind == "crash":
+                    os._exit(13)
+                return kind
+            draw -= rate
+        return "none"
+
+
+class Landscape:
+    """True values: mean over sub-policies of (operation gains + pair gain), less repeats, squashed.
+
+    Each operation's gain is concave in its probability (0 at probability 0) and in its magnitude,
+    with a planted best of both; a third of the operations only harm. Repeating an unordered
+    operation pair costs `repeat_cost` for each earlier sub-policy with the same pair.
+    """
+
+    base = 0.55
+
+    def __init__(self, seed: int, policy_sd: float):
+        rng = np.random.default_rng([seed, 99])
+        count = len(OPERATIONS)
+        gain = rng.normal(0.3, 1.0, count)
+        best_p = rng.integers(3, 11, count) / 10
+        best_m = rng.integers(1, 9, count)
+        self.gains = {
+            name: _gain_table(gain[i], best_p[i], best_m[i] if OPS[name].has_magnitude else None)
+            for i, name in enumerate(OPERATIONS)
+        }
+        pairs = rng.normal(0.0, 0.4, (count, count))
+        self.pairs = (pairs + pairs.T) / 2
+        self.index = {name: i for i, name in enumerate(OPERATIONS)}
+        self.repeat_cost, self.scale, self.offset = 0.8, 1.0, 0.0
+        raw = np.array([self._raw(_uniform_policy(rng)) for _ in range(1000)])
+        self.scale, self.offset = policy_sd / raw.std(), raw.mean()
+
+    def value(self, augmentation: Augmentation) -> float:
+        """Accuracy in 0..1. None is a policy without gains; a transform other than a Policy is
+        worth its distance from RandAugment(2, 12), if it has `n` and `m`."""
+        if isinstance(augmentation, Policy):
+            raw = self._raw(augmentation)
+        elif augmentation is None:
+            raw = 0.0
+        else:
+            n, m = getattr(augmentation, "n", 2), getattr(augmentation, "m", 12)
+            raw = self.offset + (2.0 - 0.8 * (n - 2) ** 2 - ((m - 12) / 8) ** 2) / 4
+        return self.base + CEILING * (1 - math.exp(-self.scale * (raw - self.offset) / CEILING))
+
+    def subpolicy_value(self, row: tuple[Operation, ...]) -> float:
+        """Contribution of one sub-policy, unscaled: gains of its operations and their pairs."""
+        gains = sum(self._gain(op) for op in row)
+        names = [self.index[op.name] for op in row if op.probability > 0]
+        return gains + sum(self.pairs[a, b] for a, b in itertools.combinations(names, 2))
+
+    def optimum(self, subpolicies: int) -> Policy:
+        """The best policy of so many sub-policies of two operations.
+
+        A pair taken k times earns k v - cost k (k - 1) / 2: the marginal gains fall, so taking
+        the largest marginal gain again and again is exact.
+        """
+        best = {
+            (a, b): row
+            for a, b in itertools.combinations_with_replacement(OPERATIONS, 2)
+            for row in [self._best_row(a, b)]
+        }
+        taken: dict[tuple[str, str], int] = dict.fromkeys(best, 0)
+        rows = []
+        for _ in range(subpolicies):
+            pair = max(
+                best, key=lambda k: self.subpolicy_value(best[k]) - self.repeat_cost * taken[k]
+            )
+            rows.append(best[pair])
+            taken[pair] += 1
+        return Policy(rows)
+
+    def _best_row(self, a: str, b: str) -> tuple[Operation, ...]:
+        """The pair gain is only paid when both have a probability above 0: four cases."""
+        options = [[self._best(name, 0.1), self._best(name, 0.0, 0.0)] for name in (a, b)]
+        return max(itertools.product(*options), key=self.subpolicy_value)
+
+    def _best(self, name: str, low: float, high: float = 1.0) -> Operation:
+        magnitudes = range(BINS) if OPS[name].has_magnitude else (None,)
+        choices = [
+            Operation(name, p, m) for p in PROBABILITIES if low <= p <= high for m in magnitudes
+        ]
+        return max(choices, key=self._gain)
+
+    def _gain(self, op: Operation) -> float:
+        if op.name == "Identity":
+            return 0.0
+        table = self.gains[op.name]
+        return float(table(op.probability, op.magnitude))
+
+    def _raw(self, policy: Policy) -> float:
+        total, seen = 0.0, {}
+        for row in policy:
+            pair = tuple(sorted(op.name for op in row))
+            total += self.subpolicy_value(row) - self.repeat_cost * seen.get(pair, 0)
+            seen[pair] = seen.get(pair, 0) + 1
+        return total / len(policy)
+
+
+def _gain_table(gain: float, best_p: float, best_m: float | None):
+    def value(probability: float, magnitude: int | None) -> float:
+        strength = 1.0 - (1.0 - probability / best_p) ** 2
+        if best_m is None or magnitude is None:
+            fit = 1.0
+        else:
+            fit = 1.0 - 2.0 * ((magnitude - best_m) / (BINS - 1)) ** 2
+        if gain > 0:
+            return gain * strength * fit
+        # A harmful operation: more is worse.
+        return gain * probability * (0.5 + (5 if magnitude is None else magnitude) / 9)
+
+    return value
+
+
+def _uniform_policy(rng: np.random.Generator) -> Policy:
+    def operation() -> Operation:
+        name = OPERATIONS[rng.integers(len(OPERATIONS))]
+        magnitude = int(rng.integers(BINS))
+        return Operation(
+            name, float(rng.integers(11)) / 10, magnitude if OPS[name].has_magnitude else None
+        )
+
+    return Policy([[operation() for _ in range(2)] for _ in range(5)])

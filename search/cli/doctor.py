@@ -1,0 +1,210 @@
+"""Is everything in place? One check after the other, none of which changes anything."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from policies.errors import InputError
+from search.runs.environment import package_versions
+
+MINIMUM_PYTHON = (3, 11)
+MODULES = ("torch", "torchvision", "numpy", "numba", "PIL", "scipy", "optuna", "ray")
+# Below this, Ray moves shared task data from memory to the disk, and small disks fill up.
+FEW_BYTES = 2**29
+
+
+class Check(NamedTuple):
+    """name: what was looked at. ok: whether it will do. detail: what was found, or the fix."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def doctor(
+    *, task: str | None = None, data: str | Path | None = None, out: str | Path = "."
+) -> list[Check]:
+    """Check Python, packages, kernels, device, Ray, Optuna, the folder for runs, and the data.
+
+    task, data: draw this proxy task, as a search would (reads and decodes its images). data alone:
+    only look whether images there can be read. out: folder that runs will be created in.
+    """
+    checks: list[tuple[str, Callable[[], str]]] = [
+        ("python", _python),
+        ("packages", _packages),
+        ("kernels", _kernels),
+        ("device", _device),
+        ("optuna", _optuna),
+        ("ray", _ray),
+        ("memory", _shared_memory),
+        ("folder", lambda: _folder(Path(out))),
+    ]
+    if task is not None:
+        checks.append(("data", lambda: _task(task, data)))
+    elif data is not None:
+        checks.append(("data", lambda: _images(Path(data))))
+    return [_checked(name, check) for name, check in checks]
+
+
+class Unwell(Exception):
+    """A check that found something wrong; says what and what to do."""
+
+
+def _checked(name: str, check: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, check())
+    except Exception as error:  # whatever is broken is the finding
+        text = str(error) if isinstance(error, (Unwell, InputError)) else repr(error)
+        return Check(name, False, " ".join(text.split()))
+
+
+def _python() -> str:
+    if sys.version_info < MINIMUM_PYTHON:
+        raise Unwell(f"{platform.python_version()} is too old; use 3.11 or newer")
+    return f"{platform.python_version()} at {sys.executable}"
+
+
+def _packages() -> str:
+    broken = []
+    for module in MODULES:
+        try:
+            importlib.import_module(module)
+        except Exception as error:  # a broken installation can raise anything
+            broken.append(f"{module} ({type(error).__name__}: {error})")
+    if broken:
+        raise Unwell(f"cannot import {', '.join(broken)}; reinstall with `make venv`")
+    versions = package_versions()
+    return ", ".join(f"{name} {version}" for name, version in versions.items() if version)
+
+
+def _kernels() -> str:
+    """A tiny image through compiled kernels and through Pillow: every byte must agree."""
+    import numpy as np
+    import torch
+    from PIL import Image, ImageOps
+
+    from policies import Policy, PolicyTransform
+
+    # Of low contrast and enough pixels, so that no operation leaves it as it is.
+    pixels = np.random.default_rng(0).integers(60, 140, (21, 30, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    # Operation and magnitude -> what Pillow may answer; the sign of a rotation is random.
+    expected = {
+        ("Invert", None): [ImageOps.invert(image)],
+        ("AutoContrast", None): [ImageOps.autocontrast(image)],
+        ("Equalize", None): [ImageOps.equalize(image)],
+        ("Posterize", 9): [ImageOps.posterize(image, 4)],
+        ("Rotate", 9): [image.rotate(30.0), image.rotate(-30.0)],
+    }
+    for (name, magnitude), answers in expected.items():
+        transform = PolicyTransform(Policy([[(name, 1.0, magnitude)]]))
+        batch = torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None]
+        found = transform(batch)[0].numpy().transpose(1, 2, 0)
+        if not any(np.array_equal(found, np.asarray(answer)) for answer in answers):
+            raise Unwell(f"{name} differs from Pillow; reinstall numba, torch and pillow")
+    return f"{len(expected)} operations equal Pillow to the last bit"
+
+
+def _device() -> str:
+    import torch
+
+    cores = f"{os.cpu_count()} CPU cores"
+    if not torch.cuda.is_available():
+        return f"{cores}, no CUDA device"
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    torch.ones(1, device="cuda").add_(1).item()  # a driver that is too old fails here
+    return f"{', '.join(names)}; {cores}"
+
+
+def _optuna() -> str:
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study.tell(study.ask(), 0.0)
+    return f"optuna {optuna.__version__} asks and tells"
+
+
+def _ray() -> str:
+    """Starts a worker as a search would, and has it answer."""
+    from search.engine import cluster
+    from search.engine.pool import PoolConfig
+
+    started = cluster.connect(PoolConfig())
+    try:
+        import ray
+
+        pid = ray.get(ray.remote(_process).remote(), timeout=120)
+        place = "a worker of its own" if started else "the Ray that is running"
+        return f"ray {ray.__version__}: {place} answered (process {pid})"
+    finally:
+        if started:
+            cluster.disconnect()
+
+
+def _process() -> int:
+    return os.getpid()
+
+
+def _shared_memory() -> str:
+    place = Path("/dev/shm")
+    if not place.is_dir():
+        return "no /dev/shm; Ray uses the temporary folder"
+    free = shutil.disk_usage(place).free
+    if free < FEW_BYTES:
+        raise Unwell(
+            f"/dev/shm has {free / 2**20:.0f} MB; give it {FEW_BYTES / 2**20:.0f} MB or more "
+            "(docker run --shm-size=2g)"
+        )
+    return f"{free / 2**30:.1f} GB of shared memory"
+
+
+def _folder(folder: Path) -> str:
+    """The journal needs fsync, atomic renames and locks; network folders may lack the last."""
+    while not folder.exists():
+        folder = folder.parent
+    with tempfile.TemporaryDirectory(prefix=".augsearch-doctor-", dir=folder) as temporary:
+        path = Path(temporary) / "a"
+        with open(path, "wb") as stream:
+            stream.write(b"x" * 4096)
+            stream.flush()
+            os.fsync(stream.fileno())
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.replace(path, Path(temporary) / "b")
+    free = shutil.disk_usage(folder).free
+    return f"{folder.resolve()} is writable, {free / 2**30:.1f} GB free"
+
+
+def _task(task: str, data: str | Path | None) -> str:
+    from proxy_tasks import get_task
+
+    found = get_task(task, data)
+    return (
+        f"{found.name}: {len(found.train)} training, {len(found.validation)} validation and "
+        f"{len(found.test)} test images of {found.num_classes} classes"
+    )
+
+
+def _images(data: Path) -> str:
+    """The first image that can be found below a folder must decode."""
+    from PIL import Image
+
+    if not data.is_dir():
+        raise Unwell(f"{data} is no folder")
+    os.listdir(data)  # PermissionError, if so
+    for extension in ("png", "jpg", "jpeg", "JPEG", "bmp", "webp"):
+        path = next(data.rglob(f"*.{extension}"), None)
+        if path is not None:
+            with Image.open(path) as image:
+                image.load()
+                return f"{path} is a readable {image.mode} image of {image.size}"
+    raise Unwell(f"no image file below {data}; name the task too to have its own files checked")

@@ -1,0 +1,126 @@
+"""What runs inside a worker: evaluators built once, then one evaluation after the other.
+
+Nothing here knows of Ray. Failures of an evaluator come back as data ("error" and "detail", the
+traceback), so that no exception class has to survive the journey to another process.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from policies.errors import InputError
+from proxy_tasks.evaluators.registry import Evaluator, EvaluatorConfig, make_evaluator
+
+# Builds an evaluator in the worker; importable there under the same name.
+Factory = Callable[[EvaluatorConfig, Any], Evaluator]
+Files = Mapping[str, bytes]
+
+
+def failure(error: Exception) -> dict[str, Any]:
+    """An exception as data: one line, the whole traceback, and whether the user is to blame."""
+    line = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+    mistake = error if isinstance(error, InputError) else None
+    return {"error": line, "detail": traceback.format_exc(), "mistake": mistake}
+
+
+def read_files(directory: Path) -> dict[str, bytes]:
+    """Every file below `directory`, by relative path."""
+    return {
+        str(path.relative_to(directory)): path.read_bytes()
+        for path in sorted(directory.rglob("*"))
+        if path.is_file()
+    }
+
+
+def write_files(directory: Path, files: Files) -> None:
+    for name, content in files.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+class Worker:
+    """One process of the pool. Every method returns plain data."""
+
+    def __init__(self) -> None:
+        self._evaluators: dict[str, Evaluator] = {}
+        self._info: dict[str, Any] = {}
+
+    def setup(
+        self,
+        configs: Mapping[str, EvaluatorConfig],
+        task: Any,
+        prepared: Mapping[str, Files],
+        threads: int,
+        factory: Factory | None,
+    ) -> dict[str, Any]:
+        """Fix the threads and build every evaluator, with its prepared files where there are any.
+
+        Returns {"worker": "host:pid", "unprepared": names still to be prepared} or a failure.
+        """
+        try:
+            import torch
+
+            torch.set_num_threads(threads)
+            build = factory or make_evaluator
+            self._evaluators = {name: build(config, task) for name, config in configs.items()}
+            self._info = {"worker": f"{socket.gethostname()}:{os.getpid()}"}
+            return self.receive(prepared)
+        except Exception as error:
+            self._info = failure(error)
+            return self._info
+
+    def receive(self, prepared: Mapping[str, Files]) -> dict[str, Any]:
+        """Take over the one-off work of another worker; returns what `setup` returns."""
+        if "error" in self._info:
+            return self._info
+        try:
+            for name, files in prepared.items():
+                with tempfile.TemporaryDirectory(prefix="augsearch-") as folder:
+                    write_files(Path(folder), files)
+                    self._evaluators[name].prepare(Path(folder))
+        except Exception as error:
+            return failure(error)
+        todo = [
+            name
+            for name, evaluator in self._evaluators.items()
+            if name not in prepared and type(evaluator).prepare is not Evaluator.prepare
+        ]
+        return {**self._info, "unprepared": todo}
+
+    def prepare(self, names: list[str]) -> dict[str, Any]:
+        """Do the one-off work of these evaluators; returns {"files": {name: files}}."""
+        try:
+            files = {}
+            for name in names:
+                with tempfile.TemporaryDirectory(prefix="augsearch-") as folder:
+                    self._evaluators[name].prepare(Path(folder))
+                    files[name] = read_files(Path(folder))
+            return {"files": files}
+        except Exception as error:
+            return failure(error)
+
+    def evaluate(
+        self, name: str, augmentation: Any, seed: int, part: str, attempt: int
+    ) -> dict[str, Any]:
+        """One evaluation; "started" and "finished" are in seconds of this machine's clock.
+
+        attempt: 0 at first; handed to evaluators that have a use for it (`attempt`).
+        """
+        started = time.time()
+        try:
+            evaluator = self._evaluators[name]
+            if hasattr(evaluator, "attempt"):
+                evaluator.attempt = attempt
+            evaluation = evaluator.evaluate(augmentation, seed, part)
+            outcome = {"evaluation": evaluation.to_json()}
+        except Exception as error:
+            outcome = failure(error)
+        return {**outcome, "started": started, "finished": time.time()}

@@ -1,0 +1,136 @@
+"""What single operations contribute to a policy's reward: a ridge regression.
+
+One sub-policy is drawn uniformly for each image, so a policy's reward is close to the mean of
+what its sub-policies are worth. The model takes the worth of a sub-policy as a sum over its
+operations, each with three numbers: how often it is applied (its probability p), p times the
+magnitude, and p times the squared magnitude (an optimum in the middle is common). That is 48
+weights for the paper's space, few enough to be estimated from hundreds of noisy evaluations, and
+enough to credit a sub-policy that was only ever evaluated inside whole policies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from policies import OPS
+from policies.errors import InputError
+from search.spaces import PolicySpace
+
+
+class AdditiveModel:
+    """Bayesian linear regression of rewards on operation features.
+
+    space: gives operations and bins; the number of sub-policies of a policy is free.
+    ridge: > 0, variance of one evaluation's noise over prior variance of a weight.
+
+    Only the normal equations are kept: memory and the cost of `fit` do not grow with the data.
+    Rewards may have any scale and offset (the intercept is not penalised).
+    """
+
+    def __init__(self, space: PolicySpace, ridge: float = 1.0) -> None:
+        if not ridge > 0:
+            raise InputError("ridge", "must be greater than 0", ridge, "pass for example 1.0")
+        self.space = space
+        self.ridge = ridge
+        self._table = _feature_table(space)
+        self.num_features = self._table.shape[-1]
+        size = self.num_features + 1
+        self._gram = np.zeros((size, size))
+        self._moment = np.zeros(size)
+        self._squares = 0.0
+        self.count = 0
+        self.weights = np.zeros(self.num_features)
+        self.intercept = 0.0
+        self._covariance = np.zeros((self.num_features, self.num_features))
+
+    def features(self, decisions: np.ndarray | Sequence[Sequence[int]]) -> np.ndarray:
+        """Decisions [..., operations x 3] of sub-policies -> features [..., F], float64."""
+        rows = np.asarray(decisions)
+        rows = rows.reshape(*rows.shape[:-1], -1, 3)
+        return self._table[rows[..., 0], rows[..., 1], rows[..., 2]].sum(axis=-2)
+
+    def add(self, features: np.ndarray, rewards: Sequence[float]) -> None:
+        """Add evaluated policies: features [n, F], each the mean over its sub-policies."""
+        x = np.concatenate([features, np.ones((len(features), 1))], axis=1)
+        y = np.asarray(rewards, dtype=np.float64)
+        self._gram += x.T @ x
+        self._moment += x.T @ y
+        self._squares += float(y @ y)
+        self.count += len(y)
+
+    def fit(self) -> None:
+        """Solve for weights, intercept and their uncertainty; call after `add`, before the rest."""
+        penalty = np.full(len(self._moment), self.ridge)
+        penalty[-1] = 1e-9  # the intercept is free; not exactly 0, so that no data is no error
+        inverse = np.linalg.inv(self._gram + np.diag(penalty))
+        solution = inverse @ self._moment
+        residual = self._squares - 2 * solution @ self._moment + solution @ self._gram @ solution
+        variance = max(0.0, float(residual)) / max(1, self.count)
+        self.weights = solution[:-1]
+        self.intercept = float(solution[-1])
+        self._covariance = inverse[:-1, :-1] * variance
+
+    def corrected(self, features: np.ndarray, rewards: Sequence[float]) -> AdditiveModel:
+        """A model of another evaluator's rewards, of which there are few (call after `fit`).
+
+        features [n, F], rewards [n]. The other's weights are these, scaled as the rewards tell,
+        plus a ridge regression of what is left: where the rewards say nothing, this model is
+        believed; where they disagree with it, they are.
+        """
+        expected, y = self.worth(features), np.asarray(rewards, dtype=np.float64)
+        centred = expected - expected.mean()
+        spread = float(centred @ centred)
+        scale = float(centred @ y) / spread if spread > 0 else 0.0
+        other = AdditiveModel(self.space, self.ridge)
+        other.add(features, y - scale * expected)
+        other.fit()
+        other.weights = other.weights + scale * self.weights
+        other._covariance = other._covariance + scale**2 * self._covariance
+        return other
+
+    def worth(self, features: np.ndarray) -> np.ndarray:
+        """Expected effect of sub-policies on the reward, up to a constant: [..., F] -> [...]."""
+        return features @ self.weights
+
+    def uncertainty(self, features: np.ndarray) -> np.ndarray:
+        """Posterior standard deviation of `worth`, in reward units."""
+        return np.sqrt(np.maximum(0.0, ((features @ self._covariance) * features).sum(axis=-1)))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "gram": torch.from_numpy(self._gram.copy()),
+            "moment": torch.from_numpy(self._moment.copy()),
+            "squares": self._squares,
+            "count": self.count,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._gram = state["gram"].numpy().copy()
+        self._moment = state["moment"].numpy().copy()
+        self._squares = state["squares"]
+        self.count = state["count"]
+        self.fit()
+
+
+def _feature_table(space: PolicySpace) -> np.ndarray:
+    """[operations, probabilities, magnitudes, features] float64, magnitude scaled to -1..1.
+
+    The squared magnitude is centred by its mean over the bins, so that the first weight of an
+    operation is its worth at an average magnitude. Operations without magnitude only have p.
+    """
+    probability = np.linspace(0.0, 1.0, space.probability_bins)[:, None]
+    magnitude = np.linspace(-1.0, 1.0, space.bins)
+    shape = np.stack(
+        [np.ones_like(magnitude), magnitude, magnitude**2 - np.mean(magnitude**2)], axis=-1
+    )
+    table = np.zeros((len(space.ops), space.probability_bins, space.bins, 3 * len(space.ops)))
+    for index, name in enumerate(space.ops):
+        used = shape if OPS[name].has_magnitude else shape * np.array([1.0, 0.0, 0.0])
+        table[index, :, :, 3 * index : 3 * index + 3] = probability[..., None] * used
+    return table
+
+

@@ -1,0 +1,343 @@
+"""The controller of AutoAugment (arXiv 1805.09501): an LSTM trained by PPO (arXiv 1707.06347).
+
+Published: one-layer LSTM with 100 hidden units, one softmax per decision (30 for 5 x 2
+operations), the previous decision embedded as the next input, PPO with learning rate 0.00035,
+entropy weight 0.00001, an exponential moving average of rewards as baseline with weight 0.95,
+all weights initialised from U(-0.1, 0.1). The reward is the child's validation accuracy as a
+fraction. Not published, hence chosen here and configurable: the PPO clip (0.2, the default of
+the PPO paper), epochs per batch (4), policies per batch (20, as in NASNet, arXiv 1707.07012,
+from where the recipe is taken), the optimiser (Adam), and whether the ratio is taken per
+decision (yes) or per policy.
+
+With 15,000 evaluations that learns; with hundreds it hardly does. The preset "cpu" adds four
+things, each a field of `PPOConfig`, measured in tests/benchmarks/controller.py:
+
+- A policy's sub-policies are exchangeable, so the controller writes one sub-policy at a time,
+  independently, and learns from five times as many of them.
+- Each sub-policy gets its own credit from a ridge regression over all results so far
+  (`additive.AdditiveModel`) instead of the reward of the whole policy.
+- Between batches it also practises on sub-policies valued by that regression, optimistically.
+- A larger learning rate and entropy weight, for advantages of unit variance.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from policies.errors import InputError
+from search.spaces import PolicySpace, Space
+
+from .additive import AdditiveModel
+from .base import (
+    STREAM_DRAW,
+    STREAM_IMAGINE,
+    STREAM_INITIALISE,
+    BatchSearcher,
+    Decisions,
+    derive_seed,
+)
+
+SUBPOLICIES = ("joint", "independent")
+CREDITS = ("policy", "additive")
+
+
+@dataclasses.dataclass(frozen=True)
+class PPOConfig:
+    """Settings of the controller. The defaults are the preset "paper".
+
+    learning_rate: of Adam, > 0.
+    clip: ratio of new to behaviour probability of a decision is clipped to 1 - clip .. 1 + clip.
+    epochs: gradient steps per batch, each over the whole batch.
+    batch_size: policies per batch.
+    entropy_weight: times the mean entropy of a decision in nats, added to the objective.
+    baseline_weight: 0 <= w < 1, weight of the old baseline for each new reward.
+    hidden: units of the LSTM, and size of the embeddings.
+    init: weights start in U(-init, init).
+    normalise_advantages: divide a batch's advantages by their root mean square.
+    subpolicies: "joint" writes all decisions of a policy in one sequence (the paper);
+        "independent" writes every sub-policy as a sequence of its own, from the same weights.
+    credit: "policy" gives every decision the advantage of its policy (the paper); "additive"
+        gives a sub-policy an equal share of it plus what the additive model thinks the sub-policy
+        is worth above the policy's average. The credits of a policy add up to its advantage.
+    imagined: sub-policies per update drawn from the controller and valued by the additive model
+        alone; 0 for none. They train it like a second batch.
+    optimism: standard deviations of the model's uncertainty added to imagined values.
+    ridge: of the additive model.
+    """
+
+    learning_rate: float = 0.00035
+    clip: float = 0.2
+    epochs: int = 4
+    batch_size: int = 20
+    entropy_weight: float = 0.00001
+    baseline_weight: float = 0.95
+    hidden: int = 100
+    init: float = 0.1
+    normalise_advantages: bool = False
+    subpolicies: str = "joint"
+    credit: str = "policy"
+    imagined: int = 0
+    optimism: float = 0.0
+    ridge: float = 1.0
+
+    def __post_init__(self) -> None:
+        rules = (
+            ("learning_rate", "greater than 0", self.learning_rate > 0),
+            ("clip", "between 0 and 1", 0 < self.clip < 1),
+            ("epochs", "at least 1", self.epochs >= 1),
+            ("batch_size", "at least 1", self.batch_size >= 1),
+            ("entropy_weight", "at least 0", self.entropy_weight >= 0),
+            ("baseline_weight", "at least 0 and below 1", 0 <= self.baseline_weight < 1),
+            ("hidden", "at least 1", self.hidden >= 1),
+            ("init", "greater than 0", self.init > 0),
+            ("subpolicies", f"one of {', '.join(SUBPOLICIES)}", self.subpolicies in SUBPOLICIES),
+            ("credit", f"one of {', '.join(CREDITS)}", self.credit in CREDITS),
+            ("imagined", "at least 0", self.imagined >= 0),
+            ("optimism", "at least 0", self.optimism >= 0),
+            ("ridge", "greater than 0", self.ridge > 0),
+        )
+        for name, rule, holds in rules:
+            if not holds:
+                raise InputError(
+                    f"ppo.{name}", f"must be {rule}", getattr(self, name), "see PPOConfig"
+                )
+        if self.imagined and self.subpolicies != "independent":
+            raise InputError(
+                "ppo.imagined", "needs subpolicies='independent'", self.imagined,
+                "pass imagined=0 or subpolicies='independent'",
+            )
+
+
+PPO_PRESETS = {
+    "paper": PPOConfig(),
+    "cpu": PPOConfig(
+        learning_rate=0.003, epochs=2, entropy_weight=0.2, normalise_advantages=True,
+        subpolicies="independent", credit="additive", imagined=100, optimism=1.0,
+    ),
+}
+
+
+class Controller(nn.Module):
+    """Autoregressive distribution over decision sequences.
+
+    sizes: choices of each decision; T decisions, at most K choices.
+    """
+
+    def __init__(
+        self, sizes: Sequence[int], hidden: int, init: float, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        steps, choices = len(sizes), max(sizes)
+        self.start = nn.Parameter(torch.empty(hidden))
+        self.embedding = nn.Parameter(torch.empty(steps, choices, hidden))
+        with torch.random.fork_rng(devices=[]):  # its own initialisation is overwritten below
+            self.lstm = nn.LSTM(hidden, hidden, batch_first=True)
+        self.head = nn.Parameter(torch.empty(steps, choices, hidden))
+        self.bias = nn.Parameter(torch.empty(steps, choices))
+        # All softmaxes are computed as one of K choices; those a decision does not have get -inf.
+        absent = torch.arange(choices) >= torch.tensor(sizes)[:, None]
+        mask = torch.zeros(steps, choices).masked_fill(absent, -torch.inf)
+        self.register_buffer("mask", mask, persistent=False)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.uniform_(-init, init, generator=generator)
+
+    def log_probs(self, decisions: Tensor) -> tuple[Tensor, Tensor]:
+        """int64 [B, T] -> log-probability of each decision and entropy of its softmax, [B, T]."""
+        count, steps = decisions.shape
+        previous = self.embedding[torch.arange(steps - 1), decisions[:, :-1]]
+        inputs = torch.cat([self.start.expand(count, 1, -1), previous], dim=1)
+        hidden, _ = self.lstm(inputs)
+        logits = torch.einsum("bth,tkh->btk", hidden, self.head) + self.bias + self.mask
+        log_p = logits.log_softmax(dim=-1)
+        entropy = -(log_p.exp() * log_p.masked_fill(self.mask.isinf(), 0.0)).sum(dim=-1)
+        return log_p.gather(-1, decisions[..., None])[..., 0], entropy
+
+    @torch.no_grad()
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw int64 [count, T] decisions, one step for all at a time (Gumbel-max)."""
+        steps, choices = self.mask.shape
+        gumbel = -torch.empty(steps, count, choices).exponential_(generator=generator).log()
+        weights = (
+            self.lstm.weight_ih_l0, self.lstm.weight_hh_l0,
+            self.lstm.bias_ih_l0, self.lstm.bias_hh_l0,
+        )
+        inputs = self.start.expand(count, -1)
+        state = (torch.zeros_like(inputs), torch.zeros_like(inputs))
+        decisions = []
+        for step in range(steps):
+            state = torch.lstm_cell(inputs, state, *weights)
+            logits = torch.addmm(self.bias[step], state[0], self.head[step].T) + self.mask[step]
+            decisions.append((logits + gumbel[step]).argmax(dim=1))
+            inputs = self.embedding[step, decisions[-1]]
+        return torch.stack(decisions, dim=1)
+
+
+class PPOSearcher(BatchSearcher):
+    """Policy search by the controller described above.
+
+    space: a PolicySpace, or with subpolicies="joint" and credit="policy" any space.
+    config: for example `PPO_PRESETS["cpu"]`; default the paper's.
+    lag, evaluation_seeds, evaluator: see `BatchSearcher`. With lag 1 a batch is drawn by a
+    controller that has not seen the batch before it; the ratio of PPO uses the log-probabilities
+    under the controller that drew, so the update accounts for it.
+
+    Failed evaluations are left out of an update. Same arguments, same results: same policies, in
+    any process on the same machine (maths runs on one thread, since threads change sums).
+    """
+
+    name = "ppo"
+
+    def __init__(
+        self, space: Space, seed: int = 0, config: PPOConfig | None = None, **options: Any
+    ) -> None:
+        self.config = config = PPOConfig() if config is None else config
+        super().__init__(space, seed, batch_size=config.batch_size, **options)
+        modelled = config.credit == "additive" or config.imagined > 0
+        if not isinstance(space, PolicySpace) and (modelled or config.subpolicies != "joint"):
+            raise InputError(
+                "ppo", "sub-policy options need a PolicySpace", type(space).__name__,
+                "use the preset 'paper' for other spaces",
+            )
+        sizes = space.decisions
+        self._subpolicies = space.num_subpolicies if isinstance(space, PolicySpace) else 1
+        self._sequences = self._subpolicies if config.subpolicies == "independent" else 1
+        generator = torch.Generator().manual_seed(derive_seed(seed, STREAM_INITIALISE))
+        self.controller = Controller(
+            sizes[: len(sizes) // self._sequences], config.hidden, config.init, generator
+        )
+        self._optimizer = torch.optim.Adam(
+            self.controller.parameters(), lr=config.learning_rate, fused=True
+        )
+        self._baseline: float | None = None
+        self._model = AdditiveModel(space, config.ridge) if modelled else None
+
+    def _configuration(self) -> dict[str, Any]:
+        return {**super()._configuration(), "config": dataclasses.asdict(self.config)}
+
+    def _draw(self, batch: int) -> tuple[list[Decisions], dict[str, Any]]:
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, STREAM_DRAW, batch))
+        with _one_thread(), torch.no_grad():
+            decisions = self.controller.sample(self.batch_size * self._sequences, generator)
+            log_probs, _ = self.controller.log_probs(decisions)
+        rows = decisions.reshape(self.batch_size, -1).tolist()
+        return [tuple(row) for row in rows], {
+            "log_probs": log_probs.reshape(self.batch_size, -1)
+        }
+
+    def _update(
+        self,
+        batch: int,
+        decisions: Sequence[Decisions],
+        rewards: Sequence[float | None],
+        notes: dict[str, Any],
+    ) -> None:
+        told = [slot for slot, reward in enumerate(rewards) if reward is not None]
+        if not told:
+            return
+        values = np.array([rewards[slot] for slot in told], dtype=np.float64)
+        advantages = self._advantages(values)
+        # The decisions as they were sampled: an operation without magnitude did choose one, and
+        # leaving that choice out, or taking the normalised 0, would make the ratio wrong.
+        drawn = np.array([decisions[slot] for slot in told])
+        by_subpolicy = drawn.reshape(len(told), self._subpolicies, -1)
+        with _one_thread():
+            if self._model is not None:
+                features = self._model.features(by_subpolicy)
+                self._model.add(features.mean(axis=1), values)
+                self._model.fit()
+            if self.config.credit == "additive":
+                worth = self._model.worth(features) / self._subpolicies
+                shares = advantages[:, None] / self._subpolicies
+                credits = worth - worth.mean(axis=1, keepdims=True) + shares
+            else:
+                credits = np.repeat(advantages[:, None], self._subpolicies, axis=1)
+            self._ascend(drawn, notes["log_probs"][told], self._scaled(credits))
+            if self.config.imagined:
+                self._imagine(batch)
+
+    def _advantages(self, rewards: np.ndarray) -> np.ndarray:
+        """Rewards above the baseline of earlier batches; then moves the baseline, slot by slot."""
+        if self._baseline is None:
+            self._baseline = float(rewards.mean())
+        advantages = rewards - self._baseline
+        weight = self.config.baseline_weight
+        for reward in rewards.tolist():
+            self._baseline = weight * self._baseline + (1 - weight) * reward
+        return advantages
+
+    def _scaled(self, credits: np.ndarray) -> np.ndarray:
+        if not self.config.normalise_advantages:
+            return credits
+        # The small term keeps rounding errors of constant rewards from being blown up to 1.
+        rounding = 1e-7 * abs(self._baseline) + 1e-12
+        return credits / (np.sqrt(np.mean(credits**2)) + rounding)
+
+    def _imagine(self, batch: int) -> None:
+        """Practise on sub-policies that nobody evaluates, valued by the additive model."""
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, STREAM_IMAGINE, batch))
+        with torch.no_grad():
+            decisions = self.controller.sample(self.config.imagined, generator)
+            log_probs, _ = self.controller.log_probs(decisions)
+        features = self._model.features(decisions.numpy())
+        worth = self._model.worth(features)
+        worth = worth + self.config.optimism * self._model.uncertainty(features)
+        self._ascend(decisions.numpy(), log_probs, self._scaled(worth - worth.mean())[:, None])
+
+    def _ascend(self, drawn: np.ndarray, log_probs: Tensor, credits: np.ndarray) -> None:
+        """PPO's gradient steps.
+
+        drawn: [n, D] decisions; log_probs: [n, D] when drawn; credits: [n, S], one per sub-policy,
+        for D / S decisions each.
+        """
+        sequence = len(self.controller.mask)
+        per_credit = drawn.shape[1] // credits.shape[1]
+        advantages = torch.from_numpy(np.repeat(credits, per_credit, axis=1)).float()
+        advantages = advantages.reshape(-1, sequence)
+        decisions = torch.from_numpy(np.ascontiguousarray(drawn)).long().reshape(-1, sequence)
+        old = log_probs.reshape(-1, sequence)
+        clip = self.config.clip
+        for _ in range(self.config.epochs):
+            new, entropy = self.controller.log_probs(decisions)
+            ratio = (new - old).exp()
+            gain = torch.minimum(
+                ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages
+            ).mean()
+            loss = -gain - self.config.entropy_weight * entropy.mean()
+            self._optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self._optimizer.step()
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "controller": copy.deepcopy(dict(self.controller.state_dict())),
+            "optimizer": copy.deepcopy(self._optimizer.state_dict()),
+            "baseline": self._baseline,
+            "model": None if self._model is None else self._model.state_dict(),
+        }
+
+    def _load(self, state: dict[str, Any]) -> None:
+        self.controller.load_state_dict(state["controller"])
+        self._optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+        self._baseline = state["baseline"]
+        if self._model is not None:
+            self._model.load_state_dict(state["model"])
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Maths on one thread inside the block: as fast for matrices this small, and reproducible."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,156 @@
+"""What a search will cost, before it is started: measured here, then multiplied out."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from policies.errors import InputError
+from search.engine.loop import run
+from search.engine.pool import PoolConfig
+from search.runs.journal import JOURNAL_NAME, Journal
+from search.searchers.random import RandomSearcher
+from search.spaces import PolicySpace
+
+from .search import RunConfig, build_task
+
+PAPER_EVALUATIONS = 15_000
+
+
+class PaperBudget(NamedTuple):
+    """A search of AutoAugment. gpu_hours: on NVIDIA Tesla P100.
+
+    Hours from table 1 of Fast AutoAugment (arXiv 1905.00397); about 15,000 policies per search
+    from section 3 of AutoAugment (arXiv 1805.09501).
+    """
+
+    data: str
+    gpu_hours: float
+
+    @property
+    def gpu_seconds_per_evaluation(self) -> float:
+        return self.gpu_hours * 3600 / PAPER_EVALUATIONS
+
+
+PAPER_BUDGETS = (
+    PaperBudget("ImageNet", 15_000),
+    PaperBudget("CIFAR-10", 5_000),
+    PaperBudget("SVHN", 1_000),
+)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """seconds: per evaluation on one worker, as measured (one number per evaluation).
+
+    measured_workers: how many ran side by side while measuring. cores: CPU cores per worker.
+    price: money per core-hour, None when not asked for.
+    """
+
+    seconds: tuple[float, ...]
+    measured_workers: int
+    evaluations: int
+    workers: int
+    cores: float
+    price: float | None = None
+
+    @property
+    def seconds_per_evaluation(self) -> float:
+        return sum(self.seconds) / len(self.seconds)
+
+    def hours(self, evaluations: int | None = None) -> float:
+        """Wall-clock hours with all workers busy; default: for the configured evaluations."""
+        count = self.evaluations if evaluations is None else evaluations
+        return count * self.seconds_per_evaluation / self.workers / 3600
+
+    def core_hours(self, evaluations: int | None = None) -> float:
+        return self.hours(evaluations) * self.workers * self.cores
+
+    def money(self, evaluations: int | None = None) -> float | None:
+        return None if self.price is None else self.core_hours(evaluations) * self.price
+
+    def lines(self) -> list[str]:
+        """The estimate in words, one fact a line."""
+        low, high = min(self.seconds), max(self.seconds)
+        side = f"{self.measured_workers} side by side"
+        lines = [
+            f"{self.seconds_per_evaluation:.3g} s per evaluation here ({len(self.seconds)} "
+            f"measured, {low:.3g} to {high:.3g} s, {side})",
+            self._cost(self.evaluations, f"this search ({self.evaluations} evaluations"),
+            self._cost(
+                PAPER_EVALUATIONS,
+                f"the paper's number of evaluations ({PAPER_EVALUATIONS:,}",
+            ),
+            f"the paper's own searches, {PAPER_EVALUATIONS:,} evaluations each on Tesla P100 GPUs "
+            "(arXiv 1905.00397, table 1):",
+        ]
+        core_seconds = self.seconds_per_evaluation * self.cores
+        for budget in PAPER_BUDGETS:
+            spent = budget.gpu_seconds_per_evaluation
+            lines.append(
+                f"  {budget.data}: {budget.gpu_hours:,.0f} GPU-hours, {spent:,.0f} GPU-seconds per "
+                f"evaluation, {spent / core_seconds:.3g} times the core-seconds measured here"
+            )
+        return lines
+
+    def _cost(self, evaluations: int, what: str) -> str:
+        money = self.money(evaluations)
+        price = "" if money is None else f", price {money:,.2f}"
+        workers = f"{self.workers} worker{'s' if self.workers > 1 else ''}"
+        return (
+            f"{what}, {workers}): {self.hours(evaluations):.3g} h, "
+            f"{self.core_hours(evaluations):.3g} core-hours{price}"
+        )
+
+
+def estimate(config: RunConfig, *, price: float | None = None, samples: int = 2) -> Estimate:
+    """Run a few evaluations of random policies as the search would, and multiply out.
+
+    price: money per core-hour, >= 0. samples: evaluations per worker, >= 1; each worker makes one
+    more beforehand, which pays for compilation and is not counted. At most as many workers as
+    there are cores run side by side on this machine; one-off preparation (weight sharing) is
+    done, but not part of the figures. Writes nothing but a temporary folder.
+
+    Raises InputError for what `run_search` would refuse, and for a negative price.
+    """
+    if price is not None and not 0 <= price < float("inf"):
+        raise InputError("price", "must be at least 0 per core-hour", price, "leave it out")
+    if samples < 1:
+        raise InputError("samples", "must be at least 1", samples, "pass for example 2")
+    task = build_task(config)
+    side_by_side = config.pool.workers
+    if config.pool.address is None:
+        side_by_side = min(side_by_side, os.cpu_count() or 1)
+    pool = replace(config.pool, workers=side_by_side, retries=0, max_consecutive_failures=1)
+    space = PolicySpace(config.subpolicies, config.operations)
+    with tempfile.TemporaryDirectory(prefix="augsearch-estimate-") as folder:
+        run(
+            RandomSearcher(space, config.seed), {"main": config.evaluator_config()}, task, folder,
+            evaluations=side_by_side * (samples + 1), pool=pool, progress=False,
+        )
+        seconds = _seconds_when_warm(Path(folder))
+    return Estimate(
+        tuple(seconds), side_by_side, config.evaluations, config.pool.workers,
+        _cores(config.pool, config.threads), price,
+    )
+
+
+def _cores(pool: PoolConfig, threads: int) -> float:
+    """Cores that a worker keeps busy, or that are kept free for it."""
+    return max(pool.cpus, float(threads))
+
+
+def _seconds_when_warm(folder: Path) -> list[float]:
+    """Durations of all evaluations but each worker's first; of all, if there are no others."""
+    by_worker: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    with Journal(folder / JOURNAL_NAME) as journal:
+        for record in journal.records():
+            spent = record["finished"] - record["started"]
+            by_worker[record["worker"]].append((record["started"], max(spent, 1e-6)))
+    runs = [sorted(spans) for spans in by_worker.values()]
+    warm = [seconds for spans in runs for _, seconds in spans[1:]]
+    return warm or [seconds for spans in runs for _, seconds in spans]

@@ -1,0 +1,355 @@
+"""Population Based Augmentation (arXiv 1905.05393): a schedule of policies, by Ray Tune's PBT.
+
+A population of children is trained side by side. Every `interval` epochs the worst quarter goes on
+from a copy of one of the best quarter (weights and all), with its policy explored a little. The
+history of the best child at the end is the schedule: which policy in which epochs.
+
+As in the paper: 15 operations (without SamplePairing), each twice, with 11 probabilities and 10
+magnitudes; all of them 0 at the start; exploring draws a value anew with probability 0.2 and
+otherwise moves it 0 to 3 steps up or down. Different from the paper: there, an image gets up to
+two of the 30 operations, in random order; here the 30 are paired into the 15 sub-policies of a
+`Policy`, of which an image draws one, so that a schedule is made of ordinary policies. The partner
+of an operation is drawn once from the seed.
+
+Tune decides who copies whom partly by the order in which results arrive: with the same seed a run
+is similar, not equal.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from policies import PAPER_OPS, Policy, PolicyTransform
+from policies.errors import InputError
+from policies.schedule import Schedule, load_schedule, save_schedule
+from proxy_tasks.batches import draw_jitter, prepare_batch
+from proxy_tasks.data import ProxyTask
+from proxy_tasks.evaluators.evaluation import chance, score
+from proxy_tasks.evaluators.registry import EvaluatorConfig
+from proxy_tasks.models import make_child
+from proxy_tasks.presets import get_preset
+from proxy_tasks.training import (
+    Arena,
+    LearningRate,
+    augment_all,
+    pick_device,
+    pick_precision,
+    threads,
+)
+from search.engine.cluster import connect, disconnect
+from search.engine.pool import PoolConfig
+from search.errors import WorkerError
+from search.runs.files import read_json, write_json
+from search.spaces import PolicySpace
+
+OPS = PAPER_OPS[:15]
+SPACE = PolicySpace(num_subpolicies=len(OPS), num_operations=2, ops=OPS)
+QUANTILE = 0.25
+RESAMPLE = 0.2
+SCHEDULE_NAME = "schedule.json"
+CONFIG_NAME = "config.json"
+FORMAT = "augsearch-pba"
+
+# A member's choice: per operation (30 of them) the index of its probability and its magnitude.
+Levels = list[int]
+
+
+@dataclass(frozen=True)
+class PBAConfig:
+    """population: children trained side by side, at least 4. interval: epochs between exchanges.
+    seed: of children, partners and exploring."""
+
+    population: int = 8
+    interval: int = 3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("population", 4), ("interval", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if type(value) is not int or value < least:
+                raise InputError(name, f"must be a whole number, at least {least}", value, "use 8")
+
+
+def start_levels() -> Levels:
+    """No augmentation: every probability and magnitude 0."""
+    return [0] * (4 * len(OPS))
+
+
+def levels_to_policy(levels: Sequence[int], seed: int) -> Policy:
+    """The policy of 2 x 30 levels (probability, magnitude of each operation, twice over)."""
+    partners = np.random.default_rng([seed, 5]).permutation(len(OPS)).tolist()
+    decisions: list[int] = []
+    for first, second in enumerate(partners):
+        for copy, operation in enumerate((first, second)):
+            place = 2 * (copy * len(OPS) + operation)
+            decisions += (operation, levels[place], levels[place + 1])
+    return SPACE.decode(decisions)
+
+
+def explore(levels: Sequence[int], rng: np.random.Generator) -> Levels:
+    """The paper's algorithm 1 for all levels."""
+    explored = []
+    for place, level in enumerate(levels):
+        choices = SPACE.bins if place % 2 else SPACE.probability_bins
+        if rng.random() < RESAMPLE:
+            explored.append(int(rng.integers(choices)))
+        else:
+            step = int(rng.integers(4)) * (1 if rng.random() < 0.5 else -1)
+            explored.append(min(choices - 1, max(0, level + step)))
+    return explored
+
+
+class Member:
+    """One child, trained a few epochs at a time under a policy that may change in between."""
+
+    def __init__(self, config: EvaluatorConfig, task: ProxyTask, seed: int) -> None:
+        self.config, self.task, self.seed = config, task, seed
+        self.preset = get_preset(config.preset, task.name)
+        self.epochs = config.epochs or self.preset.epochs
+        device = pick_device(config.device)
+        self.arena = Arena(task.train, device, pick_precision(config.precision, device))
+        channels = task.train.images.shape[1]
+        self.child = make_child(
+            self.preset.model, channels, task.num_classes, seed, self.arena.device
+        )
+        self.optimizer = torch.optim.SGD(
+            self.child.parameters(), lr=0.0, momentum=self.preset.momentum, nesterov=True,
+            weight_decay=self.preset.weight_decay, fused=True,
+        )
+        self.epoch = 0
+        self.diverged = False
+
+    def train(self, policy: Policy, epochs: int) -> None:
+        """Train until `epochs` more, or all, are done."""
+        rate = LearningRate(
+            self.preset.schedule, self.epochs, self.preset.lr, warmup=self.preset.warmup
+        )
+        count = len(self.arena.labels)
+        parts = np.array_split(np.arange(count), math.ceil(count / self.preset.batch_size))
+        steps = self.epochs * len(parts)
+        self.child.train()
+        with threads(self.config.threads):
+            for epoch in range(self.epoch, min(self.epochs, self.epoch + epochs)):
+                # Seeded by the epoch, so that a member goes on from a checkpoint as if never left.
+                rng = np.random.default_rng([self.seed, 1, epoch])
+                generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+                augment = PolicyTransform(policy, generator=generator)
+                images = augment_all(self.arena.images, augment)
+                order = rng.permutation(count)
+                jitter = draw_jitter(count, self.preset.pad, self.task.flip, rng)
+                for number, part in enumerate(parts):
+                    draws = type(jitter)(*(values[part] for values in jitter))
+                    rows = order[part]
+                    batch = prepare_batch(images, rows, draws, self.preset.pad, self.arena.table)
+                    done = epoch * len(parts) + number
+                    self.optimizer.param_groups[0]["lr"] = rate.rate(done / steps)
+                    with self.arena.autocast():
+                        labels = self.arena.labels[torch.from_numpy(rows).to(self.arena.device)]
+                        loss = F.cross_entropy(self.child(batch), labels)
+                    loss.backward()
+                    self.optimizer.step()
+                    self.optimizer.zero_grad(set_to_none=True)
+                self.diverged = not math.isfinite(loss.item())
+                self.epoch = epoch + 1
+
+    def reward(self) -> float:
+        """The configured reward on the validation part; that of guessing once diverged."""
+        images = self.task.validation
+        with threads(self.config.threads):
+            logits = self.arena.logits(self.child, images.images)
+        if self.diverged or not np.isfinite(logits).all():
+            return chance(self.task.num_classes, len(images)).metrics[self.config.reward]
+        return score(logits, images.labels).metrics[self.config.reward]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "child": self.child.state_dict(), "optimizer": self.optimizer.state_dict(),
+            "epoch": self.epoch, "diverged": self.diverged,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.child.load_state_dict(state["child"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.epoch, self.diverged = state["epoch"], state["diverged"]
+
+
+def _trainable() -> type:
+    """The Tune class. Made in a function, so that Ray is imported when it is needed."""
+    from ray import tune
+
+    class PBAChild(tune.Trainable):
+        def setup(
+            self, config: dict[str, Any], task: ProxyTask, evaluator: EvaluatorConfig,
+            interval: int, seed: int,
+        ) -> None:
+            self.interval, self.run_seed = interval, seed
+            self.member = Member(evaluator, task, seed * 100_003 + config["member"])
+            self.history: list[list[Any]] = []
+
+        def step(self) -> dict[str, Any]:
+            levels = list(self.config["levels"])
+            if not self.history or self.history[-1][1] != levels:
+                self.history.append([self.member.epoch, levels])
+            self.member.train(levels_to_policy(levels, self.run_seed), self.interval)
+            return {
+                "reward": self.member.reward(), "epochs": self.member.epoch,
+                "history": json.dumps(self.history),
+                "done": self.member.epoch >= self.member.epochs,
+            }
+
+        def save_checkpoint(self, checkpoint_dir: str) -> None:
+            torch.save(
+                {"member": self.member.state_dict(), "history": self.history},
+                os.path.join(checkpoint_dir, "member.pt"),
+            )
+
+        def load_checkpoint(self, checkpoint_dir: str) -> None:
+            path = os.path.join(checkpoint_dir, "member.pt")
+            state = torch.load(path, weights_only=True)
+            self.member.load_state_dict(state["member"])
+            self.history = state["history"]
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            # A reused actor is given another member: weights follow by load_checkpoint.
+            # `with_parameters` hands `setup` its other arguments.
+            self.setup(new_config)
+            return True
+
+    return PBAChild
+
+
+def run_pba(
+    task: ProxyTask,
+    out: str | Path,
+    config: PBAConfig | None = None,
+    *,
+    evaluator: EvaluatorConfig | None = None,
+    pool: PoolConfig | None = None,
+    resume: bool = False,
+) -> Schedule:
+    """Search a schedule and write `out`/schedule.json (and Tune's own files to `out`/tune).
+
+    evaluator: preset, reward, epochs, threads, device and precision of the children.
+    pool: workers train that many children at a time; address, cpus, gpus and retries as ever.
+    resume: go on with the interrupted run in `out`, of the same configuration; what Tune had not
+        saved (at most the last ten seconds or so) is trained again.
+
+    Raises InputError for a user's mistake, WorkerError when no child survives.
+    """
+    config, evaluator = config or PBAConfig(), evaluator or EvaluatorConfig()
+    pool, out = pool or PoolConfig(), Path(out).absolute()
+    epochs = evaluator.epochs or get_preset(evaluator.preset, task.name).epochs
+    settings = {
+        "format": FORMAT, "version": 1, "pba": dataclasses.asdict(config),
+        "evaluator": dataclasses.asdict(evaluator), "manifest_hash": task.manifest_hash,
+    }
+    if resume:
+        _check_same(out, settings)
+        if (out / SCHEDULE_NAME).exists():
+            return load_schedule(out / SCHEDULE_NAME)
+    elif out.exists() and any(out.iterdir()):
+        raise InputError(
+            "out", "must be a new folder", str(out), "choose another, or pass --resume"
+        )
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / CONFIG_NAME, settings)
+    mine = connect(pool)
+    try:
+        results = _tune(task, out, config, evaluator, pool, epochs)
+    finally:
+        if mine:
+            disconnect()
+    finished = [r for r in results if r.metrics and r.metrics.get("epochs") == epochs]
+    if len(finished) < config.population:
+        failed = next((r.error for r in results if r.error is not None), None)
+        raise WorkerError(
+            f"{len(finished)} of {config.population} children were trained to the end: "
+            f"{failed or 'interrupted; resume to go on'}"
+        )
+    # The earliest member of those with the best last reward.
+    best = max(finished, key=lambda r: (r.metrics["reward"], -r.config["member"]))
+    schedule = Schedule(
+        [
+            (first, levels_to_policy(levels, config.seed))
+            for first, levels in json.loads(best.metrics["history"])
+        ],
+        epochs,
+    )
+    about = {
+        **settings, "task": task.name, "reward": best.metrics["reward"],
+        "cost": {"image_passes": config.population * epochs * len(task.train)},
+    }
+    save_schedule(out / SCHEDULE_NAME, schedule, about)
+    return schedule
+
+
+def _tune(
+    task: ProxyTask, out: Path, config: PBAConfig, evaluator: EvaluatorConfig, pool: PoolConfig,
+    epochs: int,
+) -> Any:
+    from ray import tune
+    from ray.tune.schedulers import PopulationBasedTraining
+
+    rng = np.random.default_rng([config.seed, 6])
+
+    def explored(values: dict[str, Any]) -> dict[str, Any]:
+        return {**values, "levels": explore(values["levels"], rng)}
+
+    # The arrays travel once per node, through Ray's object store.
+    trainable = tune.with_resources(
+        tune.with_parameters(
+            _trainable(), task=task, evaluator=evaluator, interval=config.interval,
+            seed=config.seed,
+        ),
+        {"cpu": pool.cpus, "gpu": pool.gpus},
+    )
+    if (out / "tune").exists():
+        return tune.Tuner.restore(
+            str(out / "tune"), trainable=trainable, resume_unfinished=True
+        ).fit()
+    scheduler = PopulationBasedTraining(
+        time_attr="training_iteration", perturbation_interval=1, quantile_fraction=QUANTILE,
+        custom_explore_fn=explored, log_config=False,
+        # Not in step: a member that fails for good would leave the others waiting for ever.
+        synch=False,
+    )
+    tuner = tune.Tuner(
+        trainable,
+        param_space={"member": tune.grid_search(list(range(config.population))),
+                     "levels": start_levels()},
+        tune_config=tune.TuneConfig(
+            metric="reward", mode="max", scheduler=scheduler, reuse_actors=True,
+            max_concurrent_trials=pool.workers,
+            trial_dirname_creator=lambda trial: f"member_{trial.trial_id}",
+        ),
+        run_config=tune.RunConfig(
+            name="tune", storage_path=str(out), verbose=0,
+            failure_config=tune.FailureConfig(max_failures=pool.retries),
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=4),
+        ),
+    )  # fmt: skip
+    return tuner.fit()
+
+
+def _check_same(out: Path, settings: dict[str, Any]) -> None:
+    if not (out / CONFIG_NAME).is_file():
+        raise InputError("out", "must hold a run to resume", str(out), "leave --resume out")
+    saved = read_json(out / CONFIG_NAME)
+    for name, value in json.loads(json.dumps(settings)).items():
+        if not isinstance(saved, dict) or saved.get(name) != value:
+            raise InputError(
+                f"resume ({name})", "must have the configuration the run was started with", value,
+                "give the same options, or choose another folder",
+            )

@@ -1,0 +1,265 @@
+"""From evaluated candidates to the final policy.
+
+The paper concatenates the sub-policies of the best 5 candidates (`concatenate_best`). That takes
+what the noise favoured, and takes it whole: a candidate's bad sub-policies come along. Here are
+other ways, all pure functions of what was evaluated, deterministic, ties going to the earlier:
+
+- `select_subpolicies` credits single sub-policies by a ridge regression over all candidates and
+  takes the best one by one, while keeping them different from each other: many different
+  sub-policies train better than few (README).
+- `rescore_candidates` and `best_rescored` evaluate a few dozen again with new seeds and choose by
+  these fresh rewards alone, which are not inflated by having been chosen.
+- `fit_model` takes such a second, dearer set of rewards to correct the regression where the
+  search's evaluator is biased.
+- `refine` moves probabilities and magnitudes of a policy a little, as the regression advises.
+- `proposals` makes policies in all these ways; evaluating them with new seeds (`fixed_candidates`,
+  `best_rescored`) decides between them by data instead of by belief.
+
+`evaluated` is always a sequence of (Policy, reward), for example
+`evaluated_policies(searcher.best(256))` or everything in a journal; order matters only for ties.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from policies import Policy
+from policies.errors import InputError
+from proxy_tasks.evaluators.evaluation import Evaluation
+from search.searchers.additive import AdditiveModel
+from search.searchers.base import Candidate, usable_reward
+from search.spaces import PolicySpace
+
+Evaluated = Sequence[tuple[Policy, float]]
+NEW = 10_000  # sub-policies considered for a final policy beside those that were evaluated
+
+
+class TooFewSubpolicies(InputError):
+    """More different sub-policies were asked for than the candidates have."""
+
+
+def evaluated_policies(
+    results: Iterable[tuple[Candidate, Evaluation | None]],
+) -> list[tuple[Policy, float]]:
+    """(Policy, reward) of the results that are policies and have a usable reward, in order."""
+    return [
+        (candidate.augmentation, reward)
+        for candidate, evaluation in results
+        if isinstance(candidate.augmentation, Policy)
+        and (reward := usable_reward(evaluation)) is not None
+    ]
+
+
+def concatenate_best(evaluated: Evaluated, k: int = 5) -> Policy:
+    """All sub-policies of the k best distinct policies, best first (arXiv 1805.09501).
+
+    With 5 policies of 5 sub-policies that is the paper's policy of 25.
+    """
+    _check_evaluated(evaluated)
+    best: dict[Policy, float] = {}
+    for policy, reward in evaluated:
+        best[policy] = max(reward, best.get(policy, reward))
+    chosen = sorted(best, key=lambda policy: -best[policy])[:k]
+    return Policy([row for policy in chosen for row in policy], bins=chosen[0].bins)
+
+
+def fit_model(
+    evaluated: Evaluated, space: PolicySpace, ridge: float = 1.0, dearer: Evaluated = ()
+) -> AdditiveModel:
+    """The additive model of all evaluated policies (any number of sub-policies each).
+
+    dearer: some policies with rewards of a better evaluator, e.g. from scratch. They correct the
+    model (`AdditiveModel.corrected`), whose worths are then in their unit.
+    """
+    _check_evaluated(evaluated)
+    model = AdditiveModel(space, ridge)
+    model.add(*_table(evaluated, model))
+    model.fit()
+    return model.corrected(*_table(dearer, model)) if dearer else model
+
+
+def _table(evaluated: Evaluated, model: AdditiveModel) -> tuple[np.ndarray, list[float]]:
+    features = [
+        model.features([encode_row(row, model.space) for row in policy]).mean(axis=0)
+        for policy, _ in evaluated
+    ]
+    return np.stack(features), [reward for _, reward in evaluated]
+
+
+def select_subpolicies(
+    evaluated: Evaluated,
+    space: PolicySpace,
+    count: int = 25,
+    *,
+    model: AdditiveModel | None = None,
+    new: int = 0,
+    per_pair: int = 1,
+    caution: float = 0.5,
+) -> Policy:
+    """The best sub-policies of all evaluated candidates, one by one, kept different.
+
+    count: sub-policies of the result. model: of `fit_model`, by default that of `evaluated`.
+    new: how many sub-policies that no candidate has are considered too, drawn uniformly (always
+    the same). per_pair: how many may have the same operations, in whatever order; sub-policies
+    that the regression likes are alike, and a policy of alike ones trains worse than its parts
+    promise. caution: standard deviations of the regression's uncertainty subtracted from each
+    worth. Raises TooFewSubpolicies (an InputError).
+    """
+    model = fit_model(evaluated, space) if model is None else model
+    rng = np.random.default_rng(0)
+    drawn = (space.sample(rng) for _ in range(math.ceil(new / space.num_subpolicies)))
+    policies = itertools.chain((policy for policy, _ in evaluated), drawn)
+    rows = list(dict.fromkeys(row for policy in policies for row in policy))
+    features = model.features([encode_row(row, space) for row in rows])
+    worth = model.worth(features) - caution * model.uncertainty(features)
+    taken: dict[tuple[str, ...], int] = defaultdict(int)
+    chosen = []
+    for index in np.argsort(-worth, kind="stable").tolist():
+        operations = tuple(sorted(operation.name for operation in rows[index]))
+        if taken[operations] < per_pair:
+            taken[operations] += 1
+            chosen.append(rows[index])
+            if len(chosen) == count:
+                return Policy(chosen, bins=space.bins)
+    raise TooFewSubpolicies(
+        "count", f"the evaluated candidates have {len(chosen)} sub-policies that differ enough",
+        count, "ask for fewer, raise per_pair, or evaluate more candidates",
+    )
+
+
+def refine(
+    policy: Policy, model: AdditiveModel, *, radius: int = 2, caution: float = 0.5
+) -> Policy:
+    """Move each operation's probability and magnitude to the regression's best nearby.
+
+    radius: largest change of the probability and of the magnitude index. caution: standard
+    deviations of uncertainty subtracted from each worth, so that only well-supported moves are
+    made. Operations stay what they are. The regression is additive: each operation is moved alone.
+    """
+    return Policy(
+        [
+            [_refined(operation, model, model.space, radius, caution) for operation in row]
+            for row in policy
+        ],
+        bins=policy.bins,
+    )
+
+
+def _refined(
+    operation: tuple, model: AdditiveModel, space: PolicySpace, radius: int, caution: float
+) -> tuple:
+    index, probability, magnitude = encode_row([operation], space)
+    options = [
+        (index, p, m)
+        for p in range(probability - radius, probability + radius + 1)
+        for m in range(magnitude - radius, magnitude + radius + 1)
+        if 0 <= p < space.probability_bins and 0 <= m < space.bins
+    ]
+    # The operation as it is comes first, so that it stays when nothing nearby is better.
+    options.sort(key=lambda o: abs(o[1] - probability) + abs(o[2] - magnitude))
+    features = model.features(options)
+    worth = model.worth(features) - caution * model.uncertainty(features)
+    # A difference in the rounding of the rewards is none.
+    if worth.max() - worth[0] <= 1e-9 * (1.0 + abs(model.intercept)):
+        return tuple(operation)
+    _, p, m = options[int(np.argmax(worth))]
+    name, _, old_magnitude = operation
+    return (name, p / (space.probability_bins - 1), None if old_magnitude is None else m)
+
+
+def proposals(
+    evaluated: Evaluated, model: AdditiveModel, counts: Sequence[int] = (25, 60, 120)
+) -> dict[str, Policy]:
+    """Final policies made in several ways, by name, the paper's first.
+
+    model: of `fit_model`. counts: sizes of the policies chosen one by one, of the sub-policies
+    evaluated and 10,000 others. A size that the space is not varied enough for is left out.
+    """
+    best = concatenate_best(evaluated)
+    made = {"best-5": best, "best-5-refined": refine(best, model)}
+    for count in counts:
+        try:
+            made[f"one-by-one-{count}"] = select_subpolicies(
+                evaluated, model.space, count, model=model, new=NEW
+            )
+        except TooFewSubpolicies:
+            continue
+    return made
+
+
+def rescore_candidates(
+    evaluated: Evaluated,
+    seeds: Sequence[int],
+    *,
+    count: int = 60,
+    evaluator: str = "main",
+) -> list[Candidate]:
+    """Candidates for a `FixedSearcher`: `count` distinct policies with each of new seeds.
+
+    Half of them are the best ones, half lie at even ranks among the others: a regression must
+    also see what the search avoided. seeds: not those of the search. batch = index of the seed,
+    slot = place in the choice, so policies are compared on equal seeds.
+    """
+    if not seeds:
+        raise InputError("seeds", "must be at least one", list(seeds), "pass for example 1 2 3")
+    _check_evaluated(evaluated)
+    best: dict[Policy, float] = {}
+    for policy, reward in evaluated:
+        best[policy] = max(reward, best.get(policy, reward))
+    ranked = sorted(best, key=lambda policy: -best[policy])
+    top = math.ceil(count / 2)
+    rest = np.linspace(top, len(ranked) - 1, count - top).round().astype(int).tolist()
+    chosen = sorted({*range(top), *rest} & set(range(len(ranked))))
+    return [
+        Candidate(batch, slot, ranked[rank], seed, evaluator, label=f"rank {rank + 1}")
+        for batch, seed in enumerate(seeds)
+        for slot, rank in enumerate(chosen)
+    ]
+
+
+def best_rescored(
+    candidates: Iterable[Candidate],
+    results: Mapping[tuple[int, int], Evaluation | None],
+) -> list[tuple[Policy, float]]:
+    """Policies with their mean fresh reward, best first: evaluated for any function above.
+
+    results: of `FixedSearcher.results`. A policy with a failed evaluation is left out, since a
+    mean over fewer seeds would not be comparable.
+    """
+    rewards: dict[Policy, list[float | None]] = {}
+    for candidate in candidates:
+        reward = usable_reward(results.get(candidate.key))
+        rewards.setdefault(candidate.augmentation, []).append(reward)
+    means = [
+        (policy, float(np.mean(values))) for policy, values in rewards.items()
+        if None not in values
+    ]
+    return sorted(means, key=lambda pair: -pair[1])
+
+
+def encode_row(row: Sequence[tuple], space: PolicySpace) -> list[int]:
+    """Decisions of one sub-policy, 3 per operation, as in `PolicySpace.encode`."""
+    decisions: list[int] = []
+    for name, probability, magnitude in row:
+        if name not in space.ops:
+            raise InputError(
+                "policy", "must have operations of the space only", name, f"use {space.ops}"
+            )
+        decisions += (
+            space.ops.index(name), round(probability * (space.probability_bins - 1)),
+            0 if magnitude is None else magnitude,
+        )
+    return decisions
+
+
+def _check_evaluated(evaluated: Evaluated) -> None:
+    if not evaluated:
+        raise InputError(
+            "evaluated", "must be at least one policy with a reward", 0,
+            "see the journal for why all evaluations failed",
+        )
