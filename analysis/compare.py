@@ -108,8 +108,13 @@ def compare_arms(run: Run) -> Comparison:
             estimate = between.estimate
             pairs.append(
                 {
-                    "first": first, "second": second, "n": estimate.n, "difference": estimate.mean,
-                    "low": estimate.low, "high": estimate.high, "p": between.p,
+                    "first": first,
+                    "second": second,
+                    "n": estimate.n,
+                    "difference": estimate.mean,
+                    "low": estimate.low,
+                    "high": estimate.high,
+                    "p": between.p,
                 }
             )
     return Comparison(table, pd.DataFrame(pairs), accuracy)
@@ -143,19 +148,29 @@ def _row(
     estimate = mean_interval(_units(accuracy[arm].to_frame(arm), policies)[arm])
     mine = trials[trials["label"] == arm]
     row = {
-        "arm": arm, "n": estimate.n, "mean": estimate.mean, "sd": estimate.sd,
-        "low": estimate.low, "high": estimate.high,
-        "difference": np.nan, "difference_low": np.nan, "difference_high": np.nan,
-        "p": np.nan, "detectable": np.nan,
-        "failed": int(mine["reward"].isna().sum()), "diverged": int(mine["diverged"].sum()),
+        "arm": arm,
+        "n": estimate.n,
+        "mean": estimate.mean,
+        "sd": estimate.sd,
+        "low": estimate.low,
+        "high": estimate.high,
+        "difference": np.nan,
+        "difference_low": np.nan,
+        "difference_high": np.nan,
+        "p": np.nan,
+        "detectable": np.nan,
+        "failed": int(mine["reward"].isna().sum()),
+        "diverged": int(mine["diverged"].sum()),
         "search_evaluations": search.get("evaluations", 0),
         "search_children": search.get("image_passes", 0) / trials["image_passes"].mean(),
     }
     paired = None if arm == first else _difference(arm, first, accuracy, policies)
     if paired is not None:
         row |= {
-            "difference": paired.estimate.mean, "difference_low": paired.estimate.low,
-            "difference_high": paired.estimate.high, "p": paired.p,
+            "difference": paired.estimate.mean,
+            "difference_low": paired.estimate.low,
+            "difference_high": paired.estimate.high,
+            "p": paired.p,
             "detectable": minimum_detectable_difference(paired.estimate.sd, paired.estimate.n),
         }
     return row

@@ -35,7 +35,9 @@ def policy_statistics(policies: Iterable[Policy], bins: int = 10) -> PolicyStati
     magnitudes = pd.Series([m for _, _, m in rows if m is not None], dtype=int)
     used = [name for name in OPS if name != "Identity" or (names == "Identity").any()]
     return PolicyStatistics(
-        _shares(names, used), _shares(tenths, range(11)), _shares(magnitudes, range(bins)),
+        _shares(names, used),
+        _shares(tenths, range(11)),
+        _shares(magnitudes, range(bins)),
         len(rows),
     )
 
@@ -58,8 +60,9 @@ def batch_entropies(trials: pd.DataFrame) -> pd.DataFrame:
         if policies:
             found = policy_statistics(policies)
             shares = (found.operations, found.probabilities, found.magnitudes)
-            rows[batch] = [scipy.stats.entropy(s) / np.log(len(s)) if s.sum() else np.nan
-                           for s in shares]
+            rows[batch] = [
+                scipy.stats.entropy(s) / np.log(len(s)) if s.sum() else np.nan for s in shares
+            ]
     return pd.DataFrame.from_dict(
         rows, orient="index", columns=["operation", "probability", "magnitude"]
     )

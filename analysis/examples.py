@@ -35,7 +35,9 @@ def example_images(folder: str | None, count: int, seed: int = 0) -> np.ndarray:
     names = list_images(root, ".")
     if len(names) < count:
         raise InputError(
-            "images", f"must hold at least {count} images", f"{len(names)} in {folder}",
+            "images",
+            f"must hold at least {count} images",
+            f"{len(names)} in {folder}",
             "use a smaller --count or another folder",
         )
     chosen = sorted(rng.permutation(len(names))[:count])

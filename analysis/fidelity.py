@@ -117,8 +117,7 @@ def _correlations(scores: pd.DataFrame, reference: pd.DataFrame) -> dict[str, fl
     )
     table = scores.to_numpy()
     pairs = [
-        float(spearman(table[:, a], table[:, b]))
-        for a, b in combinations(range(table.shape[1]), 2)
+        float(spearman(table[:, a], table[:, b])) for a, b in combinations(range(table.shape[1]), 2)
     ]
     return {
         "agreement": float(np.mean(pairs)) if pairs else np.nan,

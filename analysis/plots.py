@@ -53,8 +53,12 @@ def reward_curve(trials: pd.DataFrame, path: str | Path, reward: str = "reward")
         axis.plot(means["x"], means["y"], color=BLUE, linewidth=2, label="mean of a batch")
     if len(data):
         axis.plot(
-            position, data["reward"].cummax(), color=ORANGE, drawstyle="steps-post",
-            linewidth=1.5, label="best so far (the largest of noisy values: optimistic)",
+            position,
+            data["reward"].cummax(),
+            color=ORANGE,
+            drawstyle="steps-post",
+            linewidth=1.5,
+            label="best so far (the largest of noisy values: optimistic)",
         )
         figure.legend(frameon=False, loc="outside lower center", ncols=3, fontsize=9)
         # A diverged child would squeeze everything else into one line.
@@ -169,15 +173,18 @@ def heat_map(grid: pd.DataFrame, path: str | Path, unit: str, best: tuple[int, i
                 text += f"\n±{width:.{digits}f}"
             light = high > low and (value - low) / (high - low) > 0.6
             axis.text(
-                column, row, text, ha="center", va="center", fontsize=9,
+                column,
+                row,
+                text,
+                ha="center",
+                va="center",
+                fontsize=9,
                 color="black" if light else "white",
                 fontweight="bold" if (n, m) == best else "normal",
             )
     row, column = list(table.index).index(best[0]), list(table.columns).index(best[1])
     axis.add_patch(
-        Rectangle(
-            (column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=ORANGE, linewidth=3
-        )
+        Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=ORANGE, linewidth=3)
     )
     axis.set_xticks(range(table.shape[1]), table.columns)
     axis.set_yticks(range(table.shape[0]), table.index)
@@ -193,7 +200,15 @@ def fidelity_cost(table: pd.DataFrame, path: str | Path) -> Path:
     evaluators = list(dict.fromkeys(table["evaluator"]))
     spread = max(1.02, table["cost"].max() / table["cost"].min()) ** 0.015
     palette = (
-        BLUE, ORANGE, GREEN, "#a0489b", "#b23a48", "#4aa5b8", "#7a6a3a", "#444444", "#d977b0",
+        BLUE,
+        ORANGE,
+        GREEN,
+        "#a0489b",
+        "#b23a48",
+        "#4aa5b8",
+        "#7a6a3a",
+        "#444444",
+        "#d977b0",
         "#9bb534",
     )
     for index, evaluator in enumerate(evaluators):
@@ -204,7 +219,11 @@ def fidelity_cost(table: pd.DataFrame, path: str | Path) -> Path:
             cost = row["cost"] * spread ** (offset - (len(rows) - 1) / 2)
             axis.plot([cost] * 2, [row["low"], row["high"]], color=colour, linewidth=1.4)
             axis.plot(
-                cost, row["rho"], markers[row["reward"]], color=colour, markersize=8,
+                cost,
+                row["rho"],
+                markers[row["reward"]],
+                color=colour,
+                markersize=8,
                 markeredgecolor="white",
             )
         axis.plot([], [], "-", color=colour, label=evaluator, linewidth=3)

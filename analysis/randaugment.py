@@ -100,8 +100,10 @@ def analyse_grid(run: Run) -> Grid:
         # Cells with fewer results get the wider error of their own count (Tukey and Kramer).
         best = table.loc[table["mean"].idxmax()]
         error = run_sd * np.sqrt((1 / table["count"] + 1 / best["count"]) / 2)
-        ranges = (best["mean"] - table["mean"]) / error if run_sd > 0 else pd.Series(
-            np.where(table["mean"] < best["mean"], np.inf, 0.0)
+        ranges = (
+            (best["mean"] - table["mean"]) / error
+            if run_sd > 0
+            else pd.Series(np.where(table["mean"] < best["mean"], np.inf, 0.0))
         )
         p_worse = scipy.stats.studentized_range.sf(ranges, cells_known, freedom)
     table = table.assign(half_width=half, p_worse=p_worse)

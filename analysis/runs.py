@@ -40,11 +40,12 @@ class Run:
         """The rows that carry a reward (not the failed ones)."""
         return self.trials[self.trials["reward"].notna()]
 
-
     def unfinished(self, needed: str) -> InputError:
         """The error of a report that needs more results than there are."""
         return InputError(
-            "run", f"must have {needed} for its report", f"{len(self.evaluated)} results",
+            "run",
+            f"must have {needed} for its report",
+            f"{len(self.evaluated)} results",
             "resume it first",
         )
 

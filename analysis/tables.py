@@ -14,8 +14,10 @@ def markdown(table: pd.DataFrame) -> str:
     """A GitHub table of already formatted cells; missing values are left empty."""
     cells = table.astype(object).where(table.notna(), "")
     wide = [bool((cells[name].astype(str).str.len() > PROSE).any()) for name in cells]
-    sides = ["left" if first or text else "right"
-             for first, text in zip([True] + [False] * len(wide), wide, strict=False)]
+    sides = [
+        "left" if first or text else "right"
+        for first, text in zip([True] + [False] * len(wide), wide, strict=False)
+    ]
     # disable_numparse: a formatted cell such as "0.50" stays as it was written.
     return cells.to_markdown(index=False, disable_numparse=True, colalign=sides)
 

@@ -273,9 +273,7 @@ def _run_cpu(
         return out
     edges = [n * t // threads for t in range(threads + 1)]
     with ThreadPoolExecutor(threads) as pool:
-        for future in [
-            pool.submit(run, *arguments, a, b) for a, b in itertools.pairwise(edges)
-        ]:
+        for future in [pool.submit(run, *arguments, a, b) for a, b in itertools.pairwise(edges)]:
             future.result()
     return out
 

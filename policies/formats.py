@@ -84,8 +84,11 @@ def _timm(name: str, magnitude: int | None, convention: Convention) -> tuple[str
     if name == "Posterize":
         # Rounded as the convention does; what is left of 8 bits picks timm's op.
         bits = int(convention.parameter(name, magnitude, False, 1, 1))
-        op, level = ("PosterizeOriginal", (bits - 4) / 4) if bits >= 4 else (
-            "PosterizeIncreasing", (4 - bits) / 4)
+        op, level = (
+            ("PosterizeOriginal", (bits - 4) / 4)
+            if bits >= 4
+            else ("PosterizeIncreasing", (4 - bits) / 4)
+        )
     elif name in _ENHANCERS and scale.unit == "factor":
         op, level = name, (value - 0.1) / 1.8
     else:

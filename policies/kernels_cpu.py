@@ -347,9 +347,7 @@ _SOURCE = types.Array(_U8, 3, "C", readonly=True)
         types.Array(_I64, 2, "C"), types.Array(_U8, 1, "C"), _I64, _I64,
     )
 )  # fmt: skip
-def run(
-    images, result, height, width, steps, extra, codes, values, matrices, fill, start, stop
-):
+def run(images, result, height, width, steps, extra, codes, values, matrices, fill, start, stop):
     """Write what becomes of images [N, C, H*W] number start..stop-1 to ``result``."""
     channels, size = images.shape[1], images.shape[2]
     scratch = np.empty((channels, size), np.uint8)
@@ -426,9 +424,7 @@ def run(
                 elif code == _COLOR:
                     _color(target, np.float32(value))
                 elif code == _CUTOUT:
-                    _cutout(
-                        np.int64(value), extra[i, k, 0], extra[i, k, 1], height, width, target
-                    )
+                    _cutout(np.int64(value), extra[i, k, 0], extra[i, k, 1], height, width, target)
                 elif code == _PAIRING:
                     partner = images[extra[i, k, 0]]
                     for c in range(channels):

@@ -232,9 +232,7 @@ _TRIVIAL = {
     **_both(Scale(0, 32, "pixels", True, "truncate"), "TranslateX", "TranslateY"),
     "Rotate": Scale(0.0, 135.0, "degrees", True),
     "Posterize": Scale(8, 2, "bits", rounding="nearest"),
-    **_both(
-        Scale(0.0, 0.99, "1 + factor", True), "Contrast", "Color", "Brightness", "Sharpness"
-    ),
+    **_both(Scale(0.0, 0.99, "1 + factor", True), "Contrast", "Color", "Brightness", "Sharpness"),
 }
 
 CONVENTIONS: Mapping[str, Convention] = MappingProxyType(

@@ -1,5 +1,4 @@
-"""A policy that changes during training, as Population Based Augmentation (arXiv 1905.05393) finds.
-"""
+"""A policy that changes during training, as Population Based Augmentation (arXiv 1905.05393) finds."""
 
 from __future__ import annotations
 
@@ -77,8 +76,10 @@ class Schedule(tuple):
         return tuple(self), self.epochs
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Schedule) and self.epochs == other.epochs and tuple.__eq__(
-            self, other
+        return (
+            isinstance(other, Schedule)
+            and self.epochs == other.epochs
+            and tuple.__eq__(self, other)
         )
 
     def __ne__(self, other: object) -> bool:
@@ -104,8 +105,8 @@ class Schedule(tuple):
 class ScheduleTransform:
     """The transform of a schedule; `at_epoch` gives that of an epoch, drawing on one generator.
 
-        for epoch in range(epochs):
-            augment = transform.at_epoch(epoch, epochs)
+    for epoch in range(epochs):
+        augment = transform.at_epoch(epoch, epochs)
     """
 
     schedule: Schedule

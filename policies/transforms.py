@@ -150,9 +150,7 @@ class _Grid(_Listed):
         Its bins and convention are this transform's ``convention``. InputError where that would be
         no operation, or too many sub-policies to be of use.
         """
-        choices = [
-            (name, 1.0, m) for name, m in itertools.product(self._names, self._magnitudes)
-        ]
+        choices = [(name, 1.0, m) for name, m in itertools.product(self._names, self._magnitudes)]
         if not 1 <= self._slots <= 3:
             raise InputError(
                 "n", "must be in 1..3 to be written as a policy", self._slots,

@@ -122,6 +122,7 @@ def _check_root(name: str, spec: TaskSpec, data: str | Path | None) -> Path | No
 
 # --- drawing -------------------------------------------------------------------------------------
 
+
 def _draw(
     spec: TaskSpec, pools: Pools, asked: tuple[int | None, ...], seed: int
 ) -> dict[str, tuple[Source, np.ndarray]]:
@@ -157,8 +158,12 @@ def _shuffled(labels: np.ndarray, classes: int, seed: int) -> list[np.ndarray]:
 
 
 def _wanted(
-    spec: TaskSpec, pools: Pools, part: str, asked: tuple[int | None, ...],
-    order: dict[int, list[np.ndarray]], seed: int,
+    spec: TaskSpec,
+    pools: Pools,
+    part: str,
+    asked: tuple[int | None, ...],
+    order: dict[int, list[np.ndarray]],
+    seed: int,
 ) -> np.ndarray | None:
     """Images of each class that a part takes, int64 [classes]; None for all that are left."""
     position, classes = PARTS.index(part), len(pools.class_names)
@@ -167,7 +172,9 @@ def _wanted(
         return None
     if asked[position] is not None and total < classes:
         raise InputError(
-            f"{part}_images", f"must be at least the number of classes ({classes})", total,
+            f"{part}_images",
+            f"must be at least the number of classes ({classes})",
+            total,
             f"use at least {classes}",
         )
     counts = np.full(classes, total // classes, np.int64)
@@ -188,16 +195,17 @@ def _too_few(pools: Pools, part: str, label: int, wanted: int, left: int, asked:
     most = max(left, 0) * len(pools.class_names)
     fix = f"use at most --{part}-images {most}" if most else "add images or use fewer for the rest"
     raise InputError(
-        f"{part}_images", f"needs {max(wanted, 1)} images of class {pools.class_names[label]!r}",
-        f"{left}{others}", fix,
+        f"{part}_images",
+        f"needs {max(wanted, 1)} images of class {pools.class_names[label]!r}",
+        f"{left}{others}",
+        fix,
     )
 
 
 # --- reading -------------------------------------------------------------------------------------
 
-def _read(
-    name: str, pools: Pools, chosen: dict, side: int, seed: int, flip: bool
-) -> ProxyTask:
+
+def _read(name: str, pools: Pools, chosen: dict, side: int, seed: int, flip: bool) -> ProxyTask:
     sets, rows, skipped, reasons = {}, {}, [], []
     decoded = {
         part: read_all(source, indices, side, part) for part, (source, indices) in chosen.items()
@@ -222,7 +230,9 @@ def _read(
     for part in PARTS:
         if part not in sets:
             raise InputError(
-                "data", f"the {part} part must hold images that can be read", skipped,
+                "data",
+                f"the {part} part must hold images that can be read",
+                skipped,
                 f"restore them or draw more (--{part}-images)",
             )
     shape = (channels, side, side)
@@ -245,10 +255,13 @@ def _check_skipped(skipped: list[str], reasons: list[str], total: int) -> None:
     more = f" and {len(skipped) - 3} more" if len(skipped) > 3 else ""
     if len(skipped) > MAX_UNREADABLE * total:
         raise InputError(
-            "data", f"at most {MAX_UNREADABLE:.0%} of the drawn images may be unreadable",
-            f"{len(skipped)} of {total}", f"restore or remove {named}{more}",
+            "data",
+            f"at most {MAX_UNREADABLE:.0%} of the drawn images may be unreadable",
+            f"{len(skipped)} of {total}",
+            f"restore or remove {named}{more}",
         )
     warnings.warn(
         f"skipped {len(skipped)} of {total} images that cannot be read: {named}{more}",
-        UnreadableImages, stacklevel=4,
+        UnreadableImages,
+        stacklevel=4,
     )

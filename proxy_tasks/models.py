@@ -23,10 +23,20 @@ class ConvNet(nn.Module):
         super().__init__()
         stem, second, third, last = widths
         self.features = nn.Sequential(
-            _conv(channels, stem, stride=2), nn.BatchNorm2d(stem), nn.ReLU(inplace=True),
-            _conv(stem, second), nn.MaxPool2d(2), nn.BatchNorm2d(second), nn.ReLU(inplace=True),
-            _conv(second, third), nn.MaxPool2d(2), nn.BatchNorm2d(third), nn.ReLU(inplace=True),
-            _conv(third, last), nn.BatchNorm2d(last), nn.ReLU(inplace=True),
+            _conv(channels, stem, stride=2),
+            nn.BatchNorm2d(stem),
+            nn.ReLU(inplace=True),
+            _conv(stem, second),
+            nn.MaxPool2d(2),
+            nn.BatchNorm2d(second),
+            nn.ReLU(inplace=True),
+            _conv(second, third),
+            nn.MaxPool2d(2),
+            nn.BatchNorm2d(third),
+            nn.ReLU(inplace=True),
+            _conv(third, last),
+            nn.BatchNorm2d(last),
+            nn.ReLU(inplace=True),
         )
         self.classifier = nn.Linear(last, classes)
 

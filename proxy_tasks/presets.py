@@ -49,7 +49,15 @@ class Preset:
 PAPER_CIFAR = Preset("paper", "wrn-40-2", 120, 128, 0.01, 1e-4, "cosine")
 PAPER_IMAGENET = Preset("paper", "wrn-40-2", 200, 128, 0.1, 1e-5, "cosine")
 CPU = Preset(
-    "cpu", "convnet", 80, 128, 0.2, 5e-4, "one-cycle", warmup=0.3, evaluator="weight-sharing",
+    "cpu",
+    "convnet",
+    80,
+    128,
+    0.2,
+    5e-4,
+    "one-cycle",
+    warmup=0.3,
+    evaluator="weight-sharing",
     train_images=1000,
 )
 

@@ -103,7 +103,9 @@ def list_folder(root: Path, part: str, class_names: Sequence[str] | None = None)
     found = sorted(e.name for e in os.scandir(folder) if e.is_dir() and e.name[0] != ".")
     if not found:
         raise InputError(
-            "data", f"{part}/ must hold one folder per class", str(folder),
+            "data",
+            f"{part}/ must hold one folder per class",
+            str(folder),
             f"sort the images into {part}/<class>/",
         )
     names = tuple(found if class_names is None else class_names)
@@ -111,7 +113,9 @@ def list_folder(root: Path, part: str, class_names: Sequence[str] | None = None)
     for label, name in enumerate(names):
         if name not in found:
             raise InputError(
-                "data", f"{part}/ must hold every class of train/", f"no folder {part}/{name}",
+                "data",
+                f"{part}/ must hold every class of train/",
+                f"no folder {part}/{name}",
                 f"add {part}/{name}/ or take the class out of train/",
             )
         images = list_images(folder / name, f"{part}/{name}")
@@ -119,8 +123,10 @@ def list_folder(root: Path, part: str, class_names: Sequence[str] | None = None)
         labels += [label] * len(images)
     if not files:
         raise InputError(
-            "data", f"{part}/<class>/ must hold images ({' '.join(EXTENSIONS)})",
-            f"none below {folder}", "check that the path is the top of the tree",
+            "data",
+            f"{part}/<class>/ must hold images ({' '.join(EXTENSIONS)})",
+            f"none below {folder}",
+            "check that the path is the top of the tree",
         )
     return names, FolderSource(root, tuple(files), np.array(labels, np.int64))
 

@@ -50,13 +50,17 @@ def _open_imagenet(classes: int, root: Path, seed: int) -> Pools:
     for part in ("train", "val"):
         if not (root / part).is_dir():
             raise InputError(
-                "data", "must be the top of an ImageNet tree with train/<wnid>/ and val/<wnid>/",
-                f"{root} without {part}/", "give the folder that holds train/ and val/",
+                "data",
+                "must be the top of an ImageNet tree with train/<wnid>/ and val/<wnid>/",
+                f"{root} without {part}/",
+                "give the folder that holds train/ and val/",
             )
     found = sorted(p.name for p in (root / "train").iterdir() if p.is_dir() and p.name[0] != ".")
     if len(found) < classes:
         raise InputError(
-            "data", f"reduced-imagenet needs {classes} classes in train/", len(found),
+            "data",
+            f"reduced-imagenet needs {classes} classes in train/",
+            len(found),
             "use the task 'folder' for a tree with fewer classes",
         )
     drawn = np.random.default_rng([seed, classes]).permutation(len(found))[:classes]
@@ -69,8 +73,10 @@ def _open_folder(root: Path, seed: int) -> Pools:
     """train/ with test/ or val/ as the test part; with both, val/ is the validation part."""
     if not (root / "train").is_dir():
         raise InputError(
-            "data", "must be a folder with train/<class>/ and, optionally, test/ or val/",
-            f"{root} without train/", "give the folder that holds train/",
+            "data",
+            "must be a folder with train/<class>/ and, optionally, test/ or val/",
+            f"{root} without train/",
+            "give the folder that holds train/",
         )
     names, train = list_folder(root, "train")
     if len(names) < 2:
@@ -92,8 +98,10 @@ def _torchvision_or_folder(
             train, test, names = arrays(root)
         except RuntimeError as error:
             raise InputError(
-                "data", f"must be a torchvision root holding {title}, or a folder with train/",
-                str(root), f"nothing is downloaded here: fetch it with torchvision ({title})",
+                "data",
+                f"must be a torchvision root holding {title}, or a folder with train/",
+                str(root),
+                f"nothing is downloaded here: fetch it with torchvision ({title})",
             ) from error
         return Pools(f"torchvision {title}", names, train, None, test)
 
@@ -123,8 +131,16 @@ def _svhn(root: Path) -> tuple[ArraySource, ArraySource, tuple[str, ...]]:
 
 
 FASHION_CLASSES = (
-    "T-shirt", "trouser", "pullover", "dress", "coat",
-    "sandal", "shirt", "sneaker", "bag", "ankle boot",
+    "T-shirt",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle boot",
 )
 
 
@@ -133,8 +149,10 @@ def _open_fashion(root: None, seed: int) -> Pools:
     with np.load(file, allow_pickle=False) as arrays:
         sources = [
             ArraySource(
-                "t10k" if part == "test" else "train", arrays[f"{part}_images"],
-                arrays[f"{part}_labels"].astype(np.int64), arrays[f"{part}_numbers"],
+                "t10k" if part == "test" else "train",
+                arrays[f"{part}_images"],
+                arrays[f"{part}_labels"].astype(np.int64),
+                arrays[f"{part}_numbers"],
             )
             for part in PARTS
         ]
@@ -150,27 +168,40 @@ def _open_synthetic(root: None, seed: int) -> Pools:
 TASKS: dict[str, TaskSpec] = {
     "synthetic": TaskSpec(
         "nothing: its images are noise, its reward is planted (proxy_tasks.evaluators.planted)",
-        _open_synthetic, (None, None, None), 8, needs_data=False,
+        _open_synthetic,
+        (None, None, None),
+        8,
+        needs_data=False,
     ),
     "reduced-fashion": TaskSpec(
         "nothing: it is embedded", _open_fashion, (None, None, None), 28, needs_data=False
     ),
     "reduced-cifar10": TaskSpec(
         "a torchvision root with CIFAR-10, or a folder train/<class>/ test/<class>/",
-        _torchvision_or_folder(_cifar10, "CIFAR10"), (4000, 5000, 10000), 32,
+        _torchvision_or_folder(_cifar10, "CIFAR10"),
+        (4000, 5000, 10000),
+        32,
         shares=(None, None, 0.2),
     ),
     "reduced-svhn": TaskSpec(
         "a torchvision root with SVHN, or a folder train/<class>/ test/<class>/",
-        _torchvision_or_folder(_svhn, "SVHN"), (1000, 5000, 10000), 32, flip=False,
+        _torchvision_or_folder(_svhn, "SVHN"),
+        (1000, 5000, 10000),
+        32,
+        flip=False,
         shares=(None, None, 0.2),
     ),
     "reduced-imagenet": TaskSpec(
         "the top of an ImageNet tree: train/<wnid>/ val/<wnid>/",
-        functools.partial(_open_imagenet, 120), (6000, 6000, None), 32,
+        functools.partial(_open_imagenet, 120),
+        (6000, 6000, None),
+        32,
     ),
     "folder": TaskSpec(
         "a folder train/<class>/… [val|test]/<class>/…",
-        _open_folder, (4000, 5000, 10000), 32, shares=(0.6, 0.2, 0.2),
+        _open_folder,
+        (4000, 5000, 10000),
+        32,
+        shares=(0.6, 0.2, 0.2),
     ),
 }

@@ -109,7 +109,9 @@ def pick_device(name: str) -> torch.device:
     count = torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= count:
         raise InputError(
-            "device", f"must be cpu or one of this machine's {count} CUDA devices", name,
+            "device",
+            f"must be cpu or one of this machine's {count} CUDA devices",
+            name,
             "use auto",
         )
     return device
@@ -176,8 +178,12 @@ class Arena:
         started = time.perf_counter()
         rng = np.random.default_rng([seed, 1])
         optimizer = torch.optim.SGD(
-            child.parameters(), lr=0.0, momentum=config.momentum, nesterov=True,
-            weight_decay=config.weight_decay, fused=True,
+            child.parameters(),
+            lr=0.0,
+            momentum=config.momentum,
+            nesterov=True,
+            weight_decay=config.weight_decay,
+            fused=True,
         )
         average = _Average(child, config.ema) if config.ema else None
         count = len(self.labels)

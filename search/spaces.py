@@ -43,13 +43,17 @@ def check_decisions(decisions: Sequence[int], sizes: Sequence[int]) -> None:
     """Raise InputError unless there is one decision per size, each 0 <= decision < size."""
     if len(decisions) != len(sizes):
         raise InputError(
-            "decisions", f"must have {len(sizes)} entries", len(decisions),
+            "decisions",
+            f"must have {len(sizes)} entries",
+            len(decisions),
             "pass one index per decision",
         )
     for position, (decision, size) in enumerate(zip(decisions, sizes, strict=True)):
         if not 0 <= decision < size:
             raise InputError(
-                f"decisions[{position}]", f"must be 0 to {size - 1}", decision,
+                f"decisions[{position}]",
+                f"must be 0 to {size - 1}",
+                decision,
                 "see the space's `decisions` for the number of choices",
             )
 
@@ -75,7 +79,10 @@ class PolicySpace:
 
     def __post_init__(self) -> None:
         for name, least in (
-            ("num_subpolicies", 1), ("num_operations", 1), ("bins", 2), ("probability_bins", 2)
+            ("num_subpolicies", 1),
+            ("num_operations", 1),
+            ("bins", 2),
+            ("probability_bins", 2),
         ):
             if getattr(self, name) < least:
                 raise InputError(
@@ -112,13 +119,15 @@ class PolicySpace:
                 f"must have {self.num_subpolicies} sub-policies of {self.num_operations} "
                 f"operations, probabilities in steps of 1/{self.probability_bins - 1} and "
                 f"magnitudes 0..{self.bins - 1}",
-                policy, "check it with PolicySpace.contains",
+                policy,
+                "check it with PolicySpace.contains",
             )
         decisions: list[int] = []
         for subpolicy in policy:
             for name, probability, magnitude in subpolicy:
                 decisions += (
-                    self._op_index[name], round(probability * (self.probability_bins - 1)),
+                    self._op_index[name],
+                    round(probability * (self.probability_bins - 1)),
                     0 if magnitude is None else int(magnitude),
                 )
         return tuple(decisions)
@@ -129,7 +138,8 @@ class PolicySpace:
         steps = self.probability_bins - 1
         operations = [
             (
-                self.ops[decisions[i]], decisions[i + 1] / steps,
+                self.ops[decisions[i]],
+                decisions[i + 1] / steps,
                 int(decisions[i + 2]) if OPS[self.ops[decisions[i]]].has_magnitude else None,
             )
             for i in range(0, len(decisions), 3)
@@ -182,7 +192,9 @@ class RandAugmentSpace:
             whole = all(isinstance(v, int) and least <= v <= most for v in values)
             if not values or not whole:
                 raise InputError(
-                    name, f"must be whole numbers of {least} to {most}, at least one", values,
+                    name,
+                    f"must be whole numbers of {least} to {most}, at least one",
+                    values,
                     "pass for example 1 2 3" if name == "ns" else "pass for example 5 10 15",
                 )
             if sorted(set(values)) != list(values):
@@ -206,7 +218,9 @@ class RandAugmentSpace:
     def encode(self, augmentation: RandAugment) -> Decisions:
         if not self.contains(augmentation):
             raise InputError(
-                "augmentation", f"must be a RandAugment of {self}", augmentation,
+                "augmentation",
+                f"must be a RandAugment of {self}",
+                augmentation,
                 "check it with RandAugmentSpace.contains",
             )
         return (self.ns.index(augmentation.n), self.ms.index(augmentation.m))

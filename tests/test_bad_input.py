@@ -41,7 +41,9 @@ def place(tmp_path, small_run) -> Path:
     (tmp_path / "file.txt").write_text("keep me")
     shutil.copytree(small_run, tmp_path / "run")
     for name, change in {
-        "otherkind": {"format": "something"}, "newer": {"version": 99}, "extra": {"colour": 1}
+        "otherkind": {"format": "something"},
+        "newer": {"version": 99},
+        "extra": {"colour": 1},
     }.items():
         shutil.copytree(small_run, tmp_path / name)
         config = tmp_path / name / "config.json"

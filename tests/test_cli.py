@@ -181,8 +181,21 @@ def test_a_study_with_failed_evaluations_is_not_complete(tmp_path):
     """Exit code 1, but the table of what there is."""
     out = tmp_path / "grid"
     said = run(
-        "randaugment", "--n", 1, 2, "--m", 5, 10, *SYNTHETIC, "--retries", 0, "--out", out,
-        "--evaluator-options", '{"fail_rate": 0.5}', code=1,
+        "randaugment",
+        "--n",
+        1,
+        2,
+        "--m",
+        5,
+        10,
+        *SYNTHETIC,
+        "--retries",
+        0,
+        "--out",
+        out,
+        "--evaluator-options",
+        '{"fail_rate": 0.5}',
+        code=1,
     )
     assert "evaluations failed after all retries" in said
 
@@ -234,9 +247,28 @@ def test_select_makes_proposals_and_exports_the_best_of_them(small_run, tmp_path
 def test_a_small_fidelity_study(tmp_path):
     out = tmp_path / "fidelity"
     said = run(
-        "fidelity", "--policies", 8, "--seeds", 2, "--evaluation-seeds", 2, "--epochs", 1,
-        "--train-images", 50, "--validation-images", 50, "--test-images", 50, "--quiet",
-        "--evaluators", '{"planted": {"kind": "synthetic"}}', "--out", out, "--workers", 1,
+        "fidelity",
+        "--policies",
+        8,
+        "--seeds",
+        2,
+        "--evaluation-seeds",
+        2,
+        "--epochs",
+        1,
+        "--train-images",
+        50,
+        "--validation-images",
+        50,
+        "--test-images",
+        50,
+        "--quiet",
+        "--evaluators",
+        '{"planted": {"kind": "synthetic"}}',
+        "--out",
+        out,
+        "--workers",
+        1,
     )
     assert "8 policies, 2 from-scratch children each" in said
     assert len((out / "trials.jsonl").read_text().splitlines()) == 8 * (2 + 2)
@@ -246,8 +278,19 @@ def test_a_small_fidelity_study(tmp_path):
 def test_train_saves_weights_that_load_without_running_code(tmp_path):
     out = tmp_path / "child"
     said = run(
-        "train", "--policy", "cifar10", "--epochs", 1, "--train-images", 50,
-        "--validation-images", 50, "--test-images", 50, "--out", out,
+        "train",
+        "--policy",
+        "cifar10",
+        "--epochs",
+        1,
+        "--train-images",
+        50,
+        "--validation-images",
+        50,
+        "--test-images",
+        50,
+        "--out",
+        out,
     )
     assert "test accuracy" in said
     assert torch.load(out / "child.pt", weights_only=True)

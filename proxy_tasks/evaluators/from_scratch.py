@@ -60,7 +60,13 @@ class ChildEvaluator(Evaluator):
         }
         scores, evaluated, diverged = self._score(child, part, trained.diverged, details)
         return make_evaluation(
-            self.config.reward, scores, started, trained.image_passes, evaluated, part, diverged,
+            self.config.reward,
+            scores,
+            started,
+            trained.image_passes,
+            evaluated,
+            part,
+            diverged,
             details,
         )
 
@@ -118,8 +124,14 @@ class FromScratch(ChildEvaluator):
 
 
 def make_evaluation(
-    reward: str, scores: Scores, started: float, trained: int, evaluated: int, part: str,
-    diverged: bool, details: dict,
+    reward: str,
+    scores: Scores,
+    started: float,
+    trained: int,
+    evaluated: int,
+    part: str,
+    diverged: bool,
+    details: dict,
 ) -> Evaluation:
     return Evaluation(
         reward=scores.metrics[reward],

@@ -101,8 +101,13 @@ class PlantedLandscape(Evaluator):
             "temperature": 1.0,
         }
         return Evaluation(
-            metrics[self.config.reward], self.noise, metrics, time.perf_counter() - started, 1,
-            diverged, part,
+            metrics[self.config.reward],
+            self.noise,
+            metrics,
+            time.perf_counter() - started,
+            1,
+            diverged,
+            part,
         )
 
     def _misbehave(self, seed: int) -> str:

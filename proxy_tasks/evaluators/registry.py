@@ -98,9 +98,7 @@ BEST_REWARDS = {
 }
 
 
-def resolve(
-    kind: str | None, reward: str | None, preset: str, task: str
-) -> tuple[str, str]:
+def resolve(kind: str | None, reward: str | None, preset: str, task: str) -> tuple[str, str]:
     """(kind, reward) of a search; what is None becomes what suits preset, task and kind best."""
     kind = get_preset(preset, task).evaluator if kind is None else kind
     check_choice("evaluator", kind, tuple(KINDS))

@@ -120,7 +120,8 @@ class WeightSharing(SharedChild):
         epochs = config.epochs or check_integer("finetune_epochs", finetune_epochs, 1)
         self.finetune = dataclasses.replace(
             self._scratch_config(epochs),
-            schedule=LearningRate("cosine", epochs, lr, final_lr), ema=ema,
+            schedule=LearningRate("cosine", epochs, lr, final_lr),
+            ema=ema,
         )
 
     def _shared_augmentation(self) -> Transform:
@@ -182,13 +183,17 @@ class DensityMatching(SharedChild):
         check_call(seed, part)
         if part == "test":
             raise InputError(
-                "part", "must be validation for density matching, which trains no child", part,
+                "part",
+                "must be validation for density matching, which trains no child",
+                part,
                 "compare policies on the test part with from-scratch",
             )
         if isinstance(augmentation, ScheduleTransform):
             raise InputError(
-                "augmentation", "must not be a schedule for density matching, which has no epochs",
-                augmentation, "evaluate schedules with from-scratch or weight-sharing",
+                "augmentation",
+                "must not be a schedule for density matching, which has no epochs",
+                augmentation,
+                "evaluate schedules with from-scratch or weight-sharing",
             )
         started = time.perf_counter()
         whole = self.task.validation
@@ -231,7 +236,9 @@ def _load_weights(path: Path, child: nn.Module) -> dict:
         child.load_state_dict(state)
     except (pickle.UnpicklingError, RuntimeError, EOFError, TypeError, AttributeError) as error:
         raise InputError(
-            "checkpoint", "must hold the weights of this task's shared child",
-            f"{path.name} ({type(error).__name__})", fix,
+            "checkpoint",
+            "must hold the weights of this task's shared child",
+            f"{path.name} ({type(error).__name__})",
+            fix,
         ) from error
     return child.state_dict()

@@ -30,7 +30,9 @@ def policy_named(text: str) -> PolicyFile:
     file = load_named(text)
     if file is None:
         raise InputError(
-            "policy", "must be a policy file or a published policy", text,
+            "policy",
+            "must be a policy file or a published policy",
+            text,
             "this transform draws its operations anew for every image",
         )
     return file

@@ -101,11 +101,16 @@ def main(ctx: click.Context) -> None:
 @main.command()
 @options.task_options
 @option(
-    "--searcher", default="ppo", metavar="NAME",
+    "--searcher",
+    default="ppo",
+    metavar="NAME",
     help=f"Search algorithm: {', '.join(options.SEARCHERS)}.",
 )
 @option(
-    "--searcher-options", type=options.JsonObject(), default={}, show_default="none",
+    "--searcher-options",
+    type=options.JsonObject(),
+    default={},
+    show_default="none",
     help="Further arguments of the searcher as JSON.",
 )
 @option("--evaluations", default=200, help="Candidate policies to evaluate.")
@@ -135,17 +140,20 @@ def search(resume: bool, quiet: bool, **values: Any) -> None:
 @main.command()
 @click.argument("run")
 @option(
-    "--rescore", default=60,
+    "--rescore",
+    default=60,
     help="Candidates to evaluate again: the best, and as many of the rest; 0: none.",
 )
 @option("--rescore-seeds", default=1, help="New seeds of each of them.")
 @option("--seeds", default=5, help="Seeds by which the final policies are told apart.")
 @option(
-    "--evaluator", metavar="NAME",
+    "--evaluator",
+    metavar="NAME",
     help="How the new evaluations are made, e.g. from-scratch. [default: as the search did]",
 )
 @option(
-    "--reward", metavar="NAME",
+    "--reward",
+    metavar="NAME",
     help=f"What decides: {', '.join(options.REWARDS)}. [default: as in the search, or what suits "
     "--evaluator]",
 )
@@ -154,8 +162,16 @@ def search(resume: bool, quiet: bool, **values: Any) -> None:
 @options.resume_option
 @options.quiet_option
 def select(
-    run: str, rescore: int, rescore_seeds: int, seeds: int, evaluator: str | None,
-    reward: str | None, out: str, resume: bool, quiet: bool, **values: Any,
+    run: str,
+    rescore: int,
+    rescore_seeds: int,
+    seeds: int,
+    evaluator: str | None,
+    reward: str | None,
+    out: str,
+    resume: bool,
+    quiet: bool,
+    **values: Any,
 ) -> None:
     """Choose the final policy of the search in the folder RUN by new evaluations.
 
@@ -167,9 +183,15 @@ def select(
 
     changes = {"kind": evaluator, "reward": reward}
     selected = run_select(
-        run, out, rescore=rescore, rescore_seeds=rescore_seeds, seeds=seeds,
+        run,
+        out,
+        rescore=rescore,
+        rescore_seeds=rescore_seeds,
+        seeds=seeds,
         evaluator={name: value for name, value in changes.items() if value is not None},
-        pool=_pool(values), resume=resume, progress=not quiet,
+        pool=_pool(values),
+        resume=resume,
+        progress=not quiet,
     )
     for name, score in selected.ranking:
         click.echo(f"{score:10.4f}  {name}")
@@ -180,7 +202,11 @@ def select(
 @options.task_options
 @option("--n", "ns", multiple=True, type=int, default=(1, 2, 3), help="Values of N (operations).")
 @option(
-    "--m", "ms", multiple=True, type=int, default=(0, 4, 8, 12, 16, 20, 24, 28),
+    "--m",
+    "ms",
+    multiple=True,
+    type=int,
+    default=(0, 4, 8, 12, 16, 20, 24, 28),
     help="Values of M (magnitudes, 0 to 30).",
 )
 @option("--seeds", default=2, help="Training seeds of every cell.")
@@ -192,8 +218,14 @@ def select(
 @options.resume_option
 @options.quiet_option
 def randaugment(
-    ns: tuple[int, ...], ms: tuple[int, ...], seeds: int, seed: int, out: str, resume: bool,
-    quiet: bool, **values: Any,
+    ns: tuple[int, ...],
+    ms: tuple[int, ...],
+    seeds: int,
+    seed: int,
+    out: str,
+    resume: bool,
+    quiet: bool,
+    **values: Any,
 ) -> None:
     """Evaluate RandAugment on a grid of N and M and recommend a cell.
 
@@ -204,8 +236,16 @@ def randaugment(
 
     pool, task = _pool(values), _task(values)
     result = run_grid(
-        ns, ms, out, task=task, seeds=seeds, seed=seed, evaluator=_evaluator(values, task),
-        pool=pool, resume=resume, progress=not quiet,
+        ns,
+        ms,
+        out,
+        task=task,
+        seeds=seeds,
+        seed=seed,
+        evaluator=_evaluator(values, task),
+        pool=pool,
+        resume=resume,
+        progress=not quiet,
     )
     _check_complete(result)
     grid = analysis.write_grid(out)
@@ -221,17 +261,23 @@ def randaugment(
 @option("--seed", default=0, help="Seed of the search.")
 @option("--task-seed", default=0, help="Seed of the draw of classes and images.")
 @option(
-    "--preset", default="paper", metavar="NAME",
+    "--preset",
+    default="paper",
+    metavar="NAME",
     help="Child model, schedule and controller: paper (needs GPUs), cpu.",
 )
 @option(
-    "--evaluator", default="from-scratch", metavar="NAME",
+    "--evaluator",
+    default="from-scratch",
+    metavar="NAME",
     help=f"How a policy is evaluated: {', '.join(options.EVALUATORS)}.",
 )
 @option("--reward", default="accuracy", metavar="NAME", help=", ".join(options.REWARDS) + ".")
 @option("--epochs", type=int, metavar="N", help="Training epochs. [default: the preset's]")
 @option(
-    "--train-images", type=int, metavar="N",
+    "--train-images",
+    type=int,
+    metavar="N",
     help="Training images. [default: 6000, 120 classes x 50]",
 )
 @option("--validation-images", type=int, metavar="N", help="Validation images. [default: 6000]")
@@ -283,8 +329,12 @@ def pba(
 
     pool, task = _pool(values), _task(values)
     schedule = run_pba(
-        task.build(), out, PBAConfig(population, interval, seed),
-        evaluator=_evaluator(values, task), pool=pool, resume=resume,
+        task.build(),
+        out,
+        PBAConfig(population, interval, seed),
+        evaluator=_evaluator(values, task),
+        pool=pool,
+        resume=resume,
     )
     click.echo(
         f"{len(schedule)} policies over {schedule.epochs} epochs in {Path(out) / 'schedule.json'}"
@@ -298,14 +348,20 @@ def pba(
 @options.task_options
 @options.test_images_option
 @option(
-    "--policy", "policies", multiple=True, required=True, metavar="ARM...",
+    "--policy",
+    "policies",
+    multiple=True,
+    required=True,
+    metavar="ARM...",
     help=f"Arms, the first is the one to beat: {options.ARMS} (K random sub-policies, new ones "
     "for every seed; several files of one method by turns).",
 )
 @option("--seeds", default=5, help="Children per arm, each with its own seed.")
 @option("--seed", default=0, help="The first of these seeds.")
 @option(
-    "--evaluator", default="from-scratch", metavar="NAME",
+    "--evaluator",
+    default="from-scratch",
+    metavar="NAME",
     help="How a child is trained: from-scratch, or weight-sharing for a quick look.",
 )
 @options.evaluation_options
@@ -314,7 +370,12 @@ def pba(
 @options.resume_option
 @options.quiet_option
 def compare(
-    policies: tuple[str, ...], seeds: int, seed: int, out: str, resume: bool, quiet: bool,
+    policies: tuple[str, ...],
+    seeds: int,
+    seed: int,
+    out: str,
+    resume: bool,
+    quiet: bool,
     **values: Any,
 ) -> None:
     """Train children under each arm; test accuracy with intervals and paired differences.
@@ -326,8 +387,15 @@ def compare(
 
     pool, task = _pool(values), _task(values)
     result = run_compare(
-        policies, out, task=task, seeds=seeds, seed=seed, evaluator=_evaluator(values, task),
-        pool=pool, resume=resume, progress=not quiet,
+        policies,
+        out,
+        task=task,
+        seeds=seeds,
+        seed=seed,
+        evaluator=_evaluator(values, task),
+        pool=pool,
+        resume=resume,
+        progress=not quiet,
     )
     if result.failed < result.finished:
         comparison = analysis.write_comparison(out)
@@ -346,8 +414,12 @@ def compare(
 @option("--evaluation-seeds", default=2, help="Evaluations of a policy by each cheap evaluator.")
 @option("--seed", default=0, help="Seed of the random policies and first of the training seeds.")
 @option(
-    "--evaluators", "evaluators", metavar="JSON", type=options.JsonObject(), default=None,
-    help="Cheap evaluators by name, e.g. '{\"ws-40-8\": {\"kind\": \"weight-sharing\"}}' with the "
+    "--evaluators",
+    "evaluators",
+    metavar="JSON",
+    type=options.JsonObject(),
+    default=None,
+    help='Cheap evaluators by name, e.g. \'{"ws-40-8": {"kind": "weight-sharing"}}\' with the '
     "fields of EvaluatorConfig. [default: a selection]",
 )
 @option("--threads", default=1, help="CPU threads of one evaluation; part of the result.")
@@ -358,8 +430,17 @@ def compare(
 @options.resume_option
 @options.quiet_option
 def fidelity(
-    policies: int, seeds: int, evaluation_seeds: int, seed: int, evaluators: dict | None,
-    threads: int, epochs: int | None, device: str, out: str, resume: bool, quiet: bool,
+    policies: int,
+    seeds: int,
+    evaluation_seeds: int,
+    seed: int,
+    evaluators: dict | None,
+    threads: int,
+    epochs: int | None,
+    device: str,
+    out: str,
+    resume: bool,
+    quiet: bool,
     **values: Any,
 ) -> None:
     """Measure how well cheap evaluators rank policies: fidelity against cost.
@@ -371,9 +452,19 @@ def fidelity(
 
     pool, task = _pool(values), _task(values)
     result = run_fidelity(
-        out, task=task, policies=policies, seeds=seeds, evaluation_seeds=evaluation_seeds,
-        seed=seed, evaluators=evaluators, threads=threads, epochs=epochs, device=device, pool=pool,
-        resume=resume, progress=not quiet,
+        out,
+        task=task,
+        policies=policies,
+        seeds=seeds,
+        evaluation_seeds=evaluation_seeds,
+        seed=seed,
+        evaluators=evaluators,
+        threads=threads,
+        epochs=epochs,
+        device=device,
+        pool=pool,
+        resume=resume,
+        progress=not quiet,
     )
     _check_complete(result)
     study = analysis.write_fidelity(out)
@@ -399,9 +490,7 @@ def train(policy: str, seed: int, out: str, **values: Any) -> None:
     from search.studies.train import train_child
 
     task = _task(values)
-    evaluation = train_child(
-        policy, out, task=task, evaluator=_evaluator(values, task), seed=seed
-    )
+    evaluation = train_child(policy, out, task=task, evaluator=_evaluator(values, task), seed=seed)
     click.echo(
         f"test accuracy {100 * evaluation.metrics['accuracy']:.2f} % "
         f"({evaluation.seconds:.0f} s); weights in {Path(out) / 'child.pt'}"
@@ -423,7 +512,8 @@ def report(run: str) -> None:
 @main.command()
 @option("--policy", required=True, metavar="FILE", help="Policy file, or imagenet, cifar10, svhn.")
 @option(
-    "--images", metavar="DIR",
+    "--images",
+    metavar="DIR",
     help="Folder of example images, or of folders of them. [default: embedded images]",
 )
 @option("--out", required=True, metavar="PNG", help="Picture to write.")
@@ -442,8 +532,10 @@ def show(
     target = new_file(out, ".png")
     file = policy_named(policy)
     examples = analysis.example_images(images, count, seed)
-    drawn = file.policy if len(file.policy) <= rows else type(file.policy)(
-        file.policy[:rows], bins=file.policy.bins
+    drawn = (
+        file.policy
+        if len(file.policy) <= rows
+        else type(file.policy)(file.policy[:rows], bins=file.policy.bins)
     )
     title = f"{policy}: {len(drawn)} of {len(file.policy)} sub-policies"
     analysis.policy_sheet(
@@ -455,7 +547,10 @@ def show(
 @main.command()
 @option("--policy", required=True, metavar="FILE", help="Policy file, or imagenet, cifar10, svhn.")
 @option(
-    "--format", "form", default="text", metavar="NAME",
+    "--format",
+    "form",
+    default="text",
+    metavar="NAME",
     help="text (tuple list), json, torchvision (AutoAugment table), timm (op list).",
 )
 @option("--out", metavar="FILE", help="File to write. [default: print]")

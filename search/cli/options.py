@@ -15,7 +15,12 @@ from typing import Any
 import click
 
 TASKS = (
-    "reduced-fashion", "reduced-cifar10", "reduced-svhn", "reduced-imagenet", "folder", "synthetic",
+    "reduced-fashion",
+    "reduced-cifar10",
+    "reduced-svhn",
+    "reduced-imagenet",
+    "folder",
+    "synthetic",
 )
 SEARCHERS = ("random", "ppo", "tpe")
 EVALUATORS = ("from-scratch", "weight-sharing", "density-matching", "synthetic")
@@ -35,7 +40,9 @@ class ManyValues(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         many = {
-            name for option in self.params if getattr(option, "multiple", False)
+            name
+            for option in self.params
+            if getattr(option, "multiple", False)
             for name in option.opts
         }
         spread: list[str] = []
@@ -94,11 +101,14 @@ def option(*names: str, **settings: Any) -> Callable:
 
 
 out_option = option(
-    "--out", required=True, metavar="DIR",
+    "--out",
+    required=True,
+    metavar="DIR",
     help="Run folder to create; with --resume, to go on with.",
 )
 resume_option = option(
-    "--resume", is_flag=True,
+    "--resume",
+    is_flag=True,
     help="Go on with the run in --out. All other options must be as they were.",
 )
 
@@ -115,58 +125,78 @@ quiet_option = option(
 
 task_options = _group(
     option(
-        "--task", default="reduced-fashion", metavar="NAME",
+        "--task",
+        default="reduced-fashion",
+        metavar="NAME",
         help=f"Proxy task: {', '.join(TASKS)}.",
     ),
     option(
-        "--data", metavar="PATH",
+        "--data",
+        metavar="PATH",
         help="Where the images are: an ImageNet tree, a torchvision root, or a folder "
         "train/<class>/ [val|test]/<class>/. [default: none, reduced-fashion needs none]",
     ),
     option("--task-seed", default=0, help="Seed of the draw of images."),
     option(
-        "--train-images", type=int, metavar="N",
+        "--train-images",
+        type=int,
+        metavar="N",
         help="Training images, over all classes. [default: the preset's, else the task's]",
     ),
     option(
-        "--validation-images", type=int, metavar="N",
+        "--validation-images",
+        type=int,
+        metavar="N",
         help="Validation images, over all classes. [default: the preset's, else the task's]",
     ),
     option(
-        "--resolution", type=int, metavar="PIXELS",
+        "--resolution",
+        type=int,
+        metavar="PIXELS",
         help="Side of the images in pixels. [default: the task's, 32 or 28]",
     ),
     option("--preset", default="cpu", metavar="NAME", help="Child model and schedule: cpu, paper."),
 )
 test_images_option = option(
-    "--test-images", type=int, metavar="N",
+    "--test-images",
+    type=int,
+    metavar="N",
     help="Test images, over all classes. [default: the task's]",
 )
 evaluation_options = _group(
     option(
-        "--epochs", type=int, metavar="N",
+        "--epochs",
+        type=int,
+        metavar="N",
         help="Training epochs of an evaluation. [default: the preset's]",
     ),
     option("--threads", default=1, help="CPU threads of one evaluation; part of the result."),
     option(
-        "--device", default="auto", metavar="NAME",
+        "--device",
+        default="auto",
+        metavar="NAME",
         help="auto (CUDA when there is one), cpu, cuda, cuda:N.",
     ),
     option("--precision", default="auto", metavar="NAME", help="auto, float32, bfloat16."),
 )
 evaluator_options = _group(
     option(
-        "--evaluator", metavar="NAME",
+        "--evaluator",
+        metavar="NAME",
         help=f"How a policy is evaluated: {', '.join(EVALUATORS)} (planted rewards, for trials). "
         "[default: as measured for the task: from-scratch for reduced-fashion and the preset "
         "paper, else weight-sharing]",
     ),
     option(
-        "--evaluator-options", type=JsonObject(), default={}, show_default="none",
+        "--evaluator-options",
+        type=JsonObject(),
+        default={},
+        show_default="none",
         help="Further arguments of the evaluator as JSON, e.g. '{\"finetune_epochs\": 8}'.",
     ),
     option(
-        "--reward", metavar="NAME",
+        "--reward",
+        metavar="NAME",
         help=f"What is maximised on validation images: {', '.join(REWARDS)}. [default: as measured "
         "for the evaluator: log_likelihood for weight-sharing, calibrated_log_likelihood from "
         "scratch]",
@@ -175,21 +205,26 @@ evaluator_options = _group(
 )
 pool_options = _group(
     option(
-        "--workers", type=int, default=os.cpu_count() or 1, show_default="the number of CPU cores",
-        metavar="N", help="Evaluations at the same time. Does not change results.",
+        "--workers",
+        type=int,
+        default=os.cpu_count() or 1,
+        show_default="the number of CPU cores",
+        metavar="N",
+        help="Evaluations at the same time. Does not change results.",
     ),
     option("--cpus", default=1.0, help="CPU cores reserved per worker, may be a fraction."),
     option("--gpus", default=0.0, help="GPUs reserved per worker, may be a fraction."),
     option(
-        "--address", metavar="HOST:PORT",
+        "--address",
+        metavar="HOST:PORT",
         help="Ray cluster to run on. [default: this machine only]",
     ),
     option(
-        "--time-limit", type=float, metavar="SECONDS",
+        "--time-limit",
+        type=float,
+        metavar="SECONDS",
         help="Kill an evaluation after so many seconds. [default: no limit]",
     ),
     option("--retries", default=2, help="Further attempts after a failed evaluation."),
-    option(
-        "--max-failures", default=10, help="Stop after so many failed candidates in a row."
-    ),
+    option("--max-failures", default=10, help="Stop after so many failed candidates in a row."),
 )

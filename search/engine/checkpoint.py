@@ -70,7 +70,9 @@ def _read(path: Path) -> Any:
 
 def _hostile(path: Path) -> InputError:
     return InputError(
-        str(path), "must hold nothing but data", "a pickle that may name code to be run",
+        str(path),
+        "must hold nothing but data",
+        "a pickle that may name code to be run",
         "nothing of it was run; delete it (the journal suffices to resume) and find out where it "
         "came from",
     )

@@ -99,9 +99,7 @@ def _start_local(ray: Any, **options: Any) -> None:
     """Start a private Ray; on a busy machine it may not be up in the time Ray allows, so again."""
     for attempt in range(START_ATTEMPTS):
         try:
-            ray.init(
-                address="local", include_dashboard=False, _node_ip_address=LOOPBACK, **options
-            )
+            ray.init(address="local", include_dashboard=False, _node_ip_address=LOOPBACK, **options)
             return
         except Exception as error:  # Ray has no narrower class for "timed out during startup"
             ray.shutdown()
@@ -128,7 +126,9 @@ def _check_address(address: str) -> None:
 
 def _no_cluster(address: str, reason: str) -> InputError:
     return InputError(
-        "address", "must be that of a running Ray cluster (HOST:PORT)", address,
+        "address",
+        "must be that of a running Ray cluster (HOST:PORT)",
+        address,
         f"start one with `ray start --head` there, or leave it out ({reason})",
     )
 
@@ -162,6 +162,8 @@ def _check_gpus(pool: PoolConfig, available: float) -> None:
         )
     if pool.address is None and pool.workers * pool.gpus > available:
         raise InputError(
-            "gpus", f"workers x gpus must be at most the {available:g} GPUs of this machine",
-            f"{pool.workers} x {pool.gpus:g}", "use fewer workers or a smaller fraction",
+            "gpus",
+            f"workers x gpus must be at most the {available:g} GPUs of this machine",
+            f"{pool.workers} x {pool.gpus:g}",
+            "use fewer workers or a smaller fraction",
         )

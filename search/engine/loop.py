@@ -106,13 +106,17 @@ def run(
     threads = {config.threads for config in evaluator_configs.values()}
     if len(threads) != 1:
         raise InputError(
-            "evaluator_configs", "must all have the same number of threads", sorted(threads),
+            "evaluator_configs",
+            "must all have the same number of threads",
+            sorted(threads),
             "evaluate with differing threads in separate runs",
         )
     for name in evaluator_configs:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
             raise InputError(
-                "evaluator_configs", "names must be letters, digits, '-', '_' or '.'", name,
+                "evaluator_configs",
+                "names must be letters, digits, '-', '_' or '.'",
+                name,
                 "choose a name like 'main'",
             )
     directory = Path(directory)
@@ -121,7 +125,9 @@ def run(
     with Journal(directory / JOURNAL_NAME, note=log.warning) as journal:
         if len(journal) and not resume:
             raise InputError(
-                str(directory), "must not hold a run already", f"{len(journal)} evaluations",
+                str(directory),
+                "must not hold a run already",
+                f"{len(journal)} evaluations",
                 "choose another folder, or resume the run",
             )
         search = _Search(searcher, journal, log, evaluations, pool or PoolConfig(), progress)
@@ -197,7 +203,10 @@ class _Search:
     # The loop --------------------------------------------------------------------------------
 
     def run(
-        self, configs: Mapping[str, EvaluatorConfig], task: Any, threads: int,
+        self,
+        configs: Mapping[str, EvaluatorConfig],
+        task: Any,
+        threads: int,
         factory: Factory | None,
     ) -> RunResult:
         started = time.monotonic()
@@ -221,19 +230,33 @@ class _Search:
                 raise SearchInterrupted(self.signals.number, self.directory, len(self.journal))
         self._save_checkpoint()
         return RunResult(
-            self.directory, len(self.journal), self.counts["ok"], self.counts["failed"],
-            self.counts["duplicate"], self.new, self.retried, restarts,
-            tuple(self.searcher.best(5)), time.monotonic() - started,
+            self.directory,
+            len(self.journal),
+            self.counts["ok"],
+            self.counts["failed"],
+            self.counts["duplicate"],
+            self.new,
+            self.retried,
+            restarts,
+            tuple(self.searcher.best(5)),
+            time.monotonic() - started,
         )
 
     def _evaluate(
-        self, configs: Mapping[str, EvaluatorConfig], task: Any, threads: int,
+        self,
+        configs: Mapping[str, EvaluatorConfig],
+        task: Any,
+        threads: int,
         factory: Factory | None,
     ) -> int:
         """Evaluate until nothing is left to do or a signal came; returns the workers replaced."""
         folder = self.directory / prepared.FOLDER
         with WorkerPool(
-            self.config, configs, task, threads=threads, factory=factory,
+            self.config,
+            configs,
+            task,
+            threads=threads,
+            factory=factory,
             prepared=prepared.load(folder, configs),
         ) as pool:
             self.signals.install()
@@ -328,7 +351,9 @@ class _Search:
                 self._replay(candidate)
                 continue
             mark = identity(
-                candidate.evaluator, candidate.part, candidate.seed,
+                candidate.evaluator,
+                candidate.part,
+                candidate.seed,
                 encode_augmentation(candidate.augmentation),
             )
             original = self.originals.setdefault(mark, candidate.key)
@@ -386,7 +411,8 @@ class _Search:
         attempts = self.config.retries + 1
         self.log.warning(
             f"batch {candidate.batch}, slot {candidate.slot}, attempt {job.attempt} of {attempts} "
-            f"on {outcome.worker}: {error}", outcome.detail,
+            f"on {outcome.worker}: {error}",
+            outcome.detail,
         )
         self.first_error = self.first_error or (error, outcome.detail)
         if job.attempt < attempts:
@@ -398,18 +424,29 @@ class _Search:
 
     def _record(self, candidate: Candidate, outcome: Outcome, status: str, **more: Any) -> Record:
         return {
-            **_place(candidate), "status": status, "attempts": outcome.job.attempt,
-            "evaluation": None, "error": None, "duplicate_of": None,
-            "started": round(outcome.started, 3), "finished": round(outcome.finished, 3),
-            "worker": outcome.worker, **more,
+            **_place(candidate),
+            "status": status,
+            "attempts": outcome.job.attempt,
+            "evaluation": None,
+            "error": None,
+            "duplicate_of": None,
+            "started": round(outcome.started, 3),
+            "finished": round(outcome.finished, 3),
+            "worker": outcome.worker,
+            **more,
         }
 
     def _duplicate(self, candidate: Candidate, original: Record) -> Record:
         return {
-            **_place(candidate), "status": "duplicate", "attempts": 0,
-            "evaluation": original["evaluation"], "error": original["error"],
+            **_place(candidate),
+            "status": "duplicate",
+            "attempts": 0,
+            "evaluation": original["evaluation"],
+            "error": original["error"],
             "duplicate_of": list(record_key(original)),
-            "started": original["started"], "finished": original["finished"], "worker": None,
+            "started": original["started"],
+            "finished": original["finished"],
+            "worker": None,
         }
 
     def _keep(self, finished: list[tuple[Candidate, Record]]) -> None:

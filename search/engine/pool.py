@@ -59,7 +59,9 @@ class PoolConfig:
             value = getattr(self, name)
             if type(value) is not int or value < least:
                 raise InputError(
-                    name, f"must be a whole number, at least {least}", value,
+                    name,
+                    f"must be a whole number, at least {least}",
+                    value,
                     f"pass for example {max(least, 2)}",
                 )
         if not _finite(self.cpus) or self.cpus <= 0:
@@ -235,10 +237,13 @@ class WorkerPool:
                 return answer["files"]
             log.warning(
                 "preparing the evaluation, attempt %d of %d: %s",
-                attempt, self.config.retries + 1, answer["error"],
+                attempt,
+                self.config.retries + 1,
+                answer["error"],
             )
-        raise WorkerError(f"the evaluation cannot be prepared: {answer['error']}\n"
-                          f"{answer['detail']}")
+        raise WorkerError(
+            f"the evaluation cannot be prepared: {answer['error']}\n{answer['detail']}"
+        )
 
     def _prepare_on(self, slot: _Slot, stopped: Callable[[], bool]) -> dict[str, Any] | None:
         ref = slot.actor.prepare.remote(list(slot.unprepared))
@@ -286,7 +291,10 @@ class WorkerPool:
             self._backlog.popleft()
             candidate = job.candidate
             ref = slot.actor.evaluate.remote(
-                candidate.evaluator, candidate.augmentation, candidate.seed, candidate.part,
+                candidate.evaluator,
+                candidate.augmentation,
+                candidate.seed,
+                candidate.part,
                 job.attempt - 1,
             )
             if not slot.queue:
@@ -297,7 +305,8 @@ class WorkerPool:
 
     def _open_slots(self) -> list[_Slot]:
         return [
-            slot for slot in self._slots
+            slot
+            for slot in self._slots
             if slot.ready is None and not (slot.queue and slot.queue[0][1].alone)
         ]
 
@@ -368,8 +377,14 @@ class WorkerPool:
             self._observe(answer["finished"] - answer["started"])
             outcomes.append(
                 Outcome(
-                    job, kind, answer.get("evaluation"), answer.get("error"),
-                    answer.get("detail", ""), answer["started"], answer["finished"], slot.worker,
+                    job,
+                    kind,
+                    answer.get("evaluation"),
+                    answer.get("error"),
+                    answer.get("detail", ""),
+                    answer["started"],
+                    answer["finished"],
+                    slot.worker,
                 )
             )
 
@@ -403,12 +418,17 @@ class WorkerPool:
         for slot in list(self._slots):
             if limit is not None and slot.queue and now - slot.head_since >= limit:
                 outcomes.append(
-                    self._lost(slot, "timeout", f"not done after {limit:g} seconds (time limit)",
-                               f"worker {slot.worker} was killed")
+                    self._lost(
+                        slot,
+                        "timeout",
+                        f"not done after {limit:g} seconds (time limit)",
+                        f"worker {slot.worker} was killed",
+                    )
                 )
             elif slot.ready is not None and not slot.warned and now - slot.spawned > PATIENCE:
                 slot.warned = True
                 log.warning(
                     "a worker is still starting after %d s; the cluster has room for %s",
-                    PATIENCE, self._ray.available_resources(),
+                    PATIENCE,
+                    self._ray.available_resources(),
                 )

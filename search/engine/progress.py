@@ -71,7 +71,9 @@ class Progress:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
         if self._bar is not None:
@@ -95,7 +97,11 @@ class Progress:
             self._last_line = now
             log.info(
                 "%d of %s evaluations, best reward %s, %d failed, %s left",
-                done, self._total or "?", shown, failed, self._left(now),
+                done,
+                self._total or "?",
+                shown,
+                failed,
+                self._left(now),
             )
 
     def _left(self, now: float) -> str:

@@ -12,7 +12,15 @@ from policies.errors import InputError
 
 # Versions of these can change a result.
 PACKAGES = (
-    "augsearch", "torch", "torchvision", "numpy", "numba", "pillow", "scipy", "optuna", "ray",
+    "augsearch",
+    "torch",
+    "torchvision",
+    "numpy",
+    "numba",
+    "pillow",
+    "scipy",
+    "optuna",
+    "ray",
 )
 
 
@@ -37,9 +45,7 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": _processor(),
         "cpu_count": os.cpu_count(),
-        "gpus": [
-            torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())
-        ],
+        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
         "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],
     }
 
@@ -63,11 +69,11 @@ def differences(then: Any, now: dict[str, Any]) -> list[str]:
     """
     if not isinstance(then, dict) or not isinstance(then.get("packages"), dict):
         raise InputError(
-            "environment.json", "must list the versions of packages", type(then).__name__,
+            "environment.json",
+            "must list the versions of packages",
+            type(then).__name__,
             "restore it from a copy",
         )
     old = {"python": then.get("python"), **then["packages"]}
     new = {"python": now["python"], **now["packages"]}
-    return [
-        f"{name} {old.get(name)} -> {new[name]}" for name in new if old.get(name) != new[name]
-    ]
+    return [f"{name} {old.get(name)} -> {new[name]}" for name in new if old.get(name) != new[name]]

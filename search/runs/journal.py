@@ -120,7 +120,9 @@ class Journal:
             )
         except OSError as error:
             raise InputError(
-                str(self.path), "must be a readable and writable file", error.strerror,
+                str(self.path),
+                "must be a readable and writable file",
+                error.strerror,
                 "check the folder and its permissions",
             ) from error
         try:
@@ -140,7 +142,9 @@ class Journal:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise InputError(
-                str(self.path.parent), "must not be in use by another search", "locked",
+                str(self.path.parent),
+                "must not be in use by another search",
+                "locked",
                 "wait until it ends, or choose another folder",
             ) from error
 
@@ -167,7 +171,8 @@ class Journal:
 
     def _corrupted(self, number: int, reason: str) -> InputError:
         return InputError(
-            f"{self.path}, line {number}", "must be a journal line as the engine wrote it",
+            f"{self.path}, line {number}",
+            "must be a journal line as the engine wrote it",
             reason,
             "restore the file from a copy, or delete this line to have it evaluated again",
         )

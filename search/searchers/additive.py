@@ -132,5 +132,3 @@ def _feature_table(space: PolicySpace) -> np.ndarray:
         used = shape if OPS[name].has_magnitude else shape * np.array([1.0, 0.0, 0.0])
         table[index, :, :, 3 * index : 3 * index + 3] = probability[..., None] * used
     return table
-
-

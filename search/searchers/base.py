@@ -177,7 +177,9 @@ class Leaderboard:
     def best(self, k: int) -> list[tuple[Candidate, Evaluation]]:
         if not 1 <= k <= self.keep:
             raise InputError(
-                "k", f"a searcher remembers its best {self.keep} candidates", k,
+                "k",
+                f"a searcher remembers its best {self.keep} candidates",
+                k,
                 f"ask for 1 to {self.keep}, or read the journal",
             )
         return [(candidate, evaluation) for _, candidate, evaluation in self._rows[:k]]
@@ -244,8 +246,10 @@ class BatchSearcher(Searcher):
             raise InputError("lag", "must be at least 0", lag, "pass 1, or 0 for no staleness")
         if evaluation_seeds not in EVALUATION_SEEDS:
             raise InputError(
-                "evaluation_seeds", f"must be one of {', '.join(EVALUATION_SEEDS)}",
-                evaluation_seeds, 'pass "per-slot"',
+                "evaluation_seeds",
+                f"must be one of {', '.join(EVALUATION_SEEDS)}",
+                evaluation_seeds,
+                'pass "per-slot"',
             )
         self.space = space
         self.seed = seed
@@ -351,7 +355,10 @@ class BatchSearcher(Searcher):
     def _candidates(self, batch: int, decisions: Iterable[Decisions]) -> list[Candidate]:
         return [
             Candidate(
-                batch, slot, self.space.decode(row), self._evaluation_seed(batch, slot),
+                batch,
+                slot,
+                self.space.decode(row),
+                self._evaluation_seed(batch, slot),
                 self.evaluator,
             )
             for slot, row in enumerate(decisions)
@@ -383,8 +390,11 @@ class BatchSearcher(Searcher):
                 for batch, opened in sorted(self._open.items())
             ],
             "leaders": [
-                [*candidate.key, list(self.space.encode(candidate.augmentation)),
-                 evaluation.to_json()]
+                [
+                    *candidate.key,
+                    list(self.space.encode(candidate.augmentation)),
+                    evaluation.to_json(),
+                ]
                 for candidate, evaluation in self._leaders.best(self._leaders.keep)
             ],
             "learned": self._state(),
@@ -400,7 +410,9 @@ class BatchSearcher(Searcher):
             batch = saved["batch"]
             decisions = [tuple(row) for row in saved["decisions"]]
             opened = _OpenBatch(
-                decisions, saved["notes"], self._candidates(batch, decisions),
+                decisions,
+                saved["notes"],
+                self._candidates(batch, decisions),
                 [result_from_state(result) for result in saved["results"]],
             )
             self._open[batch] = opened
@@ -412,7 +424,10 @@ class BatchSearcher(Searcher):
         self._leaders = Leaderboard()
         for batch, slot, row, evaluation in state["leaders"]:
             candidate = Candidate(
-                batch, slot, self.space.decode(tuple(row)), self._evaluation_seed(batch, slot),
+                batch,
+                slot,
+                self.space.decode(tuple(row)),
+                self._evaluation_seed(batch, slot),
                 self.evaluator,
             )
             self._leaders.add(candidate, Evaluation.from_json(evaluation))
@@ -425,8 +440,10 @@ def check_configuration(state: dict[str, Any], expected: dict[str, Any]) -> None
     for key in sorted({*found, *expected}):
         if found.get(key) != expected.get(key):
             raise InputError(
-                f"searcher state ({key})", f"this searcher has {expected.get(key)!r}",
-                found.get(key), "build the searcher with the arguments of the saved one",
+                f"searcher state ({key})",
+                f"this searcher has {expected.get(key)!r}",
+                found.get(key),
+                "build the searcher with the arguments of the saved one",
             )
 
 

@@ -36,7 +36,8 @@ class FixedSearcher(Searcher):
         self._by_key = {candidate.key: candidate for candidate in self.candidates}
         if len(self._by_key) != len(self.candidates):
             raise InputError(
-                "candidates", "must have unique (batch, slot) keys",
+                "candidates",
+                "must have unique (batch, slot) keys",
                 f"{len(self.candidates)} candidates with {len(self._by_key)} keys",
                 "number them with `fixed_candidates`",
             )
@@ -90,7 +91,10 @@ class FixedSearcher(Searcher):
 
 
 def fixed_candidates(
-    arms: Mapping[str, Any], seeds: Sequence[int], *, evaluator: str = "main",
+    arms: Mapping[str, Any],
+    seeds: Sequence[int],
+    *,
+    evaluator: str = "main",
     part: str = "validation",
 ) -> list[Candidate]:
     """Every arm with every seed: batch = index of the seed, slot = index of the arm.
@@ -101,8 +105,10 @@ def fixed_candidates(
     for label, augmentation in arms.items():
         if isinstance(augmentation, tuple) and not isinstance(augmentation, Policy):
             raise InputError(
-                f"arms[{label!r}]", "must be a Policy, a Transform or None",
-                type(augmentation).__name__, "wrap the rows in Policy(...)",
+                f"arms[{label!r}]",
+                "must be a Policy, a Transform or None",
+                type(augmentation).__name__,
+                "wrap the rows in Policy(...)",
             )
     return [
         Candidate(batch, slot, augmentation, seed, evaluator, part, label)

@@ -118,8 +118,10 @@ class GridSearcher(FixedSearcher):
         if before.state.is_finished():
             if before.value != reward:
                 raise InputError(
-                    "study", f"{candidate.label}, seed {candidate.seed} was told {before.value}",
-                    reward, "the study belongs to another run; move it away",
+                    "study",
+                    f"{candidate.label}, seed {candidate.seed} was told {before.value}",
+                    reward,
+                    "the study belongs to another run; move it away",
                 )
             return
         with quiet():
@@ -135,12 +137,16 @@ def _open_study(path: Path, grid: dict[str, Any]) -> optuna.Study:
         with quiet():
             study = optuna.create_study(
                 storage=optuna.storages.RDBStorage(url.render_as_string()),
-                study_name=STUDY_NAME, direction="maximize", load_if_exists=True,
+                study_name=STUDY_NAME,
+                direction="maximize",
+                load_if_exists=True,
                 sampler=optuna.samplers.RandomSampler(seed=0),
             )
     except (sqlalchemy.exc.SQLAlchemyError, RuntimeError, optuna.exceptions.OptunaError) as error:
         raise InputError(
-            "study", "must be a SQLite file of an Optuna study that can be written", str(path),
+            "study",
+            "must be a SQLite file of an Optuna study that can be written",
+            str(path),
             f"move it away or check the folder ({str(error).splitlines()[0]})",
         ) from error
     saved = study.user_attrs.get("grid")

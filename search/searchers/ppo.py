@@ -111,7 +111,9 @@ class PPOConfig:
                 )
         if self.imagined and self.subpolicies != "independent":
             raise InputError(
-                "ppo.imagined", "needs subpolicies='independent'", self.imagined,
+                "ppo.imagined",
+                "needs subpolicies='independent'",
+                self.imagined,
                 "pass imagined=0 or subpolicies='independent'",
             )
 
@@ -119,8 +121,14 @@ class PPOConfig:
 PPO_PRESETS = {
     "paper": PPOConfig(),
     "cpu": PPOConfig(
-        learning_rate=0.003, epochs=2, entropy_weight=0.2, normalise_advantages=True,
-        subpolicies="independent", credit="additive", imagined=100, optimism=1.0,
+        learning_rate=0.003,
+        epochs=2,
+        entropy_weight=0.2,
+        normalise_advantages=True,
+        subpolicies="independent",
+        credit="additive",
+        imagined=100,
+        optimism=1.0,
     ),
 }
 
@@ -167,8 +175,10 @@ class Controller(nn.Module):
         steps, choices = self.mask.shape
         gumbel = -torch.empty(steps, count, choices).exponential_(generator=generator).log()
         weights = (
-            self.lstm.weight_ih_l0, self.lstm.weight_hh_l0,
-            self.lstm.bias_ih_l0, self.lstm.bias_hh_l0,
+            self.lstm.weight_ih_l0,
+            self.lstm.weight_hh_l0,
+            self.lstm.bias_ih_l0,
+            self.lstm.bias_hh_l0,
         )
         inputs = self.start.expand(count, -1)
         state = (torch.zeros_like(inputs), torch.zeros_like(inputs))
@@ -204,7 +214,9 @@ class PPOSearcher(BatchSearcher):
         modelled = config.credit == "additive" or config.imagined > 0
         if not isinstance(space, PolicySpace) and (modelled or config.subpolicies != "joint"):
             raise InputError(
-                "ppo", "sub-policy options need a PolicySpace", type(space).__name__,
+                "ppo",
+                "sub-policy options need a PolicySpace",
+                type(space).__name__,
                 "use the preset 'paper' for other spaces",
             )
         sizes = space.decisions
@@ -229,9 +241,7 @@ class PPOSearcher(BatchSearcher):
             decisions = self.controller.sample(self.batch_size * self._sequences, generator)
             log_probs, _ = self.controller.log_probs(decisions)
         rows = decisions.reshape(self.batch_size, -1).tolist()
-        return [tuple(row) for row in rows], {
-            "log_probs": log_probs.reshape(self.batch_size, -1)
-        }
+        return [tuple(row) for row in rows], {"log_probs": log_probs.reshape(self.batch_size, -1)}
 
     def _update(
         self,

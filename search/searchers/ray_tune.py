@@ -61,8 +61,11 @@ class TuneSearcher(RaySearcher):
         self._asked += 1
         self._running[trial_id] = candidate
         return {
-            "augmentation": candidate.augmentation, "seed": candidate.seed,
-            "batch": candidate.batch, "slot": candidate.slot, "part": candidate.part,
+            "augmentation": candidate.augmentation,
+            "seed": candidate.seed,
+            "batch": candidate.batch,
+            "slot": candidate.slot,
+            "part": candidate.part,
         }
 
     def on_trial_complete(

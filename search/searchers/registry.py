@@ -31,7 +31,9 @@ def make_ppo(space: Space, seed: int, options: Mapping[str, Any]) -> PPOSearcher
     preset = options.get("preset", "cpu")
     if preset not in PPO_PRESETS:
         raise InputError(
-            "searcher option preset", f"must be one of {', '.join(PPO_PRESETS)}", preset,
+            "searcher option preset",
+            f"must be one of {', '.join(PPO_PRESETS)}",
+            preset,
             "choose one of these",
         )
     changes = {name: options[name] for name in fields if name in options}
@@ -42,9 +44,7 @@ def make_ppo(space: Space, seed: int, options: Mapping[str, Any]) -> PPOSearcher
 
 def make_tpe(space: Space, seed: int, options: Mapping[str, Any]) -> OptunaSearcher:
     """Options: batch_size, startup, multivariate, history, lag, and the common ones."""
-    _check(
-        "tpe", options, (*COMMON, "lag", "batch_size", "startup", "multivariate", "history")
-    )
+    _check("tpe", options, (*COMMON, "lag", "batch_size", "startup", "multivariate", "history"))
     return OptunaSearcher(space, seed, **options)
 
 
@@ -52,7 +52,9 @@ def _check(searcher: str, options: Mapping[str, Any], known: tuple[str, ...]) ->
     for name in options:
         if name not in known:
             raise InputError(
-                f"searcher option {name}", f"is not an option of {searcher}", options[name],
+                f"searcher option {name}",
+                f"is not an option of {searcher}",
+                options[name],
                 f"choose of {', '.join(known)}",
             )
 

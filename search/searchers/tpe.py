@@ -43,10 +43,13 @@ def distributions(space: Space) -> dict[str, BaseDistribution]:
         return found
     if isinstance(space, RandAugmentSpace):
         return {
-            "n": IntDistribution(0, len(space.ns) - 1), "m": IntDistribution(0, len(space.ms) - 1)
+            "n": IntDistribution(0, len(space.ns) - 1),
+            "m": IntDistribution(0, len(space.ms) - 1),
         }
     raise InputError(
-        "space", "must be a PolicySpace or a RandAugmentSpace", type(space).__name__,
+        "space",
+        "must be a PolicySpace or a RandAugmentSpace",
+        type(space).__name__,
         "pass one of these",
     )
 
@@ -91,8 +94,10 @@ class OptunaSearcher(BatchSearcher):
 
     def _configuration(self) -> dict[str, Any]:
         return {
-            **super()._configuration(), "startup": self.startup,
-            "multivariate": self.multivariate, "history": self.history,
+            **super()._configuration(),
+            "startup": self.startup,
+            "multivariate": self.multivariate,
+            "history": self.history,
         }
 
     def _draw(self, batch: int) -> tuple[list[Decisions], dict[str, Any]]:
@@ -141,7 +146,9 @@ class OptunaSearcher(BatchSearcher):
 
     def _trial(self, reward: float, row: Decisions) -> FrozenTrial:
         return create_trial(
-            state=TrialState.COMPLETE, value=reward, distributions=self._distributions,
+            state=TrialState.COMPLETE,
+            value=reward,
+            distributions=self._distributions,
             params=dict(zip(self._distributions, row, strict=True)),
         )
 

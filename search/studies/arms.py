@@ -55,9 +55,7 @@ class Arm:
     def to_json(self) -> dict[str, Any]:
         encoded = [encode_augmentation(a) for a in self.augmentations]
         same = all(policy == encoded[0] for policy in encoded)
-        return {
-            "name": self.name, "policy": encoded[0] if same else encoded, "search": self.search
-        }
+        return {"name": self.name, "policy": encoded[0] if same else encoded, "search": self.search}
 
 
 def parse_arm(text: str, seeds: Sequence[int]) -> Arm:
@@ -74,9 +72,7 @@ def parse_arm(text: str, seeds: Sequence[int]) -> Arm:
         return Arm(_file_name(text), (transform,) * len(seeds), _schedule_cost(text))
     file = load_named(text)
     if file is not None:
-        return Arm(
-            _file_name(text), (augmentation_of(file),) * len(seeds), _cost(file.provenance)
-        )
+        return Arm(_file_name(text), (augmentation_of(file),) * len(seeds), _cost(file.provenance))
     return Arm(text, (_transform(text),) * len(seeds))
 
 
@@ -89,7 +85,9 @@ def parse_arms(texts: Sequence[str], seeds: Sequence[int]) -> list[Arm]:
     for name in names:
         if names.count(name) > 1:
             raise InputError(
-                "policy", "must not name an arm twice", name,
+                "policy",
+                "must not name an arm twice",
+                name,
                 "drop one, or give the files or their folders different names",
             )
     return arms
@@ -136,7 +134,9 @@ def _method(text: str, seeds: Sequence[int]) -> Arm:
         raise InputError("policy", "must be NAME=FILE,FILE,...", text, "e.g. ppo=a.json,b.json")
     if len(seeds) % len(members):
         raise InputError(
-            "seeds", f"must be a multiple of the {len(members)} files of {name}", len(seeds),
+            "seeds",
+            f"must be a multiple of the {len(members)} files of {name}",
+            len(seeds),
             f"use {len(members) * math.ceil(len(seeds) / len(members))}",
         )
     turns = [members[place % len(members)] for place in range(len(seeds))]

@@ -45,8 +45,13 @@ def run_compare(
     numbers = range(seed, seed + seeds)
     arms = parse_arms(policies, numbers)
     config = StudyConfig(
-        "compare", out, task, {"main": evaluator or EvaluatorConfig(preset=task.preset)},
-        [arm.to_json() for arm in arms], {"seeds": seeds, "seed": seed}, pool or PoolConfig(),
+        "compare",
+        out,
+        task,
+        {"main": evaluator or EvaluatorConfig(preset=task.preset)},
+        [arm.to_json() for arm in arms],
+        {"seeds": seeds, "seed": seed},
+        pool or PoolConfig(),
     )
     candidates = [
         Candidate(batch, slot, arm.augmentations[batch], number, part="test", label=arm.name)

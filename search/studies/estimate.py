@@ -129,13 +129,22 @@ def estimate(config: RunConfig, *, price: float | None = None, samples: int = 2)
     space = PolicySpace(config.subpolicies, config.operations)
     with tempfile.TemporaryDirectory(prefix="augsearch-estimate-") as folder:
         run(
-            RandomSearcher(space, config.seed), {"main": config.evaluator_config()}, task, folder,
-            evaluations=side_by_side * (samples + 1), pool=pool, progress=False,
+            RandomSearcher(space, config.seed),
+            {"main": config.evaluator_config()},
+            task,
+            folder,
+            evaluations=side_by_side * (samples + 1),
+            pool=pool,
+            progress=False,
         )
         seconds = _seconds_when_warm(Path(folder))
     return Estimate(
-        tuple(seconds), side_by_side, config.evaluations, config.pool.workers,
-        _cores(config.pool, config.threads), price,
+        tuple(seconds),
+        side_by_side,
+        config.evaluations,
+        config.pool.workers,
+        _cores(config.pool, config.threads),
+        price,
     )
 
 

@@ -47,7 +47,9 @@ def study_policies(count: int, seed: int) -> dict[str, Augmentation]:
     has 25 sub-policies and the others 5, the size of a candidate.
     """
     known: dict[str, Augmentation] = {
-        "none": None, **PUBLISHED, "randaugment:2,9": RandAugment(2, 9),
+        "none": None,
+        **PUBLISHED,
+        "randaugment:2,9": RandAugment(2, 9),
         "trivialaugment": TrivialAugmentWide(),
     }
     if count < FEWEST:
@@ -114,7 +116,9 @@ def run_fidelity(
     Raises InputError before anything is written for a user's mistake.
     """
     for name, value, least in (
-        ("seeds", seeds, 2), ("evaluation_seeds", evaluation_seeds, 1), ("seed", seed, 0)
+        ("seeds", seeds, 2),
+        ("evaluation_seeds", evaluation_seeds, 1),
+        ("seed", seed, 0),
     ):
         if value < least:
             raise InputError(name, f"must be at least {least}", value, f"use {max(least, 2)}")
@@ -126,12 +130,17 @@ def run_fidelity(
     configs = {FROM_SCRATCH: reference, **cheap}
     drawn = task.build()
     study = StudyConfig(
-        "fidelity", out, task, configs,
+        "fidelity",
+        out,
+        task,
+        configs,
         [{"name": n, "policy": encode_augmentation(a)} for n, a in augmentations.items()],
-        {"seeds": seeds, "evaluation_seeds": evaluation_seeds, "seed": seed}, pool or PoolConfig(),
+        {"seeds": seeds, "evaluation_seeds": evaluation_seeds, "seed": seed},
+        pool or PoolConfig(),
     )
     candidates = study_candidates(
-        augmentations, range(seed, seed + seeds),
+        augmentations,
+        range(seed, seed + seeds),
         {name: range(CHEAP_SEED + seed, CHEAP_SEED + seed + evaluation_seeds) for name in cheap},
     )
     return run_study(

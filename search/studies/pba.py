@@ -124,8 +124,12 @@ class Member:
             self.preset.model, channels, task.num_classes, seed, self.arena.device
         )
         self.optimizer = torch.optim.SGD(
-            self.child.parameters(), lr=0.0, momentum=self.preset.momentum, nesterov=True,
-            weight_decay=self.preset.weight_decay, fused=True,
+            self.child.parameters(),
+            lr=0.0,
+            momentum=self.preset.momentum,
+            nesterov=True,
+            weight_decay=self.preset.weight_decay,
+            fused=True,
         )
         self.epoch = 0
         self.diverged = False
@@ -174,8 +178,10 @@ class Member:
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "child": self.child.state_dict(), "optimizer": self.optimizer.state_dict(),
-            "epoch": self.epoch, "diverged": self.diverged,
+            "child": self.child.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "epoch": self.epoch,
+            "diverged": self.diverged,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -190,8 +196,12 @@ def _trainable() -> type:
 
     class PBAChild(tune.Trainable):
         def setup(
-            self, config: dict[str, Any], task: ProxyTask, evaluator: EvaluatorConfig,
-            interval: int, seed: int,
+            self,
+            config: dict[str, Any],
+            task: ProxyTask,
+            evaluator: EvaluatorConfig,
+            interval: int,
+            seed: int,
         ) -> None:
             self.interval, self.run_seed = interval, seed
             self.member = Member(evaluator, task, seed * 100_003 + config["member"])
@@ -203,7 +213,8 @@ def _trainable() -> type:
                 self.history.append([self.member.epoch, levels])
             self.member.train(levels_to_policy(levels, self.run_seed), self.interval)
             return {
-                "reward": self.member.reward(), "epochs": self.member.epoch,
+                "reward": self.member.reward(),
+                "epochs": self.member.epoch,
                 "history": json.dumps(self.history),
                 "done": self.member.epoch >= self.member.epochs,
             }
@@ -251,8 +262,11 @@ def run_pba(
     pool, out = pool or PoolConfig(), Path(out).absolute()
     epochs = evaluator.epochs or get_preset(evaluator.preset, task.name).epochs
     settings = {
-        "format": FORMAT, "version": 1, "pba": dataclasses.asdict(config),
-        "evaluator": dataclasses.asdict(evaluator), "manifest_hash": task.manifest_hash,
+        "format": FORMAT,
+        "version": 1,
+        "pba": dataclasses.asdict(config),
+        "evaluator": dataclasses.asdict(evaluator),
+        "manifest_hash": task.manifest_hash,
     }
     if resume:
         _check_same(out, settings)
@@ -288,7 +302,9 @@ def run_pba(
         epochs,
     )
     about = {
-        **settings, "task": task.name, "reward": best.metrics["reward"],
+        **settings,
+        "task": task.name,
+        "reward": best.metrics["reward"],
         "cost": {"image_passes": config.population * epochs * len(task.train)},
     }
     save_schedule(out / SCHEDULE_NAME, schedule, about)
@@ -296,7 +312,11 @@ def run_pba(
 
 
 def _tune(
-    task: ProxyTask, out: Path, config: PBAConfig, evaluator: EvaluatorConfig, pool: PoolConfig,
+    task: ProxyTask,
+    out: Path,
+    config: PBAConfig,
+    evaluator: EvaluatorConfig,
+    pool: PoolConfig,
     epochs: int,
 ) -> Any:
     from ray import tune
@@ -310,7 +330,10 @@ def _tune(
     # The arrays travel once per node, through Ray's object store.
     trainable = tune.with_resources(
         tune.with_parameters(
-            _trainable(), task=task, evaluator=evaluator, interval=config.interval,
+            _trainable(),
+            task=task,
+            evaluator=evaluator,
+            interval=config.interval,
             seed=config.seed,
         ),
         {"cpu": pool.cpus, "gpu": pool.gpus},
@@ -320,8 +343,11 @@ def _tune(
             str(out / "tune"), trainable=trainable, resume_unfinished=True
         ).fit()
     scheduler = PopulationBasedTraining(
-        time_attr="training_iteration", perturbation_interval=1, quantile_fraction=QUANTILE,
-        custom_explore_fn=explored, log_config=False,
+        time_attr="training_iteration",
+        perturbation_interval=1,
+        quantile_fraction=QUANTILE,
+        custom_explore_fn=explored,
+        log_config=False,
         # Not in step: a member that fails for good would leave the others waiting for ever.
         synch=False,
     )
@@ -350,6 +376,8 @@ def _check_same(out: Path, settings: dict[str, Any]) -> None:
     for name, value in json.loads(json.dumps(settings)).items():
         if not isinstance(saved, dict) or saved.get(name) != value:
             raise InputError(
-                f"resume ({name})", "must have the configuration the run was started with", value,
+                f"resume ({name})",
+                "must have the configuration the run was started with",
+                value,
                 "give the same options, or choose another folder",
             )

@@ -53,14 +53,21 @@ def run_grid(
         raise InputError("n", "must be 1 to 4", list(ns), "use 1 2 3")
     evaluator = evaluator or EvaluatorConfig(preset=task.preset)
     config = StudyConfig(
-        "randaugment", out, task, {"main": evaluator}, [],
+        "randaugment",
+        out,
+        task,
+        {"main": evaluator},
+        [],
         {"n": list(space.ns), "m": list(space.ms), "seeds": seeds, "seed": seed},
         pool or PoolConfig(),
     )
     drawn = task.build()
     return run_study(
-        config, lambda folder: GridSearcher(space, range(seed, seed + seeds), folder / STUDY_FILE),
-        drawn, resume=resume, progress=progress,
+        config,
+        lambda folder: GridSearcher(space, range(seed, seed + seeds), folder / STUDY_FILE),
+        drawn,
+        resume=resume,
+        progress=progress,
     )
 
 
@@ -76,7 +83,9 @@ def export_best(out: str | Path, best: tuple[int, int], result: RunResult) -> No
         "searcher": "randaugment",
         "cell": {"n": n, "m": m},
         "evaluations": {
-            "finished": result.finished, "failed": result.failed, "duplicates": result.duplicates,
+            "finished": result.finished,
+            "failed": result.failed,
+            "duplicates": result.duplicates,
         },
         "cost": {"image_passes": image_passes(folder / "trials.jsonl")},
     }

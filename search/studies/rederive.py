@@ -56,12 +56,23 @@ def run_rederive(
     pool = pool or PoolConfig()
     found, compared = Path(out) / "search", Path(out) / "compare"
     config = RunConfig(
-        out=str(found), task=TASK, data=data, task_seed=task_seed, train_images=train_images,
-        validation_images=validation_images, resolution=resolution, searcher="ppo",
+        out=str(found),
+        task=TASK,
+        data=data,
+        task_seed=task_seed,
+        train_images=train_images,
+        validation_images=validation_images,
+        resolution=resolution,
+        searcher="ppo",
         # The controller's settings go with the child's: "paper" means both.
         searcher_options={"preset": preset if preset in PPO_PRESETS else "cpu"},
-        evaluations=evaluations, seed=seed, evaluator=evaluator,
-        evaluator_options=evaluator_options or {}, preset=preset, reward=reward, epochs=epochs,
+        evaluations=evaluations,
+        seed=seed,
+        evaluator=evaluator,
+        evaluator_options=evaluator_options or {},
+        preset=preset,
+        reward=reward,
+        epochs=epochs,
         pool=pool,
     )
     run_search(config, resume=resume, progress=progress)
@@ -72,11 +83,17 @@ def run_rederive(
     )
     child = EvaluatorConfig(
         # A search by a cheap evaluator is still judged by training from scratch.
-        kind="synthetic" if evaluator == "synthetic" else "from-scratch", preset=preset,
+        kind="synthetic" if evaluator == "synthetic" else "from-scratch",
+        preset=preset,
         epochs=epochs if evaluator == "from-scratch" else None,
     )
     return run_compare(
-        ["none", "imagenet", str(found / POLICY_NAME)], str(compared), task=task, seeds=seeds,
-        evaluator=child, pool=pool, resume=resume and (compared / CONFIG_NAME).exists(),
+        ["none", "imagenet", str(found / POLICY_NAME)],
+        str(compared),
+        task=task,
+        seeds=seeds,
+        evaluator=child,
+        pool=pool,
+        resume=resume and (compared / CONFIG_NAME).exists(),
         progress=progress,
     )

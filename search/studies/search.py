@@ -78,22 +78,28 @@ class RunConfig:
     threads: int = _option(1, "CPU threads per evaluation")
     device: str = _option("auto", "auto, cpu, cuda or cuda:N")
     precision: str = _option("auto", "auto, float32 or bfloat16")
-    pool: PoolConfig = field(
-        default_factory=PoolConfig, metadata={"help": "where evaluations run"}
-    )
+    pool: PoolConfig = field(default_factory=PoolConfig, metadata={"help": "where evaluations run"})
 
     def __post_init__(self) -> None:
         if not isinstance(self.out, str) or not self.out.strip():
             raise InputError("out", "must name a folder", self.out, "pass for example runs/first")
         least = {
-            "evaluations": 1, "seed": 0, "task_seed": 0, "subpolicies": 1, "operations": 1,
-            "top": 1, "repeats": 1, "threads": 1,
+            "evaluations": 1,
+            "seed": 0,
+            "task_seed": 0,
+            "subpolicies": 1,
+            "operations": 1,
+            "top": 1,
+            "repeats": 1,
+            "threads": 1,
         }
         for name, low in least.items():
             value = getattr(self, name)
             if type(value) is not int or value < low:
                 raise InputError(
-                    name, f"must be a whole number, at least {low}", value,
+                    name,
+                    f"must be a whole number, at least {low}",
+                    value,
                     f"pass for example {max(low, 1)}",
                 )
         # Resolved here, so that config.json says what was done.
@@ -103,9 +109,15 @@ class RunConfig:
 
     def evaluator_config(self) -> EvaluatorConfig:
         return EvaluatorConfig(
-            kind=self.evaluator, preset=self.preset, reward=self.reward, epochs=self.epochs,
-            threads=self.threads, device=self.device, precision=self.precision,
-            repeats=self.repeats, options=dict(self.evaluator_options),
+            kind=self.evaluator,
+            preset=self.preset,
+            reward=self.reward,
+            epochs=self.epochs,
+            threads=self.threads,
+            device=self.device,
+            precision=self.precision,
+            repeats=self.repeats,
+            options=dict(self.evaluator_options),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -119,15 +131,19 @@ class RunConfig:
             raise InputError(where, "must be the configuration of a run", _kind(data), fix)
         if data.get("version") != VERSION:
             raise InputError(
-                where, f"must be of version {VERSION}", data.get("version"),
+                where,
+                f"must be of version {VERSION}",
+                data.get("version"),
                 "use the version of augsearch that wrote it",
             )
         known = {f.name for f in fields(cls)}
         given = {name: value for name, value in data.items() if name not in ("format", "version")}
         for name in sorted(given.keys() ^ known):
             raise InputError(
-                where, "must have exactly the known fields",
-                f"{'no ' if name in known else ''}{name}", fix,
+                where,
+                "must have exactly the known fields",
+                f"{'no ' if name in known else ''}{name}",
+                fix,
             )
         if not isinstance(given["pool"], dict):
             raise InputError(f"{where}, pool", "must be an object", _kind(given["pool"]), fix)
@@ -151,8 +167,12 @@ def build_task(config: RunConfig) -> Any:
         train = preset.train_images if train is None else train
         validation = preset.validation_images if validation is None else validation
     return get_task(
-        config.task, config.data, seed=config.task_seed, train_images=train,
-        validation_images=validation, resolution=config.resolution,
+        config.task,
+        config.data,
+        seed=config.task_seed,
+        train_images=train,
+        validation_images=validation,
+        resolution=config.resolution,
     )
 
 
@@ -163,7 +183,10 @@ def build_searcher(config: RunConfig) -> Searcher:
 
 
 def run_search(
-    config: RunConfig, *, resume: bool = False, progress: bool = True,
+    config: RunConfig,
+    *,
+    resume: bool = False,
+    progress: bool = True,
     factory: Factory | None = None,
 ) -> RunResult:
     """Search, then write policy.json and policy.txt; returns how it went.
@@ -194,8 +217,14 @@ def run_search(
             log.warning(f"the run was started with other versions: {', '.join(changed)}")
     done = (out / POLICY_NAME).exists()
     result = run(
-        searcher, {"main": config.evaluator_config()}, task, out,
-        evaluations=config.evaluations, pool=config.pool, progress=progress, resume=resume,
+        searcher,
+        {"main": config.evaluator_config()},
+        task,
+        out,
+        evaluations=config.evaluations,
+        pool=config.pool,
+        progress=progress,
+        resume=resume,
         factory=factory,
     )
     if done and not result.new:
@@ -212,7 +241,9 @@ def run_search(
 def check_new(out: Path) -> None:
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise InputError(
-            "out", "must be a new folder", str(out),
+            "out",
+            "must be a new folder",
+            str(out),
             "choose another, or pass --resume to go on with the run in it",
         )
 
@@ -220,7 +251,9 @@ def check_new(out: Path) -> None:
 def _check_same(config: RunConfig, out: Path) -> None:
     if not (out / CONFIG_NAME).is_file():
         raise InputError(
-            "out", "must hold a run to resume", str(out),
+            "out",
+            "must hold a run to resume",
+            str(out),
             "leave --resume out to start one there" if not out.exists() else "check the path",
         )
     saved = RunConfig.from_json(read_json(out / CONFIG_NAME), str(out / CONFIG_NAME)).to_json()
@@ -232,7 +265,9 @@ def _check_same(config: RunConfig, out: Path) -> None:
     ]
     if changed:
         raise InputError(
-            "resume", "must have the configuration the run was started with", "; ".join(changed),
+            "resume",
+            "must have the configuration the run was started with",
+            "; ".join(changed),
             "give these options the values they had, or start a new run in another folder",
         )
 
@@ -241,8 +276,10 @@ def check_manifest(out: Path, task: Any) -> None:
     saved = manifest_hash(read_json(out / MANIFEST_NAME))
     if saved != task.manifest_hash:
         raise InputError(
-            "data", f"must be the images the run was started with (manifest {saved[:16]})",
-            task.manifest_hash[:16], "restore them, or start a new run in another folder",
+            "data",
+            f"must be the images the run was started with (manifest {saved[:16]})",
+            task.manifest_hash[:16],
+            "restore them, or start a new run in another folder",
         )
 
 
@@ -266,7 +303,9 @@ def create_folder(
         fsync_directory(out.parent)
     except OSError as error:
         raise InputError(
-            "out", "must be a folder that can be created", f"{out} ({error.strerror})",
+            "out",
+            "must be a folder that can be created",
+            f"{out} ({error.strerror})",
             "check the path, its permissions and the room on the disk",
         ) from error
 
@@ -291,7 +330,9 @@ def export(
         "seed": config.seed,
         "evaluator": asdict(config.evaluator_config()),
         "evaluations": {
-            "finished": result.finished, "failed": result.failed, "duplicates": result.duplicates,
+            "finished": result.finished,
+            "failed": result.failed,
+            "duplicates": result.duplicates,
         },
         # In image passes, not in seconds: the file then depends on the configuration alone.
         "cost": {"image_passes": image_passes(result.directory / JOURNAL_NAME)},

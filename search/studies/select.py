@@ -65,7 +65,9 @@ def run_select(
     Also writes every proposal to `out`/proposals. Raises InputError for a user's mistake.
     """
     for name, value, least in (
-        ("rescore", rescore, 0), ("rescore_seeds", rescore_seeds, 1), ("seeds", seeds, 1)
+        ("rescore", rescore, 0),
+        ("rescore_seeds", rescore_seeds, 1),
+        ("seeds", seeds, 1),
     ):
         if value < least:
             raise InputError(name, f"must be at least {least}", value, f"use {max(least, 3)}")
@@ -99,8 +101,11 @@ def run_select(
 def journalled_policies(journal: Path) -> list[tuple[Policy, float]]:
     """(Policy, reward) of the evaluations in a search's journal, ordered by batch and slot."""
     try:
-        lines = [parse_json(line) for line in journal.read_bytes().splitlines(True)
-                 if line.endswith(b"\n")]
+        lines = [
+            parse_json(line)
+            for line in journal.read_bytes().splitlines(True)
+            if line.endswith(b"\n")
+        ]
     except ValueError as error:
         raise InputError(
             str(journal), "must be a journal", str(error), "resume the run, which checks it"
@@ -132,25 +137,37 @@ class _Stage(NamedTuple):
     ) -> tuple[dict, RunResult]:
         arms = {c.label: encode_augmentation(c.augmentation) for c in candidates}
         study = StudyConfig(
-            "select", str(folder), self.task, {"main": evaluator},
+            "select",
+            str(folder),
+            self.task,
+            {"main": evaluator},
             [{"name": name, "policy": policy} for name, policy in arms.items()],
-            {"seeds": sorted({c.seed for c in candidates})}, self.pool,
+            {"seeds": sorted({c.seed for c in candidates})},
+            self.pool,
         )
         searcher = FixedSearcher(candidates)
         result = run_study(
-            study, lambda _: searcher, self.drawn,
-            resume=resume and (folder / CONFIG_NAME).exists(), progress=self.progress,
+            study,
+            lambda _: searcher,
+            self.drawn,
+            resume=resume and (folder / CONFIG_NAME).exists(),
+            progress=self.progress,
         )
         return searcher.results, result
 
 
 def _export(
-    run: Path, out: Path, made: dict[str, Policy], ranked: list[tuple[Policy, float]],
+    run: Path,
+    out: Path,
+    made: dict[str, Policy],
+    ranked: list[tuple[Policy, float]],
     result: RunResult,
 ) -> Selected:
     if not ranked:
         raise InputError(
-            "run", "must lead to at least one policy that can be evaluated", str(run),
+            "run",
+            "must lead to at least one policy that can be evaluated",
+            str(run),
             f"see {result.directory / 'run.log'}",
         )
     by_policy = {policy: name for name, policy in reversed(made.items())}

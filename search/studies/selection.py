@@ -127,8 +127,10 @@ def select_subpolicies(
             if len(chosen) == count:
                 return Policy(chosen, bins=space.bins)
     raise TooFewSubpolicies(
-        "count", f"the evaluated candidates have {len(chosen)} sub-policies that differ enough",
-        count, "ask for fewer, raise per_pair, or evaluate more candidates",
+        "count",
+        f"the evaluated candidates have {len(chosen)} sub-policies that differ enough",
+        count,
+        "ask for fewer, raise per_pair, or evaluate more candidates",
     )
 
 
@@ -236,8 +238,7 @@ def best_rescored(
         reward = usable_reward(results.get(candidate.key))
         rewards.setdefault(candidate.augmentation, []).append(reward)
     means = [
-        (policy, float(np.mean(values))) for policy, values in rewards.items()
-        if None not in values
+        (policy, float(np.mean(values))) for policy, values in rewards.items() if None not in values
     ]
     return sorted(means, key=lambda pair: -pair[1])
 
@@ -251,7 +252,8 @@ def encode_row(row: Sequence[tuple], space: PolicySpace) -> list[int]:
                 "policy", "must have operations of the space only", name, f"use {space.ops}"
             )
         decisions += (
-            space.ops.index(name), round(probability * (space.probability_bins - 1)),
+            space.ops.index(name),
+            round(probability * (space.probability_bins - 1)),
             0 if magnitude is None else magnitude,
         )
     return decisions
@@ -260,6 +262,8 @@ def encode_row(row: Sequence[tuple], space: PolicySpace) -> list[int]:
 def _check_evaluated(evaluated: Evaluated) -> None:
     if not evaluated:
         raise InputError(
-            "evaluated", "must be at least one policy with a reward", 0,
+            "evaluated",
+            "must be at least one policy with a reward",
+            0,
             "see the journal for why all evaluations failed",
         )

@@ -41,10 +41,13 @@ class TaskConfig:
         preset = get_preset(self.preset, self.task)
         train, validation = self.train_images, self.validation_images
         return get_task(
-            self.task, self.data, seed=self.task_seed,
+            self.task,
+            self.data,
+            seed=self.task_seed,
             train_images=preset.train_images if train is None else train,
             validation_images=preset.validation_images if validation is None else validation,
-            test_images=self.test_images, resolution=self.resolution,
+            test_images=self.test_images,
+            resolution=self.resolution,
         )
 
 
@@ -94,8 +97,14 @@ def run_study(
         create_folder(out, config, environment(), task.manifest)
     searcher = make_searcher(out)
     return run(
-        searcher, config.evaluators, task, out, evaluations=len(searcher.candidates),
-        pool=config.pool, progress=progress, resume=resume,
+        searcher,
+        config.evaluators,
+        task,
+        out,
+        evaluations=len(searcher.candidates),
+        pool=config.pool,
+        progress=progress,
+        resume=resume,
     )
 
 
@@ -107,7 +116,9 @@ def _check_same(config: StudyConfig, out: Path) -> None:
     saved, now = read_json(out / CONFIG_NAME), config.to_json()
     if not isinstance(saved, dict) or saved.get("format") != FORMAT:
         raise InputError(
-            str(out / CONFIG_NAME), "must be the configuration of a run", type(saved).__name__,
+            str(out / CONFIG_NAME),
+            "must be the configuration of a run",
+            type(saved).__name__,
             "restore it from a copy",
         )
     free = ("out", "pool")
@@ -118,7 +129,9 @@ def _check_same(config: StudyConfig, out: Path) -> None:
     ]
     if changed:
         raise InputError(
-            "resume", "must have the configuration the run was started with", "; ".join(changed),
+            "resume",
+            "must have the configuration the run was started with",
+            "; ".join(changed),
             "give these options the values they had, or start a new run in another folder",
         )
 

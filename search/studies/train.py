@@ -38,9 +38,13 @@ def train_child(
     write_json(
         folder / "result.json",
         {
-            "arm": arm.to_json(), "seed": seed, "task": asdict(task),
-            "manifest_hash": drawn.manifest_hash, "evaluator": asdict(evaluator),
-            "evaluation": evaluation.to_json(), "environment": environment(),
+            "arm": arm.to_json(),
+            "seed": seed,
+            "task": asdict(task),
+            "manifest_hash": drawn.manifest_hash,
+            "evaluator": asdict(evaluator),
+            "evaluation": evaluation.to_json(),
+            "environment": environment(),
         },
     )
     return evaluation

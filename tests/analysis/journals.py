@@ -8,18 +8,35 @@ def journal_line(batch: int, slot: int, accuracy: float | None = 0.5, **changes)
     evaluation = None
     if accuracy is not None:
         evaluation = {
-            "reward": accuracy, "stderr": 0.01, "seconds": 2.0, "image_passes": 1000,
-            "diverged": False, "part": changes.get("part", "validation"), "details": {},
+            "reward": accuracy,
+            "stderr": 0.01,
+            "seconds": 2.0,
+            "image_passes": 1000,
+            "diverged": False,
+            "part": changes.get("part", "validation"),
+            "details": {},
             "metrics": {
-                "accuracy": accuracy, "log_likelihood": -1.0, "calibrated_log_likelihood": -0.9,
+                "accuracy": accuracy,
+                "log_likelihood": -1.0,
+                "calibrated_log_likelihood": -0.9,
                 "temperature": 1.1,
             },
         }
     line = {
-        "batch": batch, "slot": slot, "label": "", "evaluator": "main", "part": "validation",
-        "seed": 10 * batch + slot, "policy": [[["Rotate", 0.5, 3], ["Invert", 0.2, None]]],
-        "status": "failed" if accuracy is None else "ok", "attempts": 1, "evaluation": evaluation,
-        "error": "RuntimeError: planted" if accuracy is None else None, "duplicate_of": None,
-        "started": 100.0 + batch, "finished": 102.0 + batch, "worker": "0",
+        "batch": batch,
+        "slot": slot,
+        "label": "",
+        "evaluator": "main",
+        "part": "validation",
+        "seed": 10 * batch + slot,
+        "policy": [[["Rotate", 0.5, 3], ["Invert", 0.2, None]]],
+        "status": "failed" if accuracy is None else "ok",
+        "attempts": 1,
+        "evaluation": evaluation,
+        "error": "RuntimeError: planted" if accuracy is None else None,
+        "duplicate_of": None,
+        "started": 100.0 + batch,
+        "finished": 102.0 + batch,
+        "worker": "0",
     }
     return {**line, **changes}

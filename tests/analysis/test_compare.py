@@ -74,10 +74,16 @@ def test_an_arm_of_several_policies_counts_each_once(write_run):
     values = {"ppo": [0.60, 0.55, 0.61, 0.57, 0.62, 0.56], "random": [0.55, 0.54] * 3}
     rows = lines({"none": [0.50, 0.52, 0.51, 0.50, 0.53, 0.52]}) + [
         journal_line(
-            seed, 1 + slot, value, label=arm, part="test", seed=seed,
+            seed,
+            1 + slot,
+            value,
+            label=arm,
+            part="test",
+            seed=seed,
             policy=policies[2 * slot + seed % 2],
         )
-        for slot, arm in enumerate(values) for seed, value in enumerate(values[arm])
+        for slot, arm in enumerate(values)
+        for seed, value in enumerate(values[arm])
     ]
     run = load_run(write_run(rows))
     table = compare_arms(run).table.set_index("arm")

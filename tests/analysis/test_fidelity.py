@@ -19,8 +19,13 @@ def lines(noise: float = 0.02, seed: int = 0):
     for slot, value in enumerate(quality):
         for s in range(SEEDS):
             line = journal_line(
-                s, slot, value + rng.normal(0, 0.01), evaluator="from-scratch", part="test",
-                label=f"p{slot}", seed=s,
+                s,
+                slot,
+                value + rng.normal(0, 0.01),
+                evaluator="from-scratch",
+                part="test",
+                label=f"p{slot}",
+                seed=s,
             )
             validation = {name: value + rng.normal(0, 0.01) for name in REWARDS}
             line["evaluation"]["details"]["validation"] = validation

@@ -15,9 +15,7 @@ def lines(mean, seeds=2, sd=0.0, noise=0, ns=(1, 2, 3), ms=(0, 10, 20, 30)):
         for m in ms:
             for seed in range(seeds):
                 reward = mean(n, m) + 0.05 * seed + sd * rng.normal()
-                rows.append(
-                    journal_line(seed, slot, reward, label=f"N={n} M={m}", seed=seed)
-                )
+                rows.append(journal_line(seed, slot, reward, label=f"N={n} M={m}", seed=seed))
             slot += 1
     return rows
 
@@ -95,7 +93,8 @@ def test_files_are_written_also_with_a_failed_cell(write_run):
     grid = write_grid(directory)
     assert grid.table["count"].sum() == 23
     assert (directory / "grid.png").is_file() and "N = 2, M = 10" in (
-        directory / "grid.md").read_text()
+        directory / "grid.md"
+    ).read_text()
 
 
 def test_a_likelihood_is_no_percentage(write_run):

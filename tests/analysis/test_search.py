@@ -91,8 +91,10 @@ def test_sheet_has_a_row_per_sub_policy_and_a_column_per_image(tmp_path, shape):
     assert picture.height == sheet.HEAD + 3 * step + sheet.GAP
     array = np.asarray(picture).astype(int)
     left = picture.width - 4 * step - sheet.GAP  # the first thumbnail
-    rows = [array[sheet.HEAD + row * step : sheet.HEAD + row * step + 20, left : left + 20]
-            for row in range(3)]
+    rows = [
+        array[sheet.HEAD + row * step : sheet.HEAD + row * step + 20, left : left + 20]
+        for row in range(3)
+    ]
     # p = 0 leaves the image, Invert at p = 1 turns it into its negative.
     assert (rows[2] == rows[0]).all() and (rows[1] == 255 - rows[0]).all()
 

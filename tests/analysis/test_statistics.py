@@ -138,8 +138,13 @@ def test_bootstrap_interval_agrees_with_scipys():
     y = x + rng.normal(size=30)
     mine = rank_correlation(x, y, draws=4000)
     theirs = scipy.stats.bootstrap(
-        (x, y), lambda a, b: scipy.stats.spearmanr(a, b).statistic, paired=True, vectorized=False,
-        n_resamples=4000, method="percentile", rng=rng,
+        (x, y),
+        lambda a, b: scipy.stats.spearmanr(a, b).statistic,
+        paired=True,
+        vectorized=False,
+        n_resamples=4000,
+        method="percentile",
+        rng=rng,
     ).confidence_interval
     # Two bootstraps of 4000 draws: the 2.5 % quantile scatters by about 0.01 here.
     assert (mine.low, mine.high) == pytest.approx((theirs.low, theirs.high), abs=0.04)

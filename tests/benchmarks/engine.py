@@ -97,7 +97,10 @@ def window(timed: Timed, evaluation: int, width: int) -> Window:
 
     controller = mean(timed.controller_cpu)
     return Window(
-        evaluation, mean(timed.cpu) - controller, controller, mean(timed.wall),
+        evaluation,
+        mean(timed.cpu) - controller,
+        controller,
+        mean(timed.wall),
         timed.rss[last] / MEGABYTE,
     )
 
@@ -105,8 +108,13 @@ def window(timed: Timed, evaluation: int, width: int) -> Window:
 def start(searcher: Searcher, folder: Path, evaluations: int, sleep: float = 0.0, **more: Any):
     config = EvaluatorConfig(kind="synthetic", options={"sleep": sleep})
     return run(
-        searcher, {"main": config}, get_task("synthetic"), folder, evaluations=evaluations,
-        pool=PoolConfig(workers=WORKERS), **more,
+        searcher,
+        {"main": config},
+        get_task("synthetic"),
+        folder,
+        evaluations=evaluations,
+        pool=PoolConfig(workers=WORKERS),
+        **more,
     )
 
 
@@ -166,34 +174,49 @@ def main() -> None:
         base = Path(temporary)
         windows = overhead(name, base / "long", count)
         print(f"\nOverhead per evaluation, {name}, {WORKERS} workers, zero-cost evaluations")
-        print(tabulate(
-            [
-                (w.evaluation, w.engine_cpu, w.controller_cpu, w.wall, w.megabytes)
-                for w in windows
-            ],
-            headers=["at evaluation", "engine CPU µs", "controller CPU µs", "wall µs", "RSS MB"],
-            floatfmt=".0f",
-        ))
+        print(
+            tabulate(
+                [
+                    (w.evaluation, w.engine_cpu, w.controller_cpu, w.wall, w.megabytes)
+                    for w in windows
+                ],
+                headers=[
+                    "at evaluation",
+                    "engine CPU µs",
+                    "controller CPU µs",
+                    "wall µs",
+                    "RSS MB",
+                ],
+                floatfmt=".0f",
+            )
+        )
         growth = windows[-1].megabytes - windows[0].megabytes
         print(f"memory of the driver grew by {growth:.0f} MB from evaluation 100 to {count}")
 
         known, running = resume(name, base / "long", count)
-        print(f"resuming {count} lines with a checkpoint: {known:.1f} s to know them, "
-              f"{running:.1f} s to the next evaluation")
+        print(
+            f"resuming {count} lines with a checkpoint: {known:.1f} s to know them, "
+            f"{running:.1f} s to the next evaluation"
+        )
         (base / "long" / "checkpoint.pt").unlink()
         known, running = resume(name, base / "long", count + 40)
-        print(f"resuming {count + 40} lines by replay: {known:.1f} s to know them, "
-              f"{running:.1f} s to the next evaluation")
+        print(
+            f"resuming {count + 40} lines by replay: {known:.1f} s to know them, "
+            f"{running:.1f} s to the next evaluation"
+        )
 
         if not options.skip_efficiency:
             rows = [
                 (sleep, n, efficiency(name, base / f"sleep-{sleep}", n, sleep), target)
                 for sleep, n, target in ((1.0, 60, 0.97), (0.05, 800, 0.90))
             ]
-            print(tabulate(
-                rows, headers=["seconds each", "evaluations", "use of 2 workers", "target"],
-                floatfmt=".3f",
-            ))
+            print(
+                tabulate(
+                    rows,
+                    headers=["seconds each", "evaluations", "use of 2 workers", "target"],
+                    floatfmt=".3f",
+                )
+            )
 
 
 if __name__ == "__main__":

@@ -74,12 +74,8 @@ def today(task: ProxyTask, epochs: int) -> None:
         transforms.RandomHorizontalFlip(),
         transforms.AutoAugment(transforms.AutoAugmentPolicy.CIFAR10),
     ]
-    train = PilImages(
-        task.train.images, task.train.labels, transforms.Compose(augment + normalise)
-    )
-    held = PilImages(
-        task.validation.images, task.validation.labels, transforms.Compose(normalise)
-    )
+    train = PilImages(task.train.images, task.train.labels, transforms.Compose(augment + normalise))
+    held = PilImages(task.validation.images, task.validation.labels, transforms.Compose(normalise))
     child = make_child(preset.model, channels, task.num_classes, 0, CPU)
     child = child.to(memory_format=torch.contiguous_format)
     optimizer = torch.optim.SGD(

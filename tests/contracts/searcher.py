@@ -188,7 +188,9 @@ class SearcherContract:
         assert resumed.best(10) == searcher.best(10)
         assert resumed.finished == searcher.finished
         rest = {
-            "count": self.count + 2 * window, "window": window, "order": order + 1,
+            "count": self.count + 2 * window,
+            "window": window,
+            "order": order + 1,
         }
         straight = drive(searcher, flight=flight, **rest)
         told = drive(resumed, flight=again[::-1], **rest)
@@ -258,9 +260,7 @@ class SearcherContract:
                 searcher.tell(candidate, coarse(candidate))
                 first[candidate.key] = candidate
             expected: dict = {}
-            for candidate in sorted(
-                first.values(), key=lambda c: (-coarse(c).reward, c.key)
-            ):
+            for candidate in sorted(first.values(), key=lambda c: (-coarse(c).reward, c.key)):
                 expected.setdefault(repr(candidate.augmentation), candidate)
             assert [c for c, _ in searcher.best(7)] == list(expected.values())[:7]
             assert [e.reward for _, e in searcher.best(7)] == [
@@ -283,7 +283,9 @@ def check_fresh_process(contracts: Sequence[type[SearcherContract]]) -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROCESS, json.dumps(sources)],
         env={**os.environ, "PYTHONHASHSEED": "random", "PYTHONPATH": os.getcwd()},
-        capture_output=True, text=True, check=False,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     there = json.loads(done.stdout.splitlines()[-1])

@@ -156,9 +156,7 @@ def test_every_pair_of_operations(channels, kernels):
             moved._kernels = kernels
             results = moved(batch).numpy()
             for i, picture in enumerate(pictures):
-                want = {
-                    chain(picture, row, (a, b)) for a in (False, True) for b in (False, True)
-                }
+                want = {chain(picture, row, (a, b)) for a in (False, True) for b in (False, True)}
                 for result in results[4 * i : 4 * i + 4]:
                     assert result.tobytes() in want, row
 

@@ -190,8 +190,10 @@ def test_read_only_installation_without_a_home(tmp_path):
     ignore = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "policies", tmp_path / "policies", ignore=ignore)
     (tmp_path / "policies" / "__pycache__").write_text("")
-    code = "import sys, torch, policies; assert policies.__path__[0].startswith(sys.argv[1]); " \
-           "print(policies.RandAugment()(torch.zeros(2, 3, 8, 8, dtype=torch.uint8)).shape)"
+    code = (
+        "import sys, torch, policies; assert policies.__path__[0].startswith(sys.argv[1]); "
+        "print(policies.RandAugment()(torch.zeros(2, 3, 8, 8, dtype=torch.uint8)).shape)"
+    )
     environment = {"PATH": os.environ["PATH"], "HOME": "/dev/null", "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], cwd=tmp_path, env=environment,

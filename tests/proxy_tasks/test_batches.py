@@ -63,9 +63,7 @@ def test_both_paths_equal_plain_numpy(n, extra, c, h, w, pad, seed):
 
 def test_memory_is_channels_last():
     images, jitter, table = example(2, 3, 8, 8, 4, 0)
-    got = prepare_batch(
-        torch.from_numpy(images), np.arange(2), jitter, 4, torch.from_numpy(table)
-    )
+    got = prepare_batch(torch.from_numpy(images), np.arange(2), jitter, 4, torch.from_numpy(table))
     assert got.is_contiguous(memory_format=torch.channels_last)
 
 

@@ -43,8 +43,13 @@ class TestDraw:
     )  # fmt: skip
     def test_parts_are_disjoint_and_stratified(self, train_only, seed, train, validation, test):
         task = get_task(
-            "folder", train_only, seed=seed, train_images=train, validation_images=validation,
-            test_images=test, resolution=8,
+            "folder",
+            train_only,
+            seed=seed,
+            train_images=train,
+            validation_images=validation,
+            test_images=test,
+            resolution=8,
         )
         parts = {"train": train, "validation": validation, "test": test}
         assert len(set.union(*(files(task, p) for p in parts))) == sum(parts.values())
@@ -113,11 +118,16 @@ class TestDraw:
 
 class TestManifest:
     def test_hash_is_stable_across_processes_and_hash_seeds(self, tree):
-        code = "import sys; from proxy_tasks import get_task; " \
-               "print(get_task('folder', sys.argv[1], seed=3, train_images=9).manifest_hash)"
+        code = (
+            "import sys; from proxy_tasks import get_task; "
+            "print(get_task('folder', sys.argv[1], seed=3, train_images=9).manifest_hash)"
+        )
         other = str(1 + int(os.environ.get("PYTHONHASHSEED", "0").replace("random", "0")))
         there = subprocess.run(
-            [sys.executable, "-c", code, str(tree)], capture_output=True, text=True, check=True,
+            [sys.executable, "-c", code, str(tree)],
+            capture_output=True,
+            text=True,
+            check=True,
             env={**os.environ, "PYTHONHASHSEED": other},
         ).stdout.strip()
         assert there == get_task("folder", tree, seed=3, train_images=9).manifest_hash
@@ -145,9 +155,10 @@ class TestManifest:
         "change", [{"seed": 1}, {"train_images": 12}, {"resolution": 16}, {"flip": False}]
     )
     def test_hash_changes_with_everything_that_matters(self, tree, change):
-        assert get_task("folder", tree, **change).manifest_hash != get_task(
-            "folder", tree
-        ).manifest_hash
+        assert (
+            get_task("folder", tree, **change).manifest_hash
+            != get_task("folder", tree).manifest_hash
+        )
 
     def test_hash_changes_with_the_content_of_a_file(self, tree, tmp_path):
         shutil.copytree(tree, tmp_path / "tree")

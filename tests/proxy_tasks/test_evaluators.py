@@ -203,7 +203,10 @@ print(json.dumps([outcome(prepared(CONFIGS[n], Path(sys.argv[1])).evaluate(POLIC
 def test_a_fresh_process_gives_the_same_floats(run_folder, tmp_path):
     """Also without the checkpoint of this one: it trains its shared children itself."""
     there = subprocess.run(
-        [sys.executable, "-c", CODE, str(tmp_path)], capture_output=True, text=True, check=True,
+        [sys.executable, "-c", CODE, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
         env={**os.environ, "PYTHONHASHSEED": "7"},
     )
     names = ("from-scratch", "weight-sharing", "density-matching", "synthetic")
@@ -314,7 +317,6 @@ class TestDensityMatching:
         plain = evaluator.evaluate(None, 0)
         blurred = evaluator.evaluate(Policy([[("Posterize", 1.0, 9), ("Cutout", 1.0, 9)]] * 2), 0)
         assert plain.reward >= blurred.reward
-
 
     def test_the_seed_decides_which_images(self, run_folder):
         """Under a policy that does nothing, seeds differ by the images they score alone."""

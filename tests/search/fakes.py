@@ -23,10 +23,21 @@ SYNTHETIC = {"main": EvaluatorConfig(kind="synthetic")}
 def line(batch: int, slot: int, **changes: Any) -> dict[str, Any]:
     """A valid journal line."""
     record = {
-        "batch": batch, "slot": slot, "label": "", "evaluator": "main", "part": "validation",
-        "seed": 7, "policy": [[["Rotate", 0.5, 3]]], "status": "ok", "attempts": 1,
-        "evaluation": evaluation(0.5).to_json(), "error": None, "duplicate_of": None,
-        "started": 1.0, "finished": 2.0, "worker": "host:1",
+        "batch": batch,
+        "slot": slot,
+        "label": "",
+        "evaluator": "main",
+        "part": "validation",
+        "seed": 7,
+        "policy": [[["Rotate", 0.5, 3]]],
+        "status": "ok",
+        "attempts": 1,
+        "evaluation": evaluation(0.5).to_json(),
+        "error": None,
+        "duplicate_of": None,
+        "started": 1.0,
+        "finished": 2.0,
+        "worker": "host:1",
     }
     return {**record, **changes}
 
@@ -49,7 +60,9 @@ class FakePool:
     """
 
     def __init__(
-        self, order: int = 0, answer: Callable[[Job], Outcome | None] = lambda job: None,
+        self,
+        order: int = 0,
+        answer: Callable[[Job], Outcome | None] = lambda job: None,
         killed_after: int | None = None,
     ) -> None:
         self._order = random.Random(order)

@@ -23,8 +23,14 @@ EVALUATIONS = 80
 
 def configuration(out: str, pool: PoolConfig) -> RunConfig:
     return RunConfig(
-        out=out, task="synthetic", evaluator="synthetic", evaluator_options={"sleep": 0.05},
-        searcher="ppo", searcher_options={"batch_size": 10}, evaluations=EVALUATIONS, pool=pool,
+        out=out,
+        task="synthetic",
+        evaluator="synthetic",
+        evaluator_options={"sleep": 0.05},
+        searcher="ppo",
+        searcher_options={"batch_size": 10},
+        evaluations=EVALUATIONS,
+        pool=pool,
     )
 
 
@@ -54,10 +60,17 @@ def main(out: str) -> None:
     finally:
         cluster.shutdown()
     thread.join(30)
-    print(json.dumps({
-        "lost_at": lost_at, "finished": result.finished, "failed": result.failed,
-        "restarts": result.restarts, "workers": sorted(set(workers_seen())),
-    }))
+    print(
+        json.dumps(
+            {
+                "lost_at": lost_at,
+                "finished": result.finished,
+                "failed": result.failed,
+                "restarts": result.restarts,
+                "workers": sorted(set(workers_seen())),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -21,7 +21,10 @@ def test_a_lost_node_changes_nothing(tmp_path, monkeypatch):
     out = tmp_path / "lossy"
     done = subprocess.run(
         [sys.executable, "-m", "tests.search.losing_a_node", str(out)],
-        capture_output=True, text=True, timeout=300, check=False,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     report = json.loads(done.stdout.splitlines()[-1])
@@ -52,8 +55,9 @@ def test_a_bad_address_is_found_before_anything_is_written(tmp_path, monkeypatch
     with pytest.raises(InputError, match="address"):
         run_search(configuration(str(tmp_path / "run"), PoolConfig(address="a:1")), progress=False)
     monkeypatch.setattr(engine, "WorkerPool", FakePool())
-    resumed = run_search(configuration(str(tmp_path / "run"), PoolConfig()), resume=True,
-                         progress=False)
+    resumed = run_search(
+        configuration(str(tmp_path / "run"), PoolConfig()), resume=True, progress=False
+    )
     assert resumed.finished == EVALUATIONS
 
 

@@ -25,7 +25,14 @@ def by_name(checks):
 def test_a_healthy_installation(quick, tmp_path):
     checks = doctor(out=tmp_path / "runs" / "new")
     assert [c.name for c in checks] == [
-        "python", "packages", "kernels", "device", "optuna", "ray", "memory", "folder"
+        "python",
+        "packages",
+        "kernels",
+        "device",
+        "optuna",
+        "ray",
+        "memory",
+        "folder",
     ]
     assert all(check.ok for check in checks), checks
     assert list(tmp_path.iterdir()) == []
@@ -43,8 +50,11 @@ def test_the_task_is_drawn(quick):
 
 @pytest.mark.parametrize(
     ("task", "data", "words"),
-    [("reduced-fasion", None, "did you mean"), ("folder", "/nowhere", "/nowhere"),
-     (None, "/nowhere", "is no folder")],
+    [
+        ("reduced-fasion", None, "did you mean"),
+        ("folder", "/nowhere", "/nowhere"),
+        (None, "/nowhere", "is no folder"),
+    ],
 )
 def test_data_that_is_not_there(quick, task, data, words):
     found = by_name(doctor(task=task, data=data))["data"]

@@ -46,8 +46,14 @@ def run(monkeypatch, directory, searcher, pool=None, *, evaluations=40, workers=
     monkeypatch.setattr(engine, "WorkerPool", pool or FakePool())
     config = PoolConfig(workers=workers, **options.pop("config", {}))
     return engine.run(
-        searcher, SYNTHETIC, None, directory, evaluations=evaluations, pool=config,
-        progress=False, **options,
+        searcher,
+        SYNTHETIC,
+        None,
+        directory,
+        evaluations=evaluations,
+        pool=config,
+        progress=False,
+        **options,
     )
 
 
@@ -202,16 +208,28 @@ def test_too_many_failures_in_a_row_stop_with_the_first_error(patch, tmp_path):
 
     pool = FakePool(0, answer)
     with pytest.raises(WorkerError, match=r"5 candidates in a row failed; the first with: OSError"):
-        run(patch, tmp_path, random_searcher(), pool, workers=1,
-            config={"retries": 0, "max_consecutive_failures": 5})
+        run(
+            patch,
+            tmp_path,
+            random_searcher(),
+            pool,
+            workers=1,
+            config={"retries": 0, "max_consecutive_failures": 5},
+        )
     assert len(lines(tmp_path)) == 5
     assert "no data at (0, 0)" in (tmp_path / "run.log").read_text()
 
 
 def test_failures_in_between_do_not_stop(patch, tmp_path):
     answer = lambda job: bad(job) if job.candidate.slot % 2 else None  # noqa: E731
-    result = run(patch, tmp_path, random_searcher(), FakePool(0, answer), workers=1,
-                 config={"retries": 0, "max_consecutive_failures": 2})
+    result = run(
+        patch,
+        tmp_path,
+        random_searcher(),
+        FakePool(0, answer),
+        workers=1,
+        config={"retries": 0, "max_consecutive_failures": 2},
+    )
     assert result.failed == 20
 
 
@@ -413,9 +431,9 @@ def test_an_unusable_checkpoint_is_replaced_by_replay_with_a_warning(patch, tmp_
     run(patch, tmp_path / "broken", searcher, resume=True)
     assert searcher.told == 40
     assert lines(tmp_path / "broken") == lines(tmp_path / "whole")
-    assert "lines of the journal are replayed instead" in (
-        tmp_path / "broken" / "run.log"
-    ).read_text()
+    assert (
+        "lines of the journal are replayed instead" in (tmp_path / "broken" / "run.log").read_text()
+    )
 
 
 class Bomb:
@@ -506,10 +524,23 @@ def test_a_signal_that_is_ignored_stays_ignored(patch, tmp_path):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("workers", 0), ("workers", -1), ("workers", 1.5), ("workers", True), ("cpus", 0),
-        ("cpus", -1), ("cpus", math.nan), ("gpus", -0.5), ("gpus", math.inf), ("gpus", 1.5),
-        ("time_limit", 0), ("time_limit", -1.0), ("time_limit", math.nan), ("retries", -1),
-        ("max_consecutive_failures", 0), ("address", ""), ("address", 8),
+        ("workers", 0),
+        ("workers", -1),
+        ("workers", 1.5),
+        ("workers", True),
+        ("cpus", 0),
+        ("cpus", -1),
+        ("cpus", math.nan),
+        ("gpus", -0.5),
+        ("gpus", math.inf),
+        ("gpus", 1.5),
+        ("time_limit", 0),
+        ("time_limit", -1.0),
+        ("time_limit", math.nan),
+        ("retries", -1),
+        ("max_consecutive_failures", 0),
+        ("address", ""),
+        ("address", 8),
     ],
 )
 def test_pool_config_names_what_is_wrong(field, value):

@@ -19,8 +19,12 @@ from tests.search.fakes import FakePool, good
 @pytest.fixture
 def config(tmp_path):
     return RunConfig(
-        out=str(tmp_path / "run"), task="synthetic", evaluator="synthetic", searcher="random",
-        evaluations=200, pool=PoolConfig(workers=8),
+        out=str(tmp_path / "run"),
+        task="synthetic",
+        evaluator="synthetic",
+        searcher="random",
+        evaluations=200,
+        pool=PoolConfig(workers=8),
     )
 
 
@@ -45,7 +49,9 @@ def test_without_a_price_no_money():
 
 def test_the_papers_budgets():
     assert [(b.data, b.gpu_hours) for b in PAPER_BUDGETS] == [
-        ("ImageNet", 15_000), ("CIFAR-10", 5_000), ("SVHN", 1_000)
+        ("ImageNet", 15_000),
+        ("CIFAR-10", 5_000),
+        ("SVHN", 1_000),
     ]
     assert [b.gpu_seconds_per_evaluation for b in PAPER_BUDGETS] == [3600, 1200, 240]
 

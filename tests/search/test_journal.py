@@ -32,8 +32,11 @@ def written(path, *records):
 
 
 def test_round_trip_in_order_of_arrival(path):
-    records = [line(1, 0), line(0, 3, status="failed", evaluation=None, error="no"),
-               line(2, 1, status="duplicate", duplicate_of=[1, 0], attempts=0)]
+    records = [
+        line(1, 0),
+        line(0, 3, status="failed", evaluation=None, error="no"),
+        line(2, 1, status="duplicate", duplicate_of=[1, 0], attempts=0),
+    ]
     with Journal(path) as journal:
         journal.append(records[0])
         journal.append(*records[1:])
@@ -121,8 +124,12 @@ def test_a_corrupted_middle_line_is_named_and_nothing_changed(path, content):
 
 @pytest.mark.parametrize(
     "record",
-    [line(0, 0), line(0, 1, seed="x"), line(0, 1, label="x" * MAX_LINE_BYTES),
-     line(0, 1, started=float("nan"))],
+    [
+        line(0, 0),
+        line(0, 1, seed="x"),
+        line(0, 1, label="x" * MAX_LINE_BYTES),
+        line(0, 1, started=float("nan")),
+    ],
     ids=["repeated", "wrong type", "too long", "not finite"],
 )
 def test_refused_records_leave_no_trace(path, record):
@@ -186,6 +193,7 @@ def test_disk_full_keeps_no_half_line(path, monkeypatch, taken):
 
 def test_failing_fsync_is_no_success(path, monkeypatch):
     with Journal(path) as journal:
+
         def fsync(handle):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 

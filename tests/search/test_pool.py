@@ -33,24 +33,40 @@ def ray():
     cluster.disconnect()
 
 
-def run(directory, factory, *, seeds=range(4), options=None, task=None, threads=1, resume=False,
-        **pool):
+def run(
+    directory, factory, *, seeds=range(4), options=None, task=None, threads=1, resume=False, **pool
+):
     searcher = FixedSearcher(fixed_candidates({"none": None}, list(seeds)))
     config = EvaluatorConfig(kind="fake", options=options or {}, threads=threads)
     result = engine.run(
-        searcher, {"main": config}, task, directory, pool=PoolConfig(**{"workers": 2, **pool}),
-        progress=False, resume=resume, factory=factory,
+        searcher,
+        {"main": config},
+        task,
+        directory,
+        pool=PoolConfig(**{"workers": 2, **pool}),
+        progress=False,
+        resume=resume,
+        factory=factory,
     )
     with Journal(directory / "trials.jsonl") as journal:
         return result, {record["seed"]: record for record in journal.records()}
 
 
 def test_workers_that_raise_crash_hang_or_talk_nonsense(ray, tmp_path):
-    options = {"0": "raise once", "1": "crash once", "2": "hang once", "3": "nan",
-               "4": "always raise"}
+    options = {
+        "0": "raise once",
+        "1": "crash once",
+        "2": "hang once",
+        "3": "nan",
+        "4": "always raise",
+    }
     started = time.monotonic()
     result, records = run(
-        tmp_path, fakes.make_misbehaving, seeds=range(10), options=options, retries=1,
+        tmp_path,
+        fakes.make_misbehaving,
+        seeds=range(10),
+        options=options,
+        retries=1,
         time_limit=2.0,
     )
     assert time.monotonic() - started < 90  # and not the hour that one would have hung
@@ -86,8 +102,14 @@ def test_a_mistake_found_by_a_worker_is_a_mistake_of_the_user(ray, tmp_path):
 
 def test_failures_in_a_row_stop_the_run(ray, tmp_path):
     with pytest.raises(WorkerError, match="3 candidates in a row failed.*ValueError: no image"):
-        run(tmp_path, fakes.make_failing, seeds=range(30), retries=0, workers=1,
-            max_consecutive_failures=3)
+        run(
+            tmp_path,
+            fakes.make_failing,
+            seeds=range(30),
+            retries=0,
+            workers=1,
+            max_consecutive_failures=3,
+        )
 
 
 def test_one_off_work_is_done_once_and_shared(ray, tmp_path):
@@ -121,9 +143,12 @@ class Surroundings(Evaluator):
         images = self.task["images"]
         private = psutil.Process().memory_full_info().uss
         details = {
-            "omp": os.environ["OMP_NUM_THREADS"], "torch": torch.get_num_threads(),
-            "writeable": images.flags.writeable, "owned": images.flags.owndata,
-            "sum": int(images[:, ::4096].sum()), "private": private,
+            "omp": os.environ["OMP_NUM_THREADS"],
+            "torch": torch.get_num_threads(),
+            "writeable": images.flags.writeable,
+            "owned": images.flags.owndata,
+            "sum": int(images[:, ::4096].sum()),
+            "private": private,
         }
         return Evaluation(0.5, None, {}, 0.0, 0, details=details)
 
@@ -134,8 +159,13 @@ def make_surroundings(config: EvaluatorConfig, task: Any) -> Evaluator:
 
 def test_task_arrays_are_shared_and_threads_are_fixed(ray, tmp_path):
     images = np.full((100, 4 * 2**20), 7, np.uint8)  # 400 MB
-    _, records = run(tmp_path, make_surroundings, task={"images": images}, threads=2,
-                     options={"place": str(tmp_path / "met")})
+    _, records = run(
+        tmp_path,
+        make_surroundings,
+        task={"images": images},
+        threads=2,
+        options={"place": str(tmp_path / "met")},
+    )
     for record in records.values():
         found = record["evaluation"]["details"]
         assert (found["omp"], found["torch"]) == ("2", 2)

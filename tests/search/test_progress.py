@@ -78,8 +78,10 @@ def test_a_warning_is_a_line_and_its_detail_is_in_the_file(tmp_path, caplog):
     assert [r.getMessage() for r in caplog.records] == [
         f"it failed; traceback in {tmp_path / 'run.log'}"
     ]
-    assert (tmp_path / "run.log").read_text().endswith(
-        "WARNING it failed\n    Traceback:\n      line 1\n"
+    assert (
+        (tmp_path / "run.log")
+        .read_text()
+        .endswith("WARNING it failed\n    Traceback:\n      line 1\n")
     )
 
 

@@ -24,8 +24,13 @@ from tests.search.fakes import FakePool, Killed, bad
 @pytest.fixture
 def config(tmp_path):
     return RunConfig(
-        out=str(tmp_path / "run"), task="synthetic", evaluator="synthetic", searcher="random",
-        searcher_options={"batch_size": 6}, evaluations=20, pool=PoolConfig(workers=3),
+        out=str(tmp_path / "run"),
+        task="synthetic",
+        evaluator="synthetic",
+        searcher="random",
+        searcher_options={"batch_size": 6},
+        evaluations=20,
+        pool=PoolConfig(workers=3),
     )
 
 
@@ -43,7 +48,8 @@ def fake(monkeypatch):
 def contents(folder):
     return {
         str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*")) if path.is_file()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
     }
 
 
@@ -55,15 +61,19 @@ def test_the_folder_holds_the_run_and_its_policy(fake, config, tmp_path):
     folder = tmp_path / "run"
     assert result.directory == folder and result.finished == 20
     assert set(contents(folder)) == {
-        "config.json", "environment.json", "manifest.json", "trials.jsonl", "checkpoint.pt",
-        "run.log", "policy.json", "policy.txt",
+        "config.json",
+        "environment.json",
+        "manifest.json",
+        "trials.jsonl",
+        "checkpoint.pt",
+        "run.log",
+        "policy.json",
+        "policy.txt",
     }
     assert RunConfig.from_json(read_json(folder / "config.json")) == config
     environment = read_json(folder / "environment.json")
     assert environment["packages"]["torch"] and environment["python"]
-    best_five = [
-        tuple(row) for candidate, _ in result.best for row in candidate.augmentation
-    ]
+    best_five = [tuple(row) for candidate, _ in result.best for row in candidate.augmentation]
     assert result.policy == Policy(best_five) and len(result.policy) == 25
     assert load_policy(folder / "policy.json") == load_policy(folder / "policy.txt")
     assert load_policy(folder / "policy.json") == result.policy
@@ -128,10 +138,22 @@ def test_nothing_to_resume(fake, config, tmp_path, exists):
 
 
 CHANGES = {
-    "searcher": "ppo", "searcher_options": {"batch_size": 7}, "evaluations": 21, "seed": 1,
-    "task_seed": 1, "subpolicies": 4, "operations": 3, "top": 3, "reward": "accuracy",
-    "evaluator_options": {"noise": 0.0}, "epochs": 3, "repeats": 2, "threads": 2,
-    "preset": "paper", "device": "cpu", "precision": "float32",
+    "searcher": "ppo",
+    "searcher_options": {"batch_size": 7},
+    "evaluations": 21,
+    "seed": 1,
+    "task_seed": 1,
+    "subpolicies": 4,
+    "operations": 3,
+    "top": 3,
+    "reward": "accuracy",
+    "evaluator_options": {"noise": 0.0},
+    "epochs": 3,
+    "repeats": 2,
+    "threads": 2,
+    "preset": "paper",
+    "device": "cpu",
+    "precision": "float32",
 }
 
 
@@ -169,8 +191,18 @@ def test_a_changed_data_set_is_refused(fake, config, tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", "null", '{"format": "augsearch-run"}', '{"format": "other", "version": 1}',
-     "\x00" * 50, '{"format": NaN}', "[" * 100_000, "\xff\xfe"],
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"format": "augsearch-run"}',
+        '{"format": "other", "version": 1}',
+        "\x00" * 50,
+        '{"format": NaN}',
+        "[" * 100_000,
+        "\xff\xfe",
+    ],
     ids=range(10),
 )
 @pytest.mark.parametrize("name", ["config.json", "manifest.json", "environment.json"])
@@ -199,10 +231,21 @@ def test_a_newer_version_and_unknown_fields_are_refused(config):
 @pytest.mark.parametrize(
     "change",
     [
-        {"task": "reduced-imagnet"}, {"searcher": "grid"}, {"evaluations": 0}, {"seed": -1},
-        {"out": ""}, {"top": 0}, {"subpolicies": 0}, {"operations": 0}, {"threads": 0},
-        {"searcher_options": {"wings": 2}}, {"evaluator": "oracle"}, {"reward": "beauty"},
-        {"task": "folder"}, {"task": "folder", "data": "/nowhere"}, {"preset": "gpu"},
+        {"task": "reduced-imagnet"},
+        {"searcher": "grid"},
+        {"evaluations": 0},
+        {"seed": -1},
+        {"out": ""},
+        {"top": 0},
+        {"subpolicies": 0},
+        {"operations": 0},
+        {"threads": 0},
+        {"searcher_options": {"wings": 2}},
+        {"evaluator": "oracle"},
+        {"reward": "beauty"},
+        {"task": "folder"},
+        {"task": "folder", "data": "/nowhere"},
+        {"preset": "gpu"},
     ],
     ids=str,
 )
@@ -266,9 +309,9 @@ def test_other_versions_at_resume_are_noted(fake, config, tmp_path):
     found["packages"]["torch"] = "1.0"
     write_atomically(path, json.dumps(found))
     fake(config, resume=True)
-    assert "started with other versions: torch 1.0 -> " in (
-        tmp_path / "run" / "run.log"
-    ).read_text()
+    assert (
+        "started with other versions: torch 1.0 -> " in (tmp_path / "run" / "run.log").read_text()
+    )
 
 
 def test_disk_full_while_creating_leaves_nothing(fake, config, tmp_path, monkeypatch):
@@ -316,9 +359,14 @@ def test_one_two_and_four_workers_give_the_same_policy_and_journal(tmp_path):
     try:
         for workers in (1, 2, 4):
             config = RunConfig(
-                out=str(tmp_path / str(workers)), task="synthetic", evaluator="synthetic",
-                evaluator_options={"sleep": 0.005}, searcher="ppo", evaluations=90,
-                searcher_options={"batch_size": 10}, pool=PoolConfig(workers=workers, cpus=0.5),
+                out=str(tmp_path / str(workers)),
+                task="synthetic",
+                evaluator="synthetic",
+                evaluator_options={"sleep": 0.005},
+                searcher="ppo",
+                evaluations=90,
+                searcher_options={"batch_size": 10},
+                pool=PoolConfig(workers=workers, cpus=0.5),
             )
             assert run_search(config, progress=False).finished == 90
     finally:

@@ -173,8 +173,11 @@ def test_seeds():
 def test_bad_arguments():
     space = PolicySpace()
     for options, text in [
-        ({"seed": -1}, "seed"), ({"seed": 1.5}, "seed"), ({"seed": True}, "seed"),
-        ({"batch_size": 0}, "batch_size"), ({"evaluation_seeds": "same"}, "evaluation_seeds"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 1.5}, "seed"),
+        ({"seed": True}, "seed"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"evaluation_seeds": "same"}, "evaluation_seeds"),
     ]:
         with pytest.raises(InputError, match=text):
             RandomSearcher(space, **options)

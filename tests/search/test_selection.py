@@ -204,9 +204,9 @@ class TestDearerRewards:
         found = []
         for _ in range(count):
             policy = SPACE.sample(rng)
-            reward = np.mean([
-                sum(worth.get(op.name, 0.0) * op.probability for op in row) for row in policy
-            ])
+            reward = np.mean(
+                [sum(worth.get(op.name, 0.0) * op.probability for op in row) for row in policy]
+            )
             found.append((policy, float(reward + noise * rng.normal())))
         return found
 

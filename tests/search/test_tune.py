@@ -134,8 +134,10 @@ def test_ppo_through_a_tuner(tmp_path, monkeypatch):
         results = tune.Tuner(
             evaluate_planted,
             tune_config=tune.TuneConfig(
-                search_alg=TuneSearcher(searcher, evaluations=12), num_samples=-1,
-                max_concurrent_trials=2, reuse_actors=True,
+                search_alg=TuneSearcher(searcher, evaluations=12),
+                num_samples=-1,
+                max_concurrent_trials=2,
+                reuse_actors=True,
                 trial_dirname_creator=lambda trial: trial.trial_id,
             ),
             run_config=tune.RunConfig(storage_path=str(tmp_path), name="run", verbose=0),

@@ -58,16 +58,24 @@ class Trial:
     def start(self) -> subprocess.Popen:
         """As a user would: with --resume as soon as there is a run folder."""
         command = [
-            sys.executable, "-m", "tests.soak.searching", "--out", str(self.out),
-            "--started", str(self.folder / "started"), "--evaluations", str(self.evaluations),
-            "--sleep", str(self.sleep), "--workers", str(WORKERS),
+            sys.executable,
+            "-m",
+            "tests.soak.searching",
+            "--out",
+            str(self.out),
+            "--started",
+            str(self.folder / "started"),
+            "--evaluations",
+            str(self.evaluations),
+            "--sleep",
+            str(self.sleep),
+            "--workers",
+            str(WORKERS),
         ]
         if self.out.exists():
             command.append("--resume")
         with open(self.folder / "output", "ab") as output:
-            return subprocess.Popen(
-                command, stdout=output, stderr=output, start_new_session=True
-            )
+            return subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
 
     def finish(self) -> None:
         """Start it and let it run to its end."""
@@ -100,7 +108,9 @@ class Trial:
         """What was evaluated and what came out, by key."""
         return {
             (row["batch"], row["slot"]): (
-                row["policy"], row["seed"], row["status"],
+                row["policy"],
+                row["seed"],
+                row["status"],
                 row["evaluation"] and row["evaluation"]["reward"],
             )
             for row in self.rows()
@@ -224,7 +234,12 @@ def disturb(trial: Trial, victim: str, moment: Moment, rng: random.Random) -> st
 
 
 def soak(
-    kills: int, folder: Path, *, evaluations: int, sleep: float, seed: int,
+    kills: int,
+    folder: Path,
+    *,
+    evaluations: int,
+    sleep: float,
+    seed: int,
     victims: tuple[str, ...] = VICTIMS,
 ) -> list[str]:
     """Run all trials; returns one line per trial. Raises AssertionError at the first difference."""
@@ -268,8 +283,12 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="augsearch-soak-") as folder:
         report = soak(
-            options.kills, Path(folder), evaluations=options.evaluations, sleep=options.sleep,
-            seed=options.seed, victims=tuple(options.victims),
+            options.kills,
+            Path(folder),
+            evaluations=options.evaluations,
+            sleep=options.sleep,
+            seed=options.seed,
+            victims=tuple(options.victims),
         )
     print(f"{len(report)} of {options.kills} ended as the undisturbed run")
     return 0

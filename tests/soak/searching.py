@@ -56,9 +56,13 @@ def main() -> int:
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     config = RunConfig(
-        out=options.out, task="synthetic", evaluator="synthetic",
-        evaluator_options={"sleep": options.sleep}, searcher=options.searcher,
-        evaluations=options.evaluations, pool=PoolConfig(workers=options.workers, retries=5),
+        out=options.out,
+        task="synthetic",
+        evaluator="synthetic",
+        evaluator_options={"sleep": options.sleep},
+        searcher=options.searcher,
+        evaluations=options.evaluations,
+        pool=PoolConfig(workers=options.workers, retries=5),
     )
     try:
         run_search(config, resume=options.resume, factory=make_telling(options.started))
