@@ -1,4 +1,4 @@
-"""A policy that changes during training, as Population Based Augmentation (arXiv 1905.05393) finds."""
+"""A policy that changes during training, as Population Based Augmentation (1905.05393) finds."""
 
 from __future__ import annotations
 

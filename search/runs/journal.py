@@ -19,10 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from policies.errors import InputError
-from policies.files import fsync_directory, write_all
+from policies.files import fsync_directory, parse_json, write_all
 from search.errors import JournalError
-
-from .files import parse_json
 
 Key = tuple[int, int]
 Record = dict[str, Any]

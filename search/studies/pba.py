@@ -32,6 +32,7 @@ from torch.nn import functional as F
 
 from policies import PAPER_OPS, Policy, PolicyTransform
 from policies.errors import InputError
+from policies.files import read_json, write_json
 from policies.schedule import Schedule, load_schedule, save_schedule
 from proxy_tasks.batches import draw_jitter, prepare_batch
 from proxy_tasks.data import ProxyTask
@@ -50,7 +51,6 @@ from proxy_tasks.training import (
 from search.engine.cluster import connect, disconnect
 from search.engine.pool import PoolConfig
 from search.errors import WorkerError
-from search.runs.files import read_json, write_json
 from search.spaces import PolicySpace
 
 OPS = PAPER_OPS[:15]

@@ -18,7 +18,7 @@ from typing import Any
 
 from policies import Policy, load_policy, save_policy
 from policies.errors import InputError
-from policies.files import fsync_directory, write_atomically
+from policies.files import fsync_directory, parse_json, read_json, write_atomically, write_json
 from proxy_tasks.data import get_task
 from proxy_tasks.evaluators.registry import EvaluatorConfig, check_config, resolve
 from proxy_tasks.manifest import manifest_hash
@@ -29,7 +29,6 @@ from search.engine.progress import LOG_NAME, RunLog
 from search.engine.worker import Factory
 from search.errors import WorkerError
 from search.runs.environment import differences, environment
-from search.runs.files import parse_json, read_json, write_json
 from search.runs.journal import JOURNAL_NAME
 from search.searchers.base import Searcher
 from search.searchers.registry import make_searcher

@@ -16,12 +16,11 @@ from typing import Any, NamedTuple
 
 from policies import Policy, save_policy
 from policies.errors import InputError
-from policies.files import write_atomically
+from policies.files import parse_json, read_json, write_atomically
 from proxy_tasks import EvaluatorConfig, ProxyTask
 from proxy_tasks.evaluators.registry import BEST_REWARDS
 from search.engine.loop import RunResult, encode_augmentation
 from search.engine.pool import PoolConfig
-from search.runs.files import parse_json, read_json
 from search.runs.journal import JOURNAL_NAME
 from search.searchers.base import Candidate
 from search.searchers.fixed import FixedSearcher, fixed_candidates

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from policies.errors import InputError
+from policies.files import read_json
 from proxy_tasks import EvaluatorConfig, ProxyTask, get_preset, get_task
 from proxy_tasks.evaluators.registry import check_config
 from search.engine.loop import RunResult, run
 from search.engine.pool import PoolConfig
 from search.runs.environment import environment
-from search.runs.files import read_json
 from search.searchers.fixed import FixedSearcher
 
 from .search import CONFIG_NAME, FORMAT, VERSION, check_manifest, check_new, create_folder

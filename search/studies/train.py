@@ -9,10 +9,9 @@ from pathlib import Path
 import torch
 
 from policies.errors import InputError
-from policies.files import write_atomically
+from policies.files import write_atomically, write_json
 from proxy_tasks import Evaluation, EvaluatorConfig, FromScratch
 from search.runs.environment import environment
-from search.runs.files import write_json
 
 from .arms import parse_arm
 from .study import TaskConfig

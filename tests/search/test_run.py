@@ -10,12 +10,11 @@ import pytest
 
 from policies import Policy, load_policy, load_policy_file
 from policies.errors import InputError
-from policies.files import write_atomically
+from policies.files import read_json, write_atomically
 from search import PoolConfig, RunConfig, run_search
 from search.engine import cluster
 from search.engine import loop as engine
 from search.errors import WorkerError
-from search.runs.files import read_json
 from search.runs.journal import Journal
 from search.studies import search as run_module
 from tests.search.fakes import FakePool, Killed, bad
