@@ -1,11 +1,11 @@
 """Reduced data sets, child models, and evaluators: augmentation policy -> reward."""
 
-from proxy_tasks.evaluators.evaluation import REWARDS, Evaluation
+from proxy_tasks.evaluators.config import REWARDS, EvaluatorConfig
+from proxy_tasks.evaluators.evaluation import Evaluation
 from proxy_tasks.evaluators.registry import (
     Augmentation,
     DensityMatching,
     Evaluator,
-    EvaluatorConfig,
     FromScratch,
     PlantedLandscape,
     Repeat,

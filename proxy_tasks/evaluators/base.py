@@ -1,10 +1,9 @@
-"""The interface of evaluators, and the configuration they are made from."""
+"""The interface of evaluators."""
 
 from __future__ import annotations
 
 import abc
 import math
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from policies.errors import InputError, check_choice, check_integer
@@ -15,32 +14,6 @@ from policies.transforms import PolicyTransform, Transform
 from .evaluation import PARTS, Evaluation
 
 Augmentation = Policy | Transform | ScheduleTransform | None
-
-
-@dataclass(frozen=True)
-class EvaluatorConfig:
-    """How to evaluate; picklable, saved with a run. `make_evaluator` turns it into an evaluator.
-
-    kind       "from-scratch", "weight-sharing", "density-matching" or "synthetic"
-    preset     child model and schedule, see `proxy_tasks.presets`
-    reward     one of `REWARDS`
-    epochs     instead of the preset's (from-scratch) or of the kind's own option
-    threads    CPU threads of one evaluation; part of the result, as it changes rounding
-    device     "auto" (CUDA when there is one), "cpu", "cuda", "cuda:1"
-    precision  "auto", "float32" or "bfloat16", see `training.pick_precision`
-    repeats    mean over this many training seeds (`Repeat`)
-    options    keyword arguments of the kind, e.g. {"shared_epochs": 40}
-    """
-
-    kind: str = "from-scratch"
-    preset: str = "cpu"
-    reward: str = "accuracy"
-    epochs: int | None = None
-    threads: int = 1
-    device: str = "auto"
-    precision: str = "auto"
-    repeats: int = 1
-    options: dict = field(default_factory=dict)
 
 
 class Evaluator(abc.ABC):

@@ -10,7 +10,6 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import logsumexp
 
-REWARDS = ("accuracy", "log_likelihood", "calibrated_log_likelihood")
 PARTS = ("validation", "test")
 
 

@@ -21,7 +21,8 @@ from proxy_tasks.training import (
     threads,
 )
 
-from .base import Augmentation, Evaluator, EvaluatorConfig, as_transform, check_call
+from .base import Augmentation, Evaluator, as_transform, check_call
+from .config import EvaluatorConfig
 from .evaluation import Evaluation, Scores, chance, score
 
 EVALUATED_PASS = 1 / 3  # cost of a forward pass, in forward-and-backward passes

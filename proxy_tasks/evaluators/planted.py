@@ -18,7 +18,8 @@ from policies.ops import OPS
 from policies.policy import Operation, Policy
 from proxy_tasks.data import ProxyTask
 
-from .base import Augmentation, Evaluator, EvaluatorConfig, check_call
+from .base import Augmentation, Evaluator, check_call
+from .config import EvaluatorConfig
 from .evaluation import Evaluation
 
 OPERATIONS = tuple(name for name in OPS if name != "Identity")

@@ -10,29 +10,26 @@ Repeat           the mean of any evaluator over several seeds.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from policies.errors import InputError, check_choice, check_integer
+from policies.errors import InputError, check_choice
 from proxy_tasks.data import ProxyTask
-from proxy_tasks.presets import get_preset
 
-from .base import Augmentation, Evaluator, EvaluatorConfig, as_transform, check_call
-from .evaluation import REWARDS, Evaluation
+from .base import Augmentation, Evaluator, as_transform, check_call
+from .config import EvaluatorConfig, check_values
+from .evaluation import Evaluation
 from .from_scratch import FromScratch
 from .planted import PlantedLandscape
 from .shared_child import DensityMatching, WeightSharing
 
 __all__ = [
-    "BEST_REWARDS",
     "KINDS",
     "Augmentation",
     "DensityMatching",
     "Evaluator",
-    "EvaluatorConfig",
     "FromScratch",
     "PlantedLandscape",
     "Repeat",
@@ -40,7 +37,6 @@ __all__ = [
     "as_transform",
     "check_config",
     "make_evaluator",
-    "resolve",
 ]
 
 
@@ -89,22 +85,6 @@ KINDS: dict[str, Callable[..., Evaluator]] = {
 }
 
 
-# The reward that predicts test accuracy best, by kind (README, Figures).
-BEST_REWARDS = {
-    "from-scratch": "calibrated_log_likelihood",
-    "weight-sharing": "log_likelihood",
-    "density-matching": "log_likelihood",
-    "synthetic": "calibrated_log_likelihood",
-}
-
-
-def resolve(kind: str | None, reward: str | None, preset: str, task: str) -> tuple[str, str]:
-    """(kind, reward) of a search; what is None becomes what suits preset, task and kind best."""
-    kind = get_preset(preset, task).evaluator if kind is None else kind
-    check_choice("evaluator", kind, tuple(KINDS))
-    return kind, BEST_REWARDS[kind] if reward is None else reward
-
-
 def make_evaluator(config: EvaluatorConfig, task: ProxyTask) -> Evaluator:
     """Build the evaluator a config describes. Raises InputError for what it does not know."""
     check_config(config)
@@ -114,15 +94,7 @@ def make_evaluator(config: EvaluatorConfig, task: ProxyTask) -> Evaluator:
 
 def check_config(config: EvaluatorConfig) -> None:
     """InputError for a name or number that no evaluator takes; nothing is built."""
-    check_choice("evaluator", config.kind, tuple(KINDS))
-    check_choice("reward", config.reward, REWARDS)
-    check_choice("precision", config.precision, ("auto", "float32", "bfloat16"))
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", config.device):
-        raise InputError("device", "must be auto, cpu, cuda or cuda:N", config.device, "use auto")
-    for name in ("threads", "repeats"):
-        check_integer(name, getattr(config, name), 1)
-    if config.epochs is not None:
-        check_integer("epochs", config.epochs, 1)
+    check_values(config)
     known = _keywords(KINDS[config.kind])
     for name in config.options:
         if name not in known:

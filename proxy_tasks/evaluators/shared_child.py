@@ -23,7 +23,8 @@ from policies.transforms import Transform, UniformAugment
 from proxy_tasks.data import ProxyTask
 from proxy_tasks.training import LearningRate, augment_all, seeded_augment, threads
 
-from .base import Augmentation, EvaluatorConfig, as_transform, check_call, check_positive
+from .base import Augmentation, as_transform, check_call, check_positive
+from .config import EvaluatorConfig
 from .evaluation import Evaluation, score
 from .from_scratch import ChildEvaluator, make_evaluation
 

@@ -628,7 +628,8 @@ def _task(values: dict[str, Any]) -> TaskConfig:
 def _evaluator(values: dict[str, Any], task: TaskConfig) -> EvaluatorConfig:
     """The evaluator of what is left in `values` once pool and task were taken out."""
     from proxy_tasks import EvaluatorConfig
-    from proxy_tasks.evaluators.registry import check_config, resolve
+    from proxy_tasks.evaluators.config import resolve
+    from proxy_tasks.evaluators.registry import check_config
 
     values = dict(values)
     kind = values.pop("evaluator", "from-scratch")

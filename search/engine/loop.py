@@ -24,8 +24,8 @@ from typing import Any
 
 from policies import Policy
 from policies.errors import InputError
+from proxy_tasks.evaluators.config import EvaluatorConfig
 from proxy_tasks.evaluators.evaluation import Evaluation
-from proxy_tasks.evaluators.registry import EvaluatorConfig
 from search.engine import checkpoint, prepared
 from search.errors import JournalError, SearchInterrupted, WorkerError
 from search.runs.journal import JOURNAL_NAME, Journal, Key, Record, record_key

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from policies.errors import InputError
-from proxy_tasks.evaluators.registry import EvaluatorConfig
+from proxy_tasks.evaluators.config import EvaluatorConfig
 from search.engine import cluster
 from search.errors import WorkerError
 from search.searchers.base import Candidate

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from policies.errors import InputError
-from proxy_tasks.evaluators.registry import Evaluator, EvaluatorConfig, make_evaluator
+from proxy_tasks.evaluators.config import EvaluatorConfig
+from proxy_tasks.evaluators.registry import Evaluator, make_evaluator
 
 # Builds an evaluator in the worker; importable there under the same name.
 Factory = Callable[[EvaluatorConfig, Any], Evaluator]

@@ -36,8 +36,8 @@ from policies.files import read_json, write_json
 from policies.schedule import Schedule, load_schedule, save_schedule
 from proxy_tasks.batches import draw_jitter, prepare_batch
 from proxy_tasks.data import ProxyTask
+from proxy_tasks.evaluators.config import EvaluatorConfig
 from proxy_tasks.evaluators.evaluation import chance, score
-from proxy_tasks.evaluators.registry import EvaluatorConfig
 from proxy_tasks.models import make_child
 from proxy_tasks.presets import get_preset
 from proxy_tasks.training import (

@@ -20,7 +20,8 @@ from policies import Policy, load_policy, save_policy
 from policies.errors import InputError
 from policies.files import fsync_directory, parse_json, read_json, write_atomically, write_json
 from proxy_tasks.data import get_task
-from proxy_tasks.evaluators.registry import EvaluatorConfig, check_config, resolve
+from proxy_tasks.evaluators.config import EvaluatorConfig, resolve
+from proxy_tasks.evaluators.registry import check_config
 from proxy_tasks.manifest import manifest_hash
 from proxy_tasks.presets import get_preset
 from search.engine.loop import RunResult, run

@@ -18,7 +18,7 @@ from policies import Policy, save_policy
 from policies.errors import InputError
 from policies.files import parse_json, read_json, write_atomically
 from proxy_tasks import EvaluatorConfig, ProxyTask
-from proxy_tasks.evaluators.registry import BEST_REWARDS
+from proxy_tasks.evaluators.config import BEST_REWARDS
 from search.engine.loop import RunResult, encode_augmentation
 from search.engine.pool import PoolConfig
 from search.runs.journal import JOURNAL_NAME

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from proxy_tasks.evaluators.config import EvaluatorConfig
 from proxy_tasks.evaluators.evaluation import Evaluation
-from proxy_tasks.evaluators.registry import Evaluator, EvaluatorConfig
+from proxy_tasks.evaluators.registry import Evaluator
 from search import PolicySpace, RandomSearcher
 from search.engine.pool import Job, Outcome, PoolConfig, WorkerPool, _Slot
 from search.searchers.base import BatchSearcher, Candidate

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from policies import Policy
 from policies.errors import InputError
-from proxy_tasks.evaluators.registry import EvaluatorConfig
+from proxy_tasks.evaluators.config import EvaluatorConfig
 from search import FixedSearcher, fixed_candidates
 from search.engine import loop as engine
 from search.engine.checkpoint import CHECKPOINT_NAME

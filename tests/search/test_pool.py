@@ -13,8 +13,9 @@ import psutil
 import pytest
 
 from policies.errors import InputError
+from proxy_tasks.evaluators.config import EvaluatorConfig
 from proxy_tasks.evaluators.evaluation import Evaluation
-from proxy_tasks.evaluators.registry import Evaluator, EvaluatorConfig
+from proxy_tasks.evaluators.registry import Evaluator
 from search import FixedSearcher, PoolConfig, fixed_candidates
 from search.engine import cluster
 from search.engine import loop as engine

@@ -17,8 +17,9 @@ import os  # noqa: E402
 import sys  # noqa: E402
 from typing import Any  # noqa: E402
 
+from proxy_tasks.evaluators.config import EvaluatorConfig  # noqa: E402
 from proxy_tasks.evaluators.evaluation import Evaluation  # noqa: E402
-from proxy_tasks.evaluators.registry import Evaluator, EvaluatorConfig, make_evaluator  # noqa: E402
+from proxy_tasks.evaluators.registry import Evaluator, make_evaluator  # noqa: E402
 from search import PoolConfig, RunConfig, SearchError, run_search  # noqa: E402
 
 STARTED = "AUGSEARCH_SOAK_STARTED"
