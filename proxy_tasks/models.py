@@ -11,6 +11,15 @@ def _conv(inputs: int, outputs: int, size: int = 3, stride: int = 1) -> nn.Conv2
     return nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False)
 
 
+def average(x: Tensor) -> Tensor:
+    """Global average pooling [N, C, H, W] -> [N, C].
+
+    The same floats as `x.mean((2, 3))`, whose backward pass however lays the gradient out as NCHW
+    and makes everything before it convert: a tenth of a training step on a CPU.
+    """
+    return x.permute(0, 2, 3, 1).flatten(1, 2).mean(1)
+
+
 class ConvNet(nn.Module):
     """Four 3×3 convolutions, a stride-2 stem and two 2×2 max-pools; about 100,000 parameters.
 
@@ -41,7 +50,7 @@ class ConvNet(nn.Module):
         self.classifier = nn.Linear(last, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.features(x).mean((2, 3)))
+        return self.classifier(average(self.features(x)))
 
 
 class _WideBlock(nn.Module):
@@ -77,7 +86,7 @@ class WideResNet(nn.Module):
         self.classifier = nn.Linear(inputs, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(F.relu(self.norm(self.blocks(self.stem(x)))).mean((2, 3)))
+        return self.classifier(average(F.relu(self.norm(self.blocks(self.stem(x))))))
 
 
 MODELS = {"convnet": ConvNet, "wrn-40-2": WideResNet}

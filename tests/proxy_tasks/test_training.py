@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from proxy_tasks import ImageSet
-from proxy_tasks.models import MODELS, make_child
+from proxy_tasks.models import MODELS, average, make_child
 from proxy_tasks.presets import PRESETS, get_preset
 from proxy_tasks.training import Arena, LearningRate, TrainConfig, augment_all, threads
 from tests.proxy_tasks.trees import striped_task
@@ -43,6 +43,21 @@ class TestModels:
         assert sum(p.numel() for p in child.parameters()) / 1e6 == pytest.approx(2.2, abs=0.05)
         convolutions = [m for m in child.modules() if isinstance(m, torch.nn.Conv2d)]
         assert sum(m.kernel_size == (3, 3) for m in convolutions) == 1 + 36
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+    @pytest.mark.parametrize("side", [1, 4, 7, 28])
+    def test_average_pooling_has_the_floats_of_mean_and_keeps_the_layout(self, dtype, side):
+        x = torch.randn(5, 48, side, side, generator=torch.Generator().manual_seed(0))
+        x = x.to(dtype).contiguous(memory_format=torch.channels_last)
+        ours, plain = x.clone().requires_grad_(), x.clone().requires_grad_()
+        first, second = average(ours), plain.mean((2, 3))
+        weights = torch.arange(first.numel()).reshape(first.shape).to(dtype)
+        (first * weights).sum().backward()
+        (second * weights).sum().backward()
+        assert torch.equal(first, second) and torch.equal(ours.grad, plain.grad)
+        # What the line is there for: the gradient that reaches the layers before it.
+        (inner,) = torch.autograd.grad(average(x.requires_grad_()).sum(), x)
+        assert inner.is_contiguous(memory_format=torch.channels_last)
 
     def test_weights_follow_the_seed_and_nothing_else(self):
         state = torch.get_rng_state()
