@@ -23,7 +23,7 @@ class Run:
     """A run folder in memory.
 
     `trials` has one row per journal line, ordered by batch and slot, with the columns COLUMNS:
-    `policy` is a tuple of sub-policies, the repr of another augmentation, or None; a duplicate
+    `policy` is a tuple of sub-policies, the JSON text of another augmentation, or None; a duplicate
     carries the evaluation that it repeats, with `seconds` and `image_passes` 0 because they were
     not spent again. `policy` is the exported policy or None.
     """
@@ -108,7 +108,7 @@ def trials_table(lines: list[dict[str, Any]]) -> pd.DataFrame:
 def _hashable(policy: Any) -> Any:
     if isinstance(policy, list):
         return tuple(_hashable(part) for part in policy)
-    return policy
+    return json.dumps(policy) if isinstance(policy, dict) else policy
 
 
 def _read_journal(path: Path) -> list[dict[str, Any]]:

@@ -76,8 +76,8 @@ class Transform(ABC):
     # -------------------------------------------------------------- what subclasses say
 
     @abstractmethod
-    def _parameters(self) -> dict[str, object]:
-        """Constructor arguments that define the distribution, for repr and equality."""
+    def arguments(self) -> dict[str, object]:
+        """The constructor's arguments that define the distribution; fill and generator aside."""
 
     @abstractmethod
     def _decode(self, uniform: np.ndarray, height: int, width: int) -> tuple[Table, np.ndarray]:
@@ -207,7 +207,7 @@ class Transform(ABC):
     # -------------------------------------------------------------- being an object
 
     def _identity(self) -> tuple:
-        return type(self), tuple(self._parameters().items()), self.fill
+        return type(self), tuple(self.arguments().items()), self.fill
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Transform):
@@ -219,7 +219,7 @@ class Transform(ABC):
         return hash(self._identity())
 
     def __repr__(self) -> str:
-        arguments = [f"{k}={v!r}" for k, v in self._parameters().items()]
+        arguments = [f"{k}={v!r}" for k, v in self.arguments().items()]
         if self.fill != 0:
             arguments.append(f"fill={self.fill!r}")
         if self.generator is not None:

@@ -74,6 +74,10 @@ class Policy(tuple):
         bins = "" if self.bins == 10 else f", bins={self.bins}"
         return f"Policy({_plain(self)!r}{bins})"
 
+    def to_json(self) -> list[list[list[Any]]]:
+        """The rows as lists, ``[[["Rotate", 0.6, 9], ...], ...]``: all of it but ``bins``."""
+        return [[list(op) for op in row] for row in self]
+
     def to_text(self) -> str:
         """The tuple list as in the published tables, one sub-policy a line."""
         lines = []
@@ -196,7 +200,7 @@ def to_json_text(file: PolicyFile) -> str:
     check_bins(file.policy, file.convention)
     document = {
         "format": FORMAT, "version": VERSION, "convention": file.convention,
-        "bins": file.policy.bins, "policy": [[list(op) for op in row] for row in file.policy],
+        "bins": file.policy.bins, "policy": file.policy.to_json(),
         "provenance": dict(file.provenance) if file.provenance is not None else None,
     }  # fmt: skip
     return dump_document(document, "policy")

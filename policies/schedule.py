@@ -91,6 +91,26 @@ class Schedule(tuple):
     def __repr__(self) -> str:
         return f"Schedule({list(self)!r}, epochs={self.epochs})"
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON data: ``{"epochs": 40, "ranges": [{"first_epoch": 0, "policy": rows}]}``."""
+        ranges = [{"first_epoch": first, "policy": policy.to_json()} for first, policy in self]
+        return {"epochs": self.epochs, "ranges": ranges}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], where: str = "schedule") -> Schedule:
+        """What :meth:`to_json` gave, other fields aside; InputError names ``where``."""
+        ranges = data["ranges"]
+        if not isinstance(ranges, list) or not all(
+            isinstance(entry, dict) and entry.keys() == {"first_epoch", "policy"}
+            for entry in ranges
+        ):
+            raise InputError(
+                f"{where}: ranges", "must list objects of first_epoch and policy", ranges,
+                'write it like [{"first_epoch": 0, "policy": [[["Rotate", 0.6, 9]]]}]',
+            )  # fmt: skip
+        rows = [(entry["first_epoch"], entry["policy"]) for entry in ranges]
+        return cls(rows, data["epochs"])
+
     def policy_at(self, epoch: int, total_epochs: int | None = None) -> Policy:
         """The policy of `epoch` (0 .. total_epochs - 1) of a training of `total_epochs` (default:
         the schedule's own)."""
@@ -137,8 +157,7 @@ def save_schedule(
 ) -> None:
     """Write a JSON file: operations by name, one range a line. It appears whole or not at all."""
     document = {
-        "format": FORMAT, "version": VERSION, "epochs": schedule.epochs,
-        "ranges": [{"first_epoch": first, "policy": policy} for first, policy in schedule],
+        "format": FORMAT, "version": VERSION, **schedule.to_json(),
         "provenance": dict(provenance) if provenance is not None else None,
     }  # fmt: skip
     write_atomically(Path(path), dump_document(document, "ranges").encode())
@@ -150,10 +169,4 @@ def load_schedule(path: str | os.PathLike) -> Schedule:
     fix = "give a file written by `augsearch pba`"
     text = read_text(path, "schedule", MAX_BYTES)
     document = parse_document(text, str(path), FORMAT, VERSION, _FIELDS, fix)
-    ranges = document["ranges"]
-    if not isinstance(ranges, list) or not all(
-        isinstance(entry, dict) and entry.keys() == {"first_epoch", "policy"} for entry in ranges
-    ):
-        raise InputError(f"{path}: ranges", "must list first_epoch and policy", ranges, fix)
-    return Schedule([(entry["first_epoch"], entry["policy"]) for entry in ranges],
-                    document["epochs"])  # fmt: skip
+    return Schedule.from_json(document, str(path))

@@ -1,6 +1,6 @@
 """The transforms: how each turns uniform random numbers into operations.
 
-What they have in common (input kinds, generator, pickling) is in dispatch.py.
+What they have in common (input kinds, generator, pickling) is in base.py.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class PolicyTransform(_Listed):
                 self._choices.append((op.name, op.magnitude, negative))
             self._choices += [nothing] * (2 * (slots - len(row)))
 
-    def _parameters(self) -> dict[str, object]:
+    def arguments(self) -> dict[str, object]:
         return {"policy": self.policy, "convention": self.convention}
 
     def _pick(self, uniform: np.ndarray) -> np.ndarray:
@@ -183,7 +183,7 @@ class RandAugment(_Grid):
         self.n, self.m = check_integer("n", n, 0, 16), check_integer("m", m, 0, 30)
         super().__init__(n, (m,), fill, generator, threads)
 
-    def _parameters(self) -> dict[str, object]:
+    def arguments(self) -> dict[str, object]:
         return {"n": self.n, "m": self.m}
 
 
@@ -205,7 +205,7 @@ class TrivialAugmentWide(_Grid):
     ) -> None:
         super().__init__(1, tuple(range(31)), fill, generator, threads)
 
-    def _parameters(self) -> dict[str, object]:
+    def arguments(self) -> dict[str, object]:
         return {}
 
 
@@ -229,7 +229,7 @@ class UniformAugment(Transform):
     ) -> None:
         super().__init__(UNIFORMAUGMENT_OPS, 2, 10, fill, generator, threads)
 
-    def _parameters(self) -> dict[str, object]:
+    def arguments(self) -> dict[str, object]:
         return {}
 
     def _decode(self, uniform: np.ndarray, height: int, width: int) -> tuple[Table, np.ndarray]:

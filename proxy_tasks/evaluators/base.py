@@ -6,14 +6,13 @@ import abc
 import math
 from pathlib import Path
 
+from policies.augmentations import Augmentation
 from policies.errors import InputError, check_choice, check_integer
 from policies.policy import Policy
 from policies.schedule import ScheduleTransform
 from policies.transforms import PolicyTransform, Transform
 
 from .evaluation import PARTS, Evaluation
-
-Augmentation = Policy | Transform | ScheduleTransform | None
 
 
 class Evaluator(abc.ABC):

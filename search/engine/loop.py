@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from policies import Policy
+from policies.augmentations import encode_augmentation
 from policies.errors import InputError
 from proxy_tasks.evaluators.config import EvaluatorConfig
 from proxy_tasks.evaluators.evaluation import Evaluation
@@ -60,13 +61,6 @@ class RunResult:
     best: tuple[tuple[Candidate, Evaluation], ...]
     seconds: float
     policy: Policy | None = None
-
-
-def encode_augmentation(augmentation: Any) -> list | str | None:
-    """A policy as rows, anything else by its repr (which its class keeps faithful)."""
-    if isinstance(augmentation, Policy) and augmentation.bins == 10:
-        return [[list(operation) for operation in row] for row in augmentation]
-    return None if augmentation is None else repr(augmentation)
 
 
 def identity(evaluator: str, part: str, seed: int, policy: Any) -> bytes:

@@ -39,7 +39,7 @@ FIELDS: dict[str, tuple[type, ...]] = {
     "evaluator": (str,),
     "part": (str,),
     "seed": (int,),
-    "policy": (list, str, type(None)),
+    "policy": (list, dict, type(None)),
     "status": (str,),
     "attempts": (int,),
     "evaluation": (dict, type(None)),

@@ -21,12 +21,12 @@ from policies import (
     UniformAugment,
     load_policy_file,
 )
+from policies.augmentations import encode_augmentation
 from policies.errors import InputError
 from policies.policy import PolicyFile
 from policies.schedule import FORMAT as SCHEDULE_FORMAT
 from policies.schedule import ScheduleTransform, load_schedule
 from proxy_tasks import Augmentation
-from search.engine.loop import encode_augmentation
 from search.spaces import PolicySpace
 
 NAMES = ("none", *PUBLISHED, "trivialaugment", "uniform")

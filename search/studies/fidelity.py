@@ -12,10 +12,11 @@ from dataclasses import fields, replace
 from typing import Any
 
 from policies import PUBLISHED, RandAugment, TrivialAugmentWide
+from policies.augmentations import encode_augmentation
 from policies.errors import InputError
 from proxy_tasks import Augmentation, EvaluatorConfig
 from proxy_tasks.evaluators.base import check_choice
-from search.engine.loop import RunResult, encode_augmentation
+from search.engine.loop import RunResult
 from search.engine.pool import PoolConfig
 from search.searchers.base import Candidate
 from search.searchers.fixed import FixedSearcher

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from policies import Policy, save_policy
+from policies.augmentations import encode_augmentation
 from policies.errors import InputError
 from policies.files import parse_json, read_json, write_atomically
 from proxy_tasks import EvaluatorConfig, ProxyTask
 from proxy_tasks.evaluators.config import BEST_REWARDS
-from search.engine.loop import RunResult, encode_augmentation
+from search.engine.loop import RunResult
 from search.engine.pool import PoolConfig
 from search.runs.journal import JOURNAL_NAME
 from search.searchers.base import Candidate
