@@ -2,13 +2,45 @@
 
 A ``Policy`` is data; ``PolicyTransform`` applies it to PIL images and uint8 tensors, bit-exact with
 Pillow. Nothing here knows of training or search.
+
+Names are imported when they are first used, so that ``import policies`` needs neither torch nor
+numpy.
 """
 
-from .errors import InputError
-from .ops import CONVENTIONS, OPS, PAPER_OPS, Convention, Op, Scale, get_convention
-from .policy import Operation, Policy, PolicyFile, load_policy, load_policy_file, save_policy
-from .published import CIFAR10, IMAGENET, PUBLISHED, SVHN
-from .transforms import PolicyTransform, RandAugment, Transform, TrivialAugmentWide, UniformAugment
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .augmentations import Augmentation, decode_augmentation, encode_augmentation
+    from .errors import InputError
+    from .ops import CONVENTIONS, OPS, PAPER_OPS, Convention, Op, Scale, get_convention
+    from .policy import Operation, Policy, PolicyFile, load_policy, load_policy_file, save_policy
+    from .published import CIFAR10, IMAGENET, PUBLISHED, SVHN
+    from .schedule import Schedule, ScheduleTransform, load_schedule, save_schedule
+    from .transforms import (
+        PolicyTransform,
+        RandAugment,
+        Transform,
+        TrivialAugmentWide,
+        UniformAugment,
+    )
+
+_NAMES = {
+    "augmentations": ("Augmentation", "decode_augmentation", "encode_augmentation"),
+    "errors": ("InputError",),
+    "ops": ("CONVENTIONS", "OPS", "PAPER_OPS", "Convention", "Op", "Scale", "get_convention"),
+    "policy": (
+        "Operation", "Policy", "PolicyFile", "load_policy", "load_policy_file", "save_policy",
+    ),
+    "published": ("CIFAR10", "IMAGENET", "PUBLISHED", "SVHN"),
+    "schedule": ("Schedule", "ScheduleTransform", "load_schedule", "save_schedule"),
+    "transforms": (
+        "PolicyTransform", "RandAugment", "Transform", "TrivialAugmentWide", "UniformAugment",
+    ),
+}  # fmt: skip
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
     "CIFAR10",
@@ -18,6 +50,7 @@ __all__ = [
     "PAPER_OPS",
     "PUBLISHED",
     "SVHN",
+    "Augmentation",
     "Convention",
     "InputError",
     "Op",
@@ -27,11 +60,29 @@ __all__ = [
     "PolicyTransform",
     "RandAugment",
     "Scale",
+    "Schedule",
+    "ScheduleTransform",
     "Transform",
     "TrivialAugmentWide",
     "UniformAugment",
+    "decode_augmentation",
+    "encode_augmentation",
     "get_convention",
     "load_policy",
     "load_policy_file",
+    "load_schedule",
     "save_policy",
+    "save_schedule",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'policies' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"policies.{_MODULE_OF[name]}"), name)
+    globals()[name] = value  # the next use finds it without coming here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -34,8 +34,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
 
-import torch
-
 from .errors import check_choice
 
 
@@ -204,6 +202,8 @@ def _finish(scale: Scale, low: float, value: float, distance: float, negative: b
 
 @lru_cache(maxsize=4096)
 def _linspace(low: float, high: float, bins: int) -> tuple[float, ...]:
+    import torch  # the command line reads OPS, and does not wait for torch
+
     return tuple(torch.linspace(low, high, bins).tolist())
 
 
