@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.optimize import minimize_scalar
+from scipy.optimize import brentq, minimize_scalar
+from scipy.special import softmax
 
+from proxy_tasks.evaluators import evaluation
 from proxy_tasks.evaluators.evaluation import (
     Evaluation,
     chance,
@@ -27,6 +29,21 @@ def drawn(seed, n=400, k=5, scale=1.0):
     chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     labels = np.array([rng.choice(k, p=p) for p in chances])
     return logits * scale, labels
+
+
+def by_brentq(logits, labels):
+    """The temperature by a method that needs no derivative: the oracle of `fit_temperature`."""
+
+    def slope(log_inverse):
+        means = (softmax(logits * math.exp(log_inverse), axis=1) * logits).sum(1)
+        return (logits[np.arange(len(labels)), labels] - means).mean()
+
+    low, high = math.log(0.01), math.log(100.0)
+    if slope(low) <= 0:
+        return 100.0
+    if slope(high) >= 0:
+        return 0.01
+    return math.exp(-brentq(slope, low, high, xtol=1e-13))
 
 
 class TestScore:
@@ -61,6 +78,41 @@ class TestTemperature:
             bounds=(-4, 4), method="bounded", options={"xatol": 1e-8},
         )  # fmt: skip
         assert math.log(fit_temperature(logits, labels)) == pytest.approx(found.x, abs=1e-4)
+
+    @given(
+        seed=st.integers(0, 999), n=st.integers(1, 60), k=st.integers(2, 7),
+        log_scale=st.floats(-6, 6), tail=st.integers(1, 5),
+    )  # fmt: skip
+    def test_is_the_root_that_brentq_finds(self, seed, n, k, log_scale, tail):
+        # A normal number to the power of 5 has tails that softmax saturates on: the slope is all
+        # but 0 over most of the bracket, and Newton's steps leave it.
+        rng = np.random.default_rng(seed)
+        logits = rng.normal(size=(n, k)) ** tail * math.exp(log_scale)
+        labels = np.where(rng.random(n) < 0.7, logits.argmax(1), rng.integers(0, k, n))
+        expected, found = by_brentq(logits, labels), fit_temperature(logits, labels)
+        if expected in (0.01, 100.0):
+            assert found == pytest.approx(expected, rel=1e-6)
+        else:
+            likelihood = [log_likelihoods(logits / t, labels).mean() for t in (expected, found)]
+            assert likelihood[1] >= likelihood[0] - 1e-12 * abs(likelihood[0])
+            assert math.log(found) == pytest.approx(math.log(expected), abs=1e-5)
+
+    @pytest.mark.parametrize("scale", [0.05, 0.3, 1.0, 10.0])
+    def test_few_passes_whatever_the_scale(self, scale, monkeypatch):
+        # Every pass reads all logits: 50,000 images of 1,000 classes are 400 MB.
+        logits, labels = drawn(5, n=2000, k=40, scale=scale)
+        passes, moments = [], evaluation._moments
+        monkeypatch.setattr(
+            evaluation, "_moments", lambda *given: passes.append(1) or moments(*given)
+        )
+        found = fit_temperature(logits, labels)
+        assert len(passes) <= 12
+        assert found == pytest.approx(by_brentq(logits, labels), rel=1e-9)
+
+    def test_equal_logits_leave_the_likelihood_at_chance(self):
+        # Every temperature is as good as another; the answer must still be one of the allowed.
+        logits, labels = np.zeros((4, 3)), np.array([0, 1, 2, 0])
+        assert 0.01 <= fit_temperature(logits, labels) <= 100.0
 
     @pytest.mark.parametrize("scale", [0.25, 1.0, 4.0])
     def test_recovers_the_scale_of_calibrated_logits(self, scale):
