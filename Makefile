@@ -1,8 +1,13 @@
 # make search   one policy search on the embedded data set, compared with none and random (< 15 min)
 # make test     the test suite, without the tests marked slow
+# make quick    the tests that start no Ray: for every save
+# make lint     form (ruff) and types (mypy)
+# make docs     the documentation as a web site in build/site, links checked
+# make lowest   the quick tests with the oldest releases that setup.cfg allows
+# make wheel    build the wheel, install it into a fresh environment, search with it elsewhere
 # make soak     everything, the slow tests too
 # make bench    timings of transforms, evaluators and the engine
-# make lint, make clean, make venv
+# make clean, make venv
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -14,8 +19,9 @@ SEEDS  ?= 5
 # Further options of `augsearch search`; they come last, so they win.
 SEARCH_ARGS ?=
 PYTEST_ARGS ?=
+QUICK  := -m "not ray and not slow"
 
-.PHONY: venv search test soak bench lint clean
+.PHONY: venv search test quick lint docs lowest wheel soak bench clean
 .DEFAULT_GOAL := test
 
 venv: $(READY)
@@ -26,7 +32,7 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "augsearch needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	@touch $(READY).new && mv $(READY).new $(READY)
 
 search: $(READY)
@@ -46,19 +52,40 @@ search: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
 
+quick: $(READY)
+	$(BIN)/python -m pytest -q $(QUICK) $(PYTEST_ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+docs: $(READY)
+	$(BIN)/mkdocs build --quiet --strict
+	@echo "documentation: build/site/index.html"
+
+# -r setup.cfg: its requirements, and nothing that another file asks for.
+lowest: $(READY)
+	rm -rf build/lowest
+	$(BIN)/uv venv --quiet --python $(BIN)/python build/lowest
+	$(BIN)/uv pip install --quiet --python build/lowest/bin/python --resolution lowest-direct \
+	    -r setup.cfg --extra test
+	$(BIN)/uv pip install --quiet --python build/lowest/bin/python --no-deps -e .
+	build/lowest/bin/python -m pytest -q $(QUICK) $(PYTEST_ARGS)
+
+wheel: $(READY)
+	$(BIN)/python -m tests.packaging.wheel
+
 soak: $(READY)
 	$(BIN)/python -m pytest -q -m "slow or not slow" $(PYTEST_ARGS)
 	$(BIN)/python -m tests.soak.kill --kills 30
 
 bench: $(READY)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,bench]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,bench]'
 	$(BIN)/python -m tests.benchmarks.transforms
 	$(BIN)/python -m tests.benchmarks.evaluators
 	$(BIN)/python -m tests.benchmarks.engine
 
-lint: $(READY)
-	$(BIN)/ruff check policies proxy_tasks search analysis tests notebooks
-
 clean:
-	rm -rf build dist *.egg-info .pytest_cache .hypothesis .ruff_cache
+	rm -rf build dist *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache
 	find policies proxy_tasks search analysis tests notebooks -name __pycache__ -type d -prune -exec rm -rf {} +
