@@ -27,10 +27,12 @@ SEARCH = [
 
 
 def call(*command: str, cwd: Path = ROOT) -> None:
-    """Run a command outside of any environment of this process; raise when it fails."""
+    """Run a command outside of any environment of this process; end when it fails."""
     print("wheel:", " ".join(command), flush=True)
     kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    subprocess.run(command, cwd=cwd, env=kept, check=True)
+    code = subprocess.run(command, cwd=cwd, env=kept).returncode
+    if code:
+        raise SystemExit(f"wheel: {' '.join(command)} ended with exit code {code}")
 
 
 def build(folder: Path) -> Path:
