@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from policies.errors import InputError, check_choice
+from policies.imports import resolve
 
 
 def _conv(inputs: int, outputs: int, size: int = 3, stride: int = 1) -> nn.Conv2d:
@@ -89,30 +97,81 @@ class WideResNet(nn.Module):
         return self.classifier(average(F.relu(self.norm(self.blocks(self.stem(x))))))
 
 
-MODELS = {"convnet": ConvNet, "wrn-40-2": WideResNet}
-
-
-def make_child(
-    model: str, channels: int, classes: int, seed: int, device: torch.device
-) -> nn.Module:
-    """A child with freshly drawn weights. Uses its own generator: no global random state.
+def _fresh(make: Callable[[int, int], nn.Module], channels: int, num_classes: int) -> nn.Module:
+    """Built without weights, which are then drawn from torch's generator.
 
     Convolutions He-normal over the fan-out (arXiv 1502.01852), the classifier U(±1/√inputs).
     """
     with torch.device("meta"):
-        child = MODELS[model](channels, classes)
+        child = make(channels, num_classes)
     child = child.to_empty(device="cpu")
-    generator = torch.Generator().manual_seed(seed)
     for module in child.modules():
         if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(
-                module.weight, mode="fan_out", nonlinearity="relu", generator=generator
-            )
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         elif isinstance(module, nn.BatchNorm2d):
             module.reset_parameters()
         elif isinstance(module, nn.Linear):
             bound = module.in_features**-0.5
-            nn.init.uniform_(module.weight, -bound, bound, generator=generator)
+            nn.init.uniform_(module.weight, -bound, bound)
             nn.init.zeros_(module.bias)
+    return child
+
+
+# What ships. A user's own model needs no entry here, see `make_child`.
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "convnet": functools.partial(_fresh, ConvNet),
+    "wrn-40-2": functools.partial(_fresh, WideResNet),
+}
+
+
+def make_child(
+    model: str | Callable[..., nn.Module],
+    channels: int,
+    classes: int,
+    seed: int,
+    device: torch.device,
+) -> nn.Module:
+    """A child as its author initialises it, with torch's generator at `seed` meanwhile.
+
+    Args:
+        model: a name in `MODELS`, or a callable (a class, say) or its import path
+            "package.module:name". It is called with `num_classes` and `channels` and returns any
+            nn.Module from float images [N, channels, H, W] to logits [N, num_classes].
+        seed: decides the weights; torch's global random state is left as it was.
+
+    Raises:
+        InputError: there is no such model, or it is not such a callable.
+    """
+    if callable(model) or ":" in model:
+        make = resolve("model", model)
+    else:
+        check_choice("model", model, MODELS)
+        make = MODELS[model]
+    try:
+        inspect.signature(make).bind(num_classes=classes, channels=channels)
+    except TypeError as error:
+        raise InputError(
+            "model", "must take num_classes and channels", f"{model} ({error})",
+            "write a function of these two that returns the module",
+        ) from error  # fmt: skip
+    with own_randomness(seed, torch.device("cpu")):
+        child = make(num_classes=classes, channels=channels)
+    if not isinstance(child, nn.Module):
+        raise InputError(
+            "model", "must return a torch.nn.Module", f"{model} ({type(child).__name__})",
+            "return the module itself",
+        )  # fmt: skip
     # Channels-last is the layout that oneDNN and tensor cores convolve without reordering.
-    return child.to(device, memory_format=torch.channels_last)
+    return nn.utils.convert_conv2d_weight_memory_format(child.to(device), torch.channels_last)
+
+
+@contextlib.contextmanager
+def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
+    """Torch's generators (weights, dropout) start at `seed`, and are put back afterwards."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.default_generator.manual_seed(seed)
+        if devices:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from policies.transforms import Transform
 
 from .batches import draw_jitter, no_jitter, normalisation, prepare_batch
 from .data import ImageSet
+from .models import own_randomness
 
 # A whole epoch is augmented in one call (fewer, longer calls), unless it is larger than this.
 AUGMENT_BYTES = 64 * 2**20
@@ -61,16 +63,23 @@ class TrainConfig:
     momentum: float
     pad: int
     flip: bool
-    ema: float | None = None
+
+
+class Epoch(NamedTuple):
+    """Mean training loss of an epoch (nats an image), and the seconds spent on augmentation."""
+
+    loss: float
+    augment_seconds: float
 
 
 @dataclass(frozen=True)
 class Trained:
-    """`diverged`: the loss became NaN or infinite and training stopped after `epochs` epochs."""
+    """How a training went. It stops after the first epoch whose mean `loss` is NaN or infinite;
+    else `loss` is that of the last epoch."""
 
     epochs: int
     image_passes: int
-    diverged: bool
+    loss: float
     augment_seconds: float
     seconds: float
 
@@ -166,6 +175,58 @@ class Arena:
             parts = [child(batch).float().cpu() for batch in self.batches(images)]
         return torch.cat(parts).double().numpy()
 
+    def optimizer(self, child: nn.Module, config: TrainConfig) -> torch.optim.SGD:
+        """SGD with Nesterov momentum; `train_epoch` sets the rate before every step."""
+        return torch.optim.SGD(
+            child.parameters(),
+            lr=0.0,
+            momentum=config.momentum,
+            nesterov=True,
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+
+    def train_epoch(
+        self,
+        child: nn.Module,
+        optimizer: torch.optim.SGD,
+        augment: Callable[[Tensor], Tensor] | None,
+        config: TrainConfig,
+        epoch: int,
+        rng: np.random.Generator,
+    ) -> Epoch:
+        """Every image once, in an order and with crops drawn from `rng`.
+
+        `epoch` (0..epochs-1) is the place in the learning rate's schedule.
+        """
+        count = len(self.labels)
+        # Batches as equal as possible: a last batch of one image would upset batch norm.
+        parts = np.array_split(np.arange(count), math.ceil(count / config.batch_size))
+        done, steps = epoch * len(parts), config.schedule.epochs * len(parts)
+        child.train()
+        clock = time.perf_counter()
+        images = self.images if augment is None else augment_all(self.images, augment)
+        order = rng.permutation(count)
+        labels = self.labels[torch.from_numpy(order).to(self.device)]
+        jitter = draw_jitter(count, config.pad, config.flip, rng)
+        augmenting = time.perf_counter() - clock
+        total = torch.zeros((), device=self.device)
+        for part in parts:
+            clock = time.perf_counter()
+            rows = slice(int(part[0]), int(part[-1]) + 1)
+            draws = type(jitter)(*(values[rows] for values in jitter))
+            batch = prepare_batch(images, order[rows], draws, config.pad, self.table)
+            augmenting += time.perf_counter() - clock
+            optimizer.param_groups[0]["lr"] = config.schedule.rate(done / steps)
+            with self.autocast():
+                loss = F.cross_entropy(child(batch), labels[rows])
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            total += loss.detach()
+            done += 1
+        return Epoch(total.item() / len(parts), augmenting)
+
     def train_child(
         self,
         child: nn.Module,
@@ -177,54 +238,16 @@ class Arena:
         two augmentations under one seed see common random numbers."""
         started = time.perf_counter()
         rng = np.random.default_rng([seed, 1])
-        optimizer = torch.optim.SGD(
-            child.parameters(),
-            lr=0.0,
-            momentum=config.momentum,
-            nesterov=True,
-            weight_decay=config.weight_decay,
-            fused=True,
-        )
-        average = _Average(child, config.ema) if config.ema else None
-        count = len(self.labels)
-        # Batches as equal as possible: a last batch of one image would upset batch norm.
-        parts = np.array_split(np.arange(count), math.ceil(count / config.batch_size))
-        steps, done, augmenting = config.schedule.epochs * len(parts), 0, 0.0
-        child.train()
-        for epoch in range(config.schedule.epochs):
-            clock = time.perf_counter()
-            now = augmentation_for_epoch(augment, epoch, config.schedule.epochs)
-            images = self.images if now is None else augment_all(self.images, now)
-            order = rng.permutation(count)
-            labels = self.labels[torch.from_numpy(order).to(self.device)]
-            jitter = draw_jitter(count, config.pad, config.flip, rng)
-            augmenting += time.perf_counter() - clock
-            total = torch.zeros((), device=self.device)
-            for part in parts:
-                clock = time.perf_counter()
-                rows = slice(int(part[0]), int(part[-1]) + 1)
-                draws = type(jitter)(*(values[rows] for values in jitter))
-                batch = prepare_batch(images, order[rows], draws, config.pad, self.table)
-                augmenting += time.perf_counter() - clock
-                optimizer.param_groups[0]["lr"] = config.schedule.rate(done / steps)
-                with self.autocast():
-                    loss = F.cross_entropy(child(batch), labels[rows])
-                loss.backward()
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-                if average:
-                    average.update()
-                total += loss.detach()
+        optimizer = self.optimizer(child, config)
+        epochs, done, augmenting, loss = config.schedule.epochs, 0, 0.0, 0.0
+        with own_randomness(seed, self.device):
+            while done < epochs and math.isfinite(loss):
+                now = augmentation_for_epoch(augment, done, epochs)
+                loss, seconds = self.train_epoch(child, optimizer, now, config, done, rng)
+                augmenting += seconds
                 done += 1
-            if not math.isfinite(total.item()):
-                seconds = time.perf_counter() - started
-                return Trained(epoch + 1, (epoch + 1) * count, True, augmenting, seconds)
-        if average:
-            average.store()
         seconds = time.perf_counter() - started
-        return Trained(
-            config.schedule.epochs, config.schedule.epochs * count, False, augmenting, seconds
-        )
+        return Trained(done, done * len(self.labels), loss, augmenting, seconds)
 
 
 def augment_all(images: Tensor, augment: Callable[[Tensor], Tensor]) -> Tensor:
@@ -242,21 +265,6 @@ def seeded_augment(
     if augmentation is None:
         return None
     return augmentation.with_generator(torch.Generator().manual_seed(seed))
-
-
-class _Average:
-    """Exponential moving average of the weights, stored into the child at the end."""
-
-    def __init__(self, child: nn.Module, decay: float):
-        self.decay = decay
-        self.live = [p.detach() for p in child.parameters()]
-        self.mean = [p.clone() for p in self.live]
-
-    def update(self) -> None:
-        torch._foreach_lerp_(self.mean, self.live, 1 - self.decay)
-
-    def store(self) -> None:
-        torch._foreach_copy_(self.live, self.mean)
 
 
 def _tensor(array: np.ndarray) -> Tensor:

@@ -25,7 +25,8 @@ class Evaluation:
     seconds       wall-clock time of the evaluation
     image_passes  cost independent of the machine: images trained on (forward and backward = 1)
                   plus a third of the images only evaluated
-    diverged      the child's loss became NaN or infinite; the metrics are those of guessing
+    diverged      the child did not train (`judge`): the metrics are those of guessing, and it ranks
+                  below every child that trained; details["divergence"] says what was seen
     part          the images the metrics come from: validation or test
     details       evaluator-specific extras, JSON only
     """
@@ -82,6 +83,48 @@ def score(logits: np.ndarray, labels: np.ndarray, temperature: float | None = No
             "calibrated_log_likelihood": float(calibrated.std()) / root,
         },
     )
+
+
+OVERFLOW = "its logits were NaN or infinite"
+# Nats by which a child must be worse than guessing, see `judge`.
+HOPELESS = 1.0
+FAR = 25.0
+
+
+def judge(logits: np.ndarray, images: np.ndarray, labels: np.ndarray) -> tuple[Scores, str]:
+    """Scores of a child on validation images, and why it counts as diverged ("": it does not).
+
+    The one definition of divergence, beside a training loss that is NaN or infinite. Accuracy
+    alone cannot tell (a child may honestly be no better than guessing), nor can the log-likelihood
+    (an honest child may be overconfident). A child has diverged when
+
+    - a logit is NaN or infinite;
+    - it answers every image alike, though the images differ: dead units, as large steps leave them;
+    - its log-likelihood is `HOPELESS` nats below guessing even at the best temperature up to 100.
+      A child whose logits span less than 100 cannot get there; those of the presets' children span
+      up to 60, at rates 25 times too large 90;
+    - its log-likelihood is `FAR` nats below guessing and its accuracy no better than that of naming
+      the most frequent class always. A child that learnt something is safe by its accuracy; one
+      that learnt 20 random labels by heart was 7 nats below guessing.
+
+    Args:
+        logits: float64 [N, K]. images: uint8 [N, C, H, W]. labels: int64 [N].
+    """
+    classes = logits.shape[1]
+    if not np.isfinite(logits).all():
+        return chance(classes, len(labels)), OVERFLOW
+    scores = score(logits, labels)
+    likelihood = scores.metrics["log_likelihood"] + math.log(classes)
+    calibrated = scores.metrics["calibrated_log_likelihood"] + math.log(classes)
+    frequent = np.bincount(labels).max() / len(labels)
+    useless = scores.metrics["accuracy"] <= frequent
+    if (logits == logits[0]).all() and (images != images[0]).any():
+        return scores, "it answers every image alike"
+    if calibrated < -HOPELESS:
+        return scores, f"{-calibrated:.3g} nats below guessing, at the best temperature"
+    if likelihood < -FAR and useless:
+        return scores, f"{-likelihood:.3g} nats below guessing, and as often right"
+    return scores, ""
 
 
 def chance(classes: int, images: int) -> Scores:

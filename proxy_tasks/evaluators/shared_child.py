@@ -1,4 +1,4 @@
-"""Evaluators that train one shared child beforehand: weight sharing and density matching."""
+"""Evaluators that train one shared child beforehand, and weight sharing, the first of them."""
 
 from __future__ import annotations
 
@@ -9,27 +9,26 @@ import io
 import json
 import pickle
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
+from policies.augmentations import Augmentation
 from policies.errors import InputError, check_integer
 from policies.files import write_atomically
-from policies.policy import Policy
-from policies.schedule import ScheduleTransform
 from policies.transforms import Transform, UniformAugment
 from proxy_tasks.data import ProxyTask
-from proxy_tasks.training import LearningRate, augment_all, seeded_augment, threads
+from proxy_tasks.training import LearningRate, seeded_augment, threads
 
-from .base import Augmentation, as_transform, check_call, check_positive
+from .base import Evaluator, as_transform, check_call, check_positive
+from .children import Children
 from .config import EvaluatorConfig
-from .evaluation import Evaluation, score
-from .from_scratch import ChildEvaluator, make_evaluation
+from .evaluation import Evaluation
 
 
-class SharedChild(ChildEvaluator):
+class SharedChild(Children, Evaluator):
     """One child trained once by `prepare`, kept in the run folder, read by every evaluation."""
 
     file_stem: str
@@ -57,25 +56,45 @@ class SharedChild(ChildEvaluator):
     def prepare(self, directory: Path) -> None:
         """Load the shared child from `directory`, or train it and put it there.
 
-        Raises InputError when the file is there but cannot be read as weights of this child.
+        Raises:
+            InputError: the file is there but cannot be read as weights of this child; or the
+                child diverged, so that every evaluation would tell nothing.
         """
         path = Path(directory) / self.file_name
-        if not path.exists():
-            with threads(self.config.threads):
-                child = self._new_child(self.shared_seed)
-                augment = seeded_augment(self._shared_augmentation(), self.shared_seed)
-                self.arena.train_child(
-                    child, augment, self._scratch_config(self.shared_epochs), self.shared_seed
-                )
+        if path.exists():
+            child, loss = _load_weights(path, self.new_child(0)), 0.0
+            self._check_shared(child, loss)
+        else:
+            child, loss = self._train_shared()
+            self._check_shared(child, loss)
             _save(child.state_dict(), path)
-        self._shared_state = _load_weights(path, self._new_child(0))
+        self._shared_state = child.state_dict()
+
+    def _train_shared(self) -> tuple[nn.Module, float]:
+        """The trained child and its last training loss."""
+        with threads(self.config.threads):
+            child = self.new_child(self.shared_seed)
+            augment = seeded_augment(self._shared_augmentation(), self.shared_seed)
+            training = self.scratch_config(self.shared_epochs)
+            return child, self.arena.train_child(child, augment, training, self.shared_seed).loss
+
+    def _check_shared(self, child: nn.Module, loss: float) -> None:
+        with threads(self.config.threads):
+            reason = self.validation_scores(child, loss)[1]
+        if reason:
+            raise InputError(
+                "evaluator",
+                "must have a shared child that trains",
+                f"one that diverged: {reason}",
+                "use another preset or model, more training images, or the evaluator from-scratch",
+            )
 
     _shared_state: dict | None = None
 
     def _copy_of_shared(self) -> nn.Module:
         if self._shared_state is None:
             raise RuntimeError(f"{type(self).__name__}: call prepare(directory) before evaluate()")
-        child = self._new_child(0)
+        child = self.new_child(0)
         child.load_state_dict(self._shared_state)
         return child
 
@@ -90,7 +109,6 @@ class WeightSharing(SharedChild):
     policies well on 1,000 CIFAR-10 and 2,400 ImageNet images, and not at all on 200 Fashion-MNIST
     images (README): measure with `augsearch fidelity` before searching by it. Accuracy after so
     short a training had no signal.
-    `ema` averages the fine-tuned weights (decay per step; None: no).
 
     All evaluations start from the same child and see the images in the same order with the same
     crops (common random numbers); an evaluation's `seed` decides the augmentation's draws alone.
@@ -107,22 +125,19 @@ class WeightSharing(SharedChild):
         finetune_epochs: int = 8,
         lr: float = 0.1,
         final_lr: float = 0.0005,
-        ema: float | None = None,
         shared_seed: int = 0,
+        model: str | Callable | None = None,
     ):
-        super().__init__(config, task)
+        super().__init__(config, task, model=model)
         self.shared_epochs = check_integer("shared_epochs", shared_epochs, 1)
         self.shared_seed = check_integer("shared_seed", shared_seed, 0)
         check_positive("lr", lr)
         if final_lr != 0:
             check_positive("final_lr", final_lr)
-        if ema is not None and not 0 < ema < 1:
-            raise InputError("ema", "must lie between 0 and 1, exclusive", ema, "e.g. 0.95")
         epochs = config.epochs or check_integer("finetune_epochs", finetune_epochs, 1)
         self.finetune = dataclasses.replace(
-            self._scratch_config(epochs),
+            self.scratch_config(epochs),
             schedule=LearningRate("cosine", epochs, lr, final_lr),
-            ema=ema,
         )
 
     def _shared_augmentation(self) -> Transform:
@@ -139,87 +154,7 @@ class WeightSharing(SharedChild):
             # The order and crops are the same for every seed: they would only add noise to what is
             # compared, and the shared child's luck is common to all candidates anyway.
             trained = self.arena.train_child(child, augment, self.finetune, self.shared_seed)
-            return self._result(child, trained, part, started, {})
-
-
-class DensityMatching(SharedChild):
-    """Score augmented validation images with a child that never saw the augmentation.
-
-    Fast AutoAugment (Lim et al. 2019, arXiv 1905.00397), with one child trained on the task's
-    train part instead of K folds, and the mean over augmented copies instead of the best of five
-    (which is an optimistic reward). BIAS: the criterion asks whether augmented images still look
-    like the data to an existing child, not whether training on them helps. It favours mild
-    operations, ranks "no augmentation" high, and on 1,000 CIFAR-10 images its rank correlation
-    with test accuracy after training was negative. Validation images are augmented here, by
-    definition; the test part is never read, and part="test" is refused.
-
-    For a Policy each sub-policy is scored on the same `images_per_subpolicy` validation images
-    (details["subpolicies"]: one dict of metrics each) and the metrics are their means.
-    """
-
-    file_stem = "density-child"
-
-    def __init__(
-        self,
-        config: EvaluatorConfig,
-        task: ProxyTask,
-        *,
-        shared_epochs: int | None = None,
-        images_per_subpolicy: int = 500,
-        shared_seed: int = 0,
-    ):
-        super().__init__(config, task)
-        if shared_epochs is not None:
-            check_integer("shared_epochs", shared_epochs, 1)
-        self.shared_epochs = shared_epochs or config.epochs or self.preset.epochs
-        self.shared_seed = check_integer("shared_seed", shared_seed, 0)
-        self.images_per_subpolicy = check_integer("images_per_subpolicy", images_per_subpolicy, 1)
-
-    def _shared_augmentation(self) -> None:
-        return None
-
-    def evaluate(
-        self, augmentation: Augmentation, seed: int, part: str = "validation"
-    ) -> Evaluation:
-        check_call(seed, part)
-        if part == "test":
-            raise InputError(
-                "part",
-                "must be validation for density matching, which trains no child",
-                part,
-                "compare policies on the test part with from-scratch",
-            )
-        if isinstance(augmentation, ScheduleTransform):
-            raise InputError(
-                "augmentation",
-                "must not be a schedule for density matching, which has no epochs",
-                augmentation,
-                "evaluate schedules with from-scratch or weight-sharing",
-            )
-        started = time.perf_counter()
-        whole = self.task.validation
-        rng = np.random.default_rng([seed, 2])
-        if isinstance(augmentation, Policy):
-            count = min(self.images_per_subpolicy, len(whole))
-            rows = [Policy([row], bins=augmentation.bins) for row in augmentation]
-        else:
-            count, rows = len(whole), [augmentation]
-        chosen = np.sort(rng.permutation(len(whole))[:count])
-        images, labels = torch.from_numpy(whole.images[chosen]), whole.labels[chosen]
-        with threads(self.config.threads):
-            child = self._copy_of_shared()
-            logits = []
-            for number, row in enumerate(rows):
-                stream = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-                augment = seeded_augment(as_transform(row), stream)
-                augmented = images if augment is None else augment_all(images, augment)
-                logits.append(self.arena.logits(child, augmented.numpy()))
-        everything = score(np.concatenate(logits), np.tile(labels, len(rows)))
-        each = [score(part_logits, labels).metrics for part_logits in logits]
-        details = {"subpolicies": each} if isinstance(augmentation, Policy) else {}
-        return make_evaluation(
-            self.config.reward, everything, started, 0, count * len(rows), part, False, details
-        )
+            return self.result(child, trained, part, started, {})
 
 
 def _save(state: dict, path: Path) -> None:
@@ -229,8 +164,8 @@ def _save(state: dict, path: Path) -> None:
     write_atomically(path, stream.getvalue())
 
 
-def _load_weights(path: Path, child: nn.Module) -> dict:
-    """Weights-only (nothing in the file is executed), and they must fit the child."""
+def _load_weights(path: Path, child: nn.Module) -> nn.Module:
+    """`child` with the weights: nothing in the file is executed, and they must fit."""
     fix = "delete the file and run again to train a new shared child"
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
@@ -242,4 +177,4 @@ def _load_weights(path: Path, child: nn.Module) -> dict:
             f"{path.name} ({type(error).__name__})",
             fix,
         ) from error
-    return child.state_dict()
+    return child

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,24 +27,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from policies import PAPER_OPS, Policy, PolicyTransform
 from policies.errors import InputError
 from policies.files import read_json, write_json
 from policies.schedule import Schedule, load_schedule, save_schedule
-from proxy_tasks.batches import draw_jitter, prepare_batch
 from proxy_tasks.data import ProxyTask
+from proxy_tasks.evaluators.children import Children
 from proxy_tasks.evaluators.config import EvaluatorConfig
-from proxy_tasks.evaluators.evaluation import chance, score
-from proxy_tasks.models import make_child
 from proxy_tasks.presets import get_preset
 from proxy_tasks.training import (
-    Arena,
-    LearningRate,
-    augment_all,
-    pick_device,
-    pick_precision,
+    own_randomness,
+    seeded_augment,
     threads,
 )
 from search.engine.cluster import connect, disconnect
@@ -56,6 +49,8 @@ from search.spaces import PolicySpace
 OPS = PAPER_OPS[:15]
 SPACE = PolicySpace(num_subpolicies=len(OPS), num_operations=2, ops=OPS)
 QUANTILE = 0.25
+# The reward of a diverged child: Tune compares numbers, and any child that trained is better.
+DIVERGED = -1e30
 RESAMPLE = 0.2
 SCHEDULE_NAME = "schedule.json"
 CONFIG_NAME = "config.json"
@@ -110,84 +105,49 @@ def explore(levels: Sequence[int], rng: np.random.Generator) -> Levels:
     return explored
 
 
-class Member:
+class Member(Children):
     """One child, trained a few epochs at a time under a policy that may change in between."""
 
     def __init__(self, config: EvaluatorConfig, task: ProxyTask, seed: int) -> None:
-        self.config, self.task, self.seed = config, task, seed
-        self.preset = get_preset(config.preset, task.name)
+        super().__init__(config, task)
+        self.seed = seed
         self.epochs = config.epochs or self.preset.epochs
-        device = pick_device(config.device)
-        self.arena = Arena(task.train, device, pick_precision(config.precision, device))
-        channels = task.train.images.shape[1]
-        self.child = make_child(
-            self.preset.model, channels, task.num_classes, seed, self.arena.device
-        )
-        self.optimizer = torch.optim.SGD(
-            self.child.parameters(),
-            lr=0.0,
-            momentum=self.preset.momentum,
-            nesterov=True,
-            weight_decay=self.preset.weight_decay,
-            fused=True,
-        )
-        self.epoch = 0
-        self.diverged = False
+        self.training = self.scratch_config(self.epochs)
+        self.child = self.new_child(seed)
+        self.optimizer = self.arena.optimizer(self.child, self.training)
+        self.epoch, self.loss = 0, 0.0
 
     def train(self, policy: Policy, epochs: int) -> None:
-        """Train until `epochs` more, or all, are done."""
-        rate = LearningRate(
-            self.preset.schedule, self.epochs, self.preset.lr, warmup=self.preset.warmup
-        )
-        count = len(self.arena.labels)
-        parts = np.array_split(np.arange(count), math.ceil(count / self.preset.batch_size))
-        steps = self.epochs * len(parts)
-        self.child.train()
+        """Train until `epochs` more, or all, are done; a diverged child is left as it is."""
         with threads(self.config.threads):
             for epoch in range(self.epoch, min(self.epochs, self.epoch + epochs)):
                 # Seeded by the epoch, so that a member goes on from a checkpoint as if never left.
                 rng = np.random.default_rng([self.seed, 1, epoch])
-                generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
-                augment = PolicyTransform(policy, generator=generator)
-                images = augment_all(self.arena.images, augment)
-                order = rng.permutation(count)
-                jitter = draw_jitter(count, self.preset.pad, self.task.flip, rng)
-                for number, part in enumerate(parts):
-                    draws = type(jitter)(*(values[part] for values in jitter))
-                    rows = order[part]
-                    batch = prepare_batch(images, rows, draws, self.preset.pad, self.arena.table)
-                    done = epoch * len(parts) + number
-                    self.optimizer.param_groups[0]["lr"] = rate.rate(done / steps)
-                    with self.arena.autocast():
-                        labels = self.arena.labels[torch.from_numpy(rows).to(self.arena.device)]
-                        loss = F.cross_entropy(self.child(batch), labels)
-                    loss.backward()
-                    self.optimizer.step()
-                    self.optimizer.zero_grad(set_to_none=True)
-                self.diverged = not math.isfinite(loss.item())
+                augment = seeded_augment(PolicyTransform(policy), int(rng.integers(2**31)))
+                with own_randomness(self.seed + epoch, self.arena.device):
+                    self.loss = self.arena.train_epoch(
+                        self.child, self.optimizer, augment, self.training, epoch, rng
+                    ).loss
                 self.epoch = epoch + 1
 
     def reward(self) -> float:
-        """The configured reward on the validation part; that of guessing once diverged."""
-        images = self.task.validation
+        """The configured reward on the validation part, or `DIVERGED`."""
         with threads(self.config.threads):
-            logits = self.arena.logits(self.child, images.images)
-        if self.diverged or not np.isfinite(logits).all():
-            return chance(self.task.num_classes, len(images)).metrics[self.config.reward]
-        return score(logits, images.labels).metrics[self.config.reward]
+            scores, reason = self.validation_scores(self.child, self.loss)
+        return DIVERGED if reason else scores.metrics[self.config.reward]
 
     def state_dict(self) -> dict[str, Any]:
         return {
             "child": self.child.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "epoch": self.epoch,
-            "diverged": self.diverged,
+            "loss": self.loss,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.child.load_state_dict(state["child"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.epoch, self.diverged = state["epoch"], state["diverged"]
+        self.epoch, self.loss = state["epoch"], state["loss"]
 
 
 def _trainable() -> type:
@@ -292,6 +252,8 @@ def run_pba(
             f"{len(finished)} of {config.population} children were trained to the end: "
             f"{failed or 'interrupted; resume to go on'}"
         )
+    if all(r.metrics["reward"] == DIVERGED for r in finished):
+        raise WorkerError("all children diverged: no schedule can be told from another")
     # The earliest member of those with the best last reward.
     best = max(finished, key=lambda r: (r.metrics["reward"], -r.config["member"]))
     schedule = Schedule(

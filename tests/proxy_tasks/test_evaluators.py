@@ -381,7 +381,6 @@ class TestConfig:
             (sharing(lr=-0.1), "lr: must be a number above 0"),
             (sharing(lr=math.nan), "lr: must be a number above 0"),
             (sharing(final_lr=-0.1), "final_lr"),
-            (sharing(ema=1.0), "ema: must lie between 0 and 1"),
             (density(shared_epochs=0), "shared_epochs"),
             (density(images_per_subpolicy=0), "images_per_subpolicy"),
         ],

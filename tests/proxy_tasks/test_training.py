@@ -17,8 +17,8 @@ from tests.proxy_tasks.trees import striped_task
 CPU = torch.device("cpu")
 
 
-def config(epochs=3, batch=32, lr=0.05, **other):
-    return TrainConfig(LearningRate("cosine", epochs, lr), batch, 5e-4, 0.9, 2, True, **other)
+def config(epochs=3, batch=32, lr=0.05):
+    return TrainConfig(LearningRate("cosine", epochs, lr), batch, 5e-4, 0.9, 2, True)
 
 
 def train(task, augment=None, seed=0, precision=torch.float32, **options):
@@ -95,7 +95,7 @@ class TestTraining:
         task = striped_task()
         _, trained, logits = train(task, epochs=20)
         accuracy = (logits.argmax(1) == task.validation.labels).mean()
-        assert not trained.diverged and accuracy > 0.5 + 8 * math.sqrt(0.25 / 200)
+        assert math.isfinite(trained.loss) and accuracy > 0.5 + 8 * math.sqrt(0.25 / 200)
 
     def test_wrong_labels_teach_nothing(self):
         # The counter-check of the test above: with random labels it must not pass.
@@ -155,14 +155,8 @@ class TestTraining:
 
     def test_divergence_is_reported(self):
         _, trained, _ = train(striped_task(), epochs=5, lr=1e12)
-        assert trained.diverged and trained.epochs < 5
+        assert not math.isfinite(trained.loss) and trained.epochs < 5
         assert trained.image_passes == trained.epochs * 96
-
-    def test_moving_average_is_close_to_but_not_the_last_weights(self):
-        task = striped_task()
-        last, averaged = train(task)[0], train(task, ema=0.9)[0]
-        a, b = last.classifier.weight, averaged.classifier.weight
-        assert not torch.equal(a, b) and (a - b).norm() < a.norm()
 
     def test_bfloat16_learns_too(self):
         task = striped_task()

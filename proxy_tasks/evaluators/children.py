@@ -1,0 +1,147 @@
+"""What evaluators of real children share: the images on a device, a preset, the scoring."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+
+import numpy as np
+from torch import nn
+
+from policies.errors import InputError
+from policies.imports import import_path
+from proxy_tasks.data import ProxyTask
+from proxy_tasks.models import make_child
+from proxy_tasks.presets import Preset, get_preset
+from proxy_tasks.training import (
+    Arena,
+    LearningRate,
+    TrainConfig,
+    Trained,
+    pick_device,
+    pick_precision,
+)
+
+from .config import EvaluatorConfig
+from .evaluation import OVERFLOW, Evaluation, Scores, chance, judge, score
+
+EVALUATED_PASS = 1 / 3  # cost of a forward pass, in forward-and-backward passes
+
+
+class Children:
+    """Makes, trains and scores the child models of one task.
+
+    model: a child model of the user's own instead of the preset's, as a callable or its import
+        path "package.module:name" (`models.make_child`).
+    """
+
+    def __init__(
+        self, config: EvaluatorConfig, task: ProxyTask, *, model: str | Callable | None = None
+    ):
+        self.config, self.task = config, task
+        self.preset: Preset = get_preset(config.preset, task.name)
+        device = pick_device(config.device)
+        self.arena = Arena(task.train, device, pick_precision(config.precision, device))
+        if model is not None:
+            self.preset = dataclasses.replace(self.preset, model=import_path("model", model))
+            self._check_model()
+
+    def _check_model(self) -> None:
+        found = self.arena.logits(self.new_child(0), self.task.train.images[:2]).shape
+        expected = (len(self.task.train.images[:2]), self.task.num_classes)
+        if found != expected:
+            raise InputError(
+                "model",
+                f"must turn {expected[0]} images into logits {list(expected)}",
+                list(found),
+                "end it with a layer of num_classes outputs",
+            )
+
+    def new_child(self, seed: int) -> nn.Module:
+        channels = self.task.train.images.shape[1]
+        return make_child(
+            self.preset.model, channels, self.task.num_classes, seed, self.arena.device
+        )
+
+    def scratch_config(self, epochs: int) -> TrainConfig:
+        """The preset's training from scratch, over so many epochs."""
+        p = self.preset
+        schedule = LearningRate(p.schedule, epochs, p.lr, warmup=p.warmup)
+        return TrainConfig(
+            schedule, p.batch_size, p.weight_decay, p.momentum, p.pad, self.task.flip
+        )
+
+    def result(
+        self, child: nn.Module, trained: Trained, part: str, started: float, details: dict
+    ) -> Evaluation:
+        """The evaluation of a trained child.
+
+        Whether it diverged is judged on the validation part. With part "test" the validation
+        metrics of the same child go into details["validation"].
+        """
+        details = {
+            "epochs": trained.epochs,
+            "training_seconds": trained.seconds,
+            "augmentation_seconds": trained.augment_seconds,
+            **details,
+        }
+        scores, reason = self.validation_scores(child, trained.loss)
+        evaluated = len(self.task.validation) if math.isfinite(trained.loss) else 0
+        if part == "test" and not reason:
+            details["validation"] = scores.metrics
+            test = self.task.test
+            logits = self.arena.logits(child, test.images)
+            evaluated += len(test)
+            if np.isfinite(logits).all():
+                scores = score(logits, test.labels, scores.metrics["temperature"])
+            else:
+                reason = OVERFLOW
+        if reason:
+            images = self.task.validation if part == "validation" else self.task.test
+            scores = chance(self.task.num_classes, len(images))
+            details["divergence"] = reason
+        return make_evaluation(
+            self.config.reward,
+            scores,
+            started,
+            trained.image_passes,
+            evaluated,
+            part,
+            bool(reason),
+            details,
+        )
+
+    def validation_scores(self, child: nn.Module, loss: float = 0.0) -> tuple[Scores, str]:
+        """Scores on the validation part, and why the child counts as diverged ("": it does not).
+
+        loss: mean training loss of the last epoch. The scores of a diverged child mean nothing.
+        """
+        validation = self.task.validation
+        if not math.isfinite(loss):
+            return chance(self.task.num_classes, len(validation)), f"the training loss was {loss}"
+        logits = self.arena.logits(child, validation.images)
+        return judge(logits, validation.images, validation.labels)
+
+
+def make_evaluation(
+    reward: str,
+    scores: Scores,
+    started: float,
+    trained: int,
+    evaluated: int,
+    part: str,
+    diverged: bool,
+    details: dict,
+) -> Evaluation:
+    return Evaluation(
+        reward=scores.metrics[reward],
+        stderr=scores.stderrs[reward],
+        metrics=scores.metrics,
+        seconds=time.perf_counter() - started,
+        image_passes=trained + round(evaluated * EVALUATED_PASS),
+        diverged=diverged,
+        part=part,
+        details={"stderrs": scores.stderrs, **details},
+    )

@@ -1,0 +1,51 @@
+"""The mean of any evaluator over several seeds."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from policies.augmentations import Augmentation
+from policies.errors import InputError
+
+from .base import Evaluator, check_call
+from .evaluation import Evaluation
+
+
+class Repeat(Evaluator):
+    """The mean over `repeats` training seeds derived from the seed; cost adds up.
+
+    The standard error is sd/√repeats over the seeds: it contains the scatter of training, which a
+    single evaluation cannot know. Diverged repeats count with the reward of guessing.
+    """
+
+    def __init__(self, evaluator: Evaluator, repeats: int):
+        if repeats < 2:
+            raise InputError("repeats", "must be at least 2", repeats, "leave the wrapper out")
+        self.evaluator, self.repeats = evaluator, repeats
+
+    def prepare(self, directory: Path) -> None:
+        self.evaluator.prepare(directory)
+
+    def evaluate(
+        self, augmentation: Augmentation, seed: int, part: str = "validation"
+    ) -> Evaluation:
+        check_call(seed, part)
+        seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(self.repeats)]
+        results = [self.evaluator.evaluate(augmentation, s, part) for s in seeds]
+        rewards = np.array([r.reward for r in results])
+        return Evaluation(
+            reward=float(rewards.mean()),
+            stderr=float(rewards.std(ddof=1)) / math.sqrt(self.repeats),
+            metrics={
+                name: float(np.mean([r.metrics[name] for r in results]))
+                for name in results[0].metrics
+            },
+            seconds=sum(r.seconds for r in results),
+            image_passes=sum(r.image_passes for r in results),
+            diverged=any(r.diverged for r in results),
+            part=part,
+            details={"rewards": rewards.tolist(), "seeds": seeds},
+        )
