@@ -1,12 +1,15 @@
-"""What every test shares: where real photographs are, and one setting of hypothesis."""
+"""What every test shares: where real photographs are, what starts Ray, hypothesis' settings."""
 
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from search.engine import cluster
 
 # Other processes of the machine must not decide a test: no deadline per example.
 settings.register_profile("project", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -34,3 +37,31 @@ def small_run(tmp_path_factory) -> Path:
     result = CliRunner().invoke(main, [*arguments.split(), "--quiet", "--out", str(out)])
     assert result.exit_code == 0, result.output
     return out
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """These fixtures start Ray, if no test before has."""
+    for item in items:
+        if {"small_run", "one_ray", "ray"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.ray)
+
+
+_starting = cluster._starting
+_starts_ray = False
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Before the fixtures of any scope: what they start counts for this test."""
+    global _starts_ray
+    _starts_ray = item.get_closest_marker("ray") is not None
+
+
+def starting(loopback: bool) -> AbstractContextManager:
+    """What starts Ray without the marker fails, or `make quick` would become slow unseen."""
+    if not _starts_ray:
+        pytest.fail("this test starts Ray: mark it with pytest.mark.ray", pytrace=False)
+    return _starting(loopback)
+
+
+cluster._starting = starting

@@ -125,6 +125,7 @@ def test_collating_whole_batches_in_workers():
     assert not torch.equal(batches[0], batches[1])
 
 
+@pytest.mark.ray
 def test_ray_actors():
     ray = pytest.importorskip("ray")
     started = not ray.is_initialized()

@@ -17,6 +17,7 @@ from tests.search.fakes import FakePool
 from tests.search.losing_a_node import EVALUATIONS, configuration
 
 
+@pytest.mark.ray
 def test_a_lost_node_changes_nothing(tmp_path, monkeypatch):
     out = tmp_path / "lossy"
     done = subprocess.run(

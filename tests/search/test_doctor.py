@@ -38,6 +38,7 @@ def test_a_healthy_installation(quick, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.ray
 def test_ray_answers():
     found = module._checked("ray", module._ray)
     assert found.ok and "a worker of its own answered" in found.detail

@@ -203,6 +203,7 @@ def test_bad_arguments(tmp_path, task):
         run_pba(task, tmp_path, resume=True)
 
 
+@pytest.mark.ray
 def test_a_population_through_tune(tmp_path, task):
     config, evaluator = PBAConfig(4, 1, seed=1), EvaluatorConfig(epochs=4)
     pool = PoolConfig(workers=2)

@@ -191,6 +191,7 @@ def test_ray_listens_on_the_loopback_only_and_shows_no_dashboard(ray):
     assert 8265 not in [c.laddr.port for p in processes for c in p.net_connections("inet")]
 
 
+@pytest.mark.ray
 def test_starting_ray_leaves_the_environment_alone(monkeypatch):
     """Programs started later must be free to start or join a Ray of another kind."""
     monkeypatch.setenv("RAY_DEDUP_LOGS", "1")

@@ -353,6 +353,7 @@ def results(folder):
     return sorted(rows, key=lambda row: (row["batch"], row["slot"]))
 
 
+@pytest.mark.ray
 def test_one_two_and_four_workers_give_the_same_policy_and_journal(tmp_path):
     assert cluster.connect(PoolConfig(workers=4))
     try:

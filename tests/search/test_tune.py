@@ -121,6 +121,7 @@ def evaluate_planted(config):
     tune.report({"reward": landscape.evaluate(config["augmentation"], config["seed"]).reward})
 
 
+@pytest.mark.ray
 def test_ppo_through_a_tuner(tmp_path, monkeypatch):
     from proxy_tasks import EvaluatorConfig
     from proxy_tasks.evaluators.planted import PlantedLandscape
