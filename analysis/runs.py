@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from policies import InputError, Policy, load_policy
+from policies import InputError, Policy, load_policy_file
 
 METRICS = ("accuracy", "log_likelihood", "calibrated_log_likelihood", "temperature")
 _LINE = ("batch", "slot", "label", "evaluator", "part", "seed", "status", "attempts", "error")
@@ -73,7 +73,7 @@ def load_run(directory: str | Path) -> Run:
         environment=_read_json(directory / "environment.json"),
         manifest=_read_json(directory / "manifest.json"),
         trials=trials_table(lines),
-        policy=load_policy(final) if final.is_file() else None,
+        policy=_policy(final),
     )
 
 
@@ -103,6 +103,14 @@ def trials_table(lines: list[dict[str, Any]]) -> pd.DataFrame:
     table[numbers] = table[numbers].apply(pd.to_numeric)
     table["diverged"] = table["diverged"].map(bool)
     return table
+
+
+def _policy(path: Path) -> Policy | None:
+    """The policy of a search; None where there is none yet, or a transform was chosen."""
+    if not path.is_file():
+        return None
+    augmentation = load_policy_file(path).augmentation
+    return augmentation if isinstance(augmentation, Policy) else None
 
 
 def _hashable(policy: Any) -> Any:

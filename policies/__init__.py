@@ -15,10 +15,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .augmentations import Augmentation, decode_augmentation, encode_augmentation
     from .errors import InputError
+    from .formats import FORMATS, Export, convert
     from .ops import CONVENTIONS, OPS, PAPER_OPS, Convention, Op, Scale, get_convention
-    from .policy import Operation, Policy, PolicyFile, load_policy, load_policy_file, save_policy
+    from .policy import Operation, Policy
+    from .policy_files import (
+        PolicyFile,
+        load_policy,
+        load_policy_file,
+        load_schedule,
+        save_policy,
+        save_schedule,
+    )
     from .published import CIFAR10, IMAGENET, PUBLISHED, SVHN
-    from .schedule import Schedule, ScheduleTransform, load_schedule, save_schedule
+    from .schedule import Schedule, ScheduleTransform
     from .transforms import (
         PolicyTransform,
         RandAugment,
@@ -30,12 +39,15 @@ if TYPE_CHECKING:
 _NAMES = {
     "augmentations": ("Augmentation", "decode_augmentation", "encode_augmentation"),
     "errors": ("InputError",),
+    "formats": ("FORMATS", "Export", "convert"),
     "ops": ("CONVENTIONS", "OPS", "PAPER_OPS", "Convention", "Op", "Scale", "get_convention"),
-    "policy": (
-        "Operation", "Policy", "PolicyFile", "load_policy", "load_policy_file", "save_policy",
+    "policy": ("Operation", "Policy"),
+    "policy_files": (
+        "PolicyFile", "load_policy", "load_policy_file", "load_schedule", "save_policy",
+        "save_schedule",
     ),
     "published": ("CIFAR10", "IMAGENET", "PUBLISHED", "SVHN"),
-    "schedule": ("Schedule", "ScheduleTransform", "load_schedule", "save_schedule"),
+    "schedule": ("Schedule", "ScheduleTransform"),
     "transforms": (
         "PolicyTransform", "RandAugment", "Transform", "TrivialAugmentWide", "UniformAugment",
     ),
@@ -45,6 +57,7 @@ _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names
 __all__ = [
     "CIFAR10",
     "CONVENTIONS",
+    "FORMATS",
     "IMAGENET",
     "OPS",
     "PAPER_OPS",
@@ -52,6 +65,7 @@ __all__ = [
     "SVHN",
     "Augmentation",
     "Convention",
+    "Export",
     "InputError",
     "Op",
     "Operation",
@@ -65,6 +79,7 @@ __all__ = [
     "Transform",
     "TrivialAugmentWide",
     "UniformAugment",
+    "convert",
     "decode_augmentation",
     "encode_augmentation",
     "get_convention",

@@ -22,11 +22,10 @@ it changes no byte.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from .errors import InputError, check_choice, check_integer
-from .ops import CONVENTIONS, get_convention
+from .errors import InputError, check_choice, located
 from .policy import Policy
 from .schedule import Schedule, ScheduleTransform
 from .transforms import (
@@ -102,43 +101,43 @@ def decode_augmentation(data: object, where: str = "augmentation") -> Augmentati
     Raises:
         InputError: naming the field, for anything but such data.
     """
+    with located(where):
+        return _decode(data)
+
+
+def _decode(data: object) -> Augmentation:
     if data is None:
         return None
     if isinstance(data, list):
         return Policy(data)
     if not isinstance(data, dict):
         raise InputError(
-            where, "must be null, a list of sub-policies or an object with the field transform",
+            "data", "must be null, a list of sub-policies or an object with the field transform",
             data, 'e.g. {"transform": "RandAugment", "n": 2, "m": 9}',
         )  # fmt: skip
     name = data.get("transform")
-    check_choice(f"{where}.transform", name, _NAMES)
+    check_choice("transform", name, _NAMES)
     if name == "Schedule":
-        _check_fields(data, where, ("epochs", "ranges"), ())
-        return ScheduleTransform(Schedule.from_json(data, where))
+        check_fields(data, name, ("transform", "epochs", "ranges"))
+        return ScheduleTransform(Schedule.from_json(data))
     if name == "PolicyTransform":
-        _check_fields(data, where, ("convention", "bins", "policy"), ("fill",))
-        check_choice(f"{where}.convention", data["convention"], CONVENTIONS)
-        convention = data["convention"]
-        bins = get_convention(convention).bins
-        check_integer(f"{where}.bins", data["bins"], bins, bins)
-        policy = Policy(data["policy"], bins)
-        return PolicyTransform(policy, convention, data.get("fill", 0))
+        check_fields(data, name, ("transform", "convention", "bins", "policy"), ("fill",))
+        policy = Policy(data["policy"], data["bins"])
+        return PolicyTransform(policy, data["convention"], data.get("fill", 0))
     kind = _PARAMETRIC[name]
-    needed = tuple(kind().arguments())
-    _check_fields(data, where, needed, ("fill",))
+    check_fields(data, name, ("transform", *kind().arguments()), ("fill",))
     return kind(**{field: data[field] for field in data if field != "transform"})
 
 
-def _check_fields(
-    data: dict[str, Any], where: str, needed: Collection[str], optional: Collection[str]
+def check_fields(
+    data: Mapping[str, Any], what: str, needed: Collection[str], optional: Collection[str] = ()
 ) -> None:
-    known = ("transform", *needed, *optional)
+    """InputError unless ``data`` has all fields ``needed``, and no other but ``optional`` ones."""
     for field in data:
-        check_choice(f"{where}: field of {data['transform']}", field, known)
+        check_choice(f"field of {what}", field, (*needed, *optional))
     for field in needed:
         if field not in data:
             raise InputError(
-                f"{where}.{field}", f"must be given for {data['transform']}", "no such field",
-                f"it has the fields {', '.join(known)}",
+                field, f"must be given for {what}", "no such field",
+                f"it has the fields {', '.join((*needed, *optional))}",
             )  # fmt: skip

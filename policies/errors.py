@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import operator
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 
 
 class InputError(ValueError):
@@ -57,3 +58,15 @@ def check_integer(argument: str, value: object, low: int, high: int | None = Non
     if number < low or (high is not None and number > high):
         raise InputError(argument, rule, value, "give a whole number in this range")
     return number
+
+
+@contextmanager
+def located(where: str) -> Iterator[None]:
+    """InputErrors from within say ``where`` the value stands, e.g. a file's name, before its own
+    argument."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(
+            f"{where}: {error.argument}", error.rule, error.got, error.fix
+        ) from None  # fmt: skip

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-from collections.abc import Collection
+import stat
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import InputError, check_choice
+from .errors import InputError
 
 
 def fsync_directory(directory: Path) -> None:
@@ -48,55 +51,86 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     fsync_directory(path.parent)
 
 
+def read_file(path: Path, most: int) -> bytes:
+    """The bytes of an ordinary file of at most ``most`` bytes.
+
+    Pipes, sockets and devices are not opened: a reader of a pipe waits for ever, and some devices
+    never end. Raises OSError for these, for a file that cannot be read and for a longer one.
+    """
+    _check_ordinary(os.stat(path).st_mode)
+    # Without O_NONBLOCK, a pipe put there in between would still make us wait.
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(handle, "rb") as stream:
+        status = os.fstat(handle)
+        _check_ordinary(status.st_mode)
+        data = stream.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"more than {most} bytes ({max(status.st_size, most + 1)})")
+    return data
+
+
+def _check_ordinary(mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "not an ordinary file")
+
+
 def read_text(path: Path, what: str, most: int) -> str:
     """UTF-8 text of an ordinary file of at most ``most`` bytes; InputError for anything else."""
-    # is_file() before open(): opening a pipe or a device would wait for ever.
-    if not path.is_file():
-        raise InputError(f"{what} file", "must be an existing file", str(path), "check the path")
     try:
-        with path.open("rb") as stream:
-            data = stream.read(most + 1)
-        if len(data) > most:
-            raise InputError(
-                str(path), f"must be at most {most} bytes", path.stat().st_size,
-                f"this is not a {what} file",
-            )  # fmt: skip
-        return data.decode("utf-8")
-    except (OSError, UnicodeDecodeError) as e:
-        raise InputError(str(path), "must be readable UTF-8 text", str(e), "check it") from None
+        return read_file(path, most).decode("utf-8")
+    except FileNotFoundError:
+        raise InputError(
+            f"{what} file", "must be an existing file", str(path), "check the path"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise InputError(str(path), "must be UTF-8 text", str(error), "check the file") from None
+    except (OSError, ValueError) as error:  # ValueError: a path with a null character
+        why = getattr(error, "strerror", None) or str(error)
+        raise InputError(
+            str(path), f"must be an ordinary, readable file of at most {most} bytes", why,
+            f"give a {what} file",
+        ) from None  # fmt: skip
 
 
-def parse_document(
-    text: str, where: str, name: str, version: int, fields: Collection[str], fix: str
-) -> dict[str, Any]:
-    """The JSON object of one of our files: its format and version fit, its fields are known.
+@dataclass(frozen=True)
+class Document:
+    """One of our JSON files: its format and version, its own fields, where it comes from."""
 
-    Strict: no NaN, no field twice, no field that is not one of ``fields``. ``fix`` is the advice
-    when it is no such file. InputError names ``where``.
+    format: str
+    version: int
+    body: dict[str, Any]
+    provenance: dict[str, Any] | None = None
+
+
+def parse_document(text: str, where: str, versions: Mapping[str, int], fix: str) -> Document:
+    """Read a JSON object that says its format and version.
+
+    Strict: no NaN, no field twice. The fields of the body are left to the caller to check.
+
+    Args:
+        text: the file's content.
+        where: what errors call it.
+        versions: the newest known version of each format that may be there.
+        fix: the advice when it is no such file.
     """
     try:
-        document = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+        data = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
     except (ValueError, RecursionError) as e:
         raise InputError(where, "must be valid JSON", str(e) or "deep nesting", fix) from None
-    if not isinstance(document, dict) or document.get("format") != name:
-        got = document.get("format") if isinstance(document, dict) else document
-        raise InputError(f"{where}: format", f"must be {name!r}", got, fix)
-    found = document.get("version")
-    if isinstance(found, bool) or not isinstance(found, int) or found < 1:
-        raise InputError(f"{where}: version", "must be a positive integer", found, fix)
-    if found > version:
-        raise InputError(
-            f"{where}: version", f"must be at most {version}", found, "update this toolkit"
-        )
-    for field in document:
-        check_choice(f"{where}: field", field, fields)
-    for field in fields:
-        if field not in document and field != "provenance":
-            raise InputError(f"{where}: {field}", "must be present", "no such field", fix)
-    provenance = document.setdefault("provenance", None)
+    name = data.pop("format", None) if isinstance(data, dict) else data
+    if not isinstance(name, str) or name not in versions:
+        rule = "must be " + " or ".join(map(repr, versions))
+        raise InputError(f"{where}: format", rule, name, fix)
+    version = data.pop("version", None)
+    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+        raise InputError(f"{where}: version", "must be a positive integer", version, fix)
+    if version > versions[name]:
+        rule = f"must be at most {versions[name]}"
+        raise InputError(f"{where}: version", rule, version, "update this toolkit")
+    provenance = data.pop("provenance", None)
     if provenance is not None and not isinstance(provenance, dict):
         raise InputError(f"{where}: provenance", "must be an object or null", provenance, fix)
-    return document
+    return Document(name, version, data, provenance)
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict:
@@ -110,31 +144,47 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not a number")
 
 
-def dump_document(document: dict[str, Any], rows: str) -> str:
-    """JSON with one entry of the list ``document[rows]`` a line: a diff of two files reads well."""
+def dump_document(document: Document, one_a_line: Collection[str]) -> str:
+    """JSON text with one entry a line of the lists called so: a diff of two files reads well.
+
+    Raises InputError for a provenance that JSON cannot hold.
+    """
+    fields = {
+        "format": document.format, "version": document.version, **document.body,
+        "provenance": document.provenance,
+    }  # fmt: skip
     try:
         parts = []
-        for key, value in document.items():
-            if key == rows:
+        for key, value in fields.items():
+            if key in one_a_line:
                 lines = ",\n    ".join(json.dumps(row) for row in value)
-                parts.append(f'  "{rows}": [\n    {lines}\n  ]')
+                parts.append(f'  "{key}": [\n    {lines}\n  ]')
             else:
                 body = json.dumps(value, indent=2, allow_nan=False, sort_keys=True)
                 parts.append(f"  {json.dumps(key)}: " + body.replace("\n", "\n  "))
     except (TypeError, ValueError, RecursionError) as e:
         raise InputError(
-            "provenance", "must be plain JSON data (no NaN, no objects)", document["provenance"],
+            "provenance", "must be plain JSON data (no NaN, no objects)", document.provenance,
             f"convert it to strings, numbers, lists and dicts first ({e})",
         ) from None  # fmt: skip
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 MAX_JSON_BYTES = 64 * 2**20
+"""Longest JSON file of a run folder that is written or read."""
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Atomic, readable, and independent of dict order in memory only where the caller sorts."""
-    write_atomically(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    """Write ``value`` atomically and readably, its keys in their order.
+
+    Raises InputError for one that would be longer than what ``read_json`` reads.
+    """
+    data = (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
+    if len(data) > MAX_JSON_BYTES:
+        raise InputError(
+            str(path), f"must be at most {MAX_JSON_BYTES} bytes", len(data), "write less into it"
+        )
+    write_atomically(path, data)
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -151,23 +201,15 @@ def parse_json(text: str | bytes) -> Any:
 def read_json(path: Path) -> Any:
     """Read a JSON file of the run folder.
 
-    Raises InputError naming the file when it is missing, too big, not UTF-8 or not JSON.
+    Raises InputError naming the file when it is missing, no ordinary file, too big, not UTF-8 or
+    not JSON.
     """
-    path = Path(path)
+    path, fix = Path(path), "restore it from a copy"
     try:
-        with open(path, "rb") as stream:
-            raw = stream.read(MAX_JSON_BYTES + 1)
+        raw = read_file(path, MAX_JSON_BYTES)
     except OSError as error:
-        raise InputError(
-            str(path), "must be a readable file", error.strerror, "restore it from a copy"
-        ) from error
-    if len(raw) > MAX_JSON_BYTES:
-        raise InputError(
-            str(path), f"must be at most {MAX_JSON_BYTES} bytes", "more", "restore it from a copy"
-        )
+        raise InputError(str(path), "must be a readable file", error.strerror, fix) from error
     try:
         return parse_json(raw)
     except ValueError as error:
-        raise InputError(
-            str(path), "must be valid JSON", str(error), "restore it from a copy"
-        ) from error
+        raise InputError(str(path), "must be valid JSON", str(error), fix) from error

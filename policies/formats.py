@@ -1,117 +1,364 @@
-"""Policies as other libraries write them: torchvision's table and timm's op list.
+"""Augmentations as other libraries write them, pixel for pixel wherever those can follow.
 
-Both are text that Python reads as a literal. What the other library cannot express is refused
-rather than changed in silence: Cutout and SamplePairing have no counterpart in either.
+What each format carries (``convert`` refuses the rest, or says what it left out):
+
+============  ==========================================  ========================================
+format        carries                                     cannot carry
+============  ==========================================  ========================================
+text          policies in the paper convention, and       fill, provenance; other conventions where
+              others whose every parameter it has too     a parameter differs; transforms
+json          everything, with its provenance             nothing
+torchvision   as text, RandAugment, TrivialAugmentWide,   Cutout, SamplePairing; other conventions
+              fill; on PIL images with the same pixels    as for text; UniformAugment, schedules.
+                                                          On tensors torchvision itself rounds
+                                                          greys, blends and slopes differently
+timm          policies in every convention, RandAugment,  Cutout, SamplePairing; the enhancers of
+              fill; with the same pixels, but for shifts  trivialaugment above 0.9; TrivialAugment,
+                                                          UniformAugment, schedules. Shifts that
+                                                          are a share of the image are rounded to
+                                                          whole pixels, not truncated: up to one
+                                                          pixel further
+============  ==========================================  ========================================
+
+The last two are Python modules with ``transform`` in them: copy one beside the training script and
+import it. All formats keep probabilities, the order of operations and repeated sub-policies.
+Operations that a library lacks are left out only with ``drop=True``, and counted; their sub-policy
+stays, if need be empty, so that the chances of the others do not change. ``Identity``, and anything
+of probability 0 that a library lacks, is left out without that: nothing changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from types import MappingProxyType
+from typing import NamedTuple
 
-from .errors import InputError
-from .ops import OPS, Convention, get_convention
-from .policy import Policy, PolicyFile
+from .errors import InputError, check_choice
+from .ops import OPS, RANDAUGMENT_OPS, get_convention
+from .policy import Operation, Policy
+from .policy_files import PolicyFile, to_json_text
+from .program import MAX_SIDE
+from .transforms import PolicyTransform, RandAugment, TrivialAugmentWide
 
-TORCHVISION_OPS = frozenset(OPS) - {"Cutout", "SamplePairing", "Identity"}
-TIMM_LEVELS = 10.0  # timm's magnitudes run from 0 to 10 and may be fractions
-_ENHANCERS = ("Contrast", "Color", "Brightness", "Sharpness")
+Rows = Sequence[Sequence[Operation]]
 
 
-def to_torchvision(file: PolicyFile) -> str:
-    """The table that `torchvision.transforms.v2.AutoAugment._get_policies` returns.
+class Export(NamedTuple):
+    """An augmentation in another format.
 
-    torchvision reads magnitudes as the `paper` convention does; others raise InputError.
+    Attributes:
+        text: content of a file.
+        left_out: how many operations of each name were dropped.
     """
-    if file.convention != "paper":
+
+    text: str
+    left_out: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format: how it is written, and what it is.
+
+    Attributes:
+        write: the text of a file's augmentation, operations that ``lacks`` names left out.
+        about: a few words for lists.
+        ending: of a file's name.
+        lacks: operations that it has no word for.
+    """
+
+    write: Callable[[PolicyFile, Rows | None], str]
+    about: str
+    ending: str
+    lacks: frozenset[str] = field(default_factory=frozenset)
+
+
+def convert(file: PolicyFile, form: str, *, drop: bool = False) -> Export:
+    """An augmentation in one of ``FORMATS``.
+
+    Args:
+        file: the augmentation, e.g. from ``load_policy_file``, or ``PolicyFile(IMAGENET)``.
+        form: a name in ``FORMATS``.
+        drop: leave operations out that the format lacks, instead of refusing.
+
+    Raises:
+        InputError: for what the format cannot express, naming it.
+    """
+    check_choice("format", form, tuple(FORMATS))
+    wanted = FORMATS[form]
+    rows: Rows | None = None
+    left_out: Counter[str] = Counter()
+    if isinstance(file.augmentation, Policy | PolicyTransform):
+        rows = []
+        for row in file.policy:
+            lacking = [op for op in row if op.name in wanted.lacks]
+            lost = [op.name for op in lacking if op.name != "Identity" and op.probability > 0]
+            if lost and not drop:
+                raise InputError(
+                    "policy", f"must use operations that {form} has", lost[0],
+                    "leave it out with drop=True (--drop), search without it, or train with "
+                    "PolicyTransform",
+                )  # fmt: skip
+            left_out.update(lost)
+            rows.append([op for op in row if op not in lacking])
+    return Export(wanted.write(file, rows), MappingProxyType(dict(left_out)))
+
+
+def in_convention(policy: Policy, source: str, target: str) -> Policy:
+    """``policy`` of convention ``source`` in convention ``target``: the same parameters, at every
+    image size.
+
+    Raises:
+        InputError: for the first operation that ``target`` has no equal magnitude for.
+    """
+    rows = [[_in_convention(op, source, target) for op in row] for row in policy]
+    return Policy(rows, get_convention(target).bins)
+
+
+def _in_convention(op: Operation, source: str, target: str) -> Operation:
+    if op.magnitude is None or source == target:
+        return op
+    found = _equal_magnitude(op.name, op.magnitude, source, target)
+    if found is None:
+        value = get_convention(source).parameter(op.name, op.magnitude, False, 1000, 1000)
         raise InputError(
-            "convention", "must be paper for torchvision's AutoAugment", file.convention,
-            "export another format",
+            "policy", f"must have an equal in the {target} convention to be written in it",
+            f"{op.name} {op.magnitude} of {source} ({value:g})",
+            "export json, or train with PolicyTransform",
         )  # fmt: skip
-    for name in _names(file.policy):
-        if name not in TORCHVISION_OPS:
-            raise _not_expressible(name, "torchvision")
-    rows = "".join(f"    {_row(row)},\n" for row in file.policy)
-    return f"[\n{rows}]\n"
+    return op._replace(magnitude=found)
 
 
-def to_timm(file: PolicyFile) -> str:
-    """A list for `timm.data.auto_augment`: lists of (timm op, probability, level).
+@lru_cache(maxsize=1024)
+def _equal_magnitude(name: str, magnitude: int, source: str, target: str) -> int | None:
+    """The index of ``target`` with the parameters of ``magnitude`` in ``source``, if there is one.
 
-    Each magnitude becomes the timm op and level (0..10, fractions allowed) that has the same
-    effect: `AutoAugment([[AugmentOp(*op) for op in sub] for sub in table])`. Exact but for
-    rounding to whole pixels (timm shifts by fractions), thresholds of Solarize (within 1) and
-    timm's interpolation, bilinear or bicubic.
+    Parameters may depend on one side of the image, so squares of every size that kernels take are
+    compared: rounding makes shifts equal at one size that differ at another. A sign acts alike at
+    all sizes.
     """
-    convention = get_convention(file.convention)
-    rows = []
-    for row in file.policy:
-        converted = [
-            (*_timm(name, magnitude, convention), probability)
-            for name, probability, magnitude in row
-        ]
-        rows.append([(name, probability, level) for name, level, probability in converted])
-    return "[\n" + "".join(f"    {row!r},\n" for row in rows) + "]\n"
+    one, other = get_convention(source), get_convention(target)
+    scales = (one.scale(name), other.scale(name))
+    by_side = any(scale is not None and scale.unit.startswith("of ") for scale in scales)
+    cases = [(MAX_SIDE, False), (MAX_SIDE, True)]
+    if by_side:
+        cases += [(side, False) for side in range(1, MAX_SIDE)]
+    for found in range(other.bins):
+        if all(
+            one.parameter(name, magnitude, negative, side, side)
+            == other.parameter(name, found, negative, side, side)
+            for side, negative in cases
+        ):
+            return found
+    return None
 
 
-def _row(row: tuple) -> str:
-    return "(" + ", ".join(f'("{n}", {p!r}, {m!r})' for n, p, m in row) + ",)"
+# ---------------------------------------------------------------------------------- our own
 
 
-def _names(policy: Policy) -> list[str]:
-    return [name for row in policy for name, _, _ in row]
+def _text(file: PolicyFile, rows: Rows | None) -> str:
+    augmentation = file.augmentation
+    if rows is None:
+        raise _refused(file, "text")
+    if isinstance(augmentation, PolicyTransform) and augmentation.fill != 0:
+        raise InputError(
+            "fill", "must be 0 in a tuple list, which cannot name another", augmentation.fill,
+            "export json",
+        )  # fmt: skip
+    return in_convention(file.policy, file.convention, "paper").to_text()
 
 
-def _not_expressible(name: str, library: str) -> InputError:
+def _json(file: PolicyFile, rows: Rows | None) -> str:
+    return to_json_text(file)
+
+
+def _refused(file: PolicyFile, form: str) -> InputError:
     return InputError(
-        "policy", f"must use operations that {library} has", name,
-        "leave its sub-policies out, or train with PolicyTransform",
+        "augmentation", f"must be something that {form} can express", file.augmentation,
+        "export json, or train with it here",
     )  # fmt: skip
 
 
-def _timm(name: str, magnitude: int | None, convention: Convention) -> tuple[str, float]:
-    """The timm op and level with the effect of `name` at index `magnitude`."""
-    if name in ("Cutout", "SamplePairing", "Identity"):
-        raise _not_expressible(name, "timm")
-    scale = convention.scale(name)
-    if scale is None:
-        return name, 0.0
-    value = scale.low + magnitude / convention.steps * (scale.high - scale.low)
-    if scale.unit == "pixels":
-        raise InputError(
-            "convention", "must measure shifts relative to the image for timm", convention.name,
-            "export another format",
-        )  # fmt: skip
-    if name == "Posterize":
-        # Rounded as the convention does; what is left of 8 bits picks timm's op.
-        bits = int(convention.parameter(name, magnitude, False, 1, 1))
-        op, level = (
-            ("PosterizeOriginal", (bits - 4) / 4)
-            if bits >= 4
-            else ("PosterizeIncreasing", (4 - bits) / 4)
+# ---------------------------------------------------------------------------------- torchvision
+
+_TORCHVISION = '''\
+"""An augmentation for torchvision, written by augsearch.
+
+`transform` takes what the transforms of torchvision.transforms.v2 take. On PIL images its pixels
+are those of augsearch's own transform; on tensors torchvision rounds some operations differently.
+"""
+
+import torch
+from torchvision.transforms import InterpolationMode, v2
+
+{table}
+class Searched(v2.{base}):
+    # v2 computes the thresholds as 255 * linspace(1, 0), a hair above those of linspace(255, 0)
+    # where these are whole numbers. Here they lie in the middle between two pixel values.
+    _AUGMENTATION_SPACE = {{
+        **v2.{base}._AUGMENTATION_SPACE,
+        "Solarize": (
+            lambda bins, height, width: (torch.linspace(255, 0, bins).ceil() - 0.5) / 255,
+            False,
+        ),
+    }}
+{method}
+
+transform = Searched({arguments}interpolation=InterpolationMode.NEAREST, fill={fill!r})
+'''
+_GET_POLICIES = """
+    def _get_policies(self, policy):
+        return POLICY
+"""
+
+
+def _torchvision(file: PolicyFile, rows: Rows | None) -> str:
+    augmentation = file.augmentation
+    fill = getattr(augmentation, "fill", 0)
+    if isinstance(augmentation, RandAugment):
+        arguments = f"num_ops={augmentation.n}, magnitude={augmentation.m}, "
+        return _TORCHVISION.format(
+            table="", base="RandAugment", method="", arguments=arguments, fill=fill
         )
-    elif name in _ENHANCERS and scale.unit == "factor":
-        op, level = name, (value - 0.1) / 1.8
+    if isinstance(augmentation, TrivialAugmentWide):
+        return _TORCHVISION.format(
+            table="", base="TrivialAugmentWide", method="", arguments="", fill=fill
+        )
+    if rows is None:
+        raise _refused(file, "torchvision")
+    paper = [[_in_convention(op, file.convention, "paper") for op in row] for row in rows]
+    table = "".join(f"    {_tuples(row)},\n" for row in paper)
+    return _TORCHVISION.format(
+        table=f"POLICY = [\n{table}]\n\n", base="AutoAugment", method=_GET_POLICIES, arguments="",
+        fill=fill,
+    )  # fmt: skip
+
+
+def _tuples(row: Sequence[Operation]) -> str:
+    ops = [f'("{op.name}", {op.probability!r}, {op.magnitude!r})' for op in row]
+    return "(" + ", ".join(ops) + ("," if len(ops) == 1 else "") + ")"
+
+
+# ---------------------------------------------------------------------------------- timm
+
+# Of timm's hyper-parameters these are fixed: how far levels may go (its own end is 10), and what
+# level 10 of the two kinds of shifts stands for (a share of the side, pixels).
+_MOST, _SHARE, _PIXELS = 100, 0.45, 100
+_TIMM = '''\
+"""An augmentation for timm, written by augsearch.
+
+`transform` takes PIL images{mode}. Its pixels are those of augsearch's own transform, apart from
+shifts by a share of the image: timm rounds these to whole pixels, augsearch cuts the fraction off.
+Fill and interpolation are part of it: timm's defaults are grey, and bilinear or bicubic by chance.
+"""
+
+from PIL import Image
+from timm.data.auto_augment import AugmentOp, {kind}
+
+HPARAMS = {{
+    "img_mean": {fill!r},
+    "interpolation": Image.Resampling.NEAREST,
+    "magnitude_max": {most},
+    "translate_pct": {share},
+    "translate_const": {pixels},
+}}
+
+{table}
+'''
+
+
+def _timm(file: PolicyFile, rows: Rows | None) -> str:
+    augmentation = file.augmentation
+    if isinstance(augmentation, RandAugment):
+        ops = [Operation(name, 1.0, augmentation.m if OPS[name].has_magnitude else None)
+               for name in RANDAUGMENT_OPS]  # fmt: skip
+        table = (
+            "OPERATIONS = [\n"
+            + "".join(f"    {_timm_op(op, 'randaugment')!r},\n" for op in ops)
+            + "]\n\ntransform = RandAugment(\n"
+            "    [AugmentOp(*operation, hparams=HPARAMS) for operation in OPERATIONS],\n"
+            f"    num_layers={augmentation.n},\n)"
+        )
+        kind = "RandAugment"
+    elif rows is not None:
+        table = (
+            "POLICY = [\n"
+            + "".join(f"    {[_timm_op(op, file.convention) for op in row]!r},\n" for row in rows)
+            + "]\n\ntransform = AutoAugment(\n"
+            "    [[AugmentOp(*op, hparams=HPARAMS) for op in row] for row in POLICY]\n)"
+        )
+        kind = "AutoAugment"
     else:
-        op, level = _LEVELS[name](value)
-    level = round(TIMM_LEVELS * level, 9)
-    # 150/331 of the side is 0.7 % more than timm's 0.45 at its highest level, less than a pixel.
-    if level > TIMM_LEVELS * 1.01:
-        raise InputError(
-            f"magnitude of {name}", "must lie in timm's range", magnitude,
-            "lower it, or train with PolicyTransform",
-        )  # fmt: skip
-    return op, min(level, TIMM_LEVELS)
+        raise _refused(file, "timm")
+    fill = getattr(augmentation, "fill", 0)
+    if fill and isinstance(fill, int):
+        fill = (fill,) * 3  # Pillow takes a single number of an RGB image for a packed colour
+    return _TIMM.format(
+        kind=kind, fill=fill, most=_MOST, share=_SHARE, pixels=_PIXELS, table=table,
+        mode=" of mode RGB" if fill else " of mode RGB or L",
+    )  # fmt: skip
 
 
-_LEVELS: dict[str, Callable[[float], tuple[str, float]]] = {
-    "ShearX": lambda slope: ("ShearX", slope / 0.3),
-    "ShearY": lambda slope: ("ShearY", slope / 0.3),
-    "TranslateX": lambda share: ("TranslateXRel", share / 0.45),
-    "TranslateY": lambda share: ("TranslateYRel", share / 0.45),
-    "Rotate": lambda degrees: ("Rotate", degrees / 30),
-    "Solarize": lambda threshold: ("SolarizeIncreasing", (256 - threshold) / 256),
-    **{
-        name: lambda distance, name=name: (f"{name}Increasing", distance / 0.9)
-        for name in _ENHANCERS
-    },
-}
+def _timm_op(op: Operation, convention: str) -> tuple[str, float, float]:
+    """(timm's operation, probability, level) with the effect of ``op``."""
+    name, probability, magnitude = op
+    if name == "Identity":
+        return "Invert", 0.0, 0.0
+    scale = get_convention(convention).scale(name)
+    if scale is None or magnitude is None:
+        return name, probability, 0.0
+    value = get_convention(convention).parameter(name, magnitude, False, 1, 1)
+    if scale.unit == "of width" or scale.unit == "of height":
+        share = magnitude / get_convention(convention).steps * scale.high
+        return f"{name}Rel", probability, _level(share, lambda u: u * _SHARE)
+    if scale.unit == "pixels":
+        return name, probability, _level(value, lambda u: u * _PIXELS)
+    if scale.unit == "slope":
+        return name, probability, _level(value, lambda u: u * 0.3)
+    if scale.unit == "degrees":
+        return name, probability, _level(value, lambda u: u * 30.0)
+    if scale.unit == "factor":
+        return name, probability, _level(value, lambda u: u * 1.8 + 0.1)
+    if scale.unit == "1 + factor":
+        if value - 1.0 > 0.9:
+            raise InputError(
+                f"magnitude of {name}", "must lie in timm's range, factors of 0.1 to 1.9",
+                magnitude, "lower it, or train with PolicyTransform",
+            )  # fmt: skip
+        return f"{name}Increasing", probability, _level(value - 1.0, lambda u: u * 0.9)
+    # timm cuts levels down to whole thresholds and bits: aim between two of them.
+    if name == "Solarize":
+        inverted = 256 - math.ceil(value)  # a threshold keeps the whole numbers below it
+        return "SolarizeIncreasing", probability, min(inverted + 0.5, 256) * 10 / 256
+    bits = int(value)
+    if bits >= 4:
+        return "PosterizeOriginal", probability, min(bits - 4 + 0.5, 4) * 10 / 4
+    return "PosterizeIncreasing", probability, (4 - bits + 0.5) * 10 / 4
+
+
+def _level(value: float, of_share: Callable[[float], float]) -> float:
+    """The level at which timm computes ``value``, as ``of_share(level / 10)``; to the last bit
+    where it can. ``of_share`` is linear."""
+    low = of_share(0.0)
+    level = (value - low) / (of_share(1.0) - low) * 10.0
+    around = [level]
+    below = above = level
+    for _ in range(8):
+        below, above = math.nextafter(below, -math.inf), math.nextafter(above, math.inf)
+        around += [below, above]
+    return min(around, key=lambda x: abs(of_share(x / 10.0) - value))
+
+
+_OTHERS_LACK = frozenset({"Cutout", "SamplePairing", "Identity"})
+FORMATS: Mapping[str, Format] = MappingProxyType(
+    {
+        "text": Format(_text, "tuple list in the paper convention", ".txt"),
+        "json": Format(_json, "policy file with its provenance", ".json"),
+        "torchvision": Format(_torchvision, "Python module", ".py", _OTHERS_LACK),
+        "timm": Format(_timm, "Python module", ".py", _OTHERS_LACK),
+    }
+)
+"""The formats by name; the module's docstring says what each carries."""

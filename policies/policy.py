@@ -1,25 +1,18 @@
-"""What a policy is: data that equals the published tuple list, and its files."""
+"""What a policy is: data that equals the published tuple list."""
 
 from __future__ import annotations
 
 import ast
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from .errors import InputError, check_choice, check_integer
-from .files import dump_document, parse_document, read_text, write_atomically
 from .ops import OPS, get_convention
 
-FORMAT = "augsearch-policy"
-VERSION = 1
-MAX_BYTES = 2 * 2**20
+MAX_TEXT_BYTES = 2**21
 MAX_SUBPOLICIES = 2**14
 MAX_OPERATIONS = 64
-_FIELDS = ("format", "version", "convention", "bins", "policy", "provenance")
 
 
 class Operation(NamedTuple):
@@ -148,82 +141,6 @@ def _probability(where: str, value: object) -> float:
     return number + 0.0  # -0.0 becomes 0.0
 
 
-# ---------------------------------------------------------------------------------- files
-
-
-@dataclass(frozen=True)
-class PolicyFile:
-    """The content of a policy file: the policy, its magnitude convention, where it comes from."""
-
-    policy: Policy
-    convention: str = "paper"
-    provenance: dict[str, Any] | None = None
-
-
-def save_policy(
-    path: str | os.PathLike,
-    policy: Policy,
-    convention: str = "paper",
-    provenance: Mapping[str, Any] | None = None,
-) -> None:
-    """Write ``policy`` to a file that appears whole or not at all.
-
-    A name ending in ``.json`` gets JSON with convention and provenance (any JSON-able mapping, e.g.
-    task, manifest hash, searcher, seed, budget, reward), one in ``.txt`` the tuple list alone, in
-    the paper convention. InputError for another ending, or what could not be read back.
-    """
-    path = Path(path)
-    policy = policy if isinstance(policy, Policy) else Policy(policy)
-    ending = path.suffix.lower()
-    if ending not in (".json", ".txt"):
-        raise InputError("path", "must end in .json or .txt", str(path), "choose one of these")
-    if ending == ".txt":
-        if convention != "paper":
-            raise InputError(
-                "convention", "must be paper in a tuple list, which cannot name another",
-                convention, "save it as .json",
-            )  # fmt: skip
-        check_bins(policy, convention)
-        text = policy.to_text()
-    else:
-        text = to_json_text(PolicyFile(policy, convention, provenance))
-    if len(text.encode()) > MAX_BYTES:
-        raise InputError(
-            "policy and provenance", f"must fit in a file of {MAX_BYTES} bytes", len(text),
-            "leave out some of the provenance",
-        )  # fmt: skip
-    write_atomically(path, text.encode())
-
-
-def to_json_text(file: PolicyFile) -> str:
-    """The content of a policy file as :func:`save_policy` writes it and load_policy_file reads."""
-    check_bins(file.policy, file.convention)
-    document = {
-        "format": FORMAT, "version": VERSION, "convention": file.convention,
-        "bins": file.policy.bins, "policy": file.policy.to_json(),
-        "provenance": dict(file.provenance) if file.provenance is not None else None,
-    }  # fmt: skip
-    return dump_document(document, "policy")
-
-
-def load_policy(path: str | os.PathLike) -> Policy:
-    """The policy in a ``.json`` or text file; InputError if the file is not a policy."""
-    return load_policy_file(path).policy
-
-
-def load_policy_file(path: str | os.PathLike) -> PolicyFile:
-    """Read a policy file, JSON (``.json``) or a tuple list (anything else: paper convention).
-
-    Nothing in the file is executed. A file that is missing, too large, of another format or a
-    newer version, or has an unknown field raises InputError.
-    """
-    path = Path(path)
-    text = read_text(path, "policy", MAX_BYTES)
-    if path.suffix.lower() != ".json":
-        return PolicyFile(Policy.from_text(text))
-    return _from_json(text, str(path))
-
-
 def check_bins(policy: Policy, convention: str) -> None:
     """InputError unless ``policy`` has as many magnitude bins as ``convention``."""
     bins = get_convention(convention).bins
@@ -239,18 +156,12 @@ def _literal(text: str) -> object:
     rule = "must be a list of tuples of literals"
     if not isinstance(text, str):
         raise InputError("policy text", rule, text, fix)
-    if len(text) > MAX_BYTES:
-        raise InputError("policy text", f"must be at most {MAX_BYTES} characters", len(text), fix)
+    if len(text) > MAX_TEXT_BYTES:
+        raise InputError(
+            "policy text", f"must be at most {MAX_TEXT_BYTES} characters", len(text), fix
+        )
     try:
         value = ast.literal_eval("(\n" + text + "\n)")
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         raise InputError("policy text", rule, text, fix) from None
     return value
-
-
-def _from_json(text: str, where: str) -> PolicyFile:
-    fix = "give a file written by save_policy, or a tuple list with the ending .txt"
-    document = parse_document(text, where, FORMAT, VERSION, _FIELDS, fix)
-    policy = Policy(document["policy"], document["bins"])
-    check_bins(policy, document["convention"])
-    return PolicyFile(policy, document["convention"], document["provenance"])

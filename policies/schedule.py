@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from .errors import InputError
-from .files import dump_document, parse_document, read_text, write_atomically
 from .policy import Policy, check_bins
 from .transforms import PolicyTransform, Transform
 
-FORMAT = "augsearch-schedule"
-VERSION = 1
-MAX_BYTES = 2**24
 MAX_RANGES = 10_000
-_FIELDS = ("format", "version", "epochs", "ranges", "provenance")
 
 
 class Schedule(tuple):
@@ -97,15 +90,15 @@ class Schedule(tuple):
         return {"epochs": self.epochs, "ranges": ranges}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any], where: str = "schedule") -> Schedule:
-        """What :meth:`to_json` gave, other fields aside; InputError names ``where``."""
+    def from_json(cls, data: Mapping[str, Any]) -> Schedule:
+        """What :meth:`to_json` gave, other fields aside; InputError for anything else."""
         ranges = data["ranges"]
         if not isinstance(ranges, list) or not all(
             isinstance(entry, dict) and entry.keys() == {"first_epoch", "policy"}
             for entry in ranges
         ):
             raise InputError(
-                f"{where}: ranges", "must list objects of first_epoch and policy", ranges,
+                "ranges", "must list objects of first_epoch and policy", ranges,
                 'write it like [{"first_epoch": 0, "policy": [[["Rotate", 0.6, 9]]]}]',
             )  # fmt: skip
         rows = [(entry["first_epoch"], entry["policy"]) for entry in ranges]
@@ -150,23 +143,3 @@ def augmentation_for_epoch(
     if isinstance(augmentation, ScheduleTransform):
         return augmentation.at_epoch(epoch, total_epochs)
     return augmentation
-
-
-def save_schedule(
-    path: str | os.PathLike, schedule: Schedule, provenance: Mapping[str, Any] | None = None
-) -> None:
-    """Write a JSON file: operations by name, one range a line. It appears whole or not at all."""
-    document = {
-        "format": FORMAT, "version": VERSION, **schedule.to_json(),
-        "provenance": dict(provenance) if provenance is not None else None,
-    }  # fmt: skip
-    write_atomically(Path(path), dump_document(document, "ranges").encode())
-
-
-def load_schedule(path: str | os.PathLike) -> Schedule:
-    """Read what `save_schedule` wrote (paper convention). InputError for anything else."""
-    path = Path(path)
-    fix = "give a file written by `augsearch pba`"
-    text = read_text(path, "schedule", MAX_BYTES)
-    document = parse_document(text, str(path), FORMAT, VERSION, _FIELDS, fix)
-    return Schedule.from_json(document, str(path))

@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from policies.errors import InputError
-from policies.formats import to_timm, to_torchvision
-from policies.policy import PolicyFile, to_json_text
-from proxy_tasks.evaluators.base import check_choice
+from policies.policy_files import PolicyFile
 from search.studies.arms import load_named
 
-FORMATS: dict[str, Callable[[PolicyFile], str]] = {
-    "text": lambda file: file.policy.to_text(),
-    "json": to_json_text,
-    "torchvision": to_torchvision,
-    "timm": to_timm,
-}
 
-
-def convert(file: PolicyFile, form: str) -> str:
-    """The policy as text in one of FORMATS. Raises InputError for what that cannot express."""
-    check_choice("format", form, tuple(FORMATS))
-    return FORMATS[form](file)
-
-
-def policy_named(text: str) -> PolicyFile:
+def file_named(text: str) -> PolicyFile:
     """A policy file or a published policy, not one of the random transforms."""
     file = load_named(text)
     if file is None:
@@ -33,7 +17,7 @@ def policy_named(text: str) -> PolicyFile:
             "policy",
             "must be a policy file or a published policy",
             text,
-            "this transform draws its operations anew for every image",
+            "this transform has no file, and needs none",
         )
     return file
 

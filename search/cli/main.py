@@ -527,10 +527,10 @@ def show(
     """Draw what each sub-policy does to example images."""
     import analysis
 
-    from .looking import new_file, policy_named
+    from .looking import file_named, new_file
 
     target = new_file(out, ".png")
-    file = policy_named(policy)
+    file = file_named(policy)
     examples = analysis.example_images(images, count, seed)
     drawn = (
         file.policy
@@ -551,14 +551,20 @@ def show(
     "form",
     default="text",
     metavar="NAME",
-    help="text (tuple list), json, torchvision (AutoAugment table), timm (op list).",
+    help="text (tuple list), json, torchvision or timm (Python modules).",
 )
+@option("--drop", is_flag=True, help="Leave operations out that the format lacks, and say so.")
 @option("--out", metavar="FILE", help="File to write. [default: print]")
-def export(policy: str, form: str, out: str | None) -> None:
+def export(policy: str, form: str, out: str | None, drop: bool) -> None:
     """Convert a policy to another format or library."""
-    from .looking import convert, new_file, policy_named
+    from policies.formats import convert
 
-    text = convert(policy_named(policy), form)
+    from .looking import file_named, new_file
+
+    text, left_out = convert(file_named(policy), form, drop=drop)
+    if left_out:
+        counts = ", ".join(f"{count} {name}" for name, count in sorted(left_out.items()))
+        click.echo(f"Left out, as {form} lacks it: {counts}", err=True)
     if out is None:
         click.echo(text, nl=False)
         return

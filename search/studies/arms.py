@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -15,7 +14,6 @@ import numpy as np
 from policies import (
     PUBLISHED,
     Policy,
-    PolicyTransform,
     RandAugment,
     TrivialAugmentWide,
     UniformAugment,
@@ -23,9 +21,8 @@ from policies import (
 )
 from policies.augmentations import encode_augmentation
 from policies.errors import InputError
-from policies.policy import PolicyFile
-from policies.schedule import FORMAT as SCHEDULE_FORMAT
-from policies.schedule import ScheduleTransform, load_schedule
+from policies.policy_files import PolicyFile
+from policies.schedule import ScheduleTransform
 from proxy_tasks import Augmentation
 from search.spaces import PolicySpace
 
@@ -67,12 +64,9 @@ def parse_arm(text: str, seeds: Sequence[int]) -> Arm:
     if text.startswith("random:"):
         count = _count(text)
         return Arm(text, tuple(random_policy(count, seed) for seed in seeds))
-    if is_schedule(text):
-        transform = ScheduleTransform(load_schedule(text))
-        return Arm(_file_name(text), (transform,) * len(seeds), _schedule_cost(text))
     file = load_named(text)
     if file is not None:
-        return Arm(_file_name(text), (augmentation_of(file),) * len(seeds), _cost(file.provenance))
+        return Arm(_file_name(text), (file.augmentation,) * len(seeds), _cost(file))
     return Arm(text, (_transform(text),) * len(seeds))
 
 
@@ -94,7 +88,7 @@ def parse_arms(texts: Sequence[str], seeds: Sequence[int]) -> list[Arm]:
 
 
 def load_named(text: str) -> PolicyFile | None:
-    """The policy called `text` (a published name or a file); None for a transform's name."""
+    """What `text` names, a published policy or a file; None for a transform's name."""
     if text in PUBLISHED:
         return PolicyFile(PUBLISHED[text])
     if text in NAMES or text.startswith("randaugment:"):
@@ -103,22 +97,6 @@ def load_named(text: str) -> PolicyFile | None:
     if not path.is_file() and path.suffix not in (".json", ".txt"):
         raise InputError("policy", f"must be {FORMS}", text, "check the spelling or the path")
     return load_policy_file(path)
-
-
-def is_schedule(text: str) -> bool:
-    """Whether `text` is a file that says it is a schedule (`augsearch pba`)."""
-    path = Path(text)
-    if not path.is_file():
-        return False
-    with path.open("rb") as stream:
-        return f'"{SCHEDULE_FORMAT}"'.encode() in stream.read(200)
-
-
-def augmentation_of(file: PolicyFile) -> Augmentation:
-    """A policy as evaluators take it: alone in the paper's convention, else as its transform."""
-    if file.convention == "paper":
-        return file.policy
-    return PolicyTransform(file.policy, convention=file.convention)
 
 
 def random_policy(subpolicies: int, seed: int) -> Policy:
@@ -173,22 +151,14 @@ def _file_name(text: str) -> str:
     return f"{path.parent.resolve().name}/{path.name}" if generic else path.name
 
 
-def _schedule_cost(text: str) -> dict[str, Any]:
-    """Children and image passes of a PBA run; the file was read and checked before."""
-    provenance = json.loads(Path(text).read_text(encoding="utf-8")).get("provenance")
-    if not isinstance(provenance, dict):
-        return _cost(None)
-    pba = provenance.get("pba")
-    population = pba.get("population", 0) if isinstance(pba, dict) else 0
-    return _cost({**provenance, "evaluations": {"finished": population}})
-
-
-def _cost(provenance: dict[str, Any] | None) -> dict[str, Any]:
-    """Evaluations and image passes of a search, as far as the file tells."""
-    provenance = provenance or {}
-    counted = provenance.get("evaluations")
+def _cost(file: PolicyFile | None) -> dict[str, Any]:
+    """Evaluations and image passes of a search, as far as its file tells; of PBA, children."""
+    provenance = (file.provenance if file else None) or {}
+    counted, key = provenance.get("evaluations"), "finished"
+    if file and isinstance(file.augmentation, ScheduleTransform):
+        counted, key = provenance.get("pba"), "population"
     cost = provenance.get("cost")
     return {
-        "evaluations": counted.get("finished", 0) if isinstance(counted, dict) else 0,
+        "evaluations": counted.get(key, 0) if isinstance(counted, dict) else 0,
         "image_passes": cost.get("image_passes", 0) if isinstance(cost, dict) else 0,
     }

@@ -31,7 +31,8 @@ import torch
 from policies import PAPER_OPS, Policy, PolicyTransform
 from policies.errors import InputError
 from policies.files import read_json, write_json
-from policies.schedule import Schedule, load_schedule, save_schedule
+from policies.policy_files import load_schedule, save_schedule
+from policies.schedule import Schedule
 from proxy_tasks.data import ProxyTask
 from proxy_tasks.evaluators.children import Children
 from proxy_tasks.evaluators.config import EvaluatorConfig

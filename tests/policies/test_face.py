@@ -32,7 +32,7 @@ def test_type_checkers_see_what_is_imported():
 def test_what_is_only_data_needs_neither_torch_nor_numpy():
     code = (
         "import sys, policies, policies.errors\n"
-        "policies.OPS, policies.PUBLISHED, policies.Policy, policies.load_policy_file\n"
+        "policies.OPS, policies.PUBLISHED, policies.Policy\n"
         "policies.get_convention('timm').parameter('Rotate', 3, False, 32, 32)\n"
         "loaded = {'torch', 'numpy', 'numba', 'ray', 'PIL'} & set(sys.modules)\n"
         "assert not loaded, loaded\n"

@@ -15,26 +15,33 @@ from policies import (
     InputError,
     Policy,
     PolicyFile,
+    PolicyTransform,
     RandAugment,
+    Schedule,
+    ScheduleTransform,
+    TrivialAugmentWide,
+    UniformAugment,
     load_policy,
     load_policy_file,
+    load_schedule,
     save_policy,
+    save_schedule,
 )
-from policies.policy import MAX_BYTES
-from policies.schedule import Schedule, load_schedule
+from policies.files import MAX_JSON_BYTES, read_json, write_json
+from policies.policy_files import MAX_BYTES
 from tests.policies.golden import golden
-from tests.policies.test_policy import policies
+from tests.policies.test_augmentations import augmentations
 
 PROVENANCE = {"task": "reduced-fashion", "seed": 3, "reward": [0.5, None], "é": {"deep": [1]}}
 
 
-@given(policies(), st.none() | st.dictionaries(st.text(), st.integers() | st.text()))
-def test_json_round_trip(tmp_path_factory, policy, provenance):
+@given(augmentations(), st.none() | st.dictionaries(st.text(), st.integers() | st.text()))
+def test_json_round_trip(tmp_path_factory, augmentation, provenance):
     path = tmp_path_factory.mktemp("policy") / "policy.json"
-    convention = "paper" if policy.bins == 10 else "randaugment"
-    save_policy(path, policy, convention, provenance)
-    assert load_policy_file(path) == PolicyFile(policy, convention, provenance)
-    assert load_policy(path).bins == policy.bins
+    save_policy(path, augmentation, provenance=provenance)
+    read = load_policy_file(path)
+    assert read == PolicyFile(augmentation, provenance)
+    assert type(read.augmentation) is type(augmentation)
     assert sorted(os.listdir(path.parent)) == ["policy.json"], "no temporary file stays behind"
 
 
@@ -42,7 +49,56 @@ def test_text_file(tmp_path):
     path = tmp_path / "policy.txt"
     save_policy(path, IMAGENET)
     assert path.read_text() == IMAGENET.to_text()
-    assert load_policy_file(path) == PolicyFile(IMAGENET, "paper", None)
+    assert load_policy_file(path) == PolicyFile(IMAGENET, None)
+
+
+def test_a_parametric_transform_is_stored_as_itself(tmp_path):
+    path = tmp_path / "p.json"
+    for n in (1, 3, 16):
+        save_policy(path, RandAugment(n, 10))
+        stored = json.loads(path.read_text())
+        assert (stored["transform"], stored["n"], stored["m"]) == ("RandAugment", n, 10)
+        assert path.stat().st_size < 200
+        assert load_policy_file(path).augmentation == RandAugment(n, 10)
+    with pytest.raises(InputError, match=r"as_policy\(\) expands it, in the randaugment"):
+        load_policy(path)
+    save_policy(path, UniformAugment())
+    with pytest.raises(InputError, match="use load_policy_file"):
+        load_policy(path)
+
+
+@pytest.mark.parametrize(
+    "augmentation",
+    [PolicyTransform(IMAGENET, "tf"), PolicyTransform(IMAGENET, fill=128),
+     PolicyTransform(IMAGENET), PolicyTransform(RandAugment(1, 9).as_policy(), "randaugment")],
+    ids=["tf", "fill", "paper", "randaugment"],
+)  # fmt: skip
+def test_a_bare_policy_means_the_paper_convention_only(tmp_path, augmentation):
+    path = tmp_path / "p.json"
+    save_policy(path, augmentation)
+    assert load_policy_file(path).policy == augmentation.policy
+    assert load_policy_file(path).convention == augmentation.convention
+    with pytest.raises(InputError, match="must hold a policy in the paper convention"):
+        load_policy(path)
+
+
+def test_policies_of_version_1_are_read(tmp_path):
+    """As before version 2 wrote them: rows, bins and a convention."""
+    path = tmp_path / "p.json"
+    for convention, bins in (("timm", 10), ("trivialaugment", 31)):
+        path.write_text(json.dumps(document(convention=convention, bins=bins)))
+        policy = Policy([[("Rotate", 0.5, 3)]], bins)
+        assert load_policy_file(path).augmentation == PolicyTransform(policy, convention)
+    path.write_text(json.dumps(document()))
+    assert load_policy_file(path).augmentation == Policy([[("Rotate", 0.5, 3)]])
+    assert type(load_policy_file(path).augmentation) is Policy
+
+
+def test_no_augmentation_can_be_stored(tmp_path):
+    save_policy(tmp_path / "p.json", None)
+    assert load_policy_file(tmp_path / "p.json") == PolicyFile(None)
+    with pytest.raises(InputError, match="must be a list of sub-policies, but got None"):
+        load_policy(tmp_path / "p.json")
 
 
 def test_provenance_comes_back(tmp_path):
@@ -58,7 +114,7 @@ def test_plain_rows_can_be_saved(tmp_path):
 def test_many_rows(tmp_path):
     policy = RandAugment(3, 9).as_policy()
     save_policy(tmp_path / "p.json", policy, "randaugment")
-    assert load_policy(tmp_path / "p.json") == policy
+    assert load_policy_file(tmp_path / "p.json").policy == policy
 
 
 def test_wire_format_stays(tmp_path):
@@ -78,18 +134,23 @@ def document(**changes) -> dict:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (document(format="other"), "format: must be 'augsearch-policy', but got 'other'"),
+        (
+            document(format="other"),
+            "format: must be 'augsearch-policy' or 'augsearch-schedule', but got 'other'",
+        ),
         (document(format=...), "format: must be"),
         ([1, 2], "format: must be"),
         ("text", "format: must be"),
-        (document(version=2), "version: must be at most 1, but got 2; update"),
+        (document(version=3), "version: must be at most 2, but got 3; update"),
+        (document(version=2), "transform: must be one of"),
+        (document(version=2, transform="RandAugment"), "field of RandAugment: must be one of"),
         (document(version="1"), "version: must be a positive integer"),
         (document(version=True), "version: must be a positive integer"),
         (document(version=0), "version: must be a positive integer"),
-        (document(provenence={}), "must be one of .*'provenence'; did you mean 'provenance'"),
-        (document(policy=...), "policy: must be present"),
-        (document(bins=...), "bins: must be present"),
-        (document(convention=...), "convention: must be present"),
+        (document(provenence={}), "field of a policy: must be one of .*'provenence'"),
+        (document(policy=...), "policy: must be given"),
+        (document(bins=...), "bins: must be given"),
+        (document(convention=...), "convention: must be given"),
         (document(convention="timmm"), "convention: must be one of"),
         (document(convention=["paper"]), "convention: must be one of"),
         (document(convention="randaugment"), "policy.bins: must be 31"),
@@ -158,15 +219,43 @@ def test_damaged_files(tmp_path_factory, data):
 def test_huge_file(tmp_path):
     with (tmp_path / "p.json").open("wb") as stream:
         stream.truncate(MAX_BYTES + 1)
-    with pytest.raises(InputError, match="must be at most"):
+    with pytest.raises(InputError, match=f"more than {MAX_BYTES} bytes"):
         load_policy(tmp_path / "p.json")
 
 
 def test_paths_that_are_no_files(tmp_path):
     os.mkfifo(tmp_path / "pipe.json")  # opening it would wait for a writer for ever
-    for path in (tmp_path, tmp_path / "absent.json", tmp_path / "pipe.json", "/dev/zero"):
-        with pytest.raises(InputError, match="must be an existing file"):
-            load_policy(path)
+    os.symlink("/dev/zero", tmp_path / "zero.json")
+    os.symlink(tmp_path / "loop.json", tmp_path / "loop.json")
+    for path in (
+        tmp_path, tmp_path / "pipe.json", "/dev/zero", tmp_path / "zero.json",
+        tmp_path / "loop.json", "null\0.json", "x" * 5000 + ".json",
+    ):  # fmt: skip
+        for read in (load_policy, load_schedule):
+            with pytest.raises(InputError, match="must be an ordinary, readable file"):
+                read(path)
+    with pytest.raises(InputError, match="must be an existing file"):
+        load_policy(tmp_path / "absent.json")
+    with pytest.raises(InputError, match="not an ordinary file"):
+        read_json(tmp_path / "pipe.json")
+    with pytest.raises(InputError, match="must be a readable file"):
+        read_json(tmp_path / "absent.json")
+
+
+def test_a_file_that_becomes_a_pipe_while_it_is_opened(tmp_path, monkeypatch):
+    path, stat = tmp_path / "p.json", os.stat
+    save_policy(path, IMAGENET)
+
+    def then_swapped(*arguments, **options):
+        found = stat(*arguments, **options)
+        path.unlink()
+        os.mkfifo(path)
+        monkeypatch.setattr(os, "stat", stat)
+        return found
+
+    monkeypatch.setattr(os, "stat", then_swapped)
+    with pytest.raises(InputError, match="not an ordinary file"):
+        load_policy(path)
 
 
 @pytest.mark.parametrize("value", [float("nan"), object(), {1, 2}])
@@ -179,7 +268,24 @@ def test_provenance_must_be_json(tmp_path, value):
 def test_nothing_is_written_that_could_not_be_read_back(tmp_path):
     with pytest.raises(InputError, match="must fit in a file"):
         save_policy(tmp_path / "p.json", IMAGENET, "paper", {"log": "x" * MAX_BYTES})
+    long = Policy([[("Rotate", 0.5, 3)] * 60] * 2000)
+    with pytest.raises(InputError, match="must fit in a file"):
+        save_policy(tmp_path / "p.txt", long)
+    with pytest.raises(InputError, match="must fit in a file"):
+        save_schedule(tmp_path / "s.json", Schedule([(0, IMAGENET)], 3), {"log": "x" * MAX_BYTES})
+    with pytest.raises(InputError, match=f"must be at most {MAX_JSON_BYTES}"):
+        write_json(tmp_path / "m.json", "x" * MAX_JSON_BYTES)
     assert not os.listdir(tmp_path)
+    save_policy(tmp_path / "p.json", long)
+    assert load_policy(tmp_path / "p.json") == long
+
+
+def test_a_schedule_above_a_mebibyte(tmp_path):
+    rows = [[("Rotate", 0.5, 3)] * 60] * 20
+    schedule = Schedule([(i, rows) for i in range(50)], 50)
+    save_schedule(tmp_path / "s.json", schedule)
+    assert (tmp_path / "s.json").stat().st_size > 2**20
+    assert load_schedule(tmp_path / "s.json") == schedule
 
 
 def test_convention_must_fit_when_saving(tmp_path):
@@ -201,8 +307,12 @@ def schedule_text() -> str:
     [
         ('"epochs": 4', '"epochs": 4, "epochs": 5', "given twice"),
         ('"epochs": 4', '"epochs": NaN', "not a number"),
-        ('"epochs": 4', '"epoch": 4', "must be one of .*did you mean 'epochs'"),
-        ('"epochs": 4, ', "", "epochs: must be present"),
+        (
+            '"epochs": 4',
+            '"epoch": 4',
+            "field of a schedule: must be one of .*did you mean 'epochs'",
+        ),
+        ('"epochs": 4, ', "", "epochs: must be given"),
         ('"version": 1', '"version": 2', "version: must be at most 1, but got 2"),
         ('"provenance": null', '"provenance": [1]', "provenance: must be an object"),
     ],
@@ -237,11 +347,26 @@ def test_failed_writing_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     assert path.read_bytes() == before and os.listdir(tmp_path) == ["policy.json"]
 
 
-def test_a_tuple_list_cannot_say_its_convention(tmp_path):
-    """Written as text, other magnitudes would be read as the paper's without a word."""
-    with pytest.raises(InputError, match="convention: must be paper in a tuple list"):
-        save_policy(tmp_path / "p.txt", IMAGENET, "tf")
+@pytest.mark.parametrize(
+    "augmentation",
+    [PolicyTransform(IMAGENET, "tf"), PolicyTransform(IMAGENET, fill=1), RandAugment(),
+     TrivialAugmentWide(), UniformAugment(), None, ScheduleTransform(Schedule([(0, IMAGENET)], 4)),
+     RandAugment(1, 9).as_policy()],
+    ids=range(8),
+)  # fmt: skip
+def test_a_tuple_list_holds_the_paper_convention_only(tmp_path, augmentation):
+    """Written as text, anything else would be read as the paper's without a word."""
+    for path in (tmp_path / "p.txt", tmp_path / "P.TXT"):
+        with pytest.raises(InputError, match="paper|31 bins|must be 10"):
+            save_policy(path, augmentation)
     assert not os.listdir(tmp_path)
+    save_policy(tmp_path / "p.txt", PolicyTransform(IMAGENET))
+    assert load_policy(tmp_path / "p.txt") == IMAGENET
+
+
+def test_a_transform_brings_its_own_convention(tmp_path):
+    with pytest.raises(InputError, match="convention: must be left out"):
+        save_policy(tmp_path / "p.json", PolicyTransform(IMAGENET), "tf")
 
 
 def test_the_ending_says_the_kind(tmp_path):
@@ -249,5 +374,5 @@ def test_the_ending_says_the_kind(tmp_path):
     for name in ("a.JSON", "b.TXT"):
         save_policy(tmp_path / name, IMAGENET)
         assert load_policy(tmp_path / name) == IMAGENET
-    with pytest.raises(InputError, match=r"path: must end in \.json or \.txt"):
+    with pytest.raises(InputError, match=r"ending: must be one of \.json, \.txt"):
         save_policy(tmp_path / "c.policy", IMAGENET)

@@ -12,14 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from policies import CIFAR10, IMAGENET, Policy, PolicyTransform
+from policies import CIFAR10, IMAGENET, Policy, PolicyTransform, load_schedule, save_schedule
 from policies.errors import InputError
 from policies.schedule import (
     Schedule,
     ScheduleTransform,
     augmentation_for_epoch,
-    load_schedule,
-    save_schedule,
 )
 from proxy_tasks import EvaluatorConfig, get_task
 from search import PoolConfig
