@@ -16,9 +16,11 @@ import numpy as np
 
 from policies.errors import InputError, check_choice, check_integer
 
+from .draw import ORDER, Request, class_counts, shuffled
 from .manifest import make_manifest, manifest_hash
+from .names import PARTS, SHARES
 from .sources import Source, read_all
-from .tasks import PARTS, TASKS, Pools, TaskSpec
+from .tasks import TASKS, Pools, TaskSpec
 
 MAX_UNREADABLE = 0.01  # share of the drawn images that may be unreadable
 
@@ -77,18 +79,27 @@ def get_task(
     test_images: int | None = None,
     resolution: int | None = None,
     flip: bool | None = None,
+    shares: str = "equal",
 ) -> ProxyTask:
-    """Draw a proxy task.
+    """Draw a proxy task. The same arguments and files give the same manifest.
 
-    `data` is the top of an ImageNet tree, a torchvision root, or any folder
-    `train/<class>/… [val|test]/<class>/…` (see `TASKS` for what each name accepts; reduced-fashion
-    needs none). `*_images` are totals over all classes, spread evenly; `resolution` is the side of
-    the images in pixels, 8..1024; `flip` overrides whether children train with horizontal flips.
-    The same arguments and files give the same manifest, whatever the file system's order.
+    Args:
+        name: a key of `TASKS`.
+        data: the top of an ImageNet tree, a torchvision root, or any folder
+            `train/<class>/… [val|test]/<class>/…` (see `TASKS` for what each name accepts;
+            reduced-fashion needs none).
+        seed: of the draw.
+        train_images, validation_images, test_images: totals over all classes; None for the
+            task's own numbers.
+        resolution: side of the images in pixels, 8..1024.
+        flip: whether children train with horizontal flips; None for what suits the task.
+        shares: how a total is spread over the classes: "equal", "proportional" or "capped"
+            (`names.SHARES`).
 
-    Raises InputError for an unknown name, a path or class that does not hold what is asked for,
-    a part of which no image can be read, and more than 1 % of unreadable images (up to that they
-    are skipped and listed in the manifest).
+    Raises:
+        InputError: an unknown name; a path or class that does not hold what is asked for; a part
+            of which no image can be read; more than 1 % of unreadable images (up to that they are
+            skipped and listed in the manifest).
     """
     check_choice("task", name, TASKS)
     seed = check_integer("seed", seed, 0)
@@ -96,13 +107,14 @@ def get_task(
     side = spec.resolution if resolution is None else resolution
     if not isinstance(side, int) or not 8 <= side <= 1024:
         raise InputError("resolution", "must be 8..1024 pixels", side, "32 suits the cpu preset")
-    asked = (train_images, validation_images, test_images)
-    for part, count in zip(PARTS, asked, strict=True):
+    check_choice("shares", shares, tuple(SHARES))
+    asked = dict(zip(PARTS, (train_images, validation_images, test_images), strict=True))
+    for part, count in asked.items():
         if count is not None:
             check_integer(f"{part}_images", count, 1)
     root = _check_root(name, spec, data)
     pools = spec.open(root, seed)
-    chosen = _draw(spec, pools, asked, seed)
+    chosen = _draw(spec, pools, asked, shares, seed)
     flip = spec.flip if flip is None else flip
     return _read(name, pools, chosen, side, seed, flip)
 
@@ -124,82 +136,30 @@ def _check_root(name: str, spec: TaskSpec, data: str | Path | None) -> Path | No
 
 
 def _draw(
-    spec: TaskSpec, pools: Pools, asked: tuple[int | None, ...], seed: int
+    spec: TaskSpec, pools: Pools, asked: dict[str, int | None], shares: str, seed: int
 ) -> dict[str, tuple[Source, np.ndarray]]:
     """Which images each part takes, as (source, sorted indices); parts never overlap."""
     classes = len(pools.class_names)
-    order = {id(s): _shuffled(s.labels, classes, seed) for s in pools[2:] if s is not None}
-    used = {key: np.zeros(classes, np.int64) for key in order}
+    sources = {part: getattr(pools, part) for part in PARTS}
+    request = Request(
+        pools.class_names,
+        {p: None if s is None else np.bincount(s.labels, minlength=classes)
+         for p, s in sources.items()},
+        asked,
+        dict(zip(PARTS, spec.counts, strict=True)),
+        dict(zip(PARTS, spec.wishes, strict=True)),
+        shares,
+        seed,
+    )  # fmt: skip
+    counts = class_counts(request)
+    queues = {p: shuffled(s.labels, classes, seed) for p, s in sources.items() if s is not None}
     chosen = {}
-    # Held-out parts are taken first, so that "all there are" never eats them.
-    wants = {part: _wanted(spec, pools, part, asked, order, seed) for part in PARTS}
-    for part in ("validation", "test", "train"):
-        source = getattr(pools, part) or pools.train
-        per_class, start = order[id(source)], used[id(source)]
-        counts = wants[part]
-        if counts is None:
-            counts = np.array([len(rows) for rows in per_class]) - start
-        for label, rows in enumerate(per_class):
-            left = len(rows) - start[label]
-            if counts[label] > left or counts[label] < 1:
-                _too_few(pools, part, label, int(counts[label]), left, asked)
-        indices = [r[s : s + c] for r, s, c in zip(per_class, start, counts, strict=True)]
-        start += counts
-        chosen[part] = (source, np.sort(np.concatenate(indices)))
+    for part in ORDER:
+        queue = queues[request.pool(part)]
+        taken = [rows[:count] for rows, count in zip(queue, counts[part], strict=True)]
+        queue[:] = [rows[count:] for rows, count in zip(queue, counts[part], strict=True)]
+        chosen[part] = (sources[request.pool(part)], np.sort(np.concatenate(taken)))
     return {part: chosen[part] for part in PARTS}
-
-
-def _shuffled(labels: np.ndarray, classes: int, seed: int) -> list[np.ndarray]:
-    """For each class, its indices in seeded random order."""
-    return [
-        np.random.default_rng([seed, label]).permutation(np.flatnonzero(labels == label))
-        for label in range(classes)
-    ]
-
-
-def _wanted(
-    spec: TaskSpec,
-    pools: Pools,
-    part: str,
-    asked: tuple[int | None, ...],
-    order: dict[int, list[np.ndarray]],
-    seed: int,
-) -> np.ndarray | None:
-    """Images of each class that a part takes, int64 [classes]; None for all that are left."""
-    position, classes = PARTS.index(part), len(pools.class_names)
-    total = asked[position] if asked[position] is not None else spec.counts[position]
-    if total is None:
-        return None
-    if asked[position] is not None and total < classes:
-        raise InputError(
-            f"{part}_images",
-            f"must be at least the number of classes ({classes})",
-            total,
-            f"use at least {classes}",
-        )
-    counts = np.full(classes, total // classes, np.int64)
-    # An uneven total: the classes that get one image more are drawn too.
-    extra = np.random.default_rng([seed, classes, position]).permutation(classes)
-    counts[extra[: total % classes]] += 1
-    if asked[position] is None and spec.shares[position] is not None:
-        own = getattr(pools, part)
-        available = np.array([len(rows) for rows in order[id(own or pools.train)]])
-        share = 1.0 if own is not None and part != "train" else spec.shares[position]
-        counts = np.minimum(counts, np.maximum(1, (share * available).astype(np.int64)))
-    return counts
-
-
-def _too_few(pools: Pools, part: str, label: int, wanted: int, left: int, asked: tuple) -> None:
-    where = part if getattr(pools, part) is not None else "train"
-    others = "" if where == part == "test" else " after the other parts took theirs"
-    most = max(left, 0) * len(pools.class_names)
-    fix = f"use at most --{part}-images {most}" if most else "add images or use fewer for the rest"
-    raise InputError(
-        f"{part}_images",
-        f"needs {max(wanted, 1)} images of class {pools.class_names[label]!r}",
-        f"{left}{others}",
-        fix,
-    )
 
 
 # --- reading -------------------------------------------------------------------------------------

@@ -12,9 +12,8 @@ import numpy as np
 
 from policies.errors import InputError
 
+from .names import PARTS
 from .sources import ArraySource, FolderSource, Source, list_folder
-
-PARTS = ("train", "validation", "test")
 
 
 class Pools(NamedTuple):
@@ -32,7 +31,7 @@ class TaskSpec:
     """A task by name: how its pools are opened and how much of them it takes.
 
     `counts` are the default images of train, validation and test; None means all there are. Where
-    `shares` has a number, the default count is only wished for: it shrinks to that share of each
+    `wishes` has a number, the default count is only wished for: it shrinks to that share of each
     class when held out of train/, and to all there is in a folder of its own.
     """
 
@@ -42,7 +41,7 @@ class TaskSpec:
     resolution: int
     flip: bool = True
     needs_data: bool = True
-    shares: tuple[float | None, ...] = (None, None, None)
+    wishes: tuple[float | None, ...] = (None, None, None)
 
 
 def _open_imagenet(classes: int, root: Path, seed: int) -> Pools:
@@ -181,7 +180,7 @@ TASKS: dict[str, TaskSpec] = {
         _torchvision_or_folder(_cifar10, "CIFAR10"),
         (4000, 5000, 10000),
         32,
-        shares=(None, None, 0.2),
+        wishes=(None, None, 0.2),
     ),
     "reduced-svhn": TaskSpec(
         "a torchvision root with SVHN, or a folder train/<class>/ test/<class>/",
@@ -189,7 +188,7 @@ TASKS: dict[str, TaskSpec] = {
         (1000, 5000, 10000),
         32,
         flip=False,
-        shares=(None, None, 0.2),
+        wishes=(None, None, 0.2),
     ),
     "reduced-imagenet": TaskSpec(
         "the top of an ImageNet tree: train/<wnid>/ val/<wnid>/",
@@ -202,6 +201,6 @@ TASKS: dict[str, TaskSpec] = {
         _open_folder,
         (4000, 5000, 10000),
         32,
-        shares=(0.6, 0.2, 0.2),
+        wishes=(0.6, 0.2, 0.2),
     ),
 }

@@ -1,0 +1,235 @@
+"""How many images of each class each part takes, and which.
+
+Functions of class sizes and a seed alone: nothing here reads an image.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from policies.errors import InputError
+
+from .names import PARTS
+
+# Held-out parts are taken first, so that "all there are" never eats them.
+ORDER = ("validation", "test", "train")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for, and what there is.
+
+    sizes: images of each class in the pool of each part, int64 [classes]; None where a part has no
+        pool of its own and is held out of train's.
+    asked: what a user asks for, by part; None for the default.
+    defaults: the task's numbers, None for all there are. wishes: a number where the default is
+        only wished for: the share of each class it may take, see `TaskSpec`.
+    shares: one of `names.SHARES`.
+    """
+
+    class_names: tuple[str, ...]
+    sizes: Mapping[str, np.ndarray | None]
+    asked: Mapping[str, int | None]
+    defaults: Mapping[str, int | None]
+    wishes: Mapping[str, float | None]
+    shares: str
+    seed: int
+
+    def pool(self, part: str) -> str:
+        """The part whose pool `part` takes its images from."""
+        return part if self.sizes[part] is not None else "train"
+
+    def available(self, part: str) -> np.ndarray:
+        return self.sizes[self.pool(part)]
+
+    def sharing(self, part: str) -> list[str]:
+        """The parts that take from the same pool, `part` among them."""
+        return [other for other in ORDER if self.pool(other) == self.pool(part)]
+
+
+class Shortage(Exception):
+    """A part cannot have what it wants: the rule that is broken, and what there is."""
+
+    def __init__(self, part: str, rule: str, found: str):
+        super().__init__(part, rule, found)
+        self.part, self.rule, self.found = part, rule, found
+
+
+def shuffled(labels: np.ndarray, classes: int, seed: int) -> list[np.ndarray]:
+    """For each class, its indices in seeded random order."""
+    return [
+        np.random.default_rng([seed, label]).permutation(np.flatnonzero(labels == label))
+        for label in range(classes)
+    ]
+
+
+def class_counts(request: Request) -> dict[str, np.ndarray]:
+    """Images of each class in each part, int64 [classes], at least 1 each.
+
+    Raises InputError, whose advice has been tried: the numbers it names can be drawn.
+    """
+    classes = len(request.class_names)
+    try:
+        for part, total in request.asked.items():
+            if total is not None and total < classes:
+                raise Shortage(part, f"must be at least the number of classes ({classes})", total)
+        return _split(request)
+    except Shortage as short:
+        raise InputError(
+            f"{short.part}_images", short.rule, short.found, _advice(request, short.part)
+        ) from None
+
+
+def _split(request: Request) -> dict[str, np.ndarray]:
+    left = {part: np.array(sizes) for part, sizes in request.sizes.items() if sizes is not None}
+    counts = {}
+    for part in ORDER:
+        mine = left[request.pool(part)]
+        wanted = (_equal if request.shares == "equal" else _uneven)(request, part)
+        wanted = mine.copy() if wanted is None else wanted
+        short = (wanted > mine) | (wanted < 1)
+        if short.any():
+            label = int(np.argmax(short))
+            shared = len(request.sharing(part)) > 1
+            raise Shortage(
+                part,
+                f"needs {max(wanted[label], 1)} images of class {request.class_names[label]!r}",
+                f"{max(mine[label], 0)}{' after the other parts took theirs' if shared else ''}",
+            )
+        mine -= wanted
+        counts[part] = wanted
+    return {part: counts[part] for part in PARTS}
+
+
+def _equal(request: Request, part: str) -> np.ndarray | None:
+    """The same number of each class (None: all that are left); a wish shrinks class by class."""
+    total = request.asked[part] or request.defaults[part]
+    if total is None:
+        return None
+    classes = len(request.class_names)
+    counts = fill(total, np.ones(classes), np.full(classes, total), _ties(request, part))
+    wished = _wished(request, part)
+    return counts if wished is None else np.minimum(counts, wished)
+
+
+def _uneven(request: Request, part: str) -> np.ndarray:
+    """More of the large classes than of the small ones.
+
+    Parts that share a pool divide every class among them as they divide the whole, so that none
+    takes all there is of a small class.
+    """
+    sizes, sharing = request.available(part), request.sharing(part)
+    totals = {other: _total(request, other) for other in sharing}
+    rest = int(sizes.sum()) - sum(total or 0 for total in totals.values())
+    totals = {other: max(rest, 0) if t is None else t for other, t in totals.items()}
+    whole = max(1, sum(totals.values()))
+    caps = {o: np.maximum(1, sizes * t // whole) for o, t in totals.items()}
+    for other in sorted(sharing, key=lambda o: -totals[o]):
+        # One image for each part may be more than a small class has: the largest part gives way.
+        excess = np.maximum(0, sum(caps.values()) - sizes)
+        caps[other] = np.maximum(1, caps[other] - excess)
+    most = int(caps[part].sum())
+    if request.asked[part] is None:
+        totals[part] = max(len(sizes), min(totals[part], most))
+    if totals[part] > most:
+        raise Shortage(part, f"needs {totals[part]} images", f"{most} beside the other parts")
+    weights = sizes.astype(float) if request.shares == "proportional" else np.ones(len(sizes))
+    return fill(totals[part], weights, caps[part], _ties(request, part))
+
+
+def _wished(request: Request, part: str) -> np.ndarray | None:
+    """The most of each class, where the default number is only wished for."""
+    share = request.wishes[part]
+    if request.asked[part] is not None or share is None:
+        return None
+    own = request.sizes[part] is not None and part != "train"
+    return np.maximum(1, ((1.0 if own else share) * request.available(part)).astype(np.int64))
+
+
+def _total(request: Request, part: str) -> int | None:
+    """Images of the part over all classes; None for all that are left."""
+    total, wished = request.asked[part] or request.defaults[part], _wished(request, part)
+    return total if total is None or wished is None else min(total, int(wished.sum()))
+
+
+def _ties(request: Request, part: str) -> np.ndarray:
+    """The order in which classes get one image more: an uneven total is drawn too."""
+    classes = len(request.class_names)
+    return np.random.default_rng([request.seed, classes, PARTS.index(part)]).permutation(classes)
+
+
+def fill(total: int, weights: np.ndarray, caps: np.ndarray, ties: np.ndarray) -> np.ndarray:
+    """Whole numbers that add up to `total`, as near to a multiple of `weights` as `caps` lets.
+
+    Each is at least 1 and at most its cap, wherever `total` allows that; of equally near ones,
+    the first in `ties` get one more.
+    """
+
+    def at(scale: float) -> np.ndarray:
+        return np.clip(np.floor(scale * weights).astype(np.int64), np.minimum(1, caps), caps)
+
+    low, high = 0.0, (total + 1) / weights.min()
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if at(middle).sum() <= total else (low, middle)
+    counts = at(low)
+    nearness = np.where(counts < caps, np.round(low * weights - counts, 6), -np.inf)
+    rank = np.argsort(ties)
+    counts[np.lexsort((rank, -nearness))[: max(0, total - int(counts.sum()))]] += 1
+    return counts
+
+
+# --- advice --------------------------------------------------------------------------------------
+
+
+def _advice(request: Request, part: str) -> str:
+    """What to ask for instead: every number has been tried."""
+    asked, classes = request.asked[part], len(request.class_names)
+    # Other parts that are too small have an error, and an advice, of their own.
+    others = {p: t and max(t, classes) for p, t in request.asked.items()}
+    request = dataclasses.replace(request, asked={**others, part: asked})
+    if asked is not None and asked < classes and _works(_with(request, part, classes)):
+        return f"use at least {classes}"
+    advice, most = [], 0
+    for shares in dict.fromkeys((request.shares, "capped")):
+        other = dataclasses.replace(request, shares=shares)
+        if _works(other):
+            advice.append(f"use --shares {shares}")
+            break
+        option = "" if shares == request.shares else f"--shares {shares} and "
+        tried = ((p, _largest(other, p)) for p in dict.fromkeys((part, *request.sharing(part))))
+        changed, total = next((found for found in tried if found[1]), (part, 0))
+        if total > most:
+            advice.append(f"use {option}at most --{changed}-images {total}")
+            most = total
+    if not advice:
+        name = request.class_names[int(np.argmin(request.available(part)))]
+        return f"ask for less of every part, or add images of class {name!r}, or take it out"
+    return ", or ".join(advice)
+
+
+def _with(request: Request, part: str, total: int) -> Request:
+    return dataclasses.replace(request, asked={**request.asked, part: total})
+
+
+def _works(request: Request) -> bool:
+    try:
+        _split(request)
+    except Shortage:
+        return False
+    return True
+
+
+def _largest(request: Request, part: str) -> int:
+    """The most images of a part that can be drawn, the other parts as they are; 0 for none."""
+    low, high = len(request.class_names), int(request.available(part).sum()) + 1
+    if not _works(_with(request, part, low)):
+        return 0
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if _works(_with(request, part, middle)) else (low, middle)
+    return low
