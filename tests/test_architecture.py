@@ -1,74 +1,173 @@
-"""Which package may import which: policies <- proxy_tasks <- search and analysis."""
+"""The house's rules: which package may import which, no circles, quiet and complete faces."""
 
 from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.imports import Imports, circle, reachable, rooms
+
 ROOT = Path(__file__).parent.parent
-PACKAGES = {"policies", "proxy_tasks", "search", "analysis"}
+# policies <- proxy_tasks <- search and analysis.
 ALLOWED = {
     "policies": {"policies"},
     "proxy_tasks": {"policies", "proxy_tasks"},
     "search": {"policies", "proxy_tasks", "search"},
     "analysis": {"policies", "proxy_tasks", "analysis"},
 }
+PACKAGES = sorted(ALLOWED)
 # The roof: the command line puts the packages together.
-ROOF = {Path("search/cli/main.py"): PACKAGES}
+ROOF = "search.cli"
+HEAVY = ("torch", "numpy", "pandas", "matplotlib", "scipy", "ray", "optuna", "numba")
+
+IMPORTS = Imports(ROOT, PACKAGES)
+GRAPH = IMPORTS.graph()
 
 
-def modules() -> list[Path]:
-    return sorted(p.relative_to(ROOT) for name in PACKAGES for p in (ROOT / name).rglob("*.py"))
+def package_of(module: str) -> str:
+    return module.split(".")[0]
 
 
-def imported(path: Path) -> set[str]:
-    """Top-level names that a module imports anywhere, also inside functions."""
-    found = set()
-    for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            found.add(node.module.split(".")[0] if node.level == 0 else path.parts[0])
-    return found
+def fresh(code: str) -> str:
+    """What a new interpreter prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True, text=True
+    )
+    return done.stdout.strip()
 
 
-@pytest.mark.parametrize("path", modules(), ids=str)
-def test_imports_point_one_way(path):
-    allowed = ROOF.get(path, ALLOWED[path.parts[0]])
-    assert imported(path) & (PACKAGES | {"tests"}) <= allowed
+# --- imports -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", [p for p in modules() if p.parts[0] == "analysis"], ids=str)
-def test_analysis_never_trains_or_runs(path):
-    assert not imported(path) & {"ray", "optuna"}
-    source = (ROOT / path).read_text(encoding="utf-8")
-    assert "proxy_tasks.training" not in source and "proxy_tasks.evaluators" not in source
+@pytest.mark.parametrize("module", sorted(GRAPH))
+def test_imports_point_one_way(module):
+    if not module.startswith(ROOF):
+        found = {package_of(name) for name in IMPORTS.imported(module)}
+        assert found & {*PACKAGES, "tests"} <= ALLOWED[package_of(module)]
 
 
-def test_the_check_sees_imports_inside_functions():
-    assert "analysis" in imported(Path("search/cli/main.py"))
+def test_nothing_below_imports_the_roof():
+    assert not {m for m, names in GRAPH.items() for n in names if n.startswith(ROOF)} - {
+        m for m in GRAPH if m.startswith(ROOF)
+    }
 
 
-def test_every_public_name_exists():
-    for package in sorted(PACKAGES):
-        module = importlib.import_module(package)
-        assert not [name for name in module.__all__ if not hasattr(module, name)]
+def test_there_is_no_circle_of_modules():
+    assert circle(GRAPH) == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_there_is_no_circle_of_rooms(package):
+    assert circle(rooms(GRAPH, package)) == []
+
+
+@pytest.mark.parametrize("module", [m for m in sorted(GRAPH) if package_of(m) == "analysis"])
+def test_analysis_never_trains_or_runs(module):
+    below = reachable(GRAPH, module)
+    libraries = {package_of(name) for inner in below for name in IMPORTS.imported(inner)}
+    assert not libraries & {"ray", "optuna"}
+    assert "proxy_tasks.training" not in below
+
+
+class TestTheCheckItself:
+    """On a small tree that breaks the rules."""
+
+    @pytest.fixture
+    def broken(self, tmp_path):
+        files = {
+            "one/__init__.py": "from typing import TYPE_CHECKING\n"
+            "if TYPE_CHECKING:\n    from .upper.attic import Thing\n",
+            "one/cellar.py": "def f():\n    from one import Thing\n",
+            "one/upper/__init__.py": "",
+            "one/upper/attic.py": "from typing import TYPE_CHECKING\n"
+            "if TYPE_CHECKING:\n    from one.lone import Other\nfrom .. import cellar\n",
+            "one/lone.py": "from two import *\nimport one.upper.attic as attic\n",
+            "two/__init__.py": "import torch.nn\n",
+        }
+        for name, text in files.items():
+            (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+            (tmp_path / name).write_text(text)
+        return Imports(tmp_path, ["one", "two"])
+
+    def test_sees_relative_imports_faces_and_functions(self, broken):
+        assert broken.graph() == {
+            "one": set(),
+            "one.cellar": {"one.upper.attic"},
+            "one.upper": set(),
+            "one.upper.attic": {"one.cellar"},
+            "one.lone": {"two", "one.upper.attic"},
+            "two": set(),
+        }
+        assert broken.imported("two") == {"torch.nn"}
+        assert broken.public("one") == {"Thing"}
+
+    def test_finds_circles(self, broken):
+        assert circle(broken.graph()) == ["one.cellar", "one.upper.attic", "one.cellar"]
+        assert circle(rooms(broken.graph(), "one")) == ["one.cellar", "one.upper", "one.cellar"]
+        assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+    def test_follows_imports_through_others(self, broken):
+        assert reachable(broken.graph(), "one.lone") == set(broken.graph()) - {"one", "one.upper"}
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+def test_no_assert_carries_a_rule_of_the_product():
+    """Under `python -O` it would be gone."""
+    asserting = [
+        f"{module}:{node.lineno}"
+        for module, path in IMPORTS.files.items()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Assert)
+    ]
+    assert asserting == []
+
+
+# --- faces ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("package", [p for p in PACKAGES if p != "search"])
+def test_a_type_checker_sees_every_public_name(package):
+    module = importlib.import_module(package)
+    assert IMPORTS.public(package) == set(module.__all__)
+    assert set(module.__all__) <= set(dir(module))
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_public_name_exists_and_is_explained(package):
+    module = importlib.import_module(package)
+    assert inspect.getdoc(module)
+    for name in module.__all__:
+        thing = getattr(module, name)
+        if inspect.isclass(thing) or inspect.isfunction(thing):
+            # A dataclass without a docstring gets its signature for one.
+            assert thing.__doc__ and not thing.__doc__.startswith(f"{name}("), name
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_name_that_is_not_there_is_an_attribute_error(package):
+    with pytest.raises(AttributeError, match="nothing_of_the_kind"):
+        importlib.import_module(package).nothing_of_the_kind  # noqa: B018
+
+
+@pytest.mark.parametrize("package", [p for p in PACKAGES if p != "analysis"])
+def test_faces_are_lazy(package):
+    heavy = f"[name for name in {HEAVY!r} if name in sys.modules]"
+    assert fresh(f"import sys, {package}; print({heavy})") == "[]"
 
 
 def test_help_waits_for_no_heavy_library():
     """What makes --help quick: it imports none of these. (A time limit would measure the load.)"""
-    heavy = ("torch", "numpy", "pandas", "matplotlib", "scipy", "ray", "optuna", "numba")
     code = (
         "import sys; from click.testing import CliRunner; from search.cli.main import main; "
         "[CliRunner().invoke(main, [c, '--help']) for c in main.commands]; "
-        f"print([name for name in {heavy!r} if name in sys.modules])"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True, text=True
-    )
-    assert done.stdout.strip() == "[]"
+    assert fresh(code) == "[]"
