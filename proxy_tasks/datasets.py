@@ -1,0 +1,168 @@
+"""A user's own torch Datasets as a source of images: whatever they hold is brought to one form."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from policies.errors import InputError
+
+from .manifest import content_id
+from .sources import Decoded, fit
+
+_ITEM = "an (image, label) pair, or a longer tuple that begins so"
+_GREY = ("L", "1", "LA")
+_COLOUR = ("RGB", "RGBA", "RGBX", "P", "PA", "CMYK", "YCbCr", "HSV", "LAB")
+
+
+class Dataset(Protocol):
+    """A map-style torch Dataset of (image, label)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Any: ...
+
+
+@dataclass(frozen=True)
+class DatasetSource:
+    """Images of a Dataset, in its own order. `part` is what names of images begin with."""
+
+    dataset: Dataset
+    part: str
+    labels: np.ndarray
+
+    def read(self, index: int, resolution: int) -> Decoded:
+        """Raises InputError for what is no image of 8 bits."""
+        image = as_image(self.dataset[index][0], self.name(index))
+        pixels = np.asarray(image)
+        content = content_id(repr(pixels.shape).encode() + pixels.tobytes())
+        return Decoded(np.asarray(fit(image, resolution)), content, grey=image.mode == "L")
+
+    def name(self, index: int) -> str:
+        return f"{self.part}/{index}"
+
+
+def as_image(image: Any, name: str) -> Image.Image:
+    """A PIL image of mode L or RGB, from what data sets give.
+
+    Args:
+        image: PIL; a tensor [C, H, W] or [H, W] of bytes, or of floats in 0..1 as ToTensor makes
+            them; an array [H, W], [H, W, C] of bytes. C = 1 or 3. Transparency is dropped.
+        name: what errors call it.
+
+    Raises:
+        InputError: anything else.
+    """
+    if isinstance(image, Image.Image):
+        if image.mode not in _GREY + _COLOUR:
+            raise _no_image(name, f"a PIL image of mode {image.mode}", "convert it to RGB or L")
+        upright = ImageOps.exif_transpose(image)
+        return upright.convert("L" if image.mode in _GREY else "RGB")
+    if isinstance(image, torch.Tensor):
+        pixels = image.detach().cpu().numpy()
+        if pixels.ndim == 3:
+            pixels = pixels.transpose(1, 2, 0)
+    elif isinstance(image, np.ndarray):
+        pixels = image
+    else:
+        raise _no_image(name, type(image).__name__, "return a PIL image or a uint8 tensor")
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[..., 0]
+    if pixels.size == 0 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] != 3):
+        shape = "x".join(map(str, image.shape))
+        raise _no_image(name, f"shape {shape}", "tensors are [C, H, W], arrays [H, W, C], C 1 or 3")
+    if pixels.dtype.kind == "f":
+        scaled = pixels * 255.0
+        if not ((scaled >= 0) & (scaled <= 255)).all():
+            raise _no_image(
+                name, f"floats in {pixels.min():.3g}..{pixels.max():.3g}",
+                "floats must lie in 0..1: leave Normalize out, training does it",
+            )  # fmt: skip
+        pixels = np.rint(scaled).astype(np.uint8)
+    if pixels.dtype != np.uint8:
+        raise _no_image(name, f"{pixels.dtype} values", "return bytes 0..255, or floats in 0..1")
+    return Image.fromarray(np.ascontiguousarray(pixels))
+
+
+def open_dataset(
+    dataset: Dataset, part: str, class_names: Sequence[str] | None = None
+) -> tuple[tuple[str, ...], DatasetSource]:
+    """(class names, source) of a data set.
+
+    Labels are taken from `dataset.targets` where that has one for every item, as in torchvision,
+    else all items are read for them. They must be whole numbers; names are `class_names`, else
+    `dataset.classes`, else the labels themselves, 0 to the greatest.
+
+    Raises:
+        InputError: no map-style data set, items of another form, a label without a name, and
+            images that differ when they are read again, as they do under random transforms.
+    """
+    try:
+        count = len(dataset)
+    except TypeError:
+        raise InputError(
+            part, "must be a map-style torch Dataset, with a length", dataset,
+            "give it __len__ and __getitem__, or list what it streams",
+        ) from None  # fmt: skip
+    if count == 0:
+        raise InputError(part, "must hold images", "none", "check the path inside the data set")
+    _check_fixed(dataset, part, count)
+    labels = _labels(dataset, part, count)
+    names = class_names if class_names is not None else getattr(dataset, "classes", None)
+    if names is None:
+        names = range(int(labels.max()) + 1)
+    names = tuple(str(name) for name in names)
+    if labels.min() < 0 or labels.max() >= len(names):
+        wrong = labels.min() if labels.min() < 0 else labels.max()
+        raise InputError(
+            part, f"labels must be in 0..{len(names) - 1}, the classes are {', '.join(names[:5])}"
+            + (", ..." if len(names) > 5 else ""), int(wrong), "number the classes from 0",
+        )  # fmt: skip
+    return names, DatasetSource(dataset, part, labels)
+
+
+def _check_fixed(dataset: Dataset, part: str, count: int) -> None:
+    for index in {0, count // 2, count - 1}:
+        first, again = (_item(dataset, index, part)[0] for _ in range(2))
+        name = f"{part}/{index}"
+        if as_image(first, name).tobytes() != as_image(again, name).tobytes():
+            raise InputError(
+                part, "must give the same image every time", f"two versions of {name}",
+                "leave random transforms out: the search applies its own",
+            )  # fmt: skip
+
+
+def _labels(dataset: Dataset, part: str, count: int) -> np.ndarray:
+    targets = getattr(dataset, "targets", None)
+    if targets is None or len(targets) != count:
+        targets = [_item(dataset, index, part)[1] for index in range(count)]
+    labels = np.empty(count, np.int64)
+    for index, target in enumerate(targets):
+        try:
+            labels[index] = operator.index(target)
+        except TypeError:
+            raise InputError(
+                part, "labels must be whole numbers", f"{target!r} at {part}/{index}",
+                "return the number of the class",
+            ) from None  # fmt: skip
+    return labels
+
+
+def _item(dataset: Dataset, index: int, part: str) -> tuple[Any, Any]:
+    item = dataset[index]
+    if not isinstance(item, tuple | list) or len(item) < 2:
+        raise InputError(
+            part, f"items must be {_ITEM}", f"{type(item).__name__} at {part}/{index}",
+            "return image, label",
+        )  # fmt: skip
+    return item[0], item[1]
+
+
+def _no_image(name: str, got: str, fix: str) -> InputError:
+    return InputError(name, "must be an image of 8 bits a channel, grey or RGB", got, fix)

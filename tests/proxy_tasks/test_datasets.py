@@ -1,0 +1,157 @@
+"""Own torch Datasets: every form of image becomes the same bytes, or is refused by name."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import Dataset, Subset, TensorDataset
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
+
+from policies.errors import InputError
+from proxy_tasks.datasets import as_image, open_dataset
+
+from .trees import write_tree
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (12, 9, 3), np.uint8)
+GREY = PIXELS[..., 0]
+
+
+class Pairs(Dataset):
+    def __init__(self, images, labels, **facts):
+        self.images, self.labels = images, labels
+        self.__dict__.update(facts)
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        return self.images[index], self.labels[index]
+
+
+def test_all_forms_of_an_image_are_the_same_bytes():
+    planes = torch.from_numpy(PIXELS).permute(2, 0, 1)
+    colour = [
+        Image.fromarray(PIXELS),
+        Image.merge("RGBA", [*Image.fromarray(PIXELS).split(), Image.new("L", (9, 12), 7)]),
+        PIXELS,
+        PIXELS / 255.0,
+        planes,
+        v2.functional.to_dtype(planes, torch.float32, scale=True),
+        v2.functional.to_dtype(planes, torch.float64, scale=True),
+        v2.functional.to_image(Image.fromarray(PIXELS)),
+    ]
+    for image in colour:
+        assert np.array_equal(np.asarray(as_image(image, "train/0")), PIXELS)
+    plane = torch.from_numpy(GREY)
+    for image in (Image.fromarray(GREY), GREY, GREY[..., None], plane, plane[None], plane / 255):
+        found = as_image(image, "train/0")
+        assert found.mode == "L" and np.array_equal(np.asarray(found), GREY)
+
+
+def test_palettes_bits_and_rotated_photographs():
+    few = Image.fromarray(PIXELS // 128 * 255)
+    palette = few.quantize(8)
+    assert np.array_equal(np.asarray(as_image(palette, "x")), np.asarray(palette.convert("RGB")))
+    bits = Image.fromarray(GREY).convert("1")
+    assert np.array_equal(np.asarray(as_image(bits, "x")), np.asarray(bits, np.uint8) * 255)
+    sideways = Image.fromarray(PIXELS)
+    sideways.getexif()[0x0112] = 6  # turned a quarter clockwise to be upright
+    assert np.array_equal(np.asarray(as_image(sideways, "x")), np.rot90(PIXELS, -1))
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (Image.new("I;16", (4, 4)), "mode I;16"),
+        (Image.new("F", (4, 4)), "mode F"),
+        (torch.zeros(4, 5, 5, dtype=torch.uint8), "shape 4x5x5"),
+        (torch.zeros(2, 3, 5, 5), "shape 2x3x5x5"),
+        (np.zeros((3, 20, 20), np.uint8), "shape 3x20x20"),
+        (np.zeros((0, 5), np.uint8), "shape 0x5"),
+        (torch.full((3, 5, 5), -0.1), "floats in -0.1..-0.1.*leave Normalize out"),
+        (torch.full((3, 5, 5), float("nan")), "floats in nan..nan"),
+        (torch.full((3, 5, 5), 255.0), "floats in 255"),
+        (torch.zeros(3, 5, 5, dtype=torch.int64), "int64 values"),
+        ("cat.jpg", "str.*return a PIL image"),
+        (None, "NoneType"),
+    ],
+)
+def test_what_is_no_image_of_8_bits_is_refused(image, words):
+    with pytest.raises(InputError, match=f"^validation/7: must be an image.*{words}"):
+        as_image(image, "validation/7")
+
+
+def test_labels_and_names():
+    images = [Image.new("L", (8, 8), value) for value in range(4)]
+    names, source = open_dataset(Pairs(images, [0, 2, 1, 2]), "train")
+    assert names == ("0", "1", "2") and source.labels.tolist() == [0, 2, 1, 2]
+    labels = torch.tensor([0, 2, 1, 2])
+    names, source = open_dataset(Pairs(images, labels, classes=["a", "b", "c"]), "train")
+    assert names == ("a", "b", "c") and source.labels.tolist() == [0, 2, 1, 2]
+    names, _ = open_dataset(Pairs(images, labels), "train", ("x", "y", "z"))
+    assert names == ("x", "y", "z")
+    assert source.labels.dtype == np.int64 and source.name(3) == "train/3"
+
+
+def test_labels_are_taken_from_targets_and_not_by_reading_everything():
+    read = []
+
+    class Costly(Pairs):
+        def __getitem__(self, index):
+            read.append(index)
+            return super().__getitem__(index)
+
+    images = [Image.new("L", (8, 8), value) for value in range(50)]
+    labels = [i % 2 for i in range(50)]
+    _, source = open_dataset(Costly(images, labels, targets=labels), "train")
+    assert source.labels.tolist() == labels and len(set(read)) <= 3
+    # A subset passes attributes on in no form: its own items count, not the whole set's targets.
+    _, part = open_dataset(Subset(Costly(images, labels, targets=labels), [3, 5, 7]), "train")
+    assert part.labels.tolist() == [1, 1, 1]
+
+
+def test_torchvision_and_tensor_data_sets(tmp_path):
+    folder = ImageFolder(str(write_tree(tmp_path, {"train": 2}) / "train"))
+    names, source = open_dataset(folder, "train")
+    assert names == ("class0", "class1", "class2") and source.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    decoded = source.read(3, 16)
+    assert decoded.pixels.shape == (16, 16, 3) and not decoded.grey
+    tensors = TensorDataset(
+        torch.zeros(4, 1, 20, 30, dtype=torch.uint8), torch.tensor([0, 1, 0, 1])
+    )
+    decoded = open_dataset(tensors, "train")[1].read(0, 16)
+    assert decoded.pixels.shape == (16, 16) and decoded.grey
+
+
+def test_content_is_that_of_the_pixels_and_their_shape():
+    wide = np.arange(64, dtype=np.uint8).reshape(4, 16)
+    images = [wide, wide.reshape(16, 4), Image.fromarray(wide), wide + 1]
+    _, source = open_dataset(Pairs(images, [0, 0, 1, 1]), "train")
+    ids = [source.read(i, 8).content for i in range(4)]
+    assert ids[0] == ids[2] and len(set(ids)) == 3
+
+
+class Random(Pairs):
+    def __getitem__(self, index):
+        return torch.rand(3, 8, 8), 0
+
+
+@pytest.mark.parametrize(
+    ("dataset", "words"),
+    [
+        (iter([]), "must be a map-style torch Dataset"),
+        (Pairs([], []), "must hold images"),
+        (Random(range(5), range(5)), "same image every time.*leave random transforms out"),
+        (Pairs([GREY], ["cat"]), "labels must be whole numbers, but got .*'cat' at train/0"),
+        (Pairs([GREY], [0.5]), "labels must be whole numbers"),
+        (Pairs([GREY, GREY], [0, -1]), r"labels must be in 0\.\.0, .*-1"),
+        (Pairs([GREY, GREY], [0, 3], classes=["a", "b"]), r"must be in 0\.\.1, the classes are a, b"),
+        ([GREY], "items must be an .image, label. pair"),
+    ],
+)  # fmt: skip
+def test_data_sets_that_cannot_be_used(dataset, words):
+    with pytest.raises(InputError, match=f"train: .*{words}"):
+        open_dataset(dataset, "train")
