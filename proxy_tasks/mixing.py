@@ -16,6 +16,8 @@ from torchvision.transforms import v2
 from policies.errors import InputError, check_choice
 from policies.imports import is_import_path, resolve
 
+from .presets import LOSSES
+
 Mix = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -83,9 +85,6 @@ def binary_cross_entropy(
     targets = (1 - smoothing) * targets + smoothing / logits.shape[1]
     total = F.binary_cross_entropy_with_logits(logits.float(), targets.float(), reduction="sum")
     return total / len(logits)
-
-
-LOSSES = ("cross-entropy", "binary-cross-entropy")
 
 
 def make_loss(name: str, smoothing: float = 0.0, threshold: float | None = None) -> Loss:

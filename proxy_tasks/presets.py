@@ -16,9 +16,14 @@ that augmentation matters in that setting, and are no unbiased estimate of how m
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from policies.errors import check_choice
+
+# What a preset's `loss` and `optimizer` may be by name; all else is an import path.
+LOSSES = ("cross-entropy", "binary-cross-entropy")
+OPTIMIZERS = ("sgd", "adamw")
 
 
 @dataclass(frozen=True)
@@ -26,9 +31,9 @@ class Preset:
     """How a child is trained from scratch, and by which evaluator a search usually ranks policies.
 
     `train_images`, `validation_images`: totals the preset is meant for (None: the task's own
-    default). `lr` is the peak; `schedule` "cosine" falls from it to 0, "one-cycle" first rises
-    linearly from 0 over the first `warmup` share of the steps. `pad`: pixels of zero padding
-    around the random crop. `evaluator` is what `augsearch fidelity` found fit for the task.
+    default). `lr` is the peak, see `training.LearningRate`. `pad`: pixels of zero padding around
+    the random crop. `evaluator` is what `augsearch fidelity` found fit for the task. The rest is
+    told by the options of `recipe.Recipe`, which change a preset field by field.
     """
 
     name: str
@@ -41,6 +46,18 @@ class Preset:
     warmup: float = 0.0
     momentum: float = 0.9
     pad: int = 4
+    final_lr: float = 0.0
+    model_options: dict[str, Any] = field(default_factory=dict)
+    optimizer: str = "sgd"
+    optimizer_options: dict[str, Any] = field(default_factory=dict)
+    loss: str = "cross-entropy"
+    smoothing: float = 0.0
+    threshold: float | None = None
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    erase: float = 0.0
+    copies: int = 1
+    ema: float = 0.0
     evaluator: str = "from-scratch"
     train_images: int | None = None
     validation_images: int | None = None

@@ -1,18 +1,22 @@
-"""Repeated augmentation: several differently augmented copies of an image in one batch.
+"""The order of an epoch's images, divided among processes.
 
-Hoffer et al. (arXiv:1901.09335) and Berman et al. (arXiv:1902.05509). An epoch has as many samples
-as without repeats, hence fewer different images.
+Repeated augmentation puts several differently augmented copies of an image into one batch: Hoffer
+et al. (arXiv:1901.09335) and Berman et al. (arXiv:1902.05509). An epoch has as many samples as
+without repeats, hence fewer different images.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from torch.utils.data import Sampler
 
 from policies.errors import InputError, check_integer
+
+from .batches import Jitter, draw_jitter
 
 
 def repeated_order(
@@ -31,6 +35,56 @@ def repeated_order(
         for end, size in zip(np.cumsum(batches), batches, strict=True):
             rng.shuffle(order[end - size : end])
     return order
+
+
+class EpochPlan(NamedTuple):
+    """What one process trains on in an epoch.
+
+    order: int64 [n], the image of each of its samples, batch after batch. jitter: their crops and
+    flips. batches: a slice of the samples each. shares: by batch, how much of the mean over the
+    whole batch the mean over this process's samples is, times the number of processes.
+    """
+
+    order: np.ndarray
+    jitter: Jitter
+    batches: list[slice]
+    shares: list[float]
+
+
+def plan_epoch(
+    count: int,
+    batch_size: int,
+    copies: int,
+    pad: int,
+    flip: bool,
+    rng: np.random.Generator,
+    rank: int = 0,
+    world_size: int = 1,
+) -> EpochPlan:
+    """Order, crops and flips of an epoch of `count` images.
+
+    Everything is drawn for the whole, so that any number of processes with equal generators train
+    on the same batches; they take turns in each. Batches are as equal as possible: a last batch of
+    one image would upset batch norm.
+    """
+    sizes = [len(part) for part in np.array_split(np.arange(count), math.ceil(count / batch_size))]
+    if min(sizes) < world_size:
+        raise InputError(
+            "batch_size", f"must leave an image for each of the {world_size} processes in every "
+            f"batch of {count} images", batch_size, "use larger batches or fewer processes",
+        )  # fmt: skip
+    order = repeated_order(count, copies, sizes, rng)
+    jitter = draw_jitter(count, pad, flip, rng)
+    ends = np.cumsum(sizes)
+    own = [np.arange(e - s + rank, e, world_size) for s, e in zip(sizes, ends, strict=True)]
+    lengths = [len(part) for part in own]
+    mine = np.concatenate(own)
+    return EpochPlan(
+        order[mine],
+        Jitter(*(draws[mine] for draws in jitter)),
+        [slice(int(e) - n, int(e)) for n, e in zip(lengths, np.cumsum(lengths), strict=True)],
+        [n * world_size / size for n, size in zip(lengths, sizes, strict=True)],
+    )
 
 
 class RepeatedAugmentationSampler(Sampler[int]):

@@ -15,15 +15,17 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from policies.errors import InputError
 from policies.schedule import ScheduleTransform, augmentation_for_epoch
 from policies.transforms import Transform
 
-from .batches import draw_jitter, no_jitter, normalisation, prepare_batch
+from .batches import Jitter, no_jitter, normalisation, prepare_batch
 from .data import ImageSet
+from .learner import Learner, autocast
 from .models import own_randomness
+from .presets import Preset
+from .samplers import plan_epoch
 
 # A whole epoch is augmented in one call (fewer, longer calls), unless it is larger than this.
 AUGMENT_BYTES = 64 * 2**20
@@ -34,8 +36,9 @@ EVALUATION_BATCH = 256
 class LearningRate:
     """Learning rate over training: `epochs`, `peak`, and where the rate ends (`final`).
 
-    kind "cosine": from `peak` to `final`. kind "one-cycle": linear from 0 to `peak` over the first
-    `warmup` share of the steps, then cosine to `final`.
+    Over the first `warmup` share of the steps it rises linearly from 0 to `peak`. Then, over the
+    rest: kinds "cosine" and "one-cycle" (a cosine with a long warm-up) fall to `final` along half
+    a cosine; kind "step" is divided by 10 after 1/2 and again after 3/4.
     """
 
     kind: str
@@ -46,23 +49,27 @@ class LearningRate:
 
     def rate(self, progress: float) -> float:
         """The rate when `progress` (0 <= progress < 1) of the steps is done."""
-        if self.kind == "one-cycle":
-            if progress < self.warmup:
-                return self.peak * (progress + 1e-3) / (self.warmup + 1e-3)
-            progress = (progress - self.warmup) / (1 - self.warmup)
+        if progress < self.warmup:
+            return self.peak * (progress + 1e-3) / (self.warmup + 1e-3)
+        progress = (progress - self.warmup) / (1 - self.warmup)
+        if self.kind == "step":
+            return self.peak * (1.0 if progress < 0.5 else 0.1 if progress < 0.75 else 0.01)
         return self.final + (self.peak - self.final) * (1 + math.cos(math.pi * progress)) / 2
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """What `train_child` needs beside the child and the images."""
+    """What `train_child` needs beside the child and the images.
 
+    recipe: a preset, of which `model`, `epochs` and the learning rate are not read. schedule: the
+    learning rate, and the epochs with it. flip: whether images are mirrored at random. classes:
+    how many there are.
+    """
+
+    recipe: Preset
     schedule: LearningRate
-    batch_size: int
-    weight_decay: float
-    momentum: float
-    pad: int
     flip: bool
+    classes: int
 
 
 class Epoch(NamedTuple):
@@ -127,7 +134,8 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_precision(name: str, device: torch.device) -> torch.dtype:
-    """The type convolutions compute in: `auto`, `float32` or `bfloat16`.
+    """The type convolutions compute in: `auto`, `float32`, `bfloat16` or
+    `float16`.
 
     `auto` is bfloat16 where the hardware multiplies it faster (CUDA from Ampere on, CPUs with
     AVX512-BF16 or AMX: a step takes about 0.7 of the time) and float32 elsewhere. Weights,
@@ -139,7 +147,7 @@ def pick_precision(name: str, device: torch.device) -> torch.dtype:
         else:
             fast = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
         name = "bfloat16" if fast else "float32"
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+    return getattr(torch, name)
 
 
 class Arena:
@@ -156,10 +164,6 @@ class Arena:
         self.labels = torch.from_numpy(train.labels.copy()).to(device)
         self.table = torch.from_numpy(normalisation(train.images)).to(device)
 
-    def autocast(self) -> torch.autocast:
-        on = self.precision is not torch.float32
-        return torch.autocast(self.device.type, self.precision, enabled=on)
-
     def batches(self, images: np.ndarray) -> Iterator[Tensor]:
         """Normalised batches of held-out uint8 images, in order."""
         for start in range(0, len(images), EVALUATION_BATCH):
@@ -171,61 +175,54 @@ class Arena:
     def logits(self, child: nn.Module, images: np.ndarray) -> np.ndarray:
         """float64 [N, classes] of uint8 images [N, C, H, W]; the child is left in eval mode."""
         child.eval()
-        with self.autocast():
+        with autocast(self.device, self.precision):
             parts = [child(batch).float().cpu() for batch in self.batches(images)]
         return torch.cat(parts).double().numpy()
 
-    def optimizer(self, child: nn.Module, config: TrainConfig) -> torch.optim.SGD:
-        """SGD with Nesterov momentum; `train_epoch` sets the rate before every step."""
-        return torch.optim.SGD(
-            child.parameters(),
-            lr=0.0,
-            momentum=config.momentum,
-            nesterov=True,
-            weight_decay=config.weight_decay,
-            fused=True,
-        )
+    def learner(self, child: nn.Module, config: TrainConfig) -> Learner:
+        """The child with its optimiser and whatever else the recipe asks for."""
+        return Learner(child, config.recipe, config.classes, self.device, self.precision)
 
     def train_epoch(
         self,
-        child: nn.Module,
-        optimizer: torch.optim.SGD,
+        learner: Learner,
         augment: Callable[[Tensor], Tensor] | None,
         config: TrainConfig,
         epoch: int,
         rng: np.random.Generator,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> Epoch:
-        """Every image once, in an order and with crops drawn from `rng`.
+        """As many samples as there are images, in an order and with crops drawn from `rng`.
 
-        `epoch` (0..epochs-1) is the place in the learning rate's schedule.
+        `epoch` (0..epochs-1) is the place in the learning rate's schedule. Processes that train
+        together give their rank and number, and have equal generators.
         """
-        count = len(self.labels)
-        # Batches as equal as possible: a last batch of one image would upset batch norm.
-        parts = np.array_split(np.arange(count), math.ceil(count / config.batch_size))
-        done, steps = epoch * len(parts), config.schedule.epochs * len(parts)
-        child.train()
-        clock = time.perf_counter()
-        images = self.images if augment is None else augment_all(self.images, augment)
-        order = rng.permutation(count)
-        labels = self.labels[torch.from_numpy(order).to(self.device)]
-        jitter = draw_jitter(count, config.pad, config.flip, rng)
+        recipe, clock = config.recipe, time.perf_counter()
+        plan = plan_epoch(
+            len(self.labels), recipe.batch_size, recipe.copies, recipe.pad, config.flip, rng, rank,
+            world_size,
+        )  # fmt: skip
+        done = epoch * len(plan.batches)
+        steps = config.schedule.epochs * len(plan.batches)
+        samples = torch.from_numpy(plan.order).to(self.device)
+        images, places = self.images, plan.order
+        if augment is not None and recipe.copies == world_size == 1:
+            images = augment_all(images, augment)
+        elif augment is not None:
+            images, places = augment_all(images[samples], augment), np.arange(len(places))
+        labels = self.labels[samples]
         augmenting = time.perf_counter() - clock
         total = torch.zeros((), device=self.device)
-        for part in parts:
+        learner.network.train()
+        for rows, share in zip(plan.batches, plan.shares, strict=True):
             clock = time.perf_counter()
-            rows = slice(int(part[0]), int(part[-1]) + 1)
-            draws = type(jitter)(*(values[rows] for values in jitter))
-            batch = prepare_batch(images, order[rows], draws, config.pad, self.table)
+            draws = Jitter(*(values[rows] for values in plan.jitter))
+            batch = prepare_batch(images, places[rows], draws, recipe.pad, self.table)
             augmenting += time.perf_counter() - clock
-            optimizer.param_groups[0]["lr"] = config.schedule.rate(done / steps)
-            with self.autocast():
-                loss = F.cross_entropy(child(batch), labels[rows])
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            total += loss.detach()
+            total += learner.step(batch, labels[rows], config.schedule.rate(done / steps), share)
             done += 1
-        return Epoch(total.item() / len(parts), augmenting)
+        return Epoch(total.item() / len(plan.batches), augmenting)
 
     def train_child(
         self,
@@ -238,14 +235,16 @@ class Arena:
         two augmentations under one seed see common random numbers."""
         started = time.perf_counter()
         rng = np.random.default_rng([seed, 1])
-        optimizer = self.optimizer(child, config)
+        learner = self.learner(child, config)
         epochs, done, augmenting, loss = config.schedule.epochs, 0, 0.0, 0.0
         with own_randomness(seed, self.device):
             while done < epochs and math.isfinite(loss):
                 now = augmentation_for_epoch(augment, done, epochs)
-                loss, seconds = self.train_epoch(child, optimizer, now, config, done, rng)
+                loss, seconds = self.train_epoch(learner, now, config, done, rng)
                 augmenting += seconds
                 done += 1
+        if learner.average is not None:
+            child.load_state_dict(learner.evaluated.state_dict())
         seconds = time.perf_counter() - started
         return Trained(done, done * len(self.labels), loss, augmenting, seconds)
 

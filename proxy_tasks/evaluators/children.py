@@ -68,10 +68,8 @@ class Children:
     def scratch_config(self, epochs: int) -> TrainConfig:
         """The preset's training from scratch, over so many epochs."""
         p = self.preset
-        schedule = LearningRate(p.schedule, epochs, p.lr, warmup=p.warmup)
-        return TrainConfig(
-            schedule, p.batch_size, p.weight_decay, p.momentum, p.pad, self.task.flip
-        )
+        schedule = LearningRate(p.schedule, epochs, p.lr, p.final_lr, p.warmup)
+        return TrainConfig(p, schedule, self.task.flip, self.task.num_classes)
 
     def result(
         self, child: nn.Module, trained: Trained, part: str, started: float, details: dict

@@ -114,8 +114,7 @@ class Member(Children):
         self.seed = seed
         self.epochs = config.epochs or self.preset.epochs
         self.training = self.scratch_config(self.epochs)
-        self.child = self.new_child(seed)
-        self.optimizer = self.arena.optimizer(self.child, self.training)
+        self.learner = self.arena.learner(self.new_child(seed), self.training)
         self.epoch, self.loss = 0, 0.0
 
     def train(self, policy: Policy, epochs: int) -> None:
@@ -127,27 +126,25 @@ class Member(Children):
                 augment = seeded_augment(PolicyTransform(policy), int(rng.integers(2**31)))
                 with own_randomness(self.seed + epoch, self.arena.device):
                     self.loss = self.arena.train_epoch(
-                        self.child, self.optimizer, augment, self.training, epoch, rng
+                        self.learner, augment, self.training, epoch, rng
                     ).loss
                 self.epoch = epoch + 1
 
     def reward(self) -> float:
         """The configured reward on the validation part, or `DIVERGED`."""
         with threads(self.config.threads):
-            scores, reason = self.validation_scores(self.child, self.loss)
+            scores, reason = self.validation_scores(self.learner.evaluated, self.loss)
         return DIVERGED if reason else scores.metrics[self.config.reward]
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "child": self.child.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "learner": self.learner.state_dict(),
             "epoch": self.epoch,
             "loss": self.loss,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.child.load_state_dict(state["child"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.learner.load_state_dict(state["learner"])
         self.epoch, self.loss = state["epoch"], state["loss"]
 
 

@@ -148,7 +148,7 @@ class Random(Pairs):
         (Pairs([GREY], ["cat"]), "labels must be whole numbers, but got .*'cat' at train/0"),
         (Pairs([GREY], [0.5]), "labels must be whole numbers"),
         (Pairs([GREY, GREY], [0, -1]), r"labels must be in 0\.\.0, .*-1"),
-        (Pairs([GREY, GREY], [0, 3], classes=["a", "b"]), r"must be in 0\.\.1, the classes are a, b"),
+        (Pairs([GREY, GREY], [0, 3], classes=["a", "b"]), r"in 0\.\.1, the classes are a, b"),
         ([GREY], "items must be an .image, label. pair"),
     ],
 )  # fmt: skip

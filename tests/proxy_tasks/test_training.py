@@ -10,15 +10,16 @@ import torch
 
 from proxy_tasks import ImageSet
 from proxy_tasks.models import MODELS, average, make_child
-from proxy_tasks.presets import PRESETS, get_preset
+from proxy_tasks.presets import PRESETS, Preset, get_preset
 from proxy_tasks.training import Arena, LearningRate, TrainConfig, augment_all, threads
 from tests.proxy_tasks.trees import striped_task
 
 CPU = torch.device("cpu")
 
 
-def config(epochs=3, batch=32, lr=0.05):
-    return TrainConfig(LearningRate("cosine", epochs, lr), batch, 5e-4, 0.9, 2, True)
+def config(epochs=3, batch=32, lr=0.05, **recipe):
+    preset = Preset("test", "convnet", epochs, batch, lr, 5e-4, "cosine", pad=2, **recipe)
+    return TrainConfig(preset, LearningRate("cosine", epochs, lr), True, 2)
 
 
 def train(task, augment=None, seed=0, precision=torch.float32, **options):

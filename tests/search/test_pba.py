@@ -183,7 +183,9 @@ def test_a_member_goes_on_from_a_checkpoint_exactly(task):
     second.load_state_dict(first.state_dict())
     second.train(policies[1], 2)
     assert second.epoch == straight.epoch == 4
-    for a, b in zip(straight.child.parameters(), second.child.parameters(), strict=True):
+    for a, b in zip(
+        straight.learner.network.parameters(), second.learner.network.parameters(), strict=True
+    ):
         assert torch.equal(a, b)
     assert straight.reward() == second.reward()
     straight.train(CIFAR10, 2)
