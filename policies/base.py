@@ -1,6 +1,7 @@
 """What all transforms share: reading images, drawing, choosing kernels, returning the same kind.
 
-A concrete transform only says how uniform random numbers become operations (transforms.py).
+A concrete transform only says how uniform random numbers become operations (transforms.py); which
+part of a sample is its image, samples.py.
 """
 
 from __future__ import annotations
@@ -10,33 +11,41 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from torch import nn
 
 from .errors import InputError, check_integer
 from .ops import OPS
 from .program import CODE, Program, Table
+from .samples import Images, Sample
 
-Images = Image.Image | torch.Tensor | np.ndarray
 
-
-class Transform(ABC):
+class Transform(nn.Module, ABC):
     """Augments images; every image draws for itself.
 
     Call it with a PIL image (mode L or RGB), a uint8 tensor [C, H, W] or a batch [N, C, H, W]
     (C 1 or 3); numpy arrays of these shapes work too. The same kind comes back, new, contiguous;
     the input is never written. CPU images go through compiled kernels, tensors on an accelerator
-    through torch kernels, with the same bytes as result: Pillow's.
+    through torch kernels, with the same bytes as result: Pillow's. The frames of a
+    ``tv_tensors.Video`` [..., T, C, H, W] share one draw.
+
+    It is a module and works as torchvision's v2 transforms do: call it with a sample, alone or as
+    several arguments, ``transform(image, label)``, and it comes back with its image transformed
+    and all else untouched (samples.py says which part is the image). Where an operation that moves
+    pixels can be drawn, masks, boxes and key points are refused. ``torch.compile`` stops at it and
+    goes on behind; it cannot be scripted or traced. It is active in ``eval()`` too.
 
     Random numbers come from ``generator`` (a CPU torch.Generator), or from torch's global one
     when it is None: equal generator state, equal bytes, whatever the number of threads. In a
     DataLoader worker an explicit generator is combined with the worker's seed, so that workers
     (and epochs) do not repeat each other.
 
-    Transforms pickle, with their generator's state, and compare equal when parameters and
-    generator states are equal.
+    Transforms pickle and deep-copy, with their generator's state, and compare equal when arguments
+    and generator states are equal.
 
     Args:
         operations: names of the operations that may be drawn.
@@ -59,13 +68,14 @@ class Transform(ABC):
         generator: torch.Generator | None,
         threads: int,
     ) -> None:
+        super().__init__()
         self.fill = _check_fill(fill)
         self.generator = _check_generator(generator)
         self.threads = check_integer("threads", threads, 1, 1024)
-        kernels = {OPS[name].kernel for name in operations}
-        self._placed = not kernels.isdisjoint(("cutout", "pairing"))
+        names = set(operations)
+        self._placed = not {OPS[name].kernel for name in names}.isdisjoint(("cutout", "pairing"))
+        self._moving = tuple(name for name in OPS if name in names and OPS[name].moves)
         self._slots, self._columns = slots, columns
-        self._kernels = "auto"  # tests set "torch": the accelerator's path on CPU tensors
         self._forget()
 
     def _forget(self) -> None:
@@ -86,25 +96,60 @@ class Transform(ABC):
 
     # -------------------------------------------------------------- the call
 
-    def __call__(self, images: Images) -> Images:
+    def forward(self, *inputs: Any) -> Any:
+        """See the class; nn.Module calls this."""
+        if torch.compiler.is_compiling():
+            from .uncompiled import call
+
+            return call(self._apply_to, inputs)
+        return self._apply_to(inputs)
+
+    def _apply_to(self, inputs: tuple) -> Any:
+        given = inputs[0] if len(inputs) == 1 else inputs
+        if isinstance(given, Image.Image | np.ndarray) or type(given) is torch.Tensor:
+            return self._augment(given)
+        sample = Sample(given)
+        if sample.annotations and self._moving:
+            raise InputError(
+                "images", f"must come without {' and '.join(sample.annotations)}, as "
+                f"{', '.join(self._moving)} would move the image and leave them behind",
+                type(given).__name__,
+                "augment with operations that only change colours, or pass the image alone",
+            )  # fmt: skip
+        image = sample.image
+        if image is None:
+            if sample.annotations:
+                return given  # nothing here that changing colours would change
+            raise InputError(
+                "images", "must be a PIL image or a uint8 tensor [C, H, W] or [N, C, H, W], or a"
+                " sample with one in it", type(given).__name__,
+                "convert it, e.g. with torch.from_numpy",
+            )  # fmt: skip
+        return sample.with_image(self._augment(image))
+
+    def _augment(self, images: Images) -> Images:
         if isinstance(images, Image.Image):
             return self._call_pil(images)
         if isinstance(images, np.ndarray):
             batch = _check_batch(images, images.dtype == np.uint8)
             return self._call_numpy(np.ascontiguousarray(batch)).reshape(images.shape)
-        if isinstance(images, torch.Tensor):
-            batch = _check_batch(images, images.dtype == torch.uint8)
-            if images.device.type == "cpu" and self._kernels == "auto":
-                result = torch.from_numpy(self._call_numpy(batch.contiguous().numpy()))
-            else:
-                result = self._call_torch(batch)
-            result = result.reshape(images.shape)
-            kind = type(images)
-            return result if kind is torch.Tensor else result.as_subclass(kind)
-        raise InputError(
-            "images", "must be a PIL image or a uint8 tensor [C, H, W] or [N, C, H, W]",
-            type(images).__name__, "convert it, e.g. with torch.from_numpy",
-        )  # fmt: skip
+        if torch.jit.is_tracing():
+            raise InputError(
+                "images", "must not be traced: a trace would repeat one draw for ever",
+                type(self).__name__, "use torch.compile",
+            )  # fmt: skip
+        batch, frames = images, 1
+        if _is_video(images):
+            frames = max(1, images.shape[-4])
+            batch = images.flatten(0, -4)
+        batch = _check_batch(batch, images.dtype == torch.uint8)
+        if images.device.type == "cpu":
+            result = torch.from_numpy(self._call_numpy(batch.contiguous().numpy(), frames))
+        else:
+            result = self._call_torch(batch, frames)
+        result = result.reshape(images.shape)
+        kind = type(images)
+        return result if kind is torch.Tensor else result.as_subclass(kind)
 
     def _call_pil(self, image: Image.Image) -> Image.Image:
         if image.mode not in ("L", "RGB"):
@@ -120,12 +165,6 @@ class Transform(ABC):
         if not program.table.codes[program.steps].any():  # nothing but identities
             return image.copy()
         pixels = np.asarray(image)
-        if self._kernels == "torch":
-            from .kernels_torch import run
-
-            planes = torch.from_numpy(pixels.reshape(1, height, width, channels).copy())
-            result = run(planes.permute(0, 3, 1, 2), program).permute(0, 2, 3, 1)
-            return Image.fromarray(result.reshape(pixels.shape).numpy())
         if channels == 1:
             flat = _run_cpu(pixels.reshape(1, 1, -1), program, height, width, 1)
             return Image.fromarray(flat.reshape(height, width))
@@ -138,35 +177,43 @@ class Transform(ABC):
         join_channels(planes, result.reshape(-1))
         return Image.fromarray(result)
 
-    def _call_numpy(self, batch: np.ndarray) -> np.ndarray:
+    def _call_numpy(self, batch: np.ndarray, frames: int = 1) -> np.ndarray:
         n, channels, height, width = batch.shape
         if batch.size == 0:
             return batch.copy()
-        program = self._draw(n, channels, height, width)
+        program = self._draw(n, channels, height, width, frames)
         flat = batch.reshape(n, channels, height * width)
         return _run_cpu(flat, program, height, width, self.threads).reshape(batch.shape)
 
-    def _call_torch(self, batch: torch.Tensor) -> torch.Tensor:
+    def _call_torch(self, batch: torch.Tensor, frames: int = 1) -> torch.Tensor:
         from .kernels_torch import run
 
         if batch.numel() == 0:
             return batch.clone()
         n, channels, height, width = batch.shape
-        return run(batch, self._draw(n, channels, height, width))
+        return run(batch, self._draw(n, channels, height, width, frames))
 
     # -------------------------------------------------------------- drawing
 
-    def _draw(self, n: int, channels: int, height: int, width: int) -> Program:
+    def _draw(self, n: int, channels: int, height: int, width: int, frames: int = 1) -> Program:
+        """What ``n`` images undergo; each ``frames`` that follow one another share a draw."""
         columns, slots = self._columns, self._slots
         uniform = torch.rand(
-            n, columns + (2 * slots if self._placed else 0),
+            n // frames, columns + (2 * slots if self._placed else 0),
             dtype=torch.float64, generator=self._current_generator(),
         ).numpy()  # fmt: skip
         table, steps = self._decode(uniform[:, :columns], height, width)
         if self._placed:
             extra = _place(uniform[:, columns:], table, steps, height, width)
         else:
-            extra = np.zeros((n, slots, 2), np.int64)
+            extra = np.zeros((*steps.shape, 2), np.int64)
+        if frames > 1:
+            steps, extra = np.repeat(steps, frames, 0), np.repeat(extra, frames, 0)
+            # Whom SamplePairing blends with is a video now: a frame takes the same one of that.
+            frame = np.arange(n)[:, None] % frames
+            partner = extra[..., 0] * frames + frame
+            paired = table.codes[steps] == CODE["pairing"]
+            extra[..., 0] = np.where(paired, partner, extra[..., 0])
         return Program(table, np.ascontiguousarray(steps), extra, self._fill_of(channels))
 
     def _fill_of(self, channels: int) -> np.ndarray:
@@ -199,7 +246,9 @@ class Transform(ABC):
     def with_generator(self, generator: torch.Generator | None) -> Transform:
         """A copy that draws from ``generator`` (None: torch's global one)."""
         new = object.__new__(type(self))
-        new.__dict__.update(self.__dict__)
+        # A module keeps its hooks and parts in dicts of its own.
+        parts = {k: v.copy() if isinstance(v, dict) else v for k, v in self.__dict__.items()}
+        new.__dict__.update(parts)
         new.generator = _check_generator(generator)
         new._forget()
         return new
@@ -228,11 +277,17 @@ class Transform(ABC):
             arguments.append(f"threads={self.threads}")
         return f"{type(self).__name__}({', '.join(arguments)})"
 
+    def __prepare_scriptable__(self) -> None:
+        raise InputError(
+            "transform", "must not be scripted: its kernels are not torch's", type(self).__name__,
+            "use torch.compile",
+        )  # fmt: skip
+
     def __getstate__(self) -> dict:
         return dict(self.__dict__, _tables={}, _worker=None, generator=_state(self.generator))
 
     def __setstate__(self, state: dict) -> None:
-        self.__dict__.update(state)
+        super().__setstate__(state)
         if self.generator is not None:
             saved = torch.frombuffer(bytearray(self.generator), dtype=torch.uint8)
             self.generator = torch.Generator()
@@ -276,6 +331,14 @@ def _run_cpu(
         for future in [pool.submit(run, *arguments, a, b) for a, b in itertools.pairwise(edges)]:
             future.result()
     return out
+
+
+def _is_video(images: torch.Tensor) -> bool:
+    if type(images) is torch.Tensor:
+        return False
+    from torchvision import tv_tensors
+
+    return isinstance(images, tv_tensors.Video)
 
 
 def _check_batch(images, is_uint8: bool):

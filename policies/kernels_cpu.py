@@ -22,14 +22,22 @@ import numpy as np
 from numba import njit, types
 
 from .compiled import compiled
-from .program import CODE
+from .program import BY_GREY, BY_VALUE, CODE
 
-(
-    _IDENTITY, _INVERT, _SOLARIZE, _POSTERIZE, _BRIGHTNESS, _AUTOCONTRAST, _EQUALIZE,
-    _CONTRAST, _COLOR, _SHARPNESS, _AFFINE, _CUTOUT, _PAIRING,
-) = CODE.values()  # fmt: skip
-# The codes are ordered: up to _BRIGHTNESS a table without looking at the image, up to _EQUALIZE
-# one from the histogram of a channel, _CONTRAST one from the mean grey.
+_IDENTITY = CODE["identity"]
+_INVERT = CODE["invert"]
+_SOLARIZE = CODE["solarize"]
+_POSTERIZE = CODE["posterize"]
+_BRIGHTNESS = CODE["brightness"]
+_AUTOCONTRAST = CODE["autocontrast"]
+_CONTRAST = CODE["contrast"]
+_COLOR = CODE["color"]
+_SHARPNESS = CODE["sharpness"]
+_AFFINE = CODE["affine"]
+_CUTOUT = CODE["cutout"]
+_PAIRING = CODE["pairing"]
+_LAST_BY_VALUE = CODE[BY_VALUE[-1]]  # up to here, tables that do not depend on the image
+_LAST_TABLE = CODE[BY_GREY[-1]]  # up to here, tables
 _GREY = 128  # Cutout's filling
 # What is pending for an image: no table, a table of several operations or of a histogram, or the
 # code of one operation that a table stands for.
@@ -374,20 +382,20 @@ def run(images, result, height, width, steps, extra, codes, values, matrices, fi
             code, value = codes[entry], values[entry]
             if code == _IDENTITY or (code == _COLOR and channels == 1):
                 continue
-            if code <= _CONTRAST:
+            if code <= _LAST_TABLE:
                 use_lut = pending != _NOTHING
                 if code == _CONTRAST:
                     constant = _mean_grey(current, lut, use_lut)
-                elif code > _BRIGHTNESS and not counted:
+                elif code > _LAST_BY_VALUE and not counted:
                     for c in range(channels):
                         _histogram(current[c], counts[c], spare)
                     counted = True
-                if code <= _BRIGHTNESS or code == _CONTRAST:
+                if code <= _LAST_BY_VALUE or code == _CONTRAST:
                     if code == _BRIGHTNESS:
                         constant = 0
                     _value_lut(code, value, constant, step_lut)
                 for c in range(channels):
-                    if code > _BRIGHTNESS and code != _CONTRAST:
+                    if code > _LAST_BY_VALUE and code != _CONTRAST:
                         if use_lut:
                             _histogram_after(counts[c], lut[c], counts_after)
                         else:
@@ -401,7 +409,7 @@ def run(images, result, height, width, steps, extra, codes, values, matrices, fi
                             lut[c, v] = step_lut[lut[c, v]]
                     else:
                         lut[c] = step_lut
-                single = pending == _NOTHING and (code <= _BRIGHTNESS or code == _CONTRAST)
+                single = pending == _NOTHING and (code <= _LAST_BY_VALUE or code == _CONTRAST)
                 pending = code if single else _COMPOSED
                 pending_value = value
                 continue

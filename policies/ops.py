@@ -7,22 +7,22 @@ paper (Cubuk et al., arXiv:1805.09501, appendix) as torchvision reads them;
 ``CONVENTIONS`` holds what other implementations do with the same index. No range is written
 anywhere else.
 
-Kernel parameters, whatever the convention:
+Parameters, whatever the convention:
 
 =============  ==============================================================================
-kernel         parameter
+operation      parameter
 =============  ==============================================================================
-shear_x/y      source column (row) offset per row (column): Pillow's affine coefficient
-translate_x/y  pixels, positive moves the content right (down)
-rotate         degrees, counter-clockwise
-solarize       threshold: values below it are kept, the others inverted
-posterize      number of high bits kept, 1..8
-contrast,
-color,
-brightness,
-sharpness      factor: 1 is the unchanged image, 0 the degenerate one (Pillow's ImageEnhance)
-cutout         side of the square in pixels
-pairing        weight of the partner image, 0..1
+ShearX, Y      source column (row) offset per row (column): Pillow's affine coefficient
+TranslateX, Y  pixels, positive moves the content right (down)
+Rotate         degrees, counter-clockwise
+Solarize       threshold: values below it are kept, the others inverted
+Posterize      number of high bits kept, 1..8
+Contrast,
+Color,
+Brightness,
+Sharpness      factor: 1 is the unchanged image, 0 the degenerate one (Pillow's ImageEnhance)
+Cutout         side of the square in pixels
+SamplePairing  weight of the partner image, 0..1
 =============  ==============================================================================
 """
 
@@ -66,8 +66,9 @@ class Scale:
 class Op:
     """One operation: its name in policies, its kernel, its paper scale and where that is from.
 
-    ``scale`` is None for operations without a magnitude. ``severity`` says in words which way
-    the operation grows stronger with the index.
+    ``kernel`` is one of ``program.KERNELS``; several operations may share one. ``scale`` is None
+    for operations without a magnitude. ``severity`` says in words which way the operation grows
+    stronger with the index.
     """
 
     name: str
@@ -79,6 +80,11 @@ class Op:
     @property
     def has_magnitude(self) -> bool:
         return self.scale is not None
+
+    @property
+    def moves(self) -> bool:
+        """Whether it moves pixels, so that masks, boxes and key points would have to move too."""
+        return self.kernel == "affine"
 
     @property
     def signed(self) -> bool:
@@ -97,11 +103,11 @@ _ENHANCE = Scale(0.0, 0.9, "1 + factor", signed=True)
 _UP, _DOWN, _FIXED = "grows with the index", "grows as the value falls", "has no magnitude"
 
 _DECLARED = (
-    Op("ShearX", "shear_x", _SLOPE, _UP, _TABLE),
-    Op("ShearY", "shear_y", _SLOPE, _UP, _TABLE),
-    Op("TranslateX", "translate_x", Scale(0, _SHIFT, "of width", True, "truncate"), _UP, _TABLE),
-    Op("TranslateY", "translate_y", Scale(0, _SHIFT, "of height", True, "truncate"), _UP, _TABLE),
-    Op("Rotate", "rotate", Scale(0.0, 30.0, "degrees", signed=True), _UP, _TABLE),
+    Op("ShearX", "affine", _SLOPE, _UP, _TABLE),
+    Op("ShearY", "affine", _SLOPE, _UP, _TABLE),
+    Op("TranslateX", "affine", Scale(0, _SHIFT, "of width", True, "truncate"), _UP, _TABLE),
+    Op("TranslateY", "affine", Scale(0, _SHIFT, "of height", True, "truncate"), _UP, _TABLE),
+    Op("Rotate", "affine", Scale(0.0, 30.0, "degrees", signed=True), _UP, _TABLE),
     Op("AutoContrast", "autocontrast", None, _FIXED, _TABLE),
     Op("Invert", "invert", None, _FIXED, _TABLE),
     Op("Equalize", "equalize", None, _FIXED, _TABLE),

@@ -8,17 +8,23 @@ number is drawn here or in a kernel.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from .errors import InputError
+from .ops import OPS
 
-KERNELS = (
-    "identity", "invert", "solarize", "posterize", "brightness", "autocontrast", "equalize",
-    "contrast", "color", "sharpness", "affine", "cutout", "pairing",
-)  # fmt: skip
+# What a kernel has to know of an image before it can say what becomes of a value: nothing, the
+# histogram of the channel, the mean grey; or it changes pixels by more than their value. The
+# compiled kernels compare codes, which follow this order.
+BY_VALUE = ("invert", "solarize", "posterize", "brightness")
+BY_HISTOGRAM = ("autocontrast", "equalize")
+BY_GREY = ("contrast",)
+BY_PIXELS = ("color", "sharpness", "affine", "cutout", "pairing")
+KERNELS = ("identity", *BY_VALUE, *BY_HISTOGRAM, *BY_GREY, *BY_PIXELS)
+"""Every kernel: what ``Op.kernel`` names, and both sets of kernels implement."""
 CODE = {name: code for code, name in enumerate(KERNELS)}
 MAX_SIDE = 16384  # Pillow leaves 16.16 fixed-point arithmetic beyond about this size
 _ONE = 1 << 16
@@ -49,8 +55,8 @@ class Program:
     fill: np.ndarray
 
 
-def build_table(kernels: Iterable[tuple[str, float]], height: int, width: int) -> Table:
-    """The table of (kernel name as in Op.kernel, parameter) for images of height x width."""
+def build_table(operations: Iterable[tuple[str, float]], height: int, width: int) -> Table:
+    """The table of (operation's name, kernel's parameter) for images of height x width."""
     if max(height, width) > MAX_SIDE:
         raise InputError(
             "image", f"must be at most {MAX_SIDE} pixels high and wide", (height, width),
@@ -58,7 +64,7 @@ def build_table(kernels: Iterable[tuple[str, float]], height: int, width: int) -
         )  # fmt: skip
     known: dict[tuple[str, float], tuple] = {}  # a policy repeats the same few operations
     rows = []
-    for key in kernels:
+    for key in operations:
         if key not in known:
             known[key] = _entry(*key, height, width)
         rows.append(known[key])
@@ -72,10 +78,10 @@ def build_table(kernels: Iterable[tuple[str, float]], height: int, width: int) -
 _NONE = (_ONE, 0, 0, 0, _ONE, 0)
 
 
-def _entry(kernel: str, value: float, height: int, width: int) -> tuple[int, float, tuple]:
-    matrix = _NONE
-    if kernel in _MATRICES:
-        matrix = _MATRICES[kernel](value, height, width)
+def _entry(name: str, value: float, height: int, width: int) -> tuple[int, float, tuple]:
+    kernel, matrix = OPS[name].kernel, _NONE
+    if kernel == "affine":
+        matrix = _MATRICES[name](value, height, width)
         kernel = "identity" if matrix == _NONE else "affine"
     return CODE[kernel], float(value), matrix
 
@@ -118,10 +124,10 @@ def _rotate(angle: float, height: int, width: int) -> tuple:
     return _affine(a, b, a * -cx + b * -cy + 0.0 + cx, d, e, d * -cx + e * -cy + 0.0 + cy)
 
 
-_MATRICES = {
-    "shear_x": lambda m, h, w: _affine(1, m, 0, 0, 1, 0) if m else _NONE,
-    "shear_y": lambda m, h, w: _affine(1, 0, 0, m, 1, 0) if m else _NONE,
-    "translate_x": lambda p, h, w: _translate(-p, 0),
-    "translate_y": lambda p, h, w: _translate(0, -p),
-    "rotate": _rotate,
+_MATRICES: Mapping[str, Callable[[float, int, int], tuple]] = {
+    "ShearX": lambda m, h, w: _affine(1, m, 0, 0, 1, 0) if m else _NONE,
+    "ShearY": lambda m, h, w: _affine(1, 0, 0, m, 1, 0) if m else _NONE,
+    "TranslateX": lambda p, h, w: _translate(-p, 0),
+    "TranslateY": lambda p, h, w: _translate(0, -p),
+    "Rotate": _rotate,
 }

@@ -14,7 +14,7 @@ import torch
 
 from .base import Transform
 from .errors import InputError, check_integer
-from .ops import OPS, RANDAUGMENT_OPS, UNIFORMAUGMENT_OPS, get_convention
+from .ops import RANDAUGMENT_OPS, UNIFORMAUGMENT_OPS, get_convention
 from .policy import Policy, check_bins
 from .program import Table, build_table
 
@@ -55,7 +55,7 @@ class _Listed(Transform):
         parameter = get_convention(self.convention).parameter
         return build_table(
             [
-                (OPS[name].kernel, parameter(name, index, negative, height, width))
+                (name, parameter(name, index, negative, height, width))
                 for name, index, negative in choices
             ],
             height,
@@ -238,10 +238,10 @@ class UniformAugment(Transform):
         entries = []
         for operation, probability, test, fraction, sign in uniform.reshape(-1, 5).tolist():
             if test >= probability:
-                entries.append(("identity", 0.0))
+                entries.append(("Identity", 0.0))
                 continue
             name = UNIFORMAUGMENT_OPS[int(operation * len(UNIFORMAUGMENT_OPS))]
             value = convention.parameter_at(name, fraction, sign < 0.5, height, width)
-            entries.append((OPS[name].kernel, value))
+            entries.append((name, value))
         steps = np.arange(len(entries)).reshape(-1, 2)
         return build_table(entries, height, width), steps

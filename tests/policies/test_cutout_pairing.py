@@ -10,14 +10,14 @@ from scipy import stats
 
 from policies import CONVENTIONS, PolicyTransform
 from tests.policies import images, oracle
+from tests.policies.on_torch import with_kernels
 
 ALARM = 1e-4
 
 
 def transform(rows: list, seed: int, kernels: str) -> PolicyTransform:
     result = PolicyTransform(rows, generator=torch.Generator().manual_seed(seed))
-    result._kernels = kernels
-    return result
+    return with_kernels(result, kernels)
 
 
 def centre_of(mask: np.ndarray, side: int) -> tuple[range, range]:
@@ -32,7 +32,7 @@ def centre_of(mask: np.ndarray, side: int) -> tuple[range, range]:
     return axis(mask.any(axis=1)), axis(mask.any(axis=0))
 
 
-@pytest.mark.parametrize("kernels", ["auto", "torch"])
+@pytest.mark.parametrize("kernels", ["compiled", "torch"])
 class TestCutout:
     @pytest.mark.parametrize("size", [(28, 28), (33, 47), (1, 7), (64, 16)])
     @pytest.mark.parametrize("channels", [1, 3])
@@ -78,7 +78,7 @@ class TestCutout:
         assert (two == 128).sum() > 1.5 * (one == 128).sum()
 
 
-@pytest.mark.parametrize("kernels", ["auto", "torch"])
+@pytest.mark.parametrize("kernels", ["compiled", "torch"])
 class TestSamplePairing:
     @pytest.mark.parametrize("channels", [1, 3])
     def test_blends_with_another_image_of_the_batch(self, channels, kernels):

@@ -19,6 +19,7 @@ from scipy import stats
 from policies import IMAGENET, PolicyTransform, RandAugment, TrivialAugmentWide, UniformAugment
 from policies.ops import RANDAUGMENT_OPS, UNIFORMAUGMENT_OPS
 from tests.policies import oracle
+from tests.policies.on_torch import with_kernels
 
 N = 20_000
 ALARM = 1e-4
@@ -211,8 +212,7 @@ class TestGenerator:
             [("Rotate", 1.0, 9), ("Equalize", 0.5, None)],
         ]
         alone = PolicyTransform(policy, generator=seeded(9))
-        torch_kernels = PolicyTransform(policy, generator=seeded(9))
-        torch_kernels._kernels = "torch"
+        torch_kernels = with_kernels(PolicyTransform(policy, generator=seeded(9)), "torch")
         want = alone(batch)
         assert torch.equal(want, torch_kernels(batch))
         for threads in (2, 3, 64):

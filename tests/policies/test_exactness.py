@@ -18,6 +18,7 @@ from torchvision.transforms import autoaugment as torchvision_v1
 from policies import CONVENTIONS, PolicyTransform, TrivialAugmentWide
 from policies.ops import RANDAUGMENT_OPS
 from tests.policies import images, oracle
+from tests.policies.on_torch import with_kernels
 
 COPIES = 8  # draws of each case; a sign is missed with probability 2 ** -7, seeds are fixed
 CASES = [(name, index) for name in oracle.PILLOW_OPS for index in range(10)]
@@ -43,8 +44,7 @@ def wanted(image: bytes, shape: tuple, name: str, index: int) -> tuple[np.ndarra
 def transform(name: str, index: int, seed: int, kernels: str) -> PolicyTransform:
     generator = torch.Generator().manual_seed(seed)
     result = PolicyTransform([[(name, 1.0, index)]], generator=generator)
-    result._kernels = kernels
-    return result
+    return with_kernels(result, kernels)
 
 
 def check(image: np.ndarray, results: list[np.ndarray], name: str, index: int) -> None:
@@ -80,7 +80,7 @@ def run_single(pictures: tuple[np.ndarray, ...], kernels: str, copies: int) -> N
             check(picture, pils, name, index)
 
 
-@pytest.mark.parametrize("kernels", ["auto", "torch"])
+@pytest.mark.parametrize("kernels", ["compiled", "torch"])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", images.SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
 class TestAgainstPillow:
@@ -142,7 +142,7 @@ def chain(picture: np.ndarray, row: tuple, signs: tuple[bool, ...]) -> bytes:
     return oracle.to_chw(pil).tobytes()
 
 
-@pytest.mark.parametrize("kernels", ["auto", "torch"])
+@pytest.mark.parametrize("kernels", ["compiled", "torch"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_pair_of_operations(channels, kernels):
     """Composed tables, carried-over histograms and alternating buffers: all 14 x 14 pairs."""
@@ -153,7 +153,7 @@ def test_every_pair_of_operations(channels, kernels):
             row = ((first, 1.0, 7), (second, 1.0, 4))
             generator = torch.Generator().manual_seed(3)
             moved = PolicyTransform([row], fill=0, generator=generator)
-            moved._kernels = kernels
+            moved = with_kernels(moved, kernels)
             results = moved(batch).numpy()
             for i, picture in enumerate(pictures):
                 want = {chain(picture, row, (a, b)) for a in (False, True) for b in (False, True)}
@@ -161,7 +161,7 @@ def test_every_pair_of_operations(channels, kernels):
                     assert result.tobytes() in want, row
 
 
-@pytest.mark.parametrize("kernels", ["auto", "torch"])
+@pytest.mark.parametrize("kernels", ["compiled", "torch"])
 @pytest.mark.parametrize("seed", range(4))
 def test_long_chains(seed, kernels):
     """Five operations in a row, drawn at random; unsigned ones, so that one answer is right."""
@@ -174,12 +174,12 @@ def test_long_chains(seed, kernels):
         # One signed operation in the middle, at index 0: the identity, whatever the sign...
         row = (*row[:2], (str(rng.choice(oracle.SIGNED)), 1.0, 0), *row[2:])
         moved = PolicyTransform([row])
-        moved._kernels = kernels
+        moved = with_kernels(moved, kernels)
         for picture, result in zip(pictures, moved(batch).numpy(), strict=True):
             assert result.tobytes() == chain(picture, row, (False,) * 6), row
 
 
-@pytest.mark.parametrize("kernels", ["auto", "torch"])
+@pytest.mark.parametrize("kernels", ["compiled", "torch"])
 @pytest.mark.parametrize("fill", [200, (10, 20, 30)])
 @pytest.mark.parametrize("name", ["ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate"])
 def test_fill(name, fill, kernels):
@@ -191,7 +191,7 @@ def test_fill(name, fill, kernels):
     moved = PolicyTransform(
         [[("Invert", 1.0, None), (name, 1.0, 9)]], fill=fill, generator=generator
     )
-    moved._kernels = kernels
+    moved = with_kernels(moved, kernels)
     result = moved(torch.from_numpy(picture)).numpy()
     whole = Image.new("L", pil.size, 255)
     wants = []

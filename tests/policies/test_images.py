@@ -26,6 +26,7 @@ from policies import (
 )
 from tests.policies import oracle
 from tests.policies.golden import golden
+from tests.policies.on_torch import with_kernels
 
 ALL_OPS = [[(name, 1.0, 9 if op.has_magnitude else None)] for name, op in OPS.items()]
 
@@ -62,7 +63,7 @@ class TestProperties:
     @settings(max_examples=300)
     def test_exact_at_any_size(self, batch, name, index, torch_kernels):
         moved = PolicyTransform([[(name, 1.0, index)]], generator=seeded(index))
-        moved._kernels = "torch" if torch_kernels else "auto"
+        moved = with_kernels(moved, "torch" if torch_kernels else "compiled")
         results = moved(torch.from_numpy(batch.copy())).numpy()
         assert results.shape == batch.shape and results.dtype == np.uint8
         for picture, result in zip(batch, results, strict=True):
@@ -82,7 +83,7 @@ class TestProperties:
         images = torch.from_numpy(batch.copy())
         compiled = PolicyTransform([row], fill=9, generator=seeded(seed), threads=threads)
         launched = PolicyTransform([row], fill=9, generator=seeded(seed))
-        launched._kernels = "torch"
+        launched = with_kernels(launched, "torch")
         assert torch.equal(compiled(images), launched(images))
 
     @given(batches(), st.sampled_from(sorted(LAYOUTS)), st.integers(0, 9), st.booleans())
@@ -91,7 +92,7 @@ class TestProperties:
         images = torch.from_numpy(batch.copy())
         given_images = LAYOUTS[layout](images)
         moved = PolicyTransform(ALL_OPS)
-        moved._kernels = "torch" if torch_kernels else "auto"
+        moved = with_kernels(moved, "torch" if torch_kernels else "compiled")
         want = moved.with_generator(seeded(seed))(images)
         got = moved.with_generator(seeded(seed))(given_images)
         assert torch.equal(got, want) and got.is_contiguous()
@@ -130,8 +131,8 @@ class TestKinds:
     )  # fmt: skip
     @pytest.mark.parametrize("shape", [(0, 3, 8, 8), (0, 1, 5, 4), (3, 0, 4), (2, 1, 3, 0)])
     def test_empty(self, transform, shape):
-        for kernels in ("auto", "torch"):
-            transform._kernels = kernels
+        for kernels in ("compiled", "torch"):
+            transform = with_kernels(transform, kernels)
             result = transform(torch.zeros(shape, dtype=torch.uint8))
             assert result.shape == shape and result.dtype == torch.uint8
         assert transform(np.zeros(shape, np.uint8)).shape == shape
@@ -199,7 +200,7 @@ class TestErrors:
             (torch.zeros(8, 8, dtype=torch.uint8), r"must have shape \[C, H, W\].*\(8, 8\)"),
             (torch.zeros(1, 1, 3, 8, 8, dtype=torch.uint8), "must have shape"),
             (torch.zeros(1, 1, 20_000, dtype=torch.uint8), "must be at most 16384 pixels"),
-            ([[1, 2]], "must be a PIL image or a uint8 tensor.* 'list'"),
+            ([[1, 2]], "must be a PIL image or a uint8 tensor.*'list'"),
             (None, "must be a PIL image"),
             (Image.new("RGBA", (4, 4)), "must have mode L or RGB, but got 'RGBA'; convert it"),
             (Image.new("P", (4, 4)), "must have mode L or RGB"),
