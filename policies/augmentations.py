@@ -40,7 +40,7 @@ Augmentation = Policy | Transform | ScheduleTransform | None
 """What an evaluator takes: a policy in the paper's convention, a transform, a schedule's transform,
 or None for no augmentation."""
 
-_PARAMETRIC = {
+_PARAMETRIC: dict[str, type[RandAugment] | type[TrivialAugmentWide] | type[UniformAugment]] = {
     "RandAugment": RandAugment,
     "TrivialAugmentWide": TrivialAugmentWide,
     "UniformAugment": UniformAugment,
@@ -115,7 +115,7 @@ def _decode(data: object) -> Augmentation:
             "data", "must be null, a list of sub-policies or an object with the field transform",
             data, 'e.g. {"transform": "RandAugment", "n": 2, "m": 9}',
         )  # fmt: skip
-    name = data.get("transform")
+    name: Any = data.get("transform")
     check_choice("transform", name, _NAMES)
     if name == "Schedule":
         check_fields(data, name, ("transform", "epochs", "ranges"))

@@ -11,7 +11,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from .errors import InputError, check_integer
 from .ops import OPS
 from .program import CODE, Program, Table
 from .samples import Images, Sample
+
+Batch = TypeVar("Batch", torch.Tensor, np.ndarray)
 
 
 class Transform(nn.Module, ABC):
@@ -131,8 +133,8 @@ class Transform(nn.Module, ABC):
         if isinstance(images, Image.Image):
             return self._call_pil(images)
         if isinstance(images, np.ndarray):
-            batch = _check_batch(images, images.dtype == np.uint8)
-            return self._call_numpy(np.ascontiguousarray(batch)).reshape(images.shape)
+            array = _check_batch(images, images.dtype == np.uint8)
+            return self._call_numpy(np.ascontiguousarray(array)).reshape(images.shape)
         if torch.jit.is_tracing():
             raise InputError(
                 "images", "must not be traced: a trace would repeat one draw for ever",
@@ -237,7 +239,7 @@ class Transform(nn.Module, ABC):
             return self.generator
         key = (os.getpid(), info.id, info.seed)
         if self._worker is None or self._worker[0] != key:
-            own = torch.randint(2**62, (), generator=self.generator).item()
+            own = int(torch.randint(2**62, (), generator=self.generator))
             words = np.random.SeedSequence([own, info.seed % 2**64]).generate_state(1, np.uint64)
             derived = torch.Generator().manual_seed(int(words[0]) % 2**63)
             self._worker = (key, derived)
@@ -288,8 +290,8 @@ class Transform(nn.Module, ABC):
 
     def __setstate__(self, state: dict) -> None:
         super().__setstate__(state)
-        if self.generator is not None:
-            saved = torch.frombuffer(bytearray(self.generator), dtype=torch.uint8)
+        if state["generator"] is not None:
+            saved = torch.frombuffer(bytearray(state["generator"]), dtype=torch.uint8)
             self.generator = torch.Generator()
             self.generator.set_state(saved)
 
@@ -341,7 +343,7 @@ def _is_video(images: torch.Tensor) -> bool:
     return isinstance(images, tv_tensors.Video)
 
 
-def _check_batch(images, is_uint8: bool):
+def _check_batch(images: Batch, is_uint8: bool) -> Batch:
     if not is_uint8:
         raise InputError(
             "images", "must have dtype uint8 (values 0..255)", str(images.dtype),

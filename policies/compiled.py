@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 from numba import njit
 
@@ -16,7 +17,7 @@ class UncachedKernels(UserWarning):
     """Compiled kernels cannot be kept on disk: every process compiles them again."""
 
 
-def compiled(*signature) -> Callable[[Callable], Callable]:
+def compiled(*signature: Any) -> Callable[[Callable], Callable]:
     """Decorator of an entry point: ``njit`` of the signature, or at the first call without one.
 
     numba keeps compiled code beside the source file, else in the user's cache folder. Where it can
@@ -24,14 +25,16 @@ def compiled(*signature) -> Callable[[Callable], Callable]:
     compile without a cache and warn, rather than unpickle code from a shared temporary folder.
     """
 
+    compile_with: Callable[..., Callable] = njit  # numba's overloads know no optional signature
+
     def decorate(function: Callable) -> Callable:
         try:
-            return njit(*signature, nogil=True, cache=True)(function)
+            return compile_with(*signature, nogil=True, cache=True)(function)
         except RuntimeError as error:
             if "no locator available" not in str(error):
                 raise
             _warn()
-            return njit(*signature, nogil=True)(function)
+            return compile_with(*signature, nogil=True)(function)
 
     return decorate
 

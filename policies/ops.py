@@ -173,7 +173,7 @@ class Convention:
         without a magnitude return 0.0.
         """
         scale = self.scale(name)
-        if scale is None:
+        if scale is None or index is None:
             return 0.0
         low, high = scale.ends(height, width)
         if self.single:
@@ -213,8 +213,8 @@ def _linspace(low: float, high: float, bins: int) -> tuple[float, ...]:
     return tuple(torch.linspace(low, high, bins).tolist())
 
 
-def _both(scale_of, *names: str) -> dict[str, Scale]:
-    return {name: scale_of for name in names}
+def _both(scale: Scale, *names: str) -> dict[str, Scale]:
+    return {name: scale for name in names}
 
 
 _FACTOR = _both(Scale(0.1, 1.9, "factor"), "Contrast", "Color", "Brightness", "Sharpness")

@@ -151,7 +151,7 @@ def check_bins(policy: Policy, convention: str) -> None:
         )  # fmt: skip
 
 
-def _literal(text: str) -> object:
+def _literal(text: str) -> Any:
     fix = 'write rows like (("Posterize", 0.4, 8), ("Rotate", 0.6, 9)),'
     rule = "must be a list of tuples of literals"
     if not isinstance(text, str):

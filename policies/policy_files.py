@@ -20,7 +20,7 @@ What JSON files contain beside ``format``, ``version`` and ``provenance`` (an ob
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,6 @@ from typing import Any
 from .augmentations import Augmentation, check_fields, decode_augmentation, encode_augmentation
 from .errors import InputError, check_choice, located
 from .files import Document, dump_document, parse_document, read_text, write_atomically
-from .ops import CONVENTIONS
 from .policy import MAX_TEXT_BYTES, Policy, check_bins
 from .schedule import Schedule, ScheduleTransform
 from .transforms import PolicyTransform, RandAugment, TrivialAugmentWide
@@ -78,7 +77,7 @@ class PolicyFile:
 
 def save_policy(
     path: str | os.PathLike[str],
-    augmentation: Augmentation,
+    augmentation: Augmentation | Sequence,
     convention: str = "paper",
     provenance: Mapping[str, Any] | None = None,
 ) -> None:
@@ -95,16 +94,13 @@ def save_policy(
             above the limit that reading has.
     """
     path = Path(path)
-    if convention != "paper" and isinstance(augmentation, PolicyTransform | ScheduleTransform):
+    if convention != "paper" and not isinstance(augmentation, Sequence):
         raise InputError(
-            "convention", "must be left out for a transform, which brings its own", convention,
-            "leave it out",
+            "convention", "must be left out for all but policies", convention, "leave it out",
         )  # fmt: skip
-    if isinstance(augmentation, list | tuple) and not isinstance(augmentation, Policy | Schedule):
-        check_choice("convention", convention, CONVENTIONS)
-        augmentation = Policy(augmentation, CONVENTIONS[convention].bins)
-    if isinstance(augmentation, Policy) and (convention != "paper" or augmentation.bins != 10):
-        augmentation = PolicyTransform(augmentation, convention)
+    if isinstance(augmentation, Sequence):
+        transform = PolicyTransform(augmentation, convention)
+        augmentation = transform.policy if convention == "paper" else transform
     ending = path.suffix.lower()
     check_choice("path's ending", ending, (".json", ".txt"))
     if ending == ".txt":

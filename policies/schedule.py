@@ -32,7 +32,7 @@ class Schedule(tuple):
     epochs: int
 
     def __new__(cls, rows: Iterable, epochs: int) -> Schedule:
-        ranges = []
+        ranges: list[tuple[int, Policy]] = []
         for position, pair in enumerate(rows):
             if position >= MAX_RANGES:
                 raise InputError(
