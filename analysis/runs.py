@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from policies import InputError, Policy, load_policy_file
+from proxy_tasks.trials import Trial, read_journal
 
 METRICS = ("accuracy", "log_likelihood", "calibrated_log_likelihood", "temperature")
 _LINE = ("batch", "slot", "label", "evaluator", "part", "seed", "status", "attempts", "error")
@@ -65,37 +66,34 @@ def load_run(directory: str | Path) -> Run:
         raise InputError(
             "run", "must hold trials.jsonl", str(directory), "give the --out folder of a run"
         )
-    lines = _read_journal(journal)
     final = directory / "policy.json"
     return Run(
         directory=directory,
         config=_read_json(directory / "config.json"),
         environment=_read_json(directory / "environment.json"),
         manifest=_read_json(directory / "manifest.json"),
-        trials=trials_table(lines),
+        trials=trials_table(read_journal(journal)),
         policy=_policy(final),
     )
 
 
-def trials_table(lines: list[dict[str, Any]]) -> pd.DataFrame:
-    """Journal lines as the table described at Run; the last line of a (batch, slot) counts."""
-    by_key = {(line["batch"], line["slot"]): line for line in lines}
+def trials_table(trials: list[Trial]) -> pd.DataFrame:
+    """Trials as the table described at Run."""
     rows = []
-    for key in sorted(by_key):
-        line = by_key[key]
-        evaluation = line.get("evaluation") or {}
-        original = line.get("duplicate_of")
-        if original is not None:
-            evaluation = evaluation or by_key.get(tuple(original), {}).get("evaluation") or {}
+    for trial in sorted(trials, key=lambda trial: trial.key):
+        line = trial.to_json()
+        evaluation = line["evaluation"] or {}
+        if evaluation and trial.status == "duplicate":
             evaluation = {**evaluation, "seconds": 0.0, "image_passes": 0}
         rows.append(
             {
-                **{name: line.get(name) for name in _LINE},
+                **{name: line[name] for name in _LINE if name != "evaluator"},
+                "evaluator": trial.scorer,
                 **{name: evaluation.get(name) for name in _EVALUATION},
-                **{name: (evaluation.get("metrics") or {}).get(name) for name in METRICS},
-                **{name: line.get(name) for name in _TIMES},
-                "policy": _hashable(line.get("policy")),
-                "details": evaluation.get("details") or {},
+                **{name: evaluation.get("metrics", {}).get(name) for name in METRICS},
+                **{name: line[name] for name in _TIMES},
+                "policy": _hashable(trial.augmentation),
+                "details": evaluation.get("details", {}),
             }
         )
     table = pd.DataFrame(rows, columns=list(COLUMNS))
@@ -117,28 +115,6 @@ def _hashable(policy: Any) -> Any:
     if isinstance(policy, list):
         return tuple(_hashable(part) for part in policy)
     return json.dumps(policy) if isinstance(policy, dict) else policy
-
-
-def _read_journal(path: Path) -> list[dict[str, Any]]:
-    lines = []
-    text = path.read_text(encoding="utf-8", errors="replace")
-    for number, line in enumerate(text.splitlines(keepends=True), 1):
-        if not line.endswith("\n"):
-            break
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise _unreadable(path, number, str(error)) from error
-        if not isinstance(record, dict) or not {"batch", "slot"} <= record.keys():
-            raise _unreadable(path, number, "no batch and slot")
-        lines.append(record)
-    return lines
-
-
-def _unreadable(path: Path, number: int, reason: str) -> InputError:
-    return InputError(
-        f"{path} line {number}", "must be a journal record", reason, "restore it from a backup"
-    )
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import stat
 from collections.abc import Collection, Mapping
@@ -144,6 +145,13 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not a number")
 
 
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text:.40} is too large")
+    return value
+
+
 def dump_document(document: Document, one_a_line: Collection[str]) -> str:
     """JSON text with one entry a line of the lists called so: a diff of two files reads well.
 
@@ -188,12 +196,17 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Strict JSON: no NaN or Infinity, no unbounded nesting.
+    """Strict JSON: finite numbers, no field twice, no unbounded nesting.
 
     Raises ValueError for anything else.
     """
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        return json.loads(
+            text,
+            object_pairs_hook=_no_duplicates,
+            parse_constant=_no_constant,
+            parse_float=_finite,
+        )
     except RecursionError:
         raise ValueError("nested too deeply") from None
 

@@ -20,8 +20,10 @@ _PUBLIC = {
     "searchers.random": ("RandomSearcher",),
     "searchers.registry": ("SEARCHERS", "make_searcher"),
     "studies.search": ("RunConfig", "run_search"),
-    "searchers.base": ("BatchSearcher", "Candidate", "Searcher"),
+    "searchers.base": ("Searcher",),
+    "searchers.batches": ("BatchSearcher",),
     "spaces": ("PolicySpace", "RandAugmentSpace"),
+    "trial": ("Candidate", "Trial", "best_trials", "read_journal"),
 }
 _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -45,8 +46,67 @@ class Evaluation:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_json(cls, data: dict) -> Evaluation:
+    def from_json(cls, data: object) -> Evaluation:
+        """Inverse of `to_json`, strict: what a journal or a worker hands over may be anything.
+
+        Raises:
+            ValueError: naming the field, for a missing, unknown or wrongly typed one, for a number
+                that is not finite, and for details that are no JSON data. A reward may be missing
+                (None) only when the child diverged.
+        """
+        _check_fields(data)
         return cls(**data)
+
+
+_NUMBER = (int, float)
+_FIELDS: dict[str, tuple[type, ...]] = {
+    "reward": (*_NUMBER, type(None)),
+    "stderr": (*_NUMBER, type(None)),
+    "metrics": (dict,),
+    "seconds": _NUMBER,
+    "image_passes": (int,),
+    "diverged": (bool,),
+    "part": (str,),
+    "details": (dict,),
+}
+
+
+def _check_fields(data: object) -> None:
+    if not isinstance(data, dict) or data.keys() != _FIELDS.keys():
+        found = sorted(map(str, data)) if isinstance(data, dict) else type(data).__name__
+        raise ValueError(f"must have the fields {', '.join(_FIELDS)}, but has {found}")
+    for name, types in _FIELDS.items():
+        value = data[name]
+        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+            raise ValueError(f"{name} is {value!r:.80}")
+        _check_plain(value, name)
+    for name, value in data["metrics"].items():
+        if not isinstance(value, _NUMBER) or isinstance(value, bool):
+            raise ValueError(f"metrics.{name} is {value!r:.80}")
+    if data["reward"] is None and not data["diverged"]:
+        raise ValueError("reward is missing")
+    if data["part"] not in PARTS:
+        raise ValueError(f"part is {data['part']!r:.80}")
+    if data["image_passes"] < 0:
+        raise ValueError(f"image_passes is {data['image_passes']}")
+
+
+def _check_plain(value: object, where: str) -> None:
+    """ValueError, naming the place, unless `value` is JSON data with finite numbers."""
+    items: Iterable[tuple[object, object]] = ()
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list | tuple):
+        items = enumerate(value)
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{where} is {value}")
+    elif not isinstance(value, str | int | None):
+        raise ValueError(f"{where} is {value!r:.80}, a {type(value).__name__}")
+    for name, item in items:
+        if isinstance(value, dict) and not isinstance(name, str):
+            raise ValueError(f"{where} has the key {name!r:.80}, which is no text")
+        _check_plain(item, f"{where}.{name}")
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,7 @@ def search(resume: bool, quiet: bool, **values: Any) -> None:
 
     config = RunConfig(pool=_pool(values), **values)
     result = run_search(config, resume=resume, progress=not quiet)
-    best = f", best reward {result.best[0][1].reward:.4f}" if result.best else ""
+    best = f", best reward {result.best[0].evaluation.reward:.4f}" if result.best else ""
     click.echo(
         f"{result.finished} evaluations ({result.failed} failed, {result.duplicates} repeats)"
         f"{best}; {len(result.policy)} sub-policies in {result.directory / 'policy.json'}"

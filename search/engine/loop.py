@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 import signal
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Mapping
@@ -26,18 +24,21 @@ from policies import Policy
 from policies.augmentations import encode_augmentation
 from policies.errors import InputError
 from proxy_tasks.evaluators.config import EvaluatorConfig
-from proxy_tasks.evaluators.evaluation import Evaluation
-from search.engine import checkpoint, prepared
+from search.engine import prepared
 from search.errors import JournalError, SearchInterrupted, WorkerError
-from search.runs.journal import JOURNAL_NAME, Journal, Key, Record, record_key
-from search.searchers.base import Candidate, Searcher
+from search.runs.journal import Journal
+from search.searchers.base import Searcher
+from search.trial import JOURNAL_NAME, Candidate, Key, Trial, best_trials, usable_reward
 
 from .pool import Job, Outcome, PoolConfig, WorkerPool
 from .progress import Progress, RunLog
+from .signals import Signals
 from .worker import Factory
 
 # How long a signal may go unnoticed, in seconds.
 HEARTBEAT = 0.5
+# Of a failed evaluation's error, so many characters are kept in the journal.
+MAX_ERROR = 2000
 
 
 @dataclass(frozen=True)
@@ -58,14 +59,14 @@ class RunResult:
     new: int
     retried: int
     restarts: int
-    best: tuple[tuple[Candidate, Evaluation], ...]
+    best: tuple[Trial, ...]
     seconds: float
     policy: Policy | None = None
 
 
-def identity(evaluator: str, part: str, seed: int, policy: Any) -> bytes:
-    """Equal for evaluations that would give the same result; `policy` as in the journal."""
-    text = json.dumps([evaluator, part, seed, policy])
+def identity(scorer: str, part: str, seed: int, augmentation: Any) -> bytes:
+    """Equal for evaluations that would give the same result; augmentation: encoded."""
+    text = json.dumps([scorer, part, seed, augmentation])
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
@@ -128,40 +129,6 @@ def run(
         return search.run(evaluator_configs, task, threads.pop(), factory)
 
 
-class _Signals:
-    """Turns the first SIGINT or SIGTERM into a flag; a second one acts as ever.
-
-    Only the main thread can do that; elsewhere it does nothing.
-    """
-
-    def __init__(self) -> None:
-        self.number: int | None = None
-        self._previous: dict[int, Any] = {}
-
-    def __enter__(self) -> _Signals:
-        self.install()
-        return self
-
-    def install(self) -> None:
-        """Take the signals over; again after Ray has started, which takes SIGTERM for itself."""
-        if self.number is None and threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup or a shell wants it
-                    previous = signal.signal(number, self._note)
-                    self._previous.setdefault(number, previous)
-
-    def _note(self, number: int, frame: Any) -> None:
-        self.number = number
-        self._restore()
-
-    def _restore(self) -> None:
-        while self._previous:
-            signal.signal(*self._previous.popitem())
-
-    def __exit__(self, *_: object) -> None:
-        self._restore()
-
-
 class _Search:
     def __init__(
         self,
@@ -184,7 +151,6 @@ class _Search:
         self.told = 0
         self.new = 0
         self.retried = 0
-        self.batch = 0
         self.best: float | None = None
         self.in_flight = 0
         self.failures_in_a_row = 0
@@ -206,10 +172,7 @@ class _Search:
         started = time.monotonic()
         restarts = 0
         self._recall()
-        self.checkpointer = checkpoint.Checkpointer(
-            self.directory / checkpoint.CHECKPOINT_NAME, self.searcher, self.journal, self.told
-        )
-        with _Signals() as self.signals:
+        with Signals() as self.signals:
             # What the journal holds is replayed before any worker is started: a finished run
             # needs none.
             first = self._next_job()
@@ -220,9 +183,7 @@ class _Search:
                 except SystemExit:  # how Ray, while it starts, answers to SIGTERM
                     self.signals.number = signal.SIGTERM
             if self.signals.number is not None:
-                self._save_checkpoint()
                 raise SearchInterrupted(self.signals.number, self.directory, len(self.journal))
-        self._save_checkpoint()
         return RunResult(
             self.directory,
             len(self.journal),
@@ -232,7 +193,7 @@ class _Search:
             self.new,
             self.retried,
             restarts,
-            tuple(self.searcher.best(5)),
+            tuple(best_trials(self.journal.trials(), 5)),
             time.monotonic() - started,
         )
 
@@ -271,65 +232,35 @@ class _Search:
                     break
                 before = self.told
                 self._receive(pool.wait(HEARTBEAT))
-                self._tick()
                 progress.update(self.told, self.told - before, self.best, self.counts["failed"])
             else:
                 # What has already arrived need not be made again.
                 self._receive(pool.wait(0))
 
-    def _tick(self) -> None:
-        try:
-            self.checkpointer.tick(self.batch)
-        except OSError as error:
-            self.log.warning(f"cannot write {self.checkpointer.path}: {error.strerror}")
-
-    def _save_checkpoint(self) -> None:
-        try:
-            self.checkpointer.save(self.batch)
-        except OSError as error:
-            self.log.warning(f"cannot write {self.checkpointer.path}: {error.strerror}")
-
     # Resuming --------------------------------------------------------------------------------
 
     def _recall(self) -> None:
-        """Read the journal, and load the checkpoint if there is a usable one."""
+        """Count what the journal holds, and know what was evaluated; `_replay` tells it."""
         if not len(self.journal):
             return
-        for record in self.journal.records():
-            self._count(record)
-            if record["status"] != "duplicate":
-                key = record_key(record)
-                mark = identity(*(record[f] for f in ("evaluator", "part", "seed", "policy")))
-                self.originals[mark] = min(key, self.originals.get(mark, key))
-        path = self.directory / checkpoint.CHECKPOINT_NAME
-        fresh = self.searcher.state_dict()
-        try:
-            self.told = self.asked = checkpoint.load(path, self.searcher, self.journal)
-        except checkpoint.UnusableCheckpoint as reason:
-            self.searcher.load_state_dict(fresh)
-            self.log.warning(
-                f"{path} is not used ({reason}); all {len(self.journal)} lines of the journal are "
-                "replayed instead"
-            )
-        else:
-            self.log.info(f"resuming after {len(self.journal)} evaluations")
+        for trial in self.journal.trials():
+            self._count(trial)
+            if trial.status != "duplicate":
+                mark = identity(trial.scorer, trial.part, trial.seed, trial.augmentation)
+                self.originals[mark] = min(trial.key, self.originals.get(mark, trial.key))
+        self.log.info(f"resuming after {len(self.journal)} evaluations")
 
     def _replay(self, candidate: Candidate) -> None:
-        record = self.journal.get(candidate.key)
-        expected = {
-            "evaluator": candidate.evaluator,
-            "part": candidate.part,
-            "seed": candidate.seed,
-            "policy": encode_augmentation(candidate.augmentation),
-        }
-        for name, value in expected.items():
-            if record[name] != value:
+        trial = self.journal.get(candidate.key)
+        asked = _fields(candidate)
+        for name, value in asked.items():
+            if getattr(trial, name) != value:
                 raise JournalError(
                     f"{self.journal.path}: batch {candidate.batch}, slot {candidate.slot} was "
-                    f"evaluated with {name} {record[name]!r:.100}, but this search asks for "
-                    f"{value!r:.100}; it was made by another configuration or version"
+                    f"evaluated with {name} {getattr(trial, name)!r:.100}, but this search asks "
+                    f"for {value!r:.100}; it was made by another configuration or version"
                 )
-        self._tell(candidate, record)
+        self._tell(candidate, trial)
 
     # Asking ----------------------------------------------------------------------------------
 
@@ -344,12 +275,8 @@ class _Search:
             if candidate.key in self.journal:
                 self._replay(candidate)
                 continue
-            mark = identity(
-                candidate.evaluator,
-                candidate.part,
-                candidate.seed,
-                encode_augmentation(candidate.augmentation),
-            )
+            asked = _fields(candidate)
+            mark = identity(candidate.scorer, candidate.part, candidate.seed, asked["augmentation"])
             original = self.originals.setdefault(mark, candidate.key)
             if original >= candidate.key:
                 self.originals[mark] = candidate.key
@@ -369,17 +296,16 @@ class _Search:
     # Receiving -------------------------------------------------------------------------------
 
     def _receive(self, outcomes: list[Outcome]) -> None:
-        finished: list[tuple[Candidate, Record]] = []
+        finished: list[tuple[Candidate, Trial]] = []
         for outcome in outcomes:
             self.in_flight -= 1
-            record = self._settle(outcome)
-            if record is None:
+            trial = self._settle(outcome)
+            if trial is None:
                 continue
             candidate = outcome.job.candidate
-            finished.append((candidate, record))
+            finished.append((candidate, trial))
             finished.extend(
-                (twin, self._duplicate(twin, record))
-                for twin in self.waiting.pop(candidate.key, ())
+                (twin, self._duplicate(twin, trial)) for twin in self.waiting.pop(candidate.key, ())
             )
         if finished:
             self._keep(finished)
@@ -392,16 +318,21 @@ class _Search:
                 "--resume"
             )
 
-    def _settle(self, outcome: Outcome) -> Record | None:
-        """The journal line of an attempt, or None when it is made again."""
+    def _settle(self, outcome: Outcome) -> Trial | None:
+        """The trial that an attempt makes, or None when it is made again."""
         job, candidate = outcome.job, outcome.job.candidate
-        error, evaluation = outcome.error, outcome.evaluation
-        if evaluation is not None:
-            error = _not_finite(evaluation)
+        error = outcome.error
         if error is None:
-            self.failures_in_a_row = 0
-            self.first_error = None
-            return self._record(candidate, outcome, "ok", evaluation=evaluation)
+            try:
+                trial = _trial(candidate, outcome, evaluation=outcome.evaluation)
+                # As it will be read back: what is told now is what a replay tells.
+                trial = Trial.from_line(trial.to_line())
+            except (TypeError, ValueError) as unusable:
+                error = str(unusable)
+            else:
+                self.failures_in_a_row = 0
+                self.first_error = None
+                return trial
         attempts = self.config.retries + 1
         self.log.warning(
             f"batch {candidate.batch}, slot {candidate.slot}, attempt {job.attempt} of {attempts} "
@@ -414,87 +345,73 @@ class _Search:
             self.retries.append(replace(job, attempt=job.attempt + 1))
             return None
         self.failures_in_a_row += 1
-        return self._record(candidate, outcome, "failed", error=error)
+        return _trial(candidate, outcome, status="failed", error=error[:MAX_ERROR])
 
-    def _record(self, candidate: Candidate, outcome: Outcome, status: str, **more: Any) -> Record:
-        return {
-            **_place(candidate),
-            "status": status,
-            "attempts": outcome.job.attempt,
-            "evaluation": None,
-            "error": None,
-            "duplicate_of": None,
-            "started": round(outcome.started, 3),
-            "finished": round(outcome.finished, 3),
-            "worker": outcome.worker,
-            **more,
-        }
+    def _duplicate(self, candidate: Candidate, original: Trial) -> Trial:
+        return replace(
+            original,
+            **_fields(candidate),
+            batch=candidate.batch,
+            slot=candidate.slot,
+            label=candidate.label,
+            status="duplicate",
+            attempts=0,
+            duplicate_of=original.key,
+            worker=None,
+        )
 
-    def _duplicate(self, candidate: Candidate, original: Record) -> Record:
-        return {
-            **_place(candidate),
-            "status": "duplicate",
-            "attempts": 0,
-            "evaluation": original["evaluation"],
-            "error": original["error"],
-            "duplicate_of": list(record_key(original)),
-            "started": original["started"],
-            "finished": original["finished"],
-            "worker": None,
-        }
-
-    def _keep(self, finished: list[tuple[Candidate, Record]]) -> None:
+    def _keep(self, finished: list[tuple[Candidate, Trial]]) -> None:
         """Journal first, then tell."""
-        self.journal.append(*(record for _, record in finished))
-        for candidate, record in finished:
-            self._count(record)
-            self._tell(candidate, record)
+        self.journal.append(*(trial for _, trial in finished))
+        for candidate, trial in finished:
+            self._count(trial)
+            self._tell(candidate, trial)
         self.new += len(finished)
 
-    def _tell(self, candidate: Candidate, record: Record) -> None:
-        data = record["evaluation"]
-        try:
-            evaluation = None if data is None else Evaluation.from_json(data)
-        except TypeError as error:
-            raise JournalError(
-                f"{self.journal.path}: the result of batch {candidate.batch}, slot "
-                f"{candidate.slot} is of another version ({error})"
-            ) from error
-        self.searcher.tell(candidate, evaluation)
+    def _tell(self, candidate: Candidate, trial: Trial) -> None:
+        self.searcher.tell(candidate, trial.evaluation)
         self.told += 1
-        self.batch = max(self.batch, candidate.batch)
 
-    def _count(self, record: Record) -> None:
-        self.counts[record["status"]] += 1
-        evaluation = record["evaluation"]
-        reward = None if evaluation is None else evaluation.get("reward")
+    def _count(self, trial: Trial) -> None:
+        self.counts[trial.status] += 1
+        reward = usable_reward(trial.evaluation)
         if reward is not None and (self.best is None or reward > self.best):
             self.best = reward
 
 
-def _place(candidate: Candidate) -> Record:
+def _fields(candidate: Candidate) -> dict[str, Any]:
+    """What a candidate asks for, as its trial says it; equal in equal evaluations."""
     return {
-        "batch": candidate.batch,
-        "slot": candidate.slot,
-        "label": candidate.label,
-        "evaluator": candidate.evaluator,
+        "scorer": candidate.scorer,
         "part": candidate.part,
         "seed": candidate.seed,
-        "policy": encode_augmentation(candidate.augmentation),
+        "augmentation": encode_augmentation(candidate.augmentation),
     }
 
 
-def _not_finite(value: Any, where: str = "evaluation") -> str | None:
-    """Names the first number that is not finite (or a missing reward); None when all are."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return f"{where} is {value}"
-    items: Any = ()
-    if isinstance(value, dict):
-        items = value.items()
-    elif isinstance(value, (list, tuple)):
-        items = enumerate(value)
-    for name, item in items:
-        found = _not_finite(item, f"{where}.{name}")
-        if found:
-            return found
-    return None
+def _trial(
+    candidate: Candidate,
+    outcome: Outcome,
+    *,
+    status: str = "ok",
+    evaluation: dict[str, Any] | None = None,
+    error: str | None = None,
+) -> Trial:
+    """Raises ValueError for an evaluation that is none."""
+    data = {
+        "batch": candidate.batch,
+        "slot": candidate.slot,
+        "label": candidate.label,
+        **_fields(candidate),
+        "status": status,
+        "attempts": outcome.job.attempt,
+        "evaluation": evaluation,
+        "error": error,
+        "duplicate_of": None,
+        "started": round(outcome.started, 3),
+        "finished": round(outcome.finished, 3),
+        "worker": outcome.worker,
+        "parent": None,
+        "artifact": None,
+    }
+    return Trial.from_json(data)

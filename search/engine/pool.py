@@ -18,7 +18,7 @@ from policies.errors import InputError
 from proxy_tasks.evaluators.config import EvaluatorConfig
 from search.engine import cluster
 from search.errors import WorkerError
-from search.searchers.base import Candidate
+from search.trial import Candidate
 
 from .worker import Factory, Files, Worker
 
@@ -291,7 +291,7 @@ class WorkerPool:
             self._backlog.popleft()
             candidate = job.candidate
             ref = slot.actor.evaluate.remote(
-                candidate.evaluator,
+                candidate.scorer,
                 candidate.augmentation,
                 candidate.seed,
                 candidate.part,

@@ -11,10 +11,8 @@ enough to credit a sub-policy that was only ever evaluated inside whole policies
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import torch
 
 from policies import OPS
 from policies.errors import InputError
@@ -99,21 +97,6 @@ class AdditiveModel:
     def uncertainty(self, features: np.ndarray) -> np.ndarray:
         """Posterior standard deviation of `worth`, in reward units."""
         return np.sqrt(np.maximum(0.0, ((features @ self._covariance) * features).sum(axis=-1)))
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "gram": torch.from_numpy(self._gram.copy()),
-            "moment": torch.from_numpy(self._moment.copy()),
-            "squares": self._squares,
-            "count": self.count,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._gram = state["gram"].numpy().copy()
-        self._moment = state["moment"].numpy().copy()
-        self._squares = state["squares"]
-        self.count = state["count"]
-        self.fit()
 
 
 def _feature_table(space: PolicySpace) -> np.ndarray:

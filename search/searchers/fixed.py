@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -10,22 +9,15 @@ from typing import Any
 from policies import Policy
 from policies.errors import InputError
 from proxy_tasks.evaluators.evaluation import Evaluation
+from search.trial import Candidate, Key
 
-from .base import (
-    Candidate,
-    Key,
-    Leaderboard,
-    Searcher,
-    check_configuration,
-    result_from_state,
-    result_to_state,
-)
+from .base import Searcher
 
 
 class FixedSearcher(Searcher):
     """Asks the given candidates once each, in the given order, and is `finished` when all are told.
 
-    candidates: with unique keys; evaluator, part, seed and label are passed on untouched.
+    candidates: with unique keys; scorer, part, seed and label are passed on untouched.
     All results are kept (`results`), so memory grows with the list.
     """
 
@@ -62,39 +54,12 @@ class FixedSearcher(Searcher):
     def finished(self) -> bool:
         return len(self.results) == len(self.candidates)
 
-    def best(self, k: int = 1) -> list[tuple[Candidate, Evaluation]]:
-        leaders = Leaderboard(keep=max(1, k))
-        for key, evaluation in self.results.items():
-            if evaluation is not None:
-                leaders.add(self._by_key[key], evaluation)
-        return leaders.best(k)
-
-    def _configuration(self) -> dict[str, Any]:
-        rows = "\n".join(repr(candidate) for candidate in self.candidates)
-        return {"searcher": self.name, "candidates": hashlib.sha256(rows.encode()).hexdigest()}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "configuration": self._configuration(),
-            "results": [
-                [*key, result_to_state(result)] for key, result in sorted(self.results.items())
-            ],
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        check_configuration(state, self._configuration())
-        self.results = {
-            (batch, slot): result_from_state(result) for batch, slot, result in state["results"]
-        }
-        self._asked = set()
-        self._queue = deque(c for c in self.candidates if c.key not in self.results)
-
 
 def fixed_candidates(
     arms: Mapping[str, Any],
     seeds: Sequence[int],
     *,
-    evaluator: str = "main",
+    scorer: str = "main",
     part: str = "validation",
 ) -> list[Candidate]:
     """Every arm with every seed: batch = index of the seed, slot = index of the arm.
@@ -111,7 +76,7 @@ def fixed_candidates(
                 "wrap the rows in Policy(...)",
             )
     return [
-        Candidate(batch, slot, augmentation, seed, evaluator, part, label)
+        Candidate(batch, slot, augmentation, seed, scorer, part, label)
         for batch, seed in enumerate(seeds)
         for slot, (label, augmentation) in enumerate(arms.items())
     ]

@@ -20,8 +20,8 @@ from optuna.trial import TrialState, create_trial
 from policies.errors import InputError
 from proxy_tasks.evaluators.evaluation import Evaluation
 from search.spaces import RandAugmentSpace
+from search.trial import Candidate, Key, usable_reward
 
-from .base import Candidate, Key, usable_reward
 from .fixed import FixedSearcher
 from .tpe import quiet
 
@@ -48,7 +48,7 @@ class GridSearcher(FixedSearcher):
         seeds: Sequence[int],
         database: Path | str,
         *,
-        evaluator: str = "main",
+        scorer: str = "main",
         part: str = "validation",
     ) -> None:
         if not seeds or len(set(seeds)) != len(seeds):
@@ -57,7 +57,7 @@ class GridSearcher(FixedSearcher):
             )
         self.space = space
         super().__init__(
-            Candidate(batch, slot, space.decode(space_index), seed, evaluator, part, f"N={n} M={m}")
+            Candidate(batch, slot, space.decode(space_index), seed, scorer, part, f"N={n} M={m}")
             for batch, seed in enumerate(seeds)
             for slot, (n, m) in enumerate(space.cells)
             for space_index in [(space.ns.index(n), space.ms.index(m))]
@@ -69,7 +69,7 @@ class GridSearcher(FixedSearcher):
         }
         self.study = _open_study(Path(database), {
             "ns": list(space.ns), "ms": list(space.ms), "seeds": list(seeds),
-            "evaluator": evaluator, "part": part,
+            "scorer": scorer, "part": part,
         })  # fmt: skip
         self._numbers: dict[Key, int] = {}
         self._rows = 0
@@ -90,12 +90,6 @@ class GridSearcher(FixedSearcher):
     def tell(self, candidate: Candidate, evaluation: Evaluation | None) -> None:
         super().tell(candidate, evaluation)
         self._record(candidate, evaluation)
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        super().load_state_dict(state)
-        for key, evaluation in self.results.items():
-            self._ensure_row(self._by_key[key])
-            self._record(self._by_key[key], evaluation)
 
     def _ensure_row(self, candidate: Candidate) -> None:
         if candidate.key in self._numbers:

@@ -23,7 +23,6 @@ things, each a field of `PPOConfig`, measured in tests/benchmarks/controller.py:
 from __future__ import annotations
 
 import contextlib
-import copy
 import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -36,14 +35,8 @@ from policies.errors import InputError
 from search.spaces import PolicySpace, Space
 
 from .additive import AdditiveModel
-from .base import (
-    STREAM_DRAW,
-    STREAM_IMAGINE,
-    STREAM_INITIALISE,
-    BatchSearcher,
-    Decisions,
-    derive_seed,
-)
+from .base import STREAM_DRAW, STREAM_IMAGINE, STREAM_INITIALISE, derive_seed
+from .batches import BatchSearcher, Decisions
 
 SUBPOLICIES = ("joint", "independent")
 CREDITS = ("policy", "additive")
@@ -196,7 +189,7 @@ class PPOSearcher(BatchSearcher):
 
     space: a PolicySpace, or with subpolicies="joint" and credit="policy" any space.
     config: for example `PPO_PRESETS["cpu"]`; default the paper's.
-    lag, evaluation_seeds, evaluator: see `BatchSearcher`. With lag 1 a batch is drawn by a
+    lag: see `BatchSearcher`. With lag 1 a batch is drawn by a
     controller that has not seen the batch before it; the ratio of PPO uses the log-probabilities
     under the controller that drew, so the update accounts for it.
 
@@ -231,9 +224,6 @@ class PPOSearcher(BatchSearcher):
         )
         self._baseline: float | None = None
         self._model = AdditiveModel(space, config.ridge) if modelled else None
-
-    def _configuration(self) -> dict[str, Any]:
-        return {**super()._configuration(), "config": dataclasses.asdict(self.config)}
 
     def _draw(self, batch: int) -> tuple[list[Decisions], dict[str, Any]]:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, STREAM_DRAW, batch))
@@ -325,21 +315,6 @@ class PPOSearcher(BatchSearcher):
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self._optimizer.step()
-
-    def _state(self) -> dict[str, Any]:
-        return {
-            "controller": copy.deepcopy(dict(self.controller.state_dict())),
-            "optimizer": copy.deepcopy(self._optimizer.state_dict()),
-            "baseline": self._baseline,
-            "model": None if self._model is None else self._model.state_dict(),
-        }
-
-    def _load(self, state: dict[str, Any]) -> None:
-        self.controller.load_state_dict(state["controller"])
-        self._optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
-        self._baseline = state["baseline"]
-        if self._model is not None:
-            self._model.load_state_dict(state["model"])
 
 
 @contextlib.contextmanager

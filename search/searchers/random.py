@@ -10,7 +10,7 @@ from typing import Any
 
 from search.spaces import Space, sample_decisions
 
-from .base import BatchSearcher, Decisions
+from .batches import BatchSearcher, Decisions
 
 
 class RandomSearcher(BatchSearcher):

@@ -14,20 +14,17 @@ from .ppo import PPO_PRESETS, PPOConfig, PPOSearcher
 from .random import RandomSearcher
 from .tpe import OptunaSearcher
 
-# Options that every searcher takes; see `BatchSearcher`.
-COMMON = ("evaluation_seeds", "evaluator")
-
 
 def make_random(space: Space, seed: int, options: Mapping[str, Any]) -> RandomSearcher:
-    """Options: batch_size, and the common ones."""
-    _check("random", options, (*COMMON, "batch_size"))
+    """Options: batch_size."""
+    _check("random", options, ("batch_size",))
     return RandomSearcher(space, seed, **options)
 
 
 def make_ppo(space: Space, seed: int, options: Mapping[str, Any]) -> PPOSearcher:
-    """Options: preset ("cpu" or "paper"; default cpu), fields of PPOConfig, lag, common ones."""
+    """Options: preset ("cpu" or "paper"; default cpu), fields of PPOConfig, lag."""
     fields = tuple(field.name for field in dataclasses.fields(PPOConfig))
-    _check("ppo", options, (*COMMON, "lag", "preset", *fields))
+    _check("ppo", options, ("lag", "preset", *fields))
     preset = options.get("preset", "cpu")
     if preset not in PPO_PRESETS:
         raise InputError(
@@ -38,13 +35,13 @@ def make_ppo(space: Space, seed: int, options: Mapping[str, Any]) -> PPOSearcher
         )
     changes = {name: options[name] for name in fields if name in options}
     config = dataclasses.replace(PPO_PRESETS[preset], **changes)
-    rest = {name: options[name] for name in (*COMMON, "lag") if name in options}
+    rest = {name: options[name] for name in ("lag",) if name in options}
     return PPOSearcher(space, seed, config, **rest)
 
 
 def make_tpe(space: Space, seed: int, options: Mapping[str, Any]) -> OptunaSearcher:
-    """Options: batch_size, startup, multivariate, history, lag, and the common ones."""
-    _check("tpe", options, (*COMMON, "lag", "batch_size", "startup", "multivariate", "history"))
+    """Options: batch_size, startup, multivariate, history, lag."""
+    _check("tpe", options, ("lag", "batch_size", "startup", "multivariate", "history"))
     return OptunaSearcher(space, seed, **options)
 
 

@@ -23,7 +23,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from policies.errors import InputError
 from search.spaces import PolicySpace, RandAugmentSpace, Space
 
-from .base import STREAM_DRAW, BatchSearcher, Decisions, derive_seed
+from .base import STREAM_DRAW, derive_seed
+from .batches import BatchSearcher, Decisions
 
 
 def distributions(space: Space) -> dict[str, BaseDistribution]:
@@ -92,14 +93,6 @@ class OptunaSearcher(BatchSearcher):
         self._told: list[tuple[float, Decisions]] = []
         self._trials: list[FrozenTrial] = []
 
-    def _configuration(self) -> dict[str, Any]:
-        return {
-            **super()._configuration(),
-            "startup": self.startup,
-            "multivariate": self.multivariate,
-            "history": self.history,
-        }
-
     def _draw(self, batch: int) -> tuple[list[Decisions], dict[str, Any]]:
         # A fresh study per batch holds nothing but the results to be used: what is drawn cannot
         # depend on how the searcher got here.
@@ -151,13 +144,6 @@ class OptunaSearcher(BatchSearcher):
             distributions=self._distributions,
             params=dict(zip(self._distributions, row, strict=True)),
         )
-
-    def _state(self) -> dict[str, Any]:
-        return {"told": [[reward, list(row)] for reward, row in self._told]}
-
-    def _load(self, state: dict[str, Any]) -> None:
-        self._told = [(reward, tuple(row)) for reward, row in state["told"]]
-        self._trials = [self._trial(reward, row) for reward, row in self._told]
 
 
 @contextlib.contextmanager

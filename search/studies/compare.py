@@ -12,8 +12,8 @@ from policies.errors import InputError
 from proxy_tasks import EvaluatorConfig
 from search.engine.loop import RunResult
 from search.engine.pool import PoolConfig
-from search.searchers.base import Candidate
 from search.searchers.fixed import FixedSearcher
+from search.trial import Candidate
 
 from .arms import parse_arms
 from .study import StudyConfig, TaskConfig, run_study

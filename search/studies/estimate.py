@@ -12,9 +12,9 @@ from typing import NamedTuple
 from policies.errors import InputError
 from search.engine.loop import run
 from search.engine.pool import PoolConfig
-from search.runs.journal import JOURNAL_NAME, Journal
 from search.searchers.random import RandomSearcher
 from search.spaces import PolicySpace
+from search.trial import JOURNAL_NAME, read_journal
 
 from .search import RunConfig, build_task
 
@@ -156,10 +156,9 @@ def _cores(pool: PoolConfig, threads: int) -> float:
 def _seconds_when_warm(folder: Path) -> list[float]:
     """Durations of all evaluations but each worker's first; of all, if there are no others."""
     by_worker: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    with Journal(folder / JOURNAL_NAME) as journal:
-        for record in journal.records():
-            spent = record["finished"] - record["started"]
-            by_worker[record["worker"]].append((record["started"], max(spent, 1e-6)))
+    for trial in read_journal(folder / JOURNAL_NAME):
+        spent = trial.finished - trial.started
+        by_worker[trial.worker].append((trial.started, max(spent, 1e-6)))
     runs = [sorted(spans) for spans in by_worker.values()]
     warm = [seconds for spans in runs for _, seconds in spans[1:]]
     return warm or [seconds for spans in runs for _, seconds in spans]

@@ -18,8 +18,8 @@ from proxy_tasks import Augmentation, EvaluatorConfig
 from proxy_tasks.evaluators.base import check_choice
 from search.engine.loop import RunResult
 from search.engine.pool import PoolConfig
-from search.searchers.base import Candidate
 from search.searchers.fixed import FixedSearcher
+from search.trial import Candidate
 
 from .arms import random_policy
 from .study import StudyConfig, TaskConfig, run_study

@@ -17,8 +17,8 @@ from search.engine.loop import RunResult
 from search.engine.pool import PoolConfig
 from search.searchers.grid import GridSearcher
 from search.spaces import RandAugmentSpace
+from search.trial import JOURNAL_NAME, image_passes, read_journal
 
-from .search import image_passes
 from .study import StudyConfig, TaskConfig, run_study
 
 STUDY_FILE = "optuna.db"
@@ -86,6 +86,6 @@ def export_best(out: str | Path, best: tuple[int, int], result: RunResult) -> No
             "failed": result.failed,
             "duplicates": result.duplicates,
         },
-        "cost": {"image_passes": image_passes(folder / "trials.jsonl")},
+        "cost": {"image_passes": image_passes(read_journal(folder / JOURNAL_NAME))},
     }
     save_policy(folder / "policy.json", RandAugment(n, m), provenance=provenance)

@@ -3,7 +3,7 @@
     run_search(RunConfig(out="runs/first", task="reduced-fashion", evaluations=200))
 
 The folder holds config.json, environment.json, manifest.json, trials.jsonl (the journal),
-checkpoint.pt and run.log, and at the end policy.json and policy.txt. It appears with the first
+run.log, and at the end policy.json and policy.txt. It appears with the first
 three already in it, so that a folder that exists can always be resumed.
 """
 
@@ -30,17 +30,17 @@ from search.engine.progress import LOG_NAME, RunLog
 from search.engine.worker import Factory
 from search.errors import WorkerError
 from search.runs.environment import differences, environment
-from search.runs.journal import JOURNAL_NAME
 from search.searchers.base import Searcher
 from search.searchers.registry import make_searcher
 from search.spaces import PolicySpace
+from search.trial import JOURNAL_NAME, best_trials, image_passes, read_journal
 
 CONFIG_NAME = "config.json"
 ENVIRONMENT_NAME = "environment.json"
 MANIFEST_NAME = "manifest.json"
 POLICY_NAME = "policy.json"
 FORMAT = "augsearch-run"
-VERSION = 1
+VERSION = 2
 # Half the width of a 95 % interval in standard errors.
 Z95 = 1.959964
 
@@ -230,7 +230,7 @@ def run_search(
     if done and not result.new:
         log.info(f"{out} is complete: {result.finished} evaluations; nothing was done")
         return replace(result, policy=load_policy(out / POLICY_NAME))
-    policy = export(config, searcher, task, result, now)
+    policy = export(config, task, result, now)
     log.info(f"{out} is complete: {result.finished} evaluations, policy in {out / POLICY_NAME}")
     return replace(result, policy=policy)
 
@@ -313,16 +313,15 @@ def create_folder(
 # The result ----------------------------------------------------------------------------------
 
 
-def export(
-    config: RunConfig, searcher: Searcher, task: Any, result: RunResult, now: dict[str, Any]
-) -> Policy:
+def export(config: RunConfig, task: Any, result: RunResult, now: dict[str, Any]) -> Policy:
     """Write policy.txt and, last, policy.json: its presence says that the run is complete."""
-    chosen = searcher.best(config.top)
+    trials = read_journal(result.directory / JOURNAL_NAME)
+    chosen = best_trials(trials, config.top)
     if not chosen:
         raise WorkerError(
             f"none of {result.finished} evaluations succeeded; see {result.directory / LOG_NAME}"
         )
-    policy = Policy([row for candidate, _ in chosen for row in candidate.augmentation])
+    policy = Policy([row for trial in chosen for row in trial.augmentation])
     provenance = {
         "task": task.name,
         "manifest_hash": task.manifest_hash,
@@ -335,34 +334,23 @@ def export(
             "duplicates": result.duplicates,
         },
         # In image passes, not in seconds: the file then depends on the configuration alone.
-        "cost": {"image_passes": image_passes(result.directory / JOURNAL_NAME)},
+        "cost": {"image_passes": image_passes(trials)},
         "selection": f"sub-policies of the {len(chosen)} best candidates, in order of reward",
         # Rewards of the best of many: their maximum flatters; compare on the test part.
         "candidates": [
             {
-                "batch": candidate.batch,
-                "slot": candidate.slot,
-                "reward": evaluation.reward,
-                "interval95": interval(evaluation.reward, evaluation.stderr),
+                "batch": trial.batch,
+                "slot": trial.slot,
+                "reward": trial.evaluation.reward,
+                "interval95": interval(trial.evaluation.reward, trial.evaluation.stderr),
             }
-            for candidate, evaluation in chosen
+            for trial in chosen
         ],
         "versions": {"python": now["python"], **now["packages"]},
     }
     write_atomically(result.directory / "policy.txt", policy.to_text())
     save_policy(result.directory / POLICY_NAME, policy, provenance=provenance)
     return policy
-
-
-def image_passes(journal: Path) -> int:
-    """Image passes of all evaluations that were made; repeats cost nothing."""
-    total = 0
-    with open(journal, "rb") as stream:
-        for line in stream:
-            record = parse_json(line)
-            if record["status"] == "ok":
-                total += record["evaluation"]["image_passes"]
-    return total
 
 
 def interval(reward: float, stderr: float | None) -> list[float] | None:

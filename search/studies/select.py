@@ -17,17 +17,16 @@ from typing import Any, NamedTuple
 from policies import Policy, save_policy
 from policies.augmentations import encode_augmentation
 from policies.errors import InputError
-from policies.files import parse_json, read_json, write_atomically
+from policies.files import read_json, write_atomically
 from proxy_tasks import EvaluatorConfig, ProxyTask
 from proxy_tasks.evaluators.config import BEST_REWARDS
 from search.engine.loop import RunResult
 from search.engine.pool import PoolConfig
-from search.runs.journal import JOURNAL_NAME
-from search.searchers.base import Candidate
 from search.searchers.fixed import FixedSearcher, fixed_candidates
 from search.spaces import PolicySpace
+from search.trial import JOURNAL_NAME, Candidate, image_passes, read_journal, usable_reward
 
-from .search import CONFIG_NAME, POLICY_NAME, RunConfig, check_new, image_passes
+from .search import CONFIG_NAME, POLICY_NAME, RunConfig, check_new
 from .selection import best_rescored, concatenate_best, fit_model, proposals, rescore_candidates
 from .study import StudyConfig, TaskConfig, run_study
 
@@ -100,21 +99,12 @@ def run_select(
 
 def journalled_policies(journal: Path) -> list[tuple[Policy, float]]:
     """(Policy, reward) of the evaluations in a search's journal, ordered by batch and slot."""
-    try:
-        lines = [
-            parse_json(line)
-            for line in journal.read_bytes().splitlines(True)
-            if line.endswith(b"\n")
-        ]
-    except ValueError as error:
-        raise InputError(
-            str(journal), "must be a journal", str(error), "resume the run, which checks it"
-        ) from error
-    lines.sort(key=lambda line: (line["batch"], line["slot"]))
     return [
-        (Policy(line["policy"]), line["evaluation"]["reward"])
-        for line in lines
-        if line["status"] == "ok" and isinstance(line["policy"], list)
+        (Policy(trial.augmentation), reward)
+        for trial in sorted(read_journal(journal), key=lambda trial: trial.key)
+        if trial.status == "ok"
+        and isinstance(trial.augmentation, list)
+        and (reward := usable_reward(trial.evaluation)) is not None
     ]
 
 
@@ -173,12 +163,12 @@ def _export(
     by_policy = {policy: name for name, policy in reversed(made.items())}
     ranking = tuple((by_policy[policy], reward) for policy, reward in ranked)
     journals = [folder / JOURNAL_NAME for folder in (run, out / "rescore", out / "final")]
-    journals = [journal for journal in journals if journal.exists()]
+    trials = [trial for path in journals if path.exists() for trial in read_journal(path)]
     provenance = {
         "searched_in": run.resolve().name,
         "ranking": [list(pair) for pair in ranking],
-        "evaluations": {"finished": sum(j.read_bytes().count(b"\n") for j in journals)},
-        "cost": {"image_passes": sum(image_passes(journal) for journal in journals)},
+        "evaluations": {"finished": len(trials)},
+        "cost": {"image_passes": image_passes(trials)},
     }
     (out / "proposals").mkdir(exist_ok=True)
     for name, policy in made.items():

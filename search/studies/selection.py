@@ -16,7 +16,7 @@ other ways, all pure functions of what was evaluated, deterministic, ties going 
   `best_rescored`) decides between them by data instead of by belief.
 
 `evaluated` is always a sequence of (Policy, reward), for example
-`evaluated_policies(searcher.best(256))` or everything in a journal; order matters only for ties.
+everything in a journal; order matters only for ties.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from policies import Policy
 from policies.errors import InputError
 from proxy_tasks.evaluators.evaluation import Evaluation
 from search.searchers.additive import AdditiveModel
-from search.searchers.base import Candidate, usable_reward
 from search.spaces import PolicySpace
+from search.trial import Candidate, usable_reward
 
 Evaluated = Sequence[tuple[Policy, float]]
 NEW = 10_000  # sub-policies considered for a final policy beside those that were evaluated
@@ -199,7 +199,7 @@ def rescore_candidates(
     seeds: Sequence[int],
     *,
     count: int = 60,
-    evaluator: str = "main",
+    scorer: str = "main",
 ) -> list[Candidate]:
     """Candidates for a `FixedSearcher`: `count` distinct policies with each of new seeds.
 
@@ -218,7 +218,7 @@ def rescore_candidates(
     rest = np.linspace(top, len(ranked) - 1, count - top).round().astype(int).tolist()
     chosen = sorted({*range(top), *rest} & set(range(len(ranked))))
     return [
-        Candidate(batch, slot, ranked[rank], seed, evaluator, label=f"rank {rank + 1}")
+        Candidate(batch, slot, ranked[rank], seed, scorer, label=f"rank {rank + 1}")
         for batch, seed in enumerate(seeds)
         for slot, rank in enumerate(chosen)
     ]

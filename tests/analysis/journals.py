@@ -26,10 +26,10 @@ def journal_line(batch: int, slot: int, accuracy: float | None = 0.5, **changes)
         "batch": batch,
         "slot": slot,
         "label": "",
-        "evaluator": "main",
+        "scorer": "main",
         "part": "validation",
         "seed": 10 * batch + slot,
-        "policy": [[["Rotate", 0.5, 3], ["Invert", 0.2, None]]],
+        "augmentation": [[["Rotate", 0.5, 3], ["Invert", 0.2, None]]],
         "status": "failed" if accuracy is None else "ok",
         "attempts": 1,
         "evaluation": evaluation,
@@ -38,5 +38,7 @@ def journal_line(batch: int, slot: int, accuracy: float | None = 0.5, **changes)
         "started": 100.0 + batch,
         "finished": 102.0 + batch,
         "worker": "0",
+        "parent": None,
+        "artifact": None,
     }
     return {**line, **changes}

@@ -80,7 +80,7 @@ def test_an_arm_of_several_policies_counts_each_once(write_run):
             label=arm,
             part="test",
             seed=seed,
-            policy=policies[2 * slot + seed % 2],
+            augmentation=policies[2 * slot + seed % 2],
         )
         for slot, arm in enumerate(values)
         for seed, value in enumerate(values[arm])

@@ -22,7 +22,7 @@ def lines(noise: float = 0.02, seed: int = 0):
                 s,
                 slot,
                 value + rng.normal(0, 0.01),
-                evaluator="from-scratch",
+                scorer="from-scratch",
                 part="test",
                 label=f"p{slot}",
                 seed=s,
@@ -32,7 +32,7 @@ def lines(noise: float = 0.02, seed: int = 0):
             rows.append(line)
         for s in range(2):
             cheap = journal_line(
-                SEEDS + s, slot, rng.uniform(), evaluator="cheap", label=f"p{slot}", seed=100 + s
+                SEEDS + s, slot, rng.uniform(), scorer="cheap", label=f"p{slot}", seed=100 + s
             )
             cheap["evaluation"]["metrics"]["log_likelihood"] = value + rng.normal(0, noise)
             cheap["evaluation"] |= {"seconds": 0.2, "image_passes": 100}
@@ -72,8 +72,8 @@ def test_a_child_never_predicts_itself(write_run):
 
 def test_failed_policies_are_left_out_of_their_evaluator_only(write_run):
     rows = lines()
-    index = next(i for i, row in enumerate(rows) if row["evaluator"] == "cheap")
-    failed = {key: rows[index][key] for key in ("label", "evaluator", "seed")}
+    index = next(i for i, row in enumerate(rows) if row["scorer"] == "cheap")
+    failed = {key: rows[index][key] for key in ("label", "scorer", "seed")}
     rows[index] = journal_line(rows[index]["batch"], rows[index]["slot"], None, **failed)
     table = analyse_fidelity(load_run(write_run(rows))).table.set_index(["evaluator", "reward"])
     assert table.loc[("cheap", "log_likelihood"), "policies"] == POLICIES - 1

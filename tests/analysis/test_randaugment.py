@@ -64,12 +64,13 @@ def test_the_best_of_a_flat_grid_is_rarely_called_significant(write_run):
     false = 0
     rng = np.random.default_rng(4)
     from analysis.runs import Run, trials_table
+    from proxy_tasks.trials import Trial
 
     for _ in range(100):
         rows = lines(lambda n, m: 0.5)
         for row in rows:
             row["evaluation"]["reward"] += rng.normal() * 0.01
-        run = Run(None, {}, {}, {}, trials_table(rows), None)
+        run = Run(None, {}, {}, {}, trials_table([Trial.from_json(row) for row in rows]), None)
         false += (analyse_grid(run).table["p_worse"] < 0.05).any()
     # Binomial(100, 0.05): mean 5, five standard deviations above it 16.
     assert false <= 16

@@ -84,7 +84,7 @@ def search(make: Callable[[int], Searcher], seed: int, evaluations: int) -> dict
         return 100 * (value - landscape.truth.base)
 
     return {
-        "best of 5": points(landscape.value(searcher.best(1)[0][0].augmentation)),
+        "best of 5": points(landscape.value(concatenate_best(evaluated, 1))),
         "best 5 joined": points(landscape.value(concatenate_best(evaluated))),
         "25 one by one": points(landscape.value(select_subpolicies(evaluated, SPACE, 25))),
         "10 one by one": points(landscape.value(select_subpolicies(evaluated, SPACE, 10))),

@@ -24,8 +24,8 @@ from tabulate import tabulate
 from proxy_tasks import EvaluatorConfig, get_task
 from search import PolicySpace, PoolConfig, make_searcher
 from search.engine.loop import run
-from search.runs.journal import Journal
-from search.searchers.base import Candidate, Searcher
+from search.searchers.base import Searcher
+from search.trial import JOURNAL_NAME, Candidate, read_journal
 
 WORKERS = 2
 MEGABYTE = 2**20
@@ -65,15 +65,6 @@ class Timed(Searcher):
     @property
     def finished(self) -> bool:
         return self.searcher.finished
-
-    def best(self, k: int = 1) -> list:
-        return self.searcher.best(k)
-
-    def state_dict(self) -> dict[str, Any]:
-        return self.searcher.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.searcher.load_state_dict(state)
 
 
 @dataclass(frozen=True)
@@ -129,12 +120,11 @@ def efficiency(name: str, folder: Path, evaluations: int, sleep: float) -> float
     """Share of the workers' time spent in evaluations, from each one's first start to the end of
     the run. (How long a worker takes to start is no matter of the evaluations.)"""
     start(make_searcher(name, PolicySpace()), folder, evaluations, sleep)
-    with Journal(folder / "trials.jsonl") as journal:
-        rows = list(journal.records())
+    rows = read_journal(folder / JOURNAL_NAME)
     first: dict[str, float] = {}
     for row in rows:
-        first[row["worker"]] = min(row["started"], first.get(row["worker"], math.inf))
-    end = max(row["finished"] for row in rows)
+        first[row.worker] = min(row.started, first.get(row.worker, math.inf))
+    end = max(row.finished for row in rows)
     return evaluations * sleep / sum(end - begin for begin in first.values())
 
 
@@ -151,15 +141,12 @@ def resume(name: str, folder: Path, evaluations: int) -> tuple[float, float]:
             asked.append(time.perf_counter())
         return candidate
 
-    with Journal(folder / "trials.jsonl") as journal:
-        before = {(r["batch"], r["slot"]) for r in journal.records()}
+    before = {trial.key for trial in read_journal(folder / JOURNAL_NAME)}
     timed.ask = noting  # type: ignore[method-assign]
     begun, clock = time.perf_counter(), time.time()
     start(timed, folder, evaluations + 40, resume=True)
-    with Journal(folder / "trials.jsonl") as journal:
-        first = min(
-            r["started"] for r in journal.records() if (r["batch"], r["slot"]) not in before
-        )
+    trials = read_journal(folder / JOURNAL_NAME)
+    first = min(trial.started for trial in trials if trial.key not in before)
     return asked[0] - begun, first - clock
 
 

@@ -8,6 +8,7 @@ import random
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +17,37 @@ from proxy_tasks.evaluators.evaluation import Evaluation
 from proxy_tasks.evaluators.registry import Evaluator
 from search import PolicySpace, RandomSearcher
 from search.engine.pool import Job, Outcome, PoolConfig, WorkerPool, _Slot
-from search.searchers.base import BatchSearcher, Candidate
+from search.searchers.batches import BatchSearcher
+from search.trial import Candidate, Trial
 
 SYNTHETIC = {"main": EvaluatorConfig(kind="synthetic")}
 
 
+def trial(batch: int, slot: int, **changes: Any) -> Trial:
+    """A trial as the engine makes them, with planted numbers."""
+    made = Trial(
+        batch,
+        slot,
+        label="",
+        scorer="main",
+        part="validation",
+        seed=7,
+        augmentation=[[["Rotate", 0.5, 3]]],
+        status="ok",
+        attempts=1,
+        evaluation=evaluation(0.5),
+        error=None,
+        duplicate_of=None,
+        started=1.0,
+        finished=2.0,
+        worker="host:1",
+    )
+    return replace(made, **changes)
+
+
 def line(batch: int, slot: int, **changes: Any) -> dict[str, Any]:
-    """A valid journal line."""
-    record = {
-        "batch": batch,
-        "slot": slot,
-        "label": "",
-        "evaluator": "main",
-        "part": "validation",
-        "seed": 7,
-        "policy": [[["Rotate", 0.5, 3]]],
-        "status": "ok",
-        "attempts": 1,
-        "evaluation": evaluation(0.5).to_json(),
-        "error": None,
-        "duplicate_of": None,
-        "started": 1.0,
-        "finished": 2.0,
-        "worker": "host:1",
-    }
-    return {**record, **changes}
+    """A journal line; `changes` may make it an invalid one."""
+    return {**trial(batch, slot).to_json(), **changes}
 
 
 def evaluation(reward: float) -> Evaluation:
@@ -140,12 +147,6 @@ class LearningSearcher(BatchSearcher):
         for slot, reward in enumerate(rewards):
             self._stir = 0.9 * self._stir + (slot + 1) * (-1.0 if reward is None else reward)
 
-    def _state(self) -> dict:
-        return {"stir": self._stir}
-
-    def _load(self, state: dict) -> None:
-        self._stir = state["stir"]
-
 
 class TwinSearcher(BatchSearcher):
     """Every policy appears twice in a batch and once more in the next, all with one seed."""
@@ -153,7 +154,10 @@ class TwinSearcher(BatchSearcher):
     name = "twins"
 
     def __init__(self, seed: int = 0) -> None:
-        super().__init__(PolicySpace(), seed, batch_size=4, lag=None, evaluation_seeds="common")
+        super().__init__(PolicySpace(), seed, batch_size=4, lag=None)
+
+    def _evaluation_seed(self, batch: int, slot: int) -> int:
+        return 1
 
     def _draw(self, batch: int) -> tuple[list, dict]:
         sizes = self.space.decisions

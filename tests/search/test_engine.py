@@ -8,12 +8,10 @@ from __future__ import annotations
 import json
 import math
 import os
-import pickle
 import signal
 from dataclasses import replace
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,7 +20,6 @@ from policies.errors import InputError
 from proxy_tasks.evaluators.config import EvaluatorConfig
 from search import FixedSearcher, fixed_candidates
 from search.engine import loop as engine
-from search.engine.checkpoint import CHECKPOINT_NAME
 from search.engine.pool import PoolConfig
 from search.errors import JournalError, SearchInterrupted, WorkerError
 from search.runs.journal import Journal
@@ -34,7 +31,6 @@ from tests.search.fakes import (
     TwinSearcher,
     bad,
     good,
-    line,
     random_searcher,
 )
 
@@ -61,9 +57,14 @@ def lines(directory):
     """The journal without times, by key."""
     with Journal(directory / "trials.jsonl") as journal:
         return {
-            (r["batch"], r["slot"]): {k: v for k, v in r.items() if k not in TIMES}
-            for r in journal.records()
+            trial.key: {k: v for k, v in trial.to_json().items() if k not in TIMES}
+            for trial in journal.trials()
         }
+
+
+def results(run):
+    """The best of a run without times."""
+    return [(trial.key, trial.augmentation, trial.evaluation.reward) for trial in run.best]
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def test_a_run_evaluates_what_was_asked_for(patch, tmp_path):
     assert sorted(lines(tmp_path)) == expected
     assert [job.candidate.key for job in pool.submitted] == expected
     rewards = sorted((r["evaluation"]["reward"] for r in lines(tmp_path).values()), reverse=True)
-    assert [e.reward for _, e in result.best] == rewards[:5]
+    assert [trial.evaluation.reward for trial in result.best] == rewards[:5]
 
 
 @given(order=st.integers(0, 10**6), workers=st.integers(1, 12))
@@ -94,7 +95,7 @@ def test_neither_workers_nor_arrival_order_change_the_journal(tmp_path_factory, 
         first = run(patch, one, LearningSearcher(), workers=1)
         second = run(patch, other, LearningSearcher(), FakePool(order), workers=workers)
     assert lines(one) == lines(other)
-    assert first.best == second.best
+    assert results(first) == results(second)
 
 
 def test_no_worker_waits_at_a_batch_boundary(patch, tmp_path):
@@ -123,8 +124,8 @@ def test_a_finite_searcher_ends_by_itself(patch, tmp_path):
     searcher = FixedSearcher(fixed_candidates({"none": None, "rotate": policy}, [1, 2, 3]))
     result = run(patch, tmp_path, searcher, evaluations=None)
     assert result.finished == 6 and searcher.finished
-    assert lines(tmp_path)[0, 0]["policy"] is None
-    assert lines(tmp_path)[0, 1]["policy"] == [[["Rotate", 0.5, 3]]]
+    assert lines(tmp_path)[0, 0]["augmentation"] is None
+    assert lines(tmp_path)[0, 1]["augmentation"] == [[["Rotate", 0.5, 3]]]
     assert lines(tmp_path)[2, 1]["label"] == "rotate"
 
 
@@ -150,11 +151,11 @@ def test_retries_are_bounded_counted_and_journalled(patch, tmp_path):
     result = run(patch, tmp_path, random_searcher(), pool, config={"retries": 2})
     assert (result.ok, result.failed, result.retried) == (39, 1, 4)
     with Journal(tmp_path / "trials.jsonl") as journal:
-        assert journal.get((0, 2))["attempts"] == 3 and journal.get((0, 2))["status"] == "ok"
-        assert journal.get((0, 0))["attempts"] == 1
+        assert journal.get((0, 2)).attempts == 3 and journal.get((0, 2)).status == "ok"
+        assert journal.get((0, 0)).attempts == 1
         failed = journal.get((1, 1))
-    assert failed["attempts"] == 3 and failed["status"] == "failed"
-    assert failed["error"] == "ValueError: no" and failed["evaluation"] is None
+    assert failed.attempts == 3 and failed.status == "failed"
+    assert failed.error == "ValueError: no" and failed.evaluation is None
     tries = [job.attempt for job in pool.submitted if job.candidate.key == (1, 1)]
     assert tries == [1, 2, 3]
     log = (tmp_path / "run.log").read_text()
@@ -265,10 +266,10 @@ def test_duplicates_of_a_failure_fail_too(patch, tmp_path):
     assert twin["evaluation"] is None and twin["error"] == "ValueError: no"
 
 
-@pytest.mark.parametrize("field", ["evaluator", "part", "seed"])
+@pytest.mark.parametrize("field", ["scorer", "part", "seed"])
 def test_only_the_very_same_evaluation_is_a_duplicate(patch, tmp_path, field):
     [one] = fixed_candidates({"none": None}, [1])
-    other = {"evaluator": "other", "part": "test", "seed": 2}[field]
+    other = {"scorer": "other", "part": "test", "seed": 2}[field]
     twin = replace(one, slot=1, label="another", **{field: other})
     same = replace(one, slot=2, label="a third")
     result = run(patch, tmp_path, FixedSearcher([one, twin, same]), evaluations=None)
@@ -282,18 +283,12 @@ def test_only_the_very_same_evaluation_is_a_duplicate(patch, tmp_path, field):
     order=st.integers(0, 10**6),
     kills=st.lists(st.integers(0, 30), min_size=1, max_size=4),
     twins=st.booleans(),
-    keep_checkpoint=st.booleans(),
 )
 @settings(max_examples=40)
-def test_killed_anywhere_and_resumed_ends_in_the_same_run(
-    tmp_path_factory, order, kills, twins, keep_checkpoint
-):
+def test_killed_anywhere_and_resumed_ends_in_the_same_run(tmp_path_factory, order, kills, twins):
     new = TwinSearcher if twins else LearningSearcher
     whole, broken = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("broken")
     with pytest.MonkeyPatch.context() as patch:
-        if keep_checkpoint:
-            patch.setattr("search.engine.checkpoint.SECONDS_BETWEEN", 0.0)
-            patch.setattr("search.engine.checkpoint.SHARE", math.inf)
         undisturbed = run(patch, whole, new())
         for number, kill in enumerate(kills):
             try:
@@ -303,7 +298,7 @@ def test_killed_anywhere_and_resumed_ends_in_the_same_run(
         result = run(patch, broken, new(), FakePool(order), resume=True)
     assert lines(broken) == lines(whole)
     assert result.finished == undisturbed.finished == 40
-    assert result.best == undisturbed.best
+    assert results(result) == results(undisturbed)
 
 
 def test_every_cut_of_the_journal_leads_to_the_same_end(patch, tmp_path):
@@ -360,114 +355,8 @@ def test_a_fresh_run_over_a_journal_is_refused(patch, tmp_path):
 
 def test_the_journal_of_another_search_is_refused(patch, tmp_path):
     run(patch, tmp_path, LearningSearcher(seed=1))
-    (tmp_path / CHECKPOINT_NAME).unlink()
     with pytest.raises(JournalError, match="another configuration or version"):
         run(patch, tmp_path, LearningSearcher(seed=2), resume=True, evaluations=80)
-
-
-def test_a_result_of_another_version_is_named(patch, tmp_path):
-    with Journal(tmp_path / "trials.jsonl") as journal:
-        [candidate] = fixed_candidates({"none": None}, [7])
-        journal.append(line(0, 0, policy=None, evaluation={"score": 1.0}))
-    with pytest.raises(JournalError, match="batch 0, slot 0 is of another version"):
-        run(patch, tmp_path, FixedSearcher([candidate]), evaluations=None, resume=True)
-
-
-# Checkpoints ---------------------------------------------------------------------------------
-
-
-def interrupted(patch, directory):
-    """A run killed after a checkpoint at about 20 of 40 evaluations."""
-    patch.setattr("search.engine.checkpoint.SECONDS_BETWEEN", 0.0)
-    patch.setattr("search.engine.checkpoint.SHARE", math.inf)
-    with pytest.raises(Killed):
-        run(patch, directory, LearningSearcher(), FakePool(1, killed_after=20))
-    assert (directory / CHECKPOINT_NAME).exists()
-
-
-class Counting(LearningSearcher):
-    """Counts what it is told, to see whether a checkpoint was used."""
-
-    told = 0
-
-    def tell(self, candidate, evaluation):
-        self.told += 1
-        super().tell(candidate, evaluation)
-
-
-def test_a_checkpoint_spares_the_replay(patch, tmp_path):
-    interrupted(patch, tmp_path)
-    searcher = Counting()
-    run(patch, tmp_path, searcher, resume=True)
-    assert 20 <= searcher.told < 30
-
-
-DAMAGE = {
-    "missing": lambda path: path.unlink(),
-    "empty": lambda path: path.write_bytes(b""),
-    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-200]),
-    "half": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
-    "noise": lambda path: path.write_bytes(b"\x93not a checkpoint" * 50),
-    "something else": lambda path: torch.save({"a": 1}, path),
-    "a list": lambda path: torch.save([1, 2], path),
-    "newer": lambda path: torch.save({**torch.load(path), "version": 99}, path),
-    "another journal": lambda path: torch.save({**torch.load(path), "sha256": "0" * 64}, path),
-    "longer journal": lambda path: torch.save({**torch.load(path), "lines": 10**6}, path),
-    "wrong type": lambda path: torch.save({**torch.load(path), "lines": "many"}, path),
-    # Loading it changes the searcher before it fails.
-    "half a state": lambda path: torch.save(
-        {**(saved := torch.load(path)), "state": {**saved["state"], "leaders": "none"}}, path
-    ),
-    "another searcher": lambda path: torch.save({**torch.load(path), "state": {}}, path),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
-def test_an_unusable_checkpoint_is_replaced_by_replay_with_a_warning(patch, tmp_path, damage):
-    run(patch, tmp_path / "whole", LearningSearcher())
-    interrupted(patch, tmp_path / "broken")
-    damage(tmp_path / "broken" / CHECKPOINT_NAME)
-    searcher = Counting()
-    run(patch, tmp_path / "broken", searcher, resume=True)
-    assert searcher.told == 40
-    assert lines(tmp_path / "broken") == lines(tmp_path / "whole")
-    assert (
-        "lines of the journal are replayed instead" in (tmp_path / "broken" / "run.log").read_text()
-    )
-
-
-class Bomb:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
-
-
-@pytest.mark.parametrize("form", ["torch", "pickle"])
-def test_a_hostile_checkpoint_is_refused_and_not_run(patch, tmp_path, form):
-    interrupted(patch, tmp_path)
-    path, target = tmp_path / CHECKPOINT_NAME, tmp_path / "executed"
-    if form == "torch":
-        torch.save({"state": Bomb(target)}, path)
-    else:
-        path.write_bytes(pickle.dumps(Bomb(target)))
-    before = (tmp_path / "trials.jsonl").read_bytes()
-    with pytest.raises(InputError, match="must hold nothing but data"):
-        run(patch, tmp_path, LearningSearcher(), resume=True)
-    assert not target.exists()
-    assert (tmp_path / "trials.jsonl").read_bytes() == before
-
-
-def test_a_checkpoint_that_cannot_be_written_is_a_warning(patch, tmp_path):
-    patch.setattr("search.engine.checkpoint.SECONDS_BETWEEN", 0.0)
-
-    def refuse(*_):
-        raise OSError(28, "No space left on device")
-
-    patch.setattr("search.engine.checkpoint.write_atomically", refuse)
-    assert run(patch, tmp_path, LearningSearcher()).finished == 40
-    assert "No space left on device" in (tmp_path / "run.log").read_text()
 
 
 # Signals -------------------------------------------------------------------------------------
@@ -492,7 +381,6 @@ def test_signals_stop_cleanly_with_a_hint(patch, tmp_path, number, code):
         assert signal.getsignal(number) is default
     finally:
         signal.signal(number, original)
-    assert (tmp_path / CHECKPOINT_NAME).exists()
     run(patch, tmp_path / "whole", LearningSearcher())
     run(patch, tmp_path, LearningSearcher(), resume=True)
     assert lines(tmp_path) == lines(tmp_path / "whole")

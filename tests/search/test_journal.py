@@ -15,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.errors import InputError
+from proxy_tasks.trials import MAX_LINE_BYTES, read_journal
 from search.errors import JournalError
-from search.runs.journal import MAX_LINE_BYTES, Journal
-from tests.search.fakes import line
+from search.runs.journal import Journal
+from tests.search.fakes import evaluation, line, trial
 
 
 @pytest.fixture
@@ -25,58 +26,54 @@ def path(tmp_path):
     return tmp_path / "trials.jsonl"
 
 
-def written(path, *records):
+def written(path, *trials):
     with Journal(path) as journal:
-        journal.append(*records)
+        journal.append(*trials)
     return path.read_bytes()
 
 
 def test_round_trip_in_order_of_arrival(path):
-    records = [
-        line(1, 0),
-        line(0, 3, status="failed", evaluation=None, error="no"),
-        line(2, 1, status="duplicate", duplicate_of=[1, 0], attempts=0),
+    trials = [
+        trial(1, 0),
+        trial(0, 3, status="failed", evaluation=None, error="no"),
+        trial(2, 1, status="duplicate", duplicate_of=(1, 0), attempts=0),
     ]
     with Journal(path) as journal:
-        journal.append(records[0])
-        journal.append(*records[1:])
-        digest = journal.digest()
+        journal.append(trials[0])
+        journal.append(*trials[1:])
     with Journal(path) as journal:
-        assert list(journal.records()) == records
+        assert list(journal.trials()) == trials == read_journal(path)
         assert len(journal) == 3
-        assert journal.get((0, 3)) == records[1]
+        assert journal.get((0, 3)) == trials[1]
         assert (1, 0) in journal and (1, 1) not in journal
-        assert journal.digest() == digest == journal.prefix_digest(journal.size)
-        assert journal.prefix_digest(10) != digest
 
 
 @given(reward=st.floats(allow_nan=False, allow_infinity=False), text=st.text(max_size=50))
 def test_floats_and_text_survive_exactly(tmp_path_factory, reward, text):
-    record = line(0, 0, label=text)
-    record["evaluation"]["reward"] = reward
+    made = trial(0, 0, label=text, evaluation=evaluation(reward))
     path = tmp_path_factory.mktemp("j") / "trials.jsonl"
-    written(path, record)
+    written(path, made)
     with Journal(path) as journal:
-        assert journal.get((0, 0)) == record
+        assert journal.get((0, 0)) == made
 
 
 def test_every_cut_of_the_last_line_is_repaired_and_noted(path):
-    whole = written(path, line(0, 0), line(0, 1))
+    whole = written(path, trial(0, 0), trial(0, 1))
     keep = whole.index(b"\n") + 1
     for cut in range(keep + 1, len(whole)):
         path.write_bytes(whole[:cut])
         notes = []
         with Journal(path, note=notes.append) as journal:
             assert len(journal) == 1
-            journal.append(line(0, 2))
+            journal.append(trial(0, 2))
         assert len(notes) == 1 and "line 2" in notes[0]
         assert path.read_bytes().startswith(whole[:keep])
         with Journal(path, note=pytest.fail) as journal:
-            assert [r["slot"] for r in journal.records()] == [0, 2]
+            assert [t.slot for t in journal.trials()] == [0, 2]
 
 
 def test_a_cut_between_lines_needs_no_repair(path):
-    whole = written(path, line(0, 0), line(0, 1))
+    whole = written(path, trial(0, 0), trial(0, 1))
     path.write_bytes(whole[: whole.index(b"\n") + 1])
     with Journal(path, note=pytest.fail) as journal:
         assert len(journal) == 1
@@ -86,27 +83,11 @@ GOOD = json.dumps(line(0, 1)).encode()
 CORRUPT = {
     "no json": b"{batch: 1}",
     "empty line": b"",
-    "no object": b"[1, 2]",
-    "not a number": GOOD.replace(b'"started": 1.0', b'"started": NaN'),
-    "infinite": GOOD.replace(b'"started": 1.0', b'"started": Infinity'),
-    "missing field": json.dumps({k: v for k, v in line(0, 1).items() if k != "seed"}).encode(),
-    "unknown field": json.dumps({**line(0, 1), "code": "x"}).encode(),
-    "text for a number": json.dumps(line(0, 1, seed="7")).encode(),
-    "true for a number": json.dumps(line(0, 1, seed=True)).encode(),
-    "negative slot": json.dumps(line(0, -1)).encode(),
-    "unknown status": json.dumps(line(0, 1, status="fine")).encode(),
-    "ok without result": json.dumps(line(0, 1, evaluation=None)).encode(),
-    "failed with result": json.dumps(line(0, 1, status="failed", error="no")).encode(),
-    "duplicate of nothing": json.dumps(line(0, 1, status="duplicate")).encode(),
-    "duplicate of nonsense": json.dumps(
-        line(0, 1, status="duplicate", duplicate_of=[0, "a"])
-    ).encode(),
     "repeated key": json.dumps(line(0, 0)).encode(),
     "flipped byte": GOOD[:10] + b"\xff" + GOOD[11:],
     "zeros": bytes(100),
     "pickle": pickle.dumps(line(0, 1)).replace(b"\n", b" "),
     "deep": b"[" * 100_000,
-    "huge number": GOOD.replace(b'"seed": 7', b'"seed": ' + b"9" * 5000),
     "endless": b"x" * (MAX_LINE_BYTES + 1),
 }
 
@@ -123,24 +104,24 @@ def test_a_corrupted_middle_line_is_named_and_nothing_changed(path, content):
 
 
 @pytest.mark.parametrize(
-    "record",
+    "refused",
     [
-        line(0, 0),
-        line(0, 1, seed="x"),
-        line(0, 1, label="x" * MAX_LINE_BYTES),
-        line(0, 1, started=float("nan")),
+        trial(0, 0),
+        trial(0, 1, seed="x"),
+        trial(0, 1, label="x" * MAX_LINE_BYTES),
+        trial(0, 1, started=float("nan")),
     ],
     ids=["repeated", "wrong type", "too long", "not finite"],
 )
-def test_refused_records_leave_no_trace(path, record):
+def test_refused_trials_leave_no_trace(path, refused):
     with Journal(path) as journal:
-        journal.append(line(0, 0))
+        journal.append(trial(0, 0))
         before = path.read_bytes()
         with pytest.raises(ValueError):
-            journal.append(line(5, 5), record)
+            journal.append(trial(5, 5), refused)
         assert path.read_bytes() == before
         assert len(journal) == 1
-        journal.append(line(5, 5))
+        journal.append(trial(5, 5))
 
 
 def test_one_writer_at_a_time(path):
@@ -169,7 +150,7 @@ def test_unwritable_path(tmp_path):
 @pytest.mark.parametrize("taken", [0, 1, 200], ids=["nothing", "a byte", "a part"])
 def test_disk_full_keeps_no_half_line(path, monkeypatch, taken):
     with Journal(path) as journal:
-        journal.append(line(0, 0))
+        journal.append(trial(0, 0))
         before = path.read_bytes()
         real = os.write
         left = [taken]
@@ -183,11 +164,11 @@ def test_disk_full_keeps_no_half_line(path, monkeypatch, taken):
 
         monkeypatch.setattr(os, "write", write)
         with pytest.raises(JournalError, match="No space left on device.*1 finished.*--resume"):
-            journal.append(line(0, 1))
+            journal.append(trial(0, 1))
         monkeypatch.undo()
         assert path.read_bytes() == before
         assert (0, 1) not in journal
-        journal.append(line(0, 1))  # room was made
+        journal.append(trial(0, 1))  # room was made
         assert len(journal) == 2
 
 
@@ -199,7 +180,7 @@ def test_failing_fsync_is_no_success(path, monkeypatch):
 
         monkeypatch.setattr(os, "fsync", fsync)
         with pytest.raises(JournalError, match="Input/output error"):
-            journal.append(line(0, 0))
+            journal.append(trial(0, 0))
         monkeypatch.undo()
         assert len(journal) == 0 and path.read_bytes() == b""
 
@@ -210,12 +191,12 @@ def test_a_real_limit_on_the_file_size(path):
         import resource
         from search.errors import JournalError
         from search.runs.journal import Journal
-        from tests.search.fakes import line
+        from tests.search.fakes import trial
         with Journal({str(path)!r}) as journal:
             resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
             for slot in range(100):
                 try:
-                    journal.append(line(0, slot))
+                    journal.append(trial(0, slot))
                 except JournalError as error:
                     assert "File too large" in str(error), error
                     print(slot)

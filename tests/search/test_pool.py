@@ -50,7 +50,7 @@ def run(
         factory=factory,
     )
     with Journal(directory / "trials.jsonl") as journal:
-        return result, {record["seed"]: record for record in journal.records()}
+        return result, {trial.seed: trial for trial in journal.trials()}
 
 
 def test_workers_that_raise_crash_hang_or_talk_nonsense(ray, tmp_path):
@@ -73,12 +73,12 @@ def test_workers_that_raise_crash_hang_or_talk_nonsense(ray, tmp_path):
     assert time.monotonic() - started < 90  # and not the hour that one would have hung
     assert sorted(records) == list(range(10))
     for seed, record in records.items():
-        assert record["attempts"] == (2 if seed < 5 else 1), record
-        assert record["status"] == ("failed" if seed in (3, 4) else "ok")
-        if record["status"] == "ok":
-            assert record["evaluation"]["reward"] == seed / 1000
-    assert records[3]["error"] == "evaluation.reward is nan"
-    assert records[4]["error"] == "RuntimeError: planted at seed 4"
+        assert record.attempts == (2 if seed < 5 else 1), record
+        assert record.status == ("failed" if seed in (3, 4) else "ok")
+        if record.status == "ok":
+            assert record.evaluation.reward == seed / 1000
+    assert records[3].error == "evaluation.reward is nan"
+    assert records[4].error == "RuntimeError: planted at seed 4"
     # A crash and a hang; the crash may first have hit a worker with two evaluations.
     assert result.restarts in (2, 3)
     assert (result.ok, result.failed, result.retried) == (8, 2, 5)
@@ -118,15 +118,15 @@ def test_one_off_work_is_done_once_and_shared(ray, tmp_path):
     folder = tmp_path / "run"
     options = {"trained": str(trained)}
     _, records = run(folder, fakes.make_prepared, options=options)
-    assert {record["evaluation"]["reward"] for record in records.values()} == {0.25}
-    assert len({record["worker"] for record in records.values()}) == 2
+    assert {record.evaluation.reward for record in records.values()} == {0.25}
+    assert len({record.worker for record in records.values()}) == 2
     assert trained.read_text() == "trained\n"
     assert (folder / "prepared" / "main" / "child.bin").read_bytes() == b"0.25"
 
     (folder / "trials.jsonl").unlink()  # everything is to be evaluated again, nothing trained
     (folder / "prepared" / "main" / "child.bin").write_bytes(b"0.75")
     _, records = run(folder, fakes.make_prepared, options=options)
-    assert {record["evaluation"]["reward"] for record in records.values()} == {0.75}
+    assert {record.evaluation.reward for record in records.values()} == {0.75}
     assert trained.read_text() == "trained\n"
 
 
@@ -168,13 +168,13 @@ def test_task_arrays_are_shared_and_threads_are_fixed(ray, tmp_path):
         options={"place": str(tmp_path / "met")},
     )
     for record in records.values():
-        found = record["evaluation"]["details"]
+        found = record.evaluation.details
         assert (found["omp"], found["torch"]) == ("2", 2)
         assert not found["writeable"] and not found["owned"]
         assert found["sum"] == 100 * 1024 * 7
         # torch and the rest need about 300 MB; a copy of the task would show.
         assert found["private"] < 400 * 2**20, found["private"]
-    assert len({record["worker"] for record in records.values()}) == 2
+    assert len({record.worker for record in records.values()}) == 2
 
 
 def test_ray_listens_on_the_loopback_only_and_shows_no_dashboard(ray):

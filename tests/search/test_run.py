@@ -72,7 +72,7 @@ def test_the_folder_holds_the_run_and_its_policy(fake, config, tmp_path):
     assert RunConfig.from_json(read_json(folder / "config.json")) == config
     environment = read_json(folder / "environment.json")
     assert environment["packages"]["torch"] and environment["python"]
-    best_five = [tuple(row) for candidate, _ in result.best for row in candidate.augmentation]
+    best_five = [tuple(map(tuple, row)) for trial in result.best for row in trial.augmentation]
     assert result.policy == Policy(best_five) and len(result.policy) == 25
     assert load_policy(folder / "policy.json") == load_policy(folder / "policy.txt")
     assert load_policy(folder / "policy.json") == result.policy
@@ -85,7 +85,7 @@ def test_the_policy_says_where_it_comes_from(fake, config, tmp_path):
     assert provenance["seed"] == 0 and provenance["evaluations"]["finished"] == 20
     assert len(provenance["manifest_hash"]) == 64
     rewards = [candidate["reward"] for candidate in provenance["candidates"]]
-    assert rewards == [evaluation.reward for _, evaluation in result.best]
+    assert rewards == [trial.evaluation.reward for trial in result.best]
     low, high = provenance["candidates"][0]["interval95"]
     assert high - rewards[0] == pytest.approx(1.959964 * 0.01)
     assert rewards[0] - low == pytest.approx(1.959964 * 0.01)
@@ -347,7 +347,10 @@ def results(folder):
     """The journal, without times and order."""
     times = ("started", "finished", "worker")
     with Journal(folder / "trials.jsonl") as journal:
-        rows = [{k: v for k, v in r.items() if k not in times} for r in journal.records()]
+        rows = [
+            {k: v for k, v in r.items() if k not in times}
+            for r in (t.to_json() for t in journal.trials())
+        ]
     for row in rows:
         row["evaluation"].pop("seconds")
     return sorted(rows, key=lambda row: (row["batch"], row["slot"]))
@@ -376,7 +379,7 @@ def test_one_two_and_four_workers_give_the_same_policy_and_journal(tmp_path):
     assert results(tmp_path / "1") == results(tmp_path / "2") == results(tmp_path / "4")
     used = set()
     with Journal(tmp_path / "4" / "trials.jsonl") as journal:
-        used = {record["worker"] for record in journal.records()}
+        used = {trial.worker for trial in journal.trials()}
     assert len(used) > 1
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from policies import IMAGENET, Policy, RandAugment, TrivialAugmentWide
+from policies import IMAGENET, TrivialAugmentWide
 from policies.errors import InputError
 from proxy_tasks import Evaluation
 from search import (
     SEARCHERS,
     BatchSearcher,
-    Candidate,
     FixedSearcher,
     GridSearcher,
     PolicySpace,
@@ -19,14 +18,13 @@ from search import (
     fixed_candidates,
     make_searcher,
 )
-from search.searchers.base import Leaderboard, derive_seed
+from search.searchers.base import derive_seed
 from tests.contracts.searcher import (
     SearcherContract,
     check_fresh_process,
     drive,
     evaluation,
     mixed,
-    saved_and_loaded,
 )
 
 
@@ -49,10 +47,7 @@ class TestPPOWithoutLag(SearcherContract):
 
 
 class TestFastPPO(SearcherContract):
-    source = (
-        "PPOSearcher(PolicySpace(), seed, replace(PPO_PRESETS['cpu'], batch_size=9), lag=2, "
-        "evaluation_seeds='common')"
-    )
+    source = "PPOSearcher(PolicySpace(), seed, replace(PPO_PRESETS['cpu'], batch_size=9), lag=2)"
     count = 45
 
 
@@ -111,12 +106,6 @@ class Recording(BatchSearcher):
     def _update(self, batch, decisions, rewards, notes):
         self.updates.append((batch, list(rewards)))
 
-    def _state(self):
-        return {"updates": [[batch, rewards] for batch, rewards in self.updates]}
-
-    def _load(self, state):
-        self.updates = [tuple(update) for update in state["updates"]]
-
 
 @pytest.mark.parametrize("lag", [0, 1, 2, 3])
 @pytest.mark.parametrize("window", [1, 3, 11])
@@ -157,14 +146,11 @@ def test_memory_is_that_of_the_open_batches():
     searcher = Recording(batch_size=4, lag=1)
     drive(searcher, 4 * 400, window=4)
     assert len(searcher._open) <= 3
-    assert len(saved_and_loaded(searcher.state_dict())["leaders"]) <= searcher._leaders.keep
 
 
 def test_seeds():
     per_slot = [c.seed for c in drive(RandomSearcher(PolicySpace(), 1), 500).values()]
     assert len(set(per_slot)) == 500
-    common = RandomSearcher(PolicySpace(), 1, evaluation_seeds="common")
-    assert len({c.seed for c in drive(common, 50).values()}) == 1
     # Golden: journals of earlier runs stay resumable.
     assert derive_seed(0, 0, 3, 4) == 21527904
     assert derive_seed(0, 0, 3, 4) != derive_seed(0, 0, 4, 3) != derive_seed(0, 1, 4, 3)
@@ -177,7 +163,6 @@ def test_bad_arguments():
         ({"seed": 1.5}, "seed"),
         ({"seed": True}, "seed"),
         ({"batch_size": 0}, "batch_size"),
-        ({"evaluation_seeds": "same"}, "evaluation_seeds"),
     ]:
         with pytest.raises(InputError, match=text):
             RandomSearcher(space, **options)
@@ -185,40 +170,18 @@ def test_bad_arguments():
         Recording(lag=-1)
 
 
-# The leaderboard -----------------------------------------------------------------------------
-
-
-def test_leaderboard_counts_an_augmentation_once_with_its_best_reward():
-    board = Leaderboard(keep=3)
-    results = [(1, 0.5), (2, 0.7), (1, 0.9), (3, 0.1), (4, 0.6), (1, 0.4)]
-    for slot, (n, reward) in enumerate(results):
-        board.add(Candidate(0, slot, RandAugment(n, 5), 0), evaluation(reward))
-    best = [(c.augmentation.n, e.reward) for c, e in board.best(3)]
-    assert best == [(1, 0.9), (2, 0.7), (4, 0.6)]
-    with pytest.raises(InputError, match="best 3"):
-        board.best(4)
-
-
-def test_a_policy_and_an_equal_one_of_other_bins_are_two():
-    board = Leaderboard()
-    rows = [[("Rotate", 0.5, 3)]]
-    for slot, policy in enumerate([Policy(rows), Policy(rows, bins=31), Policy(rows)]):
-        board.add(Candidate(0, slot, policy, 0), evaluation(0.5))
-    assert [c.slot for c, _ in board.best(5)] == [0, 1]
-
-
 # Fixed lists ---------------------------------------------------------------------------------
 
 
 def test_fixed_list_asks_all_once_and_finishes():
     arms = {"none": None, "imagenet": IMAGENET, "trivial": TrivialAugmentWide()}
-    searcher = FixedSearcher(fixed_candidates(arms, [11, 12], evaluator="child", part="test"))
+    searcher = FixedSearcher(fixed_candidates(arms, [11, 12], scorer="child", part="test"))
     asked = [searcher.ask() for _ in range(6)]
     assert [(c.batch, c.slot, c.label, c.seed) for c in asked] == [
         (0, 0, "none", 11), (0, 1, "imagenet", 11), (0, 2, "trivial", 11),
         (1, 0, "none", 12), (1, 1, "imagenet", 12), (1, 2, "trivial", 12),
     ]  # fmt: skip
-    assert {(c.evaluator, c.part) for c in asked} == {("child", "test")}
+    assert {(c.scorer, c.part) for c in asked} == {("child", "test")}
     assert searcher.ask() is None
     for candidate in asked:
         assert not searcher.finished
@@ -241,10 +204,10 @@ def test_fixed_list_refuses_equal_keys_and_plain_rows():
 
 @pytest.mark.parametrize("name", sorted(SEARCHERS))
 def test_registry_builds_each_and_names_it(name):
-    searcher = make_searcher(name, PolicySpace(), 3, {"batch_size": 4, "evaluator": "quick"})
+    searcher = make_searcher(name, PolicySpace(), 3, {"batch_size": 4})
     assert searcher.name == name
     candidate = searcher.ask()
-    assert candidate.evaluator == "quick"
+    assert candidate.scorer == "main"
     searcher.tell(candidate, Evaluation(0.5, None, {}, 0.0, 0))
 
 
@@ -255,6 +218,7 @@ def test_registry_builds_each_and_names_it(name):
     ("ppo", {"clip": 2.0}, "ppo.clip"),
     ("ppo", {"preset": "paper", "imagined": 5}, "ppo.imagined"),
     ("random", {"lag": 1}, "option lag"),
+    ("random", {"evaluator": "x"}, "option evaluator"),
     ("tpe", {"startup": 0}, "startup"),
 ])  # fmt: skip
 def test_registry_refuses(name, options, text):
@@ -308,17 +272,6 @@ def test_grid_survives_crashes_with_every_cell_once(tmp_path):
     assert [row[3] for row in found].count("COMPLETE") == 11
     values = {(row[2], SPACE.cells.index(row[:2])): row[4] for row in found}
     assert values == {key: result and result.reward for key, result in journal.items()}
-
-
-def test_grid_state_brings_the_study_up_to_date(tmp_path):
-    one = GridSearcher(SPACE, [7], tmp_path / "one.db")
-    drive(one, 4, window=2)
-    other = GridSearcher(SPACE, [7], tmp_path / "two.db")
-    other.load_state_dict(saved_and_loaded(one.state_dict()))
-    assert sum(row[3] != "RUNNING" for row in rows(tmp_path / "two.db")) == 4
-    drive(other, 2)
-    assert other.finished
-    assert len(rows(tmp_path / "two.db")) == 6
 
 
 def test_grid_refuses_other_files(tmp_path):

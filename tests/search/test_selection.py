@@ -146,12 +146,12 @@ def test_refined_policies_are_legal(seed):
 def test_rescoring_goes_by_fresh_rewards_alone():
     evaluated = [(one("Rotate"), 0.9), (one("Color"), 0.8), (one("Solarize"), 0.7),
                  (one("Invert"), 0.1), (one("Color"), 0.2)]  # fmt: skip
-    candidates = rescore_candidates(evaluated[:3], [5, 6], evaluator="long")
+    candidates = rescore_candidates(evaluated[:3], [5, 6], scorer="long")
     assert [(c.key, c.augmentation, c.seed) for c in candidates[:4]] == [
         ((0, 0), one("Rotate"), 5), ((0, 1), one("Color"), 5), ((0, 2), one("Solarize"), 5),
         ((1, 0), one("Rotate"), 6),
     ]  # fmt: skip
-    assert {c.evaluator for c in candidates} == {"long"}
+    assert {c.scorer for c in candidates} == {"long"}
     searcher = FixedSearcher(candidates)
     fresh = {"Rotate": 0.4, "Color": 0.6}
     while (candidate := searcher.ask()) is not None:

@@ -108,7 +108,7 @@ class Trial:
         """What was evaluated and what came out, by key."""
         return {
             (row["batch"], row["slot"]): (
-                row["policy"],
+                row["augmentation"],
                 row["seed"],
                 row["status"],
                 row["evaluation"] and row["evaluation"]["reward"],

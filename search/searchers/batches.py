@@ -1,0 +1,141 @@
+"""Searchers that learn from whole batches, in order: deterministic with any number of workers.
+
+`BatchSearcher` gets there by *bounded staleness*: candidates are drawn in batches of a fixed
+size, and batch b is drawn with exactly the updates of the batches up to b - 1 - lag, in order and
+never a later one, even when later ones are already complete. With lag 1 batch b can be evaluated
+while the last evaluations of batch b - 1 still run, so no worker waits at a batch boundary as
+long as the workers are no more than a batch.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from policies.errors import check_integer
+from proxy_tasks.evaluators.evaluation import Evaluation
+from search.trial import Candidate, usable_reward
+
+from .base import STREAM_DRAW, STREAM_EVALUATION, Searcher, derive_seed
+
+if TYPE_CHECKING:
+    from search.spaces import Space
+
+Decisions = tuple[int, ...]
+
+
+@dataclass
+class _OpenBatch:
+    """A batch that was drawn and not yet learned from. told: by slot, None for a failure."""
+
+    decisions: list[Decisions]
+    notes: dict[str, Any]
+    candidates: list[Candidate]
+    told: dict[int, Evaluation | None] = field(default_factory=dict)
+
+
+class BatchSearcher(Searcher):
+    """Draws candidates in fixed batches and learns from whole batches, in order.
+
+    A subclass writes `_draw` and, when it learns, `_update`. Memory is that of the open batches,
+    however long the search is.
+
+    Args:
+        space: gives meaning to decisions (`spaces.PolicySpace` or `spaces.RandAugmentSpace`).
+        seed: >= 0; with the other arguments it determines everything.
+        batch_size: candidates per batch and per update, >= 1.
+        lag: >= 0 completed-but-unused batches allowed (module docstring); None for a searcher that
+            does not learn: it never waits.
+    """
+
+    name: str = ""
+
+    def __init__(
+        self, space: Space, seed: int = 0, *, batch_size: int = 20, lag: int | None = 1
+    ) -> None:
+        self.space = space
+        self.seed = check_integer("seed", seed, 0)
+        self.batch_size = check_integer("batch_size", batch_size, 1)
+        self.lag = lag if lag is None else check_integer("lag", lag, 0)
+        self._next_batch = 0
+        self._applied = 0
+        self._open: dict[int, _OpenBatch] = {}
+        self._queue: deque[Candidate] = deque()
+
+    # What a subclass writes ------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def _draw(self, batch: int) -> tuple[list[Decisions], dict[str, Any]]:
+        """Decisions (Python ints) of each candidate of a batch, and notes for `_update`.
+
+        Called for batch 0, 1, 2, ... once each. Random numbers come from generators seeded by
+        (seed, batch). Fewer than batch_size decisions: the last batch; none: no more.
+        """
+
+    def _update(  # noqa: B027  (a searcher need not learn)
+        self,
+        batch: int,
+        decisions: Sequence[Decisions],
+        rewards: Sequence[float | None],
+        notes: dict[str, Any],
+    ) -> None:
+        """Learn from a complete batch; reward None marks a failed evaluation."""
+
+    # The contract ----------------------------------------------------------------------------
+
+    def ask(self) -> Candidate | None:
+        if not self._queue and not self._open_next_batch():
+            return None
+        return self._queue.popleft()
+
+    def tell(self, candidate: Candidate, evaluation: Evaluation | None) -> None:
+        opened = self._open.get(candidate.batch)
+        if opened is None or not 0 <= candidate.slot < len(opened.candidates):
+            raise ValueError(f"candidate {candidate.key} is not open: never asked, or told before")
+        if candidate.slot in opened.told:
+            raise ValueError(f"candidate {candidate.key} was told before")
+        opened.told[candidate.slot] = evaluation
+
+    @property
+    def finished(self) -> bool:
+        return False
+
+    # Batches ---------------------------------------------------------------------------------
+
+    def _open_next_batch(self) -> bool:
+        """Apply the updates that the next batch calls for and draw it; False if they are not in."""
+        batch = self._next_batch
+        needed = batch if self.lag is None else max(0, batch - self.lag)
+        while self._applied < needed:
+            opened = self._open.get(self._applied)
+            if opened is None or len(opened.told) < len(opened.candidates):
+                if self.lag is None:
+                    break
+                return False
+            rewards = [usable_reward(opened.told[slot]) for slot in range(len(opened.told))]
+            self._update(self._applied, opened.decisions, rewards, opened.notes)
+            del self._open[self._applied]
+            self._applied += 1
+        decisions, notes = self._draw(batch)
+        if not decisions:
+            return False
+        self._next_batch = batch + 1
+        candidates = [
+            Candidate(batch, slot, self.space.decode(row), self._evaluation_seed(batch, slot))
+            for slot, row in enumerate(decisions)
+        ]
+        self._open[batch] = _OpenBatch(decisions, notes, candidates)
+        self._queue.extend(candidates)
+        return True
+
+    def _evaluation_seed(self, batch: int, slot: int) -> int:
+        return derive_seed(self.seed, STREAM_EVALUATION, batch, slot)
+
+    def _generator(self, batch: int) -> np.random.Generator:
+        """The random numbers of one batch's draw."""
+        return np.random.default_rng(derive_seed(self.seed, STREAM_DRAW, batch))

@@ -1,0 +1,56 @@
+"""One evaluation: asked for as a `Candidate`, ended as a `Trial`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from policies.augmentations import Augmentation
+from proxy_tasks.evaluators.evaluation import Evaluation
+from proxy_tasks.trials import JOURNAL_NAME, Key, Trial, best_trials, image_passes, read_journal
+
+__all__ = [
+    "JOURNAL_NAME",
+    "Candidate",
+    "Key",
+    "Trial",
+    "best_trials",
+    "image_passes",
+    "read_journal",
+    "usable_reward",
+]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One evaluation to be made.
+
+    Attributes:
+        batch: >= 0, with `slot` its place in the search.
+        slot: >= 0; (batch, slot) is unique within a run.
+        augmentation: a Policy, a transform, or None for no augmentation.
+        seed: of the evaluation, 0 <= seed < 2**32, given to `Evaluator.evaluate`.
+        scorer: name of the configured evaluator that shall do it, one of the run's.
+        part: "validation" in a search; "test" only in a comparison.
+        label: free text for reports, for example the name of an arm.
+    """
+
+    batch: int
+    slot: int
+    augmentation: Augmentation
+    seed: int
+    scorer: str = "main"
+    part: str = "validation"
+    label: str = ""
+
+    @property
+    def key(self) -> Key:
+        """(batch, slot), unique within a run."""
+        return (self.batch, self.slot)
+
+
+def usable_reward(evaluation: Evaluation | None) -> float | None:
+    """The reward; None for a failed evaluation, a diverged child or a reward that is no number."""
+    if evaluation is None or evaluation.diverged or evaluation.reward is None:
+        return None
+    return float(evaluation.reward) if math.isfinite(evaluation.reward) else None
