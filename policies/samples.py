@@ -62,7 +62,8 @@ class Sample:
 
     def with_image(self, image: Images) -> Any:
         """The sample with another image in the place of its own; all else is the same objects."""
+        if self._place is None:
+            raise ValueError("the sample has no image to replace")
         leaves = list(self._leaves)
-        assert self._place is not None
         leaves[self._place] = image
         return tree_unflatten(leaves, self._structure)

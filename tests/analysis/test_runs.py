@@ -21,13 +21,9 @@ def test_failed_lines_have_no_reward(write_run):
     assert run.trials["error"][1] == "RuntimeError: planted"
 
 
-@pytest.mark.parametrize("carries", [True, False])
-def test_a_duplicate_has_the_result_but_not_the_cost(write_run, carries):
-    """Whether the engine copies the evaluation into the line of a duplicate or not."""
+def test_a_duplicate_has_the_result_but_not_the_cost(write_run):
     first = journal_line(0, 0, 0.6)
     repeat = journal_line(0, 1, 0.6, status="duplicate", duplicate_of=[0, 0])
-    if not carries:
-        repeat["evaluation"] = None
     table = load_run(write_run([first, repeat])).trials
     assert table["reward"][1] == 0.6 and table["accuracy"][1] == 0.6
     assert list(table["seconds"]) == [2.0, 0.0] and list(table["image_passes"]) == [1000, 0]
