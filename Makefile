@@ -61,7 +61,7 @@ lint: $(READY)
 	$(BIN)/mypy
 
 docs: $(READY)
-	$(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@echo "documentation: build/site/index.html"
 
 # -r setup.cfg: its requirements, and nothing that another file asks for.

@@ -1,12 +1,9 @@
-"""The command line from end to end on synthetic rewards, and what the README prints."""
+"""The command line from end to end on synthetic rewards."""
 
 from __future__ import annotations
 
 import json
-import re
-import shlex
 import shutil
-from pathlib import Path
 
 import click
 import numpy as np
@@ -38,7 +35,6 @@ from search.studies.arms import NAMES, parse_arm
 from search.studies.select import journalled_policies
 from search.studies.selection import fit_model, proposals
 
-README = Path(__file__).parent.parent / "README.md"
 SYNTHETIC = ["--evaluator", "synthetic", "--quiet", "--workers", "1"]
 
 
@@ -105,35 +101,6 @@ def test_several_values_after_one_option(words):
 def test_negative_numbers_are_values_not_options():
     with main.commands["randaugment"].make_context("r", ["--m", "-1", "5", "--out", "x"]) as c:
         assert c.params["ms"] == (-1, 5)
-
-
-# --- README --------------------------------------------------------------------------------------
-
-
-def readme_commands() -> list[str]:
-    blocks = re.findall(r"```bash\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines()]
-    return [line for line in lines if line.startswith("augsearch ")]
-
-
-@pytest.mark.parametrize("line", readme_commands())
-def test_every_command_of_the_readme_parses(line):
-    name, *arguments = shlex.split(line)[1:]
-    with main.commands[name].make_context(name, arguments):
-        pass
-
-
-def test_the_readme_shows_every_command():
-    shown = {shlex.split(line)[1] for line in readme_commands()}
-    assert shown >= set(main.commands)
-
-
-def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(code.strip().splitlines()) <= 14
-    exec(compile(code, str(README), "exec"), {})
-    assert (tmp_path / "runs/api/policy.json").is_file()
 
 
 # --- the main job --------------------------------------------------------------------------------

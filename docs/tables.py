@@ -1,0 +1,56 @@
+"""Fills the tables of docs/operations.md from the declarations in policies/ops.py (MkDocs hook)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from policies.ops import CONVENTIONS, OPS, PAPER_OPS, Scale  # noqa: E402
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """MkDocs calls this for every page, before Markdown becomes HTML."""
+    for name, table in (("operations", operations), ("conventions", conventions)):
+        mark = f"<!-- {name} -->"
+        if mark in markdown:
+            markdown = markdown.replace(mark, table())
+    return markdown
+
+
+def operations() -> str:
+    head = ["operation", *CONVENTIONS, "severity", "source"]
+    rows = [
+        [
+            name if name in PAPER_OPS else f"{name} (not in the paper's space)",
+            *(_scale(convention.scale(name)) for convention in CONVENTIONS.values()),
+            op.severity,
+            op.source,
+        ]
+        for name, op in OPS.items()
+    ]
+    return _table(head, rows)
+
+
+def conventions() -> str:
+    rows = [
+        [name, f"0..{c.bins - 1}", f"index / {c.steps}", c.source]
+        for name, c in CONVENTIONS.items()
+    ]
+    return _table(["convention", "indices", "way along the scale", "source"], rows)
+
+
+def _scale(scale: Scale | None) -> str:
+    if scale is None:
+        return "–"
+    sign = "±" if scale.signed else ""
+    rounding = "" if scale.rounding == "none" else f", {scale.rounding}"
+    return f"{scale.low:.4g} … {sign}{scale.high:.4g} {scale.unit}{rounding}"
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    lines = [list(head), ["---"] * len(list(head)), *map(list, rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,0 +1,126 @@
+"""What README and docs/ print is true: commands parse, Python runs, links lead somewhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from policies import CONVENTIONS, OPS
+from search.cli.main import main
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+PAGES = [
+    README,
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    *sorted(ROOT.glob("docs/**/*.md")),
+]
+NAMES = [str(path.relative_to(ROOT)) for path in PAGES]
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def commands(path: Path) -> list[str]:
+    lines = [line for block in blocks(path, "bash") for line in block.splitlines()]
+    return [line for line in lines if line.startswith("augsearch ")]
+
+
+@pytest.mark.parametrize(
+    "line", list(dict.fromkeys(line for path in PAGES for line in commands(path)))
+)
+def test_every_command_parses(line):
+    name, *arguments = shlex.split(line)[1:]
+    with main.commands[name].make_context(name, arguments):
+        pass
+
+
+def test_every_line_of_a_shell_block_is_a_command_or_a_comment():
+    """So that no command escapes the test above."""
+    for path in PAGES:
+        for block in blocks(path, "bash"):
+            for line in block.splitlines():
+                assert re.match(r"augsearch |# |$", line), (path.name, line)
+
+
+def test_the_guide_shows_every_command():
+    assert {shlex.split(line)[1] for line in commands(ROOT / "docs/guide.md")} >= set(main.commands)
+
+
+def test_the_readme_names_every_command():
+    text = README.read_text(encoding="utf-8")
+    assert [name for name in main.commands if f"| `augsearch {name}` |" not in text] == []
+
+
+def test_the_readme_is_short():
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 135
+
+
+@pytest.mark.ray
+def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (code,) = blocks(README, "python")
+    assert len(code.strip().splitlines()) <= 14
+    exec(compile(code, str(README), "exec"), {})
+    assert (tmp_path / "runs/api/policy.json").is_file()
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n.startswith("docs/")])
+def test_the_python_of_the_docs_runs(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    space: dict = {}
+    for code in blocks(ROOT / name, "python"):
+        exec(compile(code, name, "exec"), space)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_links_to_files_lead_somewhere(name):
+    """Anchors too. `make docs` checks those of the site again, as MkDocs makes them."""
+    path = ROOT / name
+    text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if link.startswith("https://"):
+            continue
+        file, _, anchor = link.partition("#")
+        target = (path.parent / file).resolve() if file else path
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target), link
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub and MkDocs both make them."""
+    text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return {
+        re.sub(r"[\s]+", "-", re.sub(r"[^\w\s-]", "", heading.lower())).strip("-")
+        for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    }
+
+
+def test_the_tables_of_operations_are_made_from_the_declarations():
+    spec = importlib.util.spec_from_file_location("tables", ROOT / "docs/tables.py")
+    tables = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tables)
+    page = tables.on_page_markdown((ROOT / "docs/operations.md").read_text(encoding="utf-8"))
+    rows = {
+        line.split(" | ")[0].removeprefix("| "): line.split(" | ")
+        for line in page.splitlines()
+        if line.startswith("| ")
+    }
+    assert rows["Rotate"][1] == "0 … ±30 degrees" and "0 … ±135 degrees" in rows["Rotate"]
+    assert rows["Posterize"][1] == "8 … 4 bits, nearest" and rows["Invert"][1] == "–"
+    assert rows["paper"][1:3] == ["0..9", "index / 9"]
+    assert set(rows) >= {*OPS, *CONVENTIONS} - {"Identity"}
+
+
+def test_pages_in_the_site_are_the_pages_in_docs():
+    nav = re.findall(r"^ +- (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert sorted(nav) == sorted(
+        str(p.relative_to(ROOT / "docs")) for p in ROOT.glob("docs/**/*.md")
+    )
