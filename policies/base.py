@@ -270,7 +270,7 @@ class Transform(nn.Module, ABC):
         return hash(self._identity())
 
     def __repr__(self) -> str:
-        arguments = [f"{k}={v!r}" for k, v in self.arguments().items()]
+        arguments = [f"{k}={_short(v)}" for k, v in self.arguments().items()]
         if self.fill != 0:
             arguments.append(f"fill={self.fill!r}")
         if self.generator is not None:
@@ -380,6 +380,14 @@ def _check_generator(generator: torch.Generator | None) -> torch.Generator | Non
             generator, "use torch.Generator().manual_seed(0)",
         )  # fmt: skip
     return generator
+
+
+def _short(value: object) -> str:
+    """repr, but of a policy that would fill screens only its size."""
+    text = repr(value)
+    if len(text) <= 200 or not isinstance(value, tuple):
+        return text
+    return f"<{len(value)} sub-policies>"
 
 
 def _state(generator: torch.Generator | None) -> bytes | None:

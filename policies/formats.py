@@ -247,6 +247,13 @@ def _tuples(row: Sequence[Operation]) -> str:
 # Of timm's hyper-parameters these are fixed: how far levels may go (its own end is 10), and what
 # level 10 of the two kinds of shifts stands for (a share of the side, pixels).
 _MOST, _SHARE, _PIXELS = 100, 0.45, 100
+# What its levels 0 and 10 stand for, by the unit of our scale.
+_TIMM_RANGES = {
+    "pixels": (0, _PIXELS),
+    "slope": (0, 0.3),
+    "degrees": (0, 30),
+    "factor": (0.1, 1.9),
+}
 _TIMM = '''\
 """An augmentation for timm, written by augsearch.
 
@@ -311,24 +318,19 @@ def _timm_op(op: Operation, convention: str) -> tuple[str, float, float]:
     if scale is None or magnitude is None:
         return name, probability, 0.0
     value = get_convention(convention).parameter(name, magnitude, False, 1, 1)
-    if scale.unit == "of width" or scale.unit == "of height":
+    if scale.unit in ("of width", "of height"):
         share = magnitude / get_convention(convention).steps * scale.high
-        return f"{name}Rel", probability, _level(share, lambda u: u * _SHARE)
-    if scale.unit == "pixels":
-        return name, probability, _level(value, lambda u: u * _PIXELS)
-    if scale.unit == "slope":
-        return name, probability, _level(value, lambda u: u * 0.3)
-    if scale.unit == "degrees":
-        return name, probability, _level(value, lambda u: u * 30.0)
-    if scale.unit == "factor":
-        return name, probability, _level(value, lambda u: u * 1.8 + 0.1)
+        return f"{name}Rel", probability, share / _SHARE * 10
     if scale.unit == "1 + factor":
-        if value - 1.0 > 0.9:
+        if value - 1 > 0.9:
             raise InputError(
                 f"magnitude of {name}", "must lie in timm's range, factors of 0.1 to 1.9",
                 magnitude, "lower it, or train with PolicyTransform",
             )  # fmt: skip
-        return f"{name}Increasing", probability, _level(value - 1.0, lambda u: u * 0.9)
+        return f"{name}Increasing", probability, (value - 1) / 0.9 * 10
+    if scale.unit in _TIMM_RANGES:
+        low, high = _TIMM_RANGES[scale.unit]
+        return name, probability, (value - low) / (high - low) * 10
     # timm cuts levels down to whole thresholds and bits: aim between two of them.
     if name == "Solarize":
         inverted = 256 - math.ceil(value)  # a threshold keeps the whole numbers below it
@@ -337,19 +339,6 @@ def _timm_op(op: Operation, convention: str) -> tuple[str, float, float]:
     if bits >= 4:
         return "PosterizeOriginal", probability, min(bits - 4 + 0.5, 4) * 10 / 4
     return "PosterizeIncreasing", probability, (4 - bits + 0.5) * 10 / 4
-
-
-def _level(value: float, of_share: Callable[[float], float]) -> float:
-    """The level at which timm computes ``value``, as ``of_share(level / 10)``; to the last bit
-    where it can. ``of_share`` is linear."""
-    low = of_share(0.0)
-    level = (value - low) / (of_share(1.0) - low) * 10.0
-    around = [level]
-    below = above = level
-    for _ in range(8):
-        below, above = math.nextafter(below, -math.inf), math.nextafter(above, math.inf)
-        around += [below, above]
-    return min(around, key=lambda x: abs(of_share(x / 10.0) - value))
 
 
 _OTHERS_LACK = frozenset({"Cutout", "SamplePairing", "Identity"})

@@ -82,7 +82,11 @@ class Schedule(tuple):
         return hash((tuple(self), self.epochs))
 
     def __repr__(self) -> str:
-        return f"Schedule({list(self)!r}, epochs={self.epochs})"
+        return f"Schedule(<policies from epochs {self._firsts()}>, epochs={self.epochs})"
+
+    def _firsts(self) -> str:
+        firsts = [str(first) for first, _ in self]
+        return ", ".join(firsts if len(firsts) <= 8 else [*firsts[:4], "...", firsts[-1]])
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data: ``{"epochs": 40, "ranges": [{"first_epoch": 0, "policy": rows}]}``."""

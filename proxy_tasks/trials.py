@@ -26,7 +26,7 @@ Key = tuple[int, int]
 
 JOURNAL_NAME = "trials.jsonl"
 STATUSES = ("ok", "failed", "duplicate")
-MAX_LINE_BYTES = 2**20
+MAX_LINE_BYTES = 2**25  # whatever augmentation a policy file holds (policies.policy_files), it fits
 
 
 @dataclass(frozen=True)

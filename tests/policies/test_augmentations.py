@@ -172,3 +172,16 @@ def test_equal_augmentations_are_equal_text():
 def test_published_policies():
     for policy in (CIFAR10, IMAGENET):
         assert decode_augmentation(encode_augmentation(policy)) == policy
+
+
+def test_reprs_fit_on_a_line():
+    """A log line or an error that holds one stays readable; a small one shows everything."""
+    schedule = Schedule([(first, IMAGENET) for first in range(500)], 500)
+    augmentations = [PolicyTransform(IMAGENET, "timm", fill=3), schedule,
+                     ScheduleTransform(schedule), RandAugment(3, 10)]  # fmt: skip
+    for augmentation in augmentations:
+        assert len(repr(augmentation)) < 120
+    assert repr(augmentations[0]) == (
+        "PolicyTransform(policy=<25 sub-policies>, convention='timm', fill=3)"
+    )
+    assert "('Rotate', 0.5, 3)" in repr(PolicyTransform(SMALL))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 import pickle
 import random
@@ -268,6 +269,17 @@ def test_timm_every_operation(auto_augment, convention, fill, mode):
                 continue  # measured below
             found = theirs(made.transform, image(mode), 12)
             assert found == ours(transform, image(mode)), (name, index)
+
+
+def test_timms_own_magnitudes_stay_as_they_are():
+    for name in ("ShearX", "ShearY", "Rotate", "TranslateX", "TranslateY"):
+        policy = Policy([[(name, 0.5, index) for index in range(10)]])
+        text = convert(PolicyFile(PolicyTransform(policy, "timm")), "timm").text
+        table = ast.literal_eval(text[text.index("[") : text.index("\n\ntransform")])
+        levels = [level for _, _, level in table[0]]
+        exact = "Translate" in name  # where a last bit could decide between two pixels
+        assert levels == (list(range(10)) if exact else pytest.approx(range(10), rel=1e-15))
+        assert {op for op, _, _ in table[0]} == {f"{name}Rel" if "Translate" in name else name}
 
 
 @pytest.mark.parametrize("convention", ["paper", "randaugment"])

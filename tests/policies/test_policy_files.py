@@ -376,3 +376,10 @@ def test_the_ending_says_the_kind(tmp_path):
         assert load_policy(tmp_path / name) == IMAGENET
     with pytest.raises(InputError, match=r"ending: must be one of \.json, \.txt"):
         save_policy(tmp_path / "c.policy", IMAGENET)
+
+
+def test_what_a_policy_file_holds_a_journal_line_holds():
+    """Else an arm would be trained, and its result refused by the journal."""
+    from proxy_tasks.trials import MAX_LINE_BYTES
+
+    assert MAX_LINE_BYTES >= MAX_BYTES + 2**20
