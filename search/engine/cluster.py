@@ -140,7 +140,8 @@ def _silence_driver() -> None:
     def note(message: dict, **_: object) -> None:
         log.debug("ray: %s", "\n".join(message["lines"]))
 
-    worker.print_to_stdstream = note
+    private: Any = worker
+    private.print_to_stdstream = note
 
 
 def disconnect() -> None:

@@ -51,7 +51,7 @@ class AdditiveModel:
         rows = rows.reshape(*rows.shape[:-1], -1, 3)
         return self._table[rows[..., 0], rows[..., 1], rows[..., 2]].sum(axis=-2)
 
-    def add(self, features: np.ndarray, rewards: Sequence[float]) -> None:
+    def add(self, features: np.ndarray, rewards: Sequence[float] | np.ndarray) -> None:
         """Add evaluated policies: features [n, F], each the mean over its sub-policies."""
         x = np.concatenate([features, np.ones((len(features), 1))], axis=1)
         y = np.asarray(rewards, dtype=np.float64)

@@ -132,6 +132,8 @@ class Controller(nn.Module):
     sizes: choices of each decision; T decisions, at most K choices.
     """
 
+    mask: Tensor
+
     def __init__(
         self, sizes: Sequence[int], hidden: int, init: float, generator: torch.Generator
     ) -> None:
@@ -167,17 +169,15 @@ class Controller(nn.Module):
         """Draw int64 [count, T] decisions, one step for all at a time (Gumbel-max)."""
         steps, choices = self.mask.shape
         gumbel = -torch.empty(steps, count, choices).exponential_(generator=generator).log()
-        weights = (
-            self.lstm.weight_ih_l0,
-            self.lstm.weight_hh_l0,
-            self.lstm.bias_ih_l0,
-            self.lstm.bias_hh_l0,
+        weight_ih, weight_hh, bias_ih, bias_hh = (
+            self.lstm.get_parameter(f"{name}_l0")
+            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         )
         inputs = self.start.expand(count, -1)
         state = (torch.zeros_like(inputs), torch.zeros_like(inputs))
         decisions = []
         for step in range(steps):
-            state = torch.lstm_cell(inputs, state, *weights)
+            state = torch.lstm_cell(inputs, state, weight_ih, weight_hh, bias_ih, bias_hh)
             logits = torch.addmm(self.bias[step], state[0], self.head[step].T) + self.mask[step]
             decisions.append((logits + gumbel[step]).argmax(dim=1))
             inputs = self.embedding[step, decisions[-1]]
@@ -223,7 +223,9 @@ class PPOSearcher(BatchSearcher):
             self.controller.parameters(), lr=config.learning_rate, fused=True
         )
         self._baseline: float | None = None
-        self._model = AdditiveModel(space, config.ridge) if modelled else None
+        self._model: AdditiveModel | None = None
+        if isinstance(space, PolicySpace) and modelled:
+            self._model = AdditiveModel(space, config.ridge)
 
     def _draw(self, batch: int) -> tuple[list[Decisions], dict[str, Any]]:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, STREAM_DRAW, batch))
@@ -250,19 +252,20 @@ class PPOSearcher(BatchSearcher):
         drawn = np.array([decisions[slot] for slot in told])
         by_subpolicy = drawn.reshape(len(told), self._subpolicies, -1)
         with _one_thread():
-            if self._model is not None:
-                features = self._model.features(by_subpolicy)
-                self._model.add(features.mean(axis=1), values)
-                self._model.fit()
-            if self.config.credit == "additive":
-                worth = self._model.worth(features) / self._subpolicies
+            model = self._model
+            if model is not None:
+                features = model.features(by_subpolicy)
+                model.add(features.mean(axis=1), values)
+                model.fit()
+            if model is not None and self.config.credit == "additive":
+                worth = model.worth(features) / self._subpolicies
                 shares = advantages[:, None] / self._subpolicies
                 credits = worth - worth.mean(axis=1, keepdims=True) + shares
             else:
                 credits = np.repeat(advantages[:, None], self._subpolicies, axis=1)
             self._ascend(drawn, notes["log_probs"][told], self._scaled(credits))
-            if self.config.imagined:
-                self._imagine(batch)
+            if model is not None and self.config.imagined:
+                self._imagine(batch, model)
 
     def _advantages(self, rewards: np.ndarray) -> np.ndarray:
         """Rewards above the baseline of earlier batches; then moves the baseline, slot by slot."""
@@ -278,18 +281,17 @@ class PPOSearcher(BatchSearcher):
         if not self.config.normalise_advantages:
             return credits
         # The small term keeps rounding errors of constant rewards from being blown up to 1.
-        rounding = 1e-7 * abs(self._baseline) + 1e-12
+        rounding = 1e-7 * abs(self._baseline or 0.0) + 1e-12
         return credits / (np.sqrt(np.mean(credits**2)) + rounding)
 
-    def _imagine(self, batch: int) -> None:
+    def _imagine(self, batch: int, model: AdditiveModel) -> None:
         """Practise on sub-policies that nobody evaluates, valued by the additive model."""
         generator = torch.Generator().manual_seed(derive_seed(self.seed, STREAM_IMAGINE, batch))
         with torch.no_grad():
             decisions = self.controller.sample(self.config.imagined, generator)
             log_probs, _ = self.controller.log_probs(decisions)
-        features = self._model.features(decisions.numpy())
-        worth = self._model.worth(features)
-        worth = worth + self.config.optimism * self._model.uncertainty(features)
+        features = model.features(decisions.numpy())
+        worth = model.worth(features) + self.config.optimism * model.uncertainty(features)
         self._ascend(decisions.numpy(), log_probs, self._scaled(worth - worth.mean())[:, None])
 
     def _ascend(self, drawn: np.ndarray, log_probs: Tensor, credits: np.ndarray) -> None:

@@ -60,7 +60,8 @@ class TuneSearcher(RaySearcher):
         self._running: dict[str, Candidate] = {}
         self._told: list[tuple[Key, Evaluation | None]] = []
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    # FINISHED is text, whatever Ray's annotation says.
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """The next trial's config; None while the searcher waits; FINISHED at the end."""
         if self.evaluations is not None and self._asked >= self.evaluations:
             return RaySearcher.FINISHED
