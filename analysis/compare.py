@@ -95,7 +95,7 @@ def compare_arms(run: Run) -> Comparison:
     arms = [arm for arm in arms if len(accuracy[arm])]
     if not arms:
         raise run.unfinished("at least one tested child")
-    costs = {arm["name"]: arm.get("search", {}) for arm in run.config.get("arms", [])}
+    costs = {arm["name"]: arm.get("search", {}) for arm in run.option("settings", "arms", [])}
     # Written out once: every two arms ask which of their seeds had the same policies.
     policies = trials.pivot(index="seed", columns="label", values="policy").map(repr)
     rows = [_row(trials, arm, arms[0], accuracy, policies, costs.get(arm, {})) for arm in arms]
@@ -215,7 +215,7 @@ def write_comparison(directory: str | Path) -> Comparison:
     plots.arms(comparison.table, comparison.runs, run.directory / "compare.png")
     text = "\n\n".join(
         [
-            f"# Comparison on {run.manifest.get('task', run.config.get('task', 'the task'))}",
+            f"# Comparison on {run.manifest.get('task', run.option('task', 'name', 'the task'))}",
             tables.markdown(readable(comparison)),
             "\n".join(f"- {sentence}" for sentence in comparison.sentences),
             METHOD + " pairs.csv has every two arms.",

@@ -164,7 +164,7 @@ def write_fidelity(directory: str | Path) -> Fidelity:
     ranking = pd.DataFrame({"policy": means.index, "test accuracy (%)": means.map(tables.number)})
     text = "\n\n".join(
         [
-            f"# Fidelity on {run.config.get('task', 'the task')}",
+            f"# Fidelity on {run.option('task', 'name', 'the task')}",
             "\n".join(f"- {sentence}" for sentence in fidelity.sentences),
             "![fidelity against cost](fidelity.png)",
             tables.markdown(readable(fidelity)),

@@ -86,7 +86,7 @@ def analyse_grid(run: Run) -> Grid:
     cells = rows["label"].str.extract(r"^N=(\d+) M=(\d+)$").astype(int)
     rows = rows.assign(n=cells[0], m=cells[1])
     wide = rows.pivot(index=["n", "m"], columns="seed", values="reward")
-    reward = run.config.get("evaluators", {}).get("main", {}).get("reward", "accuracy")
+    reward = run.option("evaluator", "reward", "accuracy")
     percent = reward == "accuracy"
     wide = wide * (100 if percent else 1)
     table = pd.DataFrame({"mean": wide.mean(axis=1), "count": wide.count(axis=1)}).reset_index()

@@ -41,6 +41,11 @@ class Run:
         """The rows that carry a reward (not the failed ones)."""
         return self.trials[self.trials["reward"].notna()]
 
+    def option(self, section: str, name: str, default: Any = None) -> Any:
+        """An option of the configuration, e.g. ("settings", "evaluations")."""
+        part = self.config.get(section)
+        return part.get(name, default) if isinstance(part, dict) else default
+
     def unfinished(self, needed: str) -> InputError:
         """The error of a report that needs more results than there are."""
         return InputError(

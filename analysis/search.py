@@ -25,7 +25,7 @@ def write_report(directory: str | Path) -> Path:
     """
     run = load_run(directory)
     sections = [
-        f"# Search on {run.config.get('task', 'a task')}",
+        f"# Search on {run.option('task', 'name', 'a task')}",
         _summary(run),
         _curves(run),
         _final_policy(run),
@@ -40,7 +40,7 @@ def write_report(directory: str | Path) -> Path:
 
 def _summary(run: Run) -> str:
     trials, done = run.trials, run.evaluated
-    asked = run.config.get("evaluations")
+    asked = run.option("settings", "evaluations")
     duplicates = int((trials["status"] == "duplicate").sum())
     failed = int((trials["status"] == "failed").sum())
     lines = [f"{len(trials)} evaluations" + (f" of {asked} asked for" if asked else "")]
@@ -74,7 +74,7 @@ def _summary(run: Run) -> str:
 
 
 def _curves(run: Run) -> str:
-    name = run.config.get("reward") or "reward"
+    name = run.option("evaluator", "reward") or "reward"
     plots.reward_curve(run.trials, run.directory / "reward.png", str(name).replace("_", " "))
     text = "## Reward\n\n![reward](reward.png)"
     entropies = batch_entropies(run.trials)

@@ -1,4 +1,8 @@
-"""Searchers, spaces and the engine that runs them.
+"""Searchers, spaces, the engine that runs them, and one function for each kind of run.
+
+    from search import Config, run_search
+
+    result = run_search(Config.of("search", evaluations=200), "runs/first")
 
 Names are imported when they are first used: the command line lives in this package, and its
 --help must not wait for torch.
@@ -7,27 +11,102 @@ Names are imported when they are first used: the command line lives in this pack
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-_PUBLIC = {
+if TYPE_CHECKING:
+    from .engine.loop import RunResult
+    from .engine.resources import PoolConfig
+    from .errors import JournalError, NothingFound, SearchError, SearchInterrupted, WorkerError
+    from .searchers.base import Searcher
+    from .searchers.batches import BatchSearcher
+    from .searchers.fixed import FixedSearcher, fixed_candidates
+    from .searchers.grid import GridSearcher
+    from .searchers.ppo import PPO_PRESETS, PPOConfig, PPOSearcher
+    from .searchers.random import RandomSearcher
+    from .searchers.ray_tune import TuneSearcher
+    from .searchers.registry import SEARCHERS, make_searcher
+    from .searchers.tpe import OptunaSearcher
+    from .spaces import PolicySpace, RandAugmentSpace
+    from .studies.compare import run_compare
+    from .studies.config import Config, SearcherConfig, TaskConfig
+    from .studies.estimate import run_estimate
+    from .studies.fidelity import run_fidelity
+    from .studies.pba import run_pba
+    from .studies.randaugment import run_randaugment
+    from .studies.rederive import run_rederive
+    from .studies.search import run_search
+    from .studies.select import run_select
+    from .studies.train import run_train
+    from .trial import Candidate, Trial, best_trials, read_journal
+
+_NAMES = {
     "engine.loop": ("RunResult",),
-    "errors": ("JournalError", "SearchError", "SearchInterrupted", "WorkerError"),
-    "searchers.fixed": ("FixedSearcher", "fixed_candidates"),
-    "searchers.grid": ("GridSearcher",),
-    "searchers.tpe": ("OptunaSearcher",),
-    "engine.pool": ("PoolConfig",),
-    "searchers.ppo": ("PPO_PRESETS", "PPOConfig", "PPOSearcher"),
-    "searchers.random": ("RandomSearcher",),
-    "searchers.registry": ("SEARCHERS", "make_searcher"),
-    "studies.search": ("RunConfig", "run_search"),
+    "engine.resources": ("PoolConfig",),
+    "errors": ("JournalError", "NothingFound", "SearchError", "SearchInterrupted", "WorkerError"),
     "searchers.base": ("Searcher",),
     "searchers.batches": ("BatchSearcher",),
+    "searchers.fixed": ("FixedSearcher", "fixed_candidates"),
+    "searchers.grid": ("GridSearcher",),
+    "searchers.ppo": ("PPO_PRESETS", "PPOConfig", "PPOSearcher"),
+    "searchers.random": ("RandomSearcher",),
+    "searchers.ray_tune": ("TuneSearcher",),
+    "searchers.registry": ("SEARCHERS", "make_searcher"),
+    "searchers.tpe": ("OptunaSearcher",),
     "spaces": ("PolicySpace", "RandAugmentSpace"),
+    "studies.compare": ("run_compare",),
+    "studies.config": ("Config", "SearcherConfig", "TaskConfig"),
+    "studies.estimate": ("run_estimate",),
+    "studies.fidelity": ("run_fidelity",),
+    "studies.pba": ("run_pba",),
+    "studies.randaugment": ("run_randaugment",),
+    "studies.rederive": ("run_rederive",),
+    "studies.search": ("run_search",),
+    "studies.select": ("run_select",),
+    "studies.train": ("run_train",),
     "trial": ("Candidate", "Trial", "best_trials", "read_journal"),
 }
-_MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 
-__all__ = sorted(_MODULE_OF)
+__all__ = [
+    "PPO_PRESETS",
+    "SEARCHERS",
+    "BatchSearcher",
+    "Candidate",
+    "Config",
+    "FixedSearcher",
+    "GridSearcher",
+    "JournalError",
+    "NothingFound",
+    "OptunaSearcher",
+    "PPOConfig",
+    "PPOSearcher",
+    "PolicySpace",
+    "PoolConfig",
+    "RandAugmentSpace",
+    "RandomSearcher",
+    "RunResult",
+    "SearchError",
+    "SearchInterrupted",
+    "Searcher",
+    "SearcherConfig",
+    "TaskConfig",
+    "Trial",
+    "TuneSearcher",
+    "WorkerError",
+    "best_trials",
+    "fixed_candidates",
+    "make_searcher",
+    "read_journal",
+    "run_compare",
+    "run_estimate",
+    "run_fidelity",
+    "run_pba",
+    "run_randaugment",
+    "run_rederive",
+    "run_search",
+    "run_select",
+    "run_train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -33,3 +33,7 @@ class SearchInterrupted(SearchError):
             f"stopped by {signal.Signals(signal_number).name} after {finished} evaluations, all "
             f"of them kept in {directory}; run the same command with --resume to go on"
         )
+
+
+class NothingFound(SearchError):
+    """All evaluations are made, but they do not say that any candidate is better than another."""

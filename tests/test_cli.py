@@ -25,13 +25,17 @@ from policies import (
 from policies.policy_files import save_schedule
 from policies.schedule import Schedule, ScheduleTransform
 from proxy_tasks import REWARDS, TASKS
+from proxy_tasks.evaluators.config import BEST_REWARDS
 from proxy_tasks.evaluators.registry import KINDS
 from search import SEARCHERS, PolicySpace, PoolConfig
-from search.cli import options
 from search.cli.main import main
 from search.engine import cluster
 from search.errors import JournalError
-from search.studies.arms import NAMES, parse_arm
+from search.studies import config as config_module
+from search.studies.arms import NAMES, Arm, parse_arm, parse_arms
+from search.studies.config import KINDS as KINDS_OF_RUN
+from search.studies.config import options_of_kind, read_config
+from search.studies.seeds import training_seeds
 from search.studies.select import journalled_policies
 from search.studies.selection import fit_model, proposals
 
@@ -66,21 +70,25 @@ def test_help_explains_every_option_and_its_default(name):
         assert parameter.help, f"{name} {parameter.opts}"
         settled = parameter.required or parameter.is_flag or parameter.show_default
         # An option without a default says what happens without it.
-        assert settled or "[default:" in parameter.help, f"{name} {parameter.opts}"
+        said = "[default:" in parameter.help or "[required]" in parameter.help
+        assert settled or said, f"{name} {parameter.opts}"
 
 
 def test_names_in_the_help_are_those_of_the_registries():
-    assert set(options.TASKS) == set(TASKS)
-    assert set(options.SEARCHERS) == set(SEARCHERS)
-    assert set(options.EVALUATORS) == set(KINDS)
-    assert options.REWARDS == REWARDS
-    assert all(name in options.ARMS for name in NAMES)
+    assert set(config_module.TASKS) == set(TASKS)
+    choices = {
+        each.name: each.choices for kind in KINDS_OF_RUN for _, each in options_of_kind(kind)
+    }
+    assert set(choices["searcher"]) == set(SEARCHERS)
+    assert set(choices["evaluator"]) == set(KINDS) == set(BEST_REWARDS)
+    assert choices["reward"] == REWARDS
+    assert all(name in config_module.ARMS for name in NAMES)
 
 
-def test_every_command_of_the_issue_is_there():
+def test_every_command_is_there():
     assert {
         "search", "randaugment", "rederive", "compare", "train", "report", "show", "export",
-        "estimate", "doctor", "fidelity", "pba", "select",
+        "estimate", "doctor", "fidelity", "pba", "select", "resume",
     } <= set(main.commands)  # fmt: skip
 
 
@@ -95,12 +103,12 @@ def test_every_command_of_the_issue_is_there():
 )
 def test_several_values_after_one_option(words):
     with main.commands["randaugment"].make_context("r", [*words, "--out", "x"]) as context:
-        assert context.params["ms"] == (0, 5, 10) and context.params["seeds"] == 3
+        assert context.params["m"] == (0, 5, 10) and context.params["seeds"] == 3
 
 
 def test_negative_numbers_are_values_not_options():
     with main.commands["randaugment"].make_context("r", ["--m", "-1", "5", "--out", "x"]) as c:
-        assert c.params["ms"] == (-1, 5)
+        assert c.params["m"] == (-1, 5)
 
 
 # --- the main job --------------------------------------------------------------------------------
@@ -136,8 +144,8 @@ def test_compare_writes_tables_and_says_what_they_mean(small_run, tmp_path):
     lines = [json.loads(line) for line in (out / "trials.jsonl").read_text().splitlines()]
     assert len(lines) == 15 and {line["part"] for line in lines} == {"test"}
     # Paired: every arm with the same seeds; random arms with a policy per seed.
-    assert {line["seed"] for line in lines} == {0, 1, 2}
-    random = {json.dumps(line["policy"]) for line in lines if line["label"] == "random:25"}
+    assert {line["seed"] for line in lines} == {*training_seeds("compare", 0, 3)}
+    random = {json.dumps(line["augmentation"]) for line in lines if line["label"] == "random:25"}
     assert len(random) == 3
     assert "30 evaluations" in (out / "compare.md").read_text()  # what the search has cost
     before = (out / "trials.jsonl").read_bytes()
@@ -178,7 +186,7 @@ def test_the_grid_is_evaluated_once_and_its_best_cell_exported(tmp_path):
     file = load_policy_file(out / "policy.json")
     assert file.augmentation == RandAugment(2, 10)
     # The exported file is an arm like any other.
-    assert parse_arm(str(out / "policy.json"), [0]).search["evaluations"] == 12
+    assert parse_arm(str(out / "policy.json")).search["evaluations"] == 12
 
 
 def test_select_makes_proposals_and_exports_the_best_of_them(small_run, tmp_path):
@@ -189,8 +197,7 @@ def test_select_makes_proposals_and_exports_the_best_of_them(small_run, tmp_path
     made = {path.stem: load_policy(path) for path in (out / "proposals").glob("*.json")}
     assert {"best-5", "best-5-rescored", "one-by-one-60"} <= set(made)
     # The second evaluations are made as asked for, and their rewards make the proposals.
-    config = json.loads((out / "rescore/config.json").read_text())
-    assert config["evaluators"]["main"]["reward"] == "accuracy"
+    assert read_config(out).evaluator.reward == "accuracy"
     again = journalled_policies(out / "rescore/trials.jsonl")
     means = {p: sum(r for q, r in again if q == p) / 2 for p, _ in again}
     first = journalled_policies(small_run / "trials.jsonl")
@@ -341,9 +348,10 @@ def test_bugs_keep_their_traceback(monkeypatch, tmp_path):
 
 
 def test_random_arms_are_the_same_every_time_and_differ_between_seeds():
-    first, again = parse_arm("random:5", [0, 1]), parse_arm("random:5", [0, 1])
-    assert first == again and first.augmentations[0] != first.augmentations[1]
-    assert parse_arm("random:25", [0]).augmentations[0] != first.augmentations[0]
+    arm = parse_arm("random:5")
+    assert arm == parse_arm("random:5")
+    assert arm.augmentation(3, 0) == arm.augmentation(3, 1) != arm.augmentation(4, 0)
+    assert parse_arm("random:25").augmentation(3, 0) != arm.augmentation(3, 0)
 
 
 def test_several_files_of_one_method_are_taken_by_turns(tmp_path):
@@ -352,20 +360,23 @@ def test_several_files_of_one_method_are_taken_by_turns(tmp_path):
         files.append(tmp_path / f"{name}.json")
         provenance = {"evaluations": {"finished": 100 + 50 * number}, "cost": {"image_passes": 10}}
         save_policy(files[-1], Policy([[(name, 0.5, 3)]]), provenance=provenance)
-    arm = parse_arm(f"ppo={files[0]},{files[1]}", range(4))
+    arm = parse_arm(f"ppo={files[0]},{files[1]}")
     assert arm.name == "ppo" and arm.search == {"evaluations": 125, "image_passes": 10}
-    assert [a[0][0].name for a in arm.augmentations] == ["Rotate", "Color", "Rotate", "Color"]
-    for text, seeds in ((f"ppo={files[0]},{files[1]}", 3), ("ppo=", 2), (f"={files[0]}", 2)):
-        with pytest.raises(InputError, match="multiple of the 2" if seeds == 3 else "NAME=FILE"):
-            parse_arm(text, range(seeds))
+    turns = [arm.augmentation(0, index)[0][0].name for index in range(4)]
+    assert turns == ["Rotate", "Color", "Rotate", "Color"]
+    with pytest.raises(InputError, match="multiple of the 2"):
+        parse_arms([arm.text], 3)
+    for text in ("ppo=", f"={files[0]}", "ppo=random:3"):
+        with pytest.raises(InputError, match="NAME=FILE"):
+            parse_arm(text)
 
 
 def test_a_schedule_file_is_an_arm(tmp_path):
     path = tmp_path / "schedule.json"
     schedule = Schedule([(0, CIFAR10), (2, IMAGENET)], epochs=4)
     save_schedule(path, schedule, {"pba": {"population": 8}, "cost": {"image_passes": 1200}})
-    arm = parse_arm(str(path), [0, 1])
-    assert arm.augmentations == (ScheduleTransform(schedule),) * 2
+    arm = parse_arm(str(path))
+    assert arm.members == (ScheduleTransform(schedule),)
     assert arm.search == {"evaluations": 8, "image_passes": 1200}
 
 
@@ -374,4 +385,30 @@ def test_a_policy_file_of_another_convention_is_trained_in_it(tmp_path):
 
     path = tmp_path / "mine.json"
     save_policy(path, CIFAR10, "timm")
-    assert parse_arm(str(path), [0]).augmentations == (PolicyTransform(CIFAR10, "timm"),)
+    assert parse_arm(str(path)).members == (PolicyTransform(CIFAR10, "timm"),)
+
+
+@pytest.mark.parametrize(
+    "text", ["none", "imagenet", "randaugment:3,10", "trivialaugment", "uniform", "random:7"]
+)
+def test_arms_are_read_back_from_a_run_folder(text):
+    arm = parse_arm(text)
+    assert Arm.from_json(json.loads(json.dumps(arm.to_json()))) == arm
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda arm: arm.pop("members"),
+        lambda arm: arm.update(members=[]),
+        lambda arm: arm.update(members=[[["Rotat", 0.5, 3]]]),
+        lambda arm: arm.update(members=3),
+        lambda arm: arm.update(random="many"),
+        lambda arm: arm.update(search=None),
+    ],
+)
+def test_arms_that_are_damaged_are_refused(damage):
+    data = parse_arm("imagenet").to_json()
+    damage(data)
+    with pytest.raises(InputError):
+        Arm.from_json(data)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
-from policies.errors import InputError, check_choice, check_integer
+from policies.errors import check_choice
+from policies.options import Configuration, Option
 from proxy_tasks.presets import get_preset
 
 REWARDS = ("accuracy", "log_likelihood", "calibrated_log_likelihood")
-PRECISIONS = ("auto", "float32", "bfloat16")
 # The reward that predicts test accuracy best, by kind of evaluator (README, Figures).
 BEST_REWARDS = {
     "from-scratch": "calibrated_log_likelihood",
@@ -20,29 +20,68 @@ BEST_REWARDS = {
 
 
 @dataclass(frozen=True)
-class EvaluatorConfig:
+class EvaluatorConfig(Configuration):
     """How to evaluate; picklable, saved with a run. `make_evaluator` turns it into an evaluator.
 
-    kind       "from-scratch", "weight-sharing", "density-matching" or "synthetic"
-    preset     child model and schedule, see `proxy_tasks.presets`
-    reward     one of `REWARDS`
-    epochs     instead of the preset's (from-scratch) or of the kind's own option
-    threads    CPU threads of one evaluation; part of the result, as it changes rounding
-    device     "auto" (CUDA when there is one), "cpu", "cuda", "cuda:1"
-    precision  "auto", "float32" or "bfloat16", see `training.pick_precision`
-    repeats    mean over this many training seeds (`Repeat`)
-    options    keyword arguments of the kind, e.g. {"shared_epochs": 40}
+    threads: part of the result, as it changes rounding. repeats: see `Repeat`. options: keyword
+    arguments of the kind. Raises InputError for a value that no evaluator takes.
     """
 
-    kind: str = "from-scratch"
-    preset: str = "cpu"
-    reward: str = "accuracy"
-    epochs: int | None = None
-    threads: int = 1
-    device: str = "auto"
-    precision: str = "auto"
-    repeats: int = 1
-    options: dict = field(default_factory=dict)
+    kind: Annotated[
+        Literal["from-scratch", "weight-sharing", "density-matching", "synthetic"],
+        Option(
+            "how a policy is evaluated (synthetic: planted rewards, for trials)",
+            name="evaluator",
+            unit="NAME",
+            unset="as measured for the task: from-scratch for reduced-fashion and the preset "
+            "paper, else weight-sharing",
+        ),
+    ] = "from-scratch"
+    preset: Annotated[Literal["cpu", "paper"], Option("child model and schedule", unit="NAME")] = (
+        "cpu"
+    )
+    reward: Annotated[
+        Literal["accuracy", "log_likelihood", "calibrated_log_likelihood"],
+        Option(
+            "what is maximised on validation images",
+            unit="NAME",
+            unset="as measured for the evaluator: log_likelihood for weight-sharing, "
+            "calibrated_log_likelihood from scratch",
+        ),
+    ] = "accuracy"
+    epochs: Annotated[
+        int | None,
+        Option("training epochs of an evaluation", unit="N", unset="the preset's", least=1,
+               example=40),
+    ] = None  # fmt: skip
+    threads: Annotated[
+        int, Option("CPU threads of one evaluation; part of the result", unit="N", least=1)
+    ] = 1
+    device: Annotated[
+        str,
+        Option(
+            "auto (CUDA when there is one), cpu, cuda or cuda:N",
+            unit="NAME",
+            pattern=r"auto|cpu|cuda(:\d{1,3})?",
+            rule="auto, cpu, cuda or cuda:N",
+        ),
+    ] = "auto"
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16"], Option("numbers that children compute in",
+                                                       unit="NAME")
+    ] = "auto"  # fmt: skip
+    repeats: Annotated[
+        int, Option("training seeds averaged in one evaluation", unit="N", least=1)
+    ] = 1
+    options: Annotated[
+        dict,
+        Option(
+            "further arguments of the evaluator as JSON, e.g. '{\"finetune_epochs\": 8}'",
+            name="evaluator_options",
+            unit="JSON",
+            rule='an object, e.g. {"finetune_epochs": 8}',
+        ),
+    ] = field(default_factory=dict)
 
 
 def resolve(kind: str | None, reward: str | None, preset: str, task: str) -> tuple[str, str]:
@@ -50,16 +89,3 @@ def resolve(kind: str | None, reward: str | None, preset: str, task: str) -> tup
     kind = get_preset(preset, task).evaluator if kind is None else kind
     check_choice("evaluator", kind, tuple(BEST_REWARDS))
     return kind, BEST_REWARDS[kind] if reward is None else reward
-
-
-def check_values(config: EvaluatorConfig) -> None:
-    """InputError for a name or number that no evaluator takes (`options` aside)."""
-    check_choice("evaluator", config.kind, tuple(BEST_REWARDS))
-    check_choice("reward", config.reward, REWARDS)
-    check_choice("precision", config.precision, PRECISIONS)
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", config.device):
-        raise InputError("device", "must be auto, cpu, cuda or cuda:N", config.device, "use auto")
-    for name in ("threads", "repeats"):
-        check_integer(name, getattr(config, name), 1)
-    if config.epochs is not None:
-        check_integer("epochs", config.epochs, 1)

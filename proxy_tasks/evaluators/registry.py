@@ -15,7 +15,7 @@ from policies.errors import check_choice
 from proxy_tasks.data import ProxyTask
 
 from .base import Evaluator
-from .config import EvaluatorConfig, check_values
+from .config import EvaluatorConfig
 from .density_matching import DensityMatching
 from .from_scratch import FromScratch
 from .planted import PlantedLandscape
@@ -39,8 +39,7 @@ def make_evaluator(config: EvaluatorConfig, task: ProxyTask) -> Evaluator:
 
 
 def check_config(config: EvaluatorConfig) -> None:
-    """InputError for a name or number that no evaluator takes; nothing is built."""
-    check_values(config)
+    """InputError for an option that the kind of evaluator does not have; nothing is built."""
     known = _keywords(KINDS[config.kind])
     for name in config.options:
         if name not in known:

@@ -1,16 +1,119 @@
-"""`augsearch export`: a policy in the format of another library."""
+"""Commands that look at what is there: report, show, export, estimate, doctor."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from policies.errors import InputError
-from policies.policy_files import PolicyFile
-from search.studies.arms import load_named
+import click
+
+from search.studies.config import Config
+
+from .options import ManyValues, option, options_of_run
+
+if TYPE_CHECKING:
+    from policies.policy_files import PolicyFile
 
 
-def file_named(text: str) -> PolicyFile:
+@click.command(cls=ManyValues)
+@click.argument("run")
+def report(run: str) -> None:
+    """Write the report of a run folder: tables and pictures, from the journal."""
+    import analysis
+
+    click.echo(analysis.write_any(run))
+
+
+@click.command(cls=ManyValues)
+@option("--policy", required=True, metavar="FILE", help="Policy file, or imagenet, cifar10, svhn.")
+@option(
+    "--images",
+    metavar="DIR",
+    help="Folder of example images, or of folders of them. [default: embedded images]",
+)
+@option("--out", required=True, metavar="PNG", help="Picture to write.")
+@option("--count", default=8, help="Example images.")
+@option("--rows", default=40, help="Sub-policies to draw at most, from the first.")
+@option("--certain", is_flag=True, help="Apply every operation, whatever its probability.")
+@option("--seed", default=0, help="Seed of the examples and of the draws.")
+def show(
+    policy: str, images: str | None, out: str, count: int, rows: int, certain: bool, seed: int
+) -> None:
+    """Draw what each sub-policy does to example images."""
+    import analysis
+
+    target = _new_file(out, ".png")
+    file = _file_named(policy)
+    examples = analysis.example_images(images, count, seed)
+    drawn = (
+        file.policy
+        if len(file.policy) <= rows
+        else type(file.policy)(file.policy[:rows], bins=file.policy.bins)
+    )
+    title = f"{policy}: {len(drawn)} of {len(file.policy)} sub-policies"
+    analysis.policy_sheet(
+        drawn, examples, target, convention=file.convention, certain=certain, seed=seed, title=title
+    )
+    click.echo(target)
+
+
+@click.command(cls=ManyValues)
+@option("--policy", required=True, metavar="FILE", help="Policy file, or imagenet, cifar10, svhn.")
+@option(
+    "--format",
+    "form",
+    default="text",
+    metavar="NAME",
+    help="text (tuple list), json, torchvision or timm (Python modules).",
+)
+@option("--drop", is_flag=True, help="Leave operations out that the format lacks, and say so.")
+@option("--out", metavar="FILE", help="File to write. [default: print]")
+def export(policy: str, form: str, out: str | None, drop: bool) -> None:
+    """Convert a policy to another format or library."""
+    from policies.formats import convert
+
+    text, left_out = convert(_file_named(policy), form, drop=drop)
+    if left_out:
+        counts = ", ".join(f"{count} {name}" for name, count in sorted(left_out.items()))
+        click.echo(f"Left out, as {form} lacks it: {counts}", err=True)
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    target = _new_file(out)
+    target.write_text(text, encoding="utf-8")
+    click.echo(target)
+
+
+@click.command(cls=ManyValues)
+@options_of_run("estimate")
+def estimate(config: Config) -> None:
+    """Measure a few evaluations here and say what a search would cost."""
+    from search.studies.estimate import run_estimate
+
+    for line in run_estimate(config).lines():
+        click.echo(line)
+
+
+@click.command(cls=ManyValues)
+@option("--task", metavar="NAME", help="Proxy task to draw as a search would. [default: none]")
+@option("--data", metavar="PATH", help="Where its images are, or any images. [default: none]")
+@option("--out", default=".", metavar="DIR", help="Folder that runs will be created in.")
+@click.pass_context
+def doctor(ctx: click.Context, task: str | None, data: str | None, out: str) -> None:
+    """Check the installation, the device and the data; changes nothing."""
+    from .doctor import doctor as examine
+
+    checks = examine(task=task, data=data, out=out)
+    for check in checks:
+        click.echo(f"{'ok  ' if check.ok else 'FAIL'} {check.name:9} {check.detail}")
+    ctx.exit(0 if all(check.ok for check in checks) else 1)
+
+
+def _file_named(text: str) -> PolicyFile:
     """A policy file or a published policy, not one of the random transforms."""
+    from policies.errors import InputError
+    from search.studies.arms import load_named
+
     file = load_named(text)
     if file is None:
         raise InputError(
@@ -22,8 +125,10 @@ def file_named(text: str) -> PolicyFile:
     return file
 
 
-def new_file(text: str, suffix: str = "") -> Path:
+def _new_file(text: str, suffix: str = "") -> Path:
     """The path of a file to be written; InputError when it exists or its folder does not."""
+    from policies.errors import InputError
+
     path = Path(text)
     if suffix and path.suffix.lower() != suffix:
         raise InputError("out", f"must be a name ending in {suffix}", text, f"use {text}{suffix}")
@@ -32,3 +137,6 @@ def new_file(text: str, suffix: str = "") -> Path:
     if not path.parent.is_dir():
         raise InputError("out", "must lie in an existing folder", text, "create the folder first")
     return path
+
+
+COMMANDS = (report, show, export, estimate, doctor)

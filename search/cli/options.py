@@ -1,34 +1,35 @@
-"""Options of the command line that several commands share. Imports click alone: --help is quick.
+"""click's options, made from the fields that they fill. Imports no heavy library: --help is quick.
+
+    @main.command()
+    @options_of_run("search")
+    def search(config: Config, out: str, resume: bool, quiet: bool) -> None: ...
 
 Names of tasks, searchers and so on are checked where they are used, with the nearest legal name
-in the error; the lists below are for reading, and a test keeps them equal to the registries.
+in the error.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
-TASKS = (
-    "reduced-fashion",
-    "reduced-cifar10",
-    "reduced-svhn",
-    "reduced-imagenet",
-    "folder",
-    "synthetic",
+from policies.options import Declared
+from search.studies.config import (
+    KINDS,
+    MOVABLE,
+    Config,
+    default_text,
+    options_of_kind,
+    read_options,
 )
-SEARCHERS = ("random", "ppo", "tpe")
-EVALUATORS = ("from-scratch", "weight-sharing", "density-matching", "synthetic")
-REWARDS = ("accuracy", "log_likelihood", "calibrated_log_likelihood")
-ARMS = (
-    "FILE, none, imagenet, cifar10, svhn, randaugment:N,M, trivialaugment, uniform, random:K or "
-    "NAME=FILE,FILE"
-)
+
+AS_IT_WAS = "as it was"
 
 
 class ManyValues(click.Command):
@@ -79,20 +80,11 @@ class JsonObject(click.ParamType):
             return value
         try:
             result = json.loads(value)
-        except ValueError as error:
-            self.fail(f"must be JSON, but got {value!r} ({error}); e.g. '{{\"lr\": 0.05}}'")
+        except (ValueError, RecursionError) as error:
+            self.fail(f"must be JSON, but got {value!r:.80} ({error}); e.g. '{{\"lr\": 0.05}}'")
         if not isinstance(result, dict):
-            self.fail(f"must be a JSON object, but got {value!r}; e.g. '{{\"lr\": 0.05}}'")
+            self.fail(f"must be a JSON object, but got {value!r:.80}; e.g. '{{\"lr\": 0.05}}'")
         return result
-
-
-def _group(*options: Callable) -> Callable:
-    def decorate(function: Callable) -> Callable:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate
 
 
 def option(*names: str, **settings: Any) -> Callable:
@@ -100,17 +92,19 @@ def option(*names: str, **settings: Any) -> Callable:
     return click.option(*names, **{"show_default": settings.get("default") is not None, **settings})
 
 
-out_option = option(
-    "--out",
-    required=True,
-    metavar="DIR",
-    help="Run folder to create; with --resume, to go on with.",
-)
-resume_option = option(
-    "--resume",
-    is_flag=True,
-    help="Go on with the run in --out. All other options must be as they were.",
-)
+def _declared(declared: Declared, help: str, default: str) -> Callable:
+    """The click option of a field; its value counts only when the user gives it (`_given`)."""
+    help += f": {', '.join(declared.choices)}" if declared.choices else ""
+    note = "[required]" if declared.required and default != AS_IT_WAS else f"[default: {default}]"
+    return click.option(
+        "--" + declared.name.replace("_", "-"),
+        declared.name,
+        type=JsonObject() if declared.type is dict else declared.type,
+        multiple=declared.many,
+        default=() if declared.many else None,
+        metavar=declared.option.unit or None,
+        help=f"{help[0].upper()}{help[1:]}. {note}",
+    )
 
 
 def _lower_voice(ctx: click.Context, param: click.Parameter, quiet: bool) -> bool:
@@ -119,112 +113,89 @@ def _lower_voice(ctx: click.Context, param: click.Parameter, quiet: bool) -> boo
     return quiet
 
 
+out_option = option(
+    "--out",
+    required=True,
+    metavar="DIR",
+    help="Run folder to begin, or with --resume to go on with.",
+)
+resume_option = option(
+    "--resume",
+    is_flag=True,
+    help="Go on with the run in --out, if there is one; what decides it must be as it was or have "
+    "grown. `augsearch resume DIR` needs no other option.",
+)
+retry_option = option(
+    "--retry-failed", is_flag=True, help="When resuming, make evaluations again that failed."
+)
 quiet_option = option(
     "--quiet", is_flag=True, callback=_lower_voice, help="No progress, only results and errors."
 )
+config_option = option(
+    "--config",
+    "file",
+    metavar="FILE",
+    help="Options from a file: TOML, or JSON such as a run's config.json. Options given here win. "
+    "[default: none]",
+)
 
-task_options = _group(
-    option(
-        "--task",
-        default="reduced-fashion",
-        metavar="NAME",
-        help=f"Proxy task: {', '.join(TASKS)}.",
-    ),
-    option(
-        "--data",
-        metavar="PATH",
-        help="Where the images are: an ImageNet tree, a torchvision root, or a folder "
-        "train/<class>/ [val|test]/<class>/. [default: none, reduced-fashion needs none]",
-    ),
-    option("--task-seed", default=0, help="Seed of the draw of images."),
-    option(
-        "--train-images",
-        type=int,
-        metavar="N",
-        help="Training images, over all classes. [default: the preset's, else the task's]",
-    ),
-    option(
-        "--validation-images",
-        type=int,
-        metavar="N",
-        help="Validation images, over all classes. [default: the preset's, else the task's]",
-    ),
-    option(
-        "--resolution",
-        type=int,
-        metavar="PIXELS",
-        help="Side of the images in pixels. [default: the task's, 32 or 28]",
-    ),
-    option("--preset", default="cpu", metavar="NAME", help="Child model and schedule: cpu, paper."),
-)
-test_images_option = option(
-    "--test-images",
-    type=int,
-    metavar="N",
-    help="Test images, over all classes. [default: the task's]",
-)
-evaluation_options = _group(
-    option(
-        "--epochs",
-        type=int,
-        metavar="N",
-        help="Training epochs of an evaluation. [default: the preset's]",
-    ),
-    option("--threads", default=1, help="CPU threads of one evaluation; part of the result."),
-    option(
-        "--device",
-        default="auto",
-        metavar="NAME",
-        help="auto (CUDA when there is one), cpu, cuda, cuda:N.",
-    ),
-    option("--precision", default="auto", metavar="NAME", help="auto, float32, bfloat16."),
-)
-evaluator_options = _group(
-    option(
-        "--evaluator",
-        metavar="NAME",
-        help=f"How a policy is evaluated: {', '.join(EVALUATORS)} (planted rewards, for trials). "
-        "[default: as measured for the task: from-scratch for reduced-fashion and the preset "
-        "paper, else weight-sharing]",
-    ),
-    option(
-        "--evaluator-options",
-        type=JsonObject(),
-        default={},
-        show_default="none",
-        help="Further arguments of the evaluator as JSON, e.g. '{\"finetune_epochs\": 8}'.",
-    ),
-    option(
-        "--reward",
-        metavar="NAME",
-        help=f"What is maximised on validation images: {', '.join(REWARDS)}. [default: as measured "
-        "for the evaluator: log_likelihood for weight-sharing, calibrated_log_likelihood from "
-        "scratch]",
-    ),
-    option("--repeats", default=1, help="Training seeds averaged in one evaluation."),
-)
-pool_options = _group(
-    option(
-        "--workers",
-        type=int,
-        default=os.cpu_count() or 1,
-        show_default="the number of CPU cores",
-        metavar="N",
-        help="Evaluations at the same time. Does not change results.",
-    ),
-    option("--cpus", default=1.0, help="CPU cores reserved per worker, may be a fraction."),
-    option("--gpus", default=0.0, help="GPUs reserved per worker, may be a fraction."),
-    option(
-        "--address",
-        metavar="HOST:PORT",
-        help="Ray cluster to run on. [default: this machine only]",
-    ),
-    option(
-        "--time-limit",
-        type=float,
-        metavar="SECONDS",
-        help="Kill an evaluation after so many seconds. [default: no limit]",
-    ),
-    option("--retries", default=2, help="Further attempts after a failed evaluation."),
-    option("--max-failures", default=10, help="Stop after so many failed candidates in a row."),
-)
+
+def options_of_run(kind: str) -> Callable:
+    """The options of a kind of run, collected into a `config` that the command is called with."""
+
+    def decorate(function: Callable) -> Callable:
+        declared = [each for _, each in options_of_kind(kind)]
+
+        @functools.wraps(function)
+        @click.pass_context
+        def command(ctx: click.Context, **values: Any) -> Any:
+            given = _given(ctx, values, declared)
+            like = KINDS[kind].like
+            if like:
+                given[like] = values.pop(like)
+            file = values.pop("file")
+            if file is not None:
+                given = {**read_options(file, kind), **given}
+            return function(config=Config.of(kind, **given), **values)
+
+        wrapped: Callable = command
+        for each in reversed(declared):
+            wrapped = _declared(each, each.option.help, default_text(each))(wrapped)
+        return config_option(wrapped)
+
+    return decorate
+
+
+def options_for_resuming(function: Callable) -> Callable:
+    """The pool's options, the place of the data and what may grow, as `changes` by name."""
+    found: dict[str, tuple[Declared, list[str]]] = {}
+    for kind, about in KINDS.items():
+        for section, declared in options_of_kind(kind):
+            if section == "pool" or declared.name == MOVABLE:
+                found.setdefault(declared.name, (declared, []))
+            elif declared.name in about.grows:
+                found.setdefault(declared.name, (declared, []))[1].append(kind)
+
+    @functools.wraps(function)
+    @click.pass_context
+    def command(ctx: click.Context, **values: Any) -> Any:
+        changes = _given(ctx, values, [declared for declared, _ in found.values()])
+        return function(changes=changes, **values)
+
+    wrapped: Callable = command
+    for declared, kinds in reversed(found.values()):
+        help = declared.option.help + (f"; may grow ({', '.join(kinds)})" if kinds else "")
+        wrapped = _declared(declared, help, AS_IT_WAS)(wrapped)
+    return wrapped
+
+
+def _given(
+    ctx: click.Context, values: dict[str, Any], declared: Iterable[Declared]
+) -> dict[str, Any]:
+    """Take the values that the user gave out of `values`."""
+    given = {}
+    for each in declared:
+        value = values.pop(each.name)
+        if ctx.get_parameter_source(each.name) is ParameterSource.COMMANDLINE:
+            given[each.name] = value
+    return given

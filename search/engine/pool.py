@@ -7,19 +7,18 @@ no worker is given up at a batch boundary.
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
-from policies.errors import InputError
 from proxy_tasks.evaluators.config import EvaluatorConfig
 from search.engine import cluster
 from search.errors import WorkerError
 from search.trial import Candidate
 
+from .resources import PoolConfig
 from .worker import Factory, Files, Worker
 
 log = logging.getLogger("search")
@@ -29,63 +28,6 @@ log = logging.getLogger("search")
 SHORT = 1.0
 # Say so when a worker has no place in the cluster after this many seconds.
 PATIENCE = 60.0
-
-
-def _option(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
-
-
-@dataclass(frozen=True)
-class PoolConfig:
-    """Where evaluations run. None of it changes a result, so a resumed run may change all of it."""
-
-    workers: int = _option(1, "evaluations at the same time")
-    cpus: float = _option(1.0, "CPU cores reserved per worker; a fraction shares a core")
-    gpus: float = _option(
-        0.0, "GPUs reserved per worker; a fraction shares one; with 0 all workers use the first"
-    )
-    address: str | None = _option(None, "HOST:PORT of a Ray cluster; default: this machine only")
-    time_limit: float | None = _option(
-        None, "seconds after which an evaluation is killed and counts as failed; default: none"
-    )
-    retries: int = _option(2, "further attempts after a failed one")
-    max_consecutive_failures: int = _option(
-        10, "stop when so many candidates in a row fail for good"
-    )
-
-    def __post_init__(self) -> None:
-        whole = {"workers": 1, "retries": 0, "max_consecutive_failures": 1}
-        for name, least in whole.items():
-            value = getattr(self, name)
-            if type(value) is not int or value < least:
-                raise InputError(
-                    name,
-                    f"must be a whole number, at least {least}",
-                    value,
-                    f"pass for example {max(least, 2)}",
-                )
-        if not _finite(self.cpus) or self.cpus <= 0:
-            raise InputError("cpus", "must be a number above 0", self.cpus, "pass for example 1")
-        if not _finite(self.gpus) or self.gpus < 0:
-            raise InputError("gpus", "must be a number, at least 0", self.gpus, "pass 0 or 0.5")
-        if self.gpus > 1 and self.gpus != int(self.gpus):
-            raise InputError("gpus", "must be whole above 1", self.gpus, "pass 1 or 2")
-        limit = self.time_limit
-        if limit is not None and (not _finite(limit) or limit <= 0):
-            raise InputError(
-                "time_limit", "must be a number of seconds above 0", limit, "leave it out for none"
-            )
-        if self.address is not None and (
-            not isinstance(self.address, str) or not self.address.strip()
-        ):
-            raise InputError("address", "must be HOST:PORT", self.address, "leave it out")
-
-    def to_json(self) -> dict[str, Any]:
-        return {f.name: getattr(self, f.name) for f in fields(self)}
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 @dataclass

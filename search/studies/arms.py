@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,12 @@ from policies import (
     UniformAugment,
     load_policy_file,
 )
-from policies.augmentations import encode_augmentation
+from policies.augmentations import decode_augmentation, encode_augmentation
 from policies.errors import InputError
 from policies.policy_files import PolicyFile
 from policies.schedule import ScheduleTransform
 from proxy_tasks import Augmentation
+from proxy_tasks.trials import MAX_LINE_BYTES
 from search.spaces import PolicySpace
 
 NAMES = ("none", *PUBLISHED, "trivialaugment", "uniform")
@@ -33,56 +35,111 @@ FORMS = (
 )
 # Keeps the random policies of an arm apart from everything else drawn from the same seed.
 STREAM_RANDOM_ARM = 101
+MOST_RANDOM = 1000
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One arm: `augmentations[i]` is trained with the i-th seed.
+    """One arm of a comparison.
 
-    All are the same but for arms that stand for a way of making policies: random:K has a new
-    random policy for every seed, NAME=FILE,FILE,... takes the files by turns (several searches by
-    one method). Their scatter contains that between policies. `search` is what finding a policy
-    has cost, from the provenance of its file (the mean over files).
+    Attributes:
+        text: as the user named it. name: what reports call it.
+        members: trained by turns, seed by seed; one, but for NAME=FILE,FILE,... (several searches
+            by one method), whose scatter contains that between policies.
+        random: instead of members: every seed has a new random policy of so many sub-policies.
+        search: what finding a policy has cost, from the provenance of its file (mean over files).
     """
 
+    text: str
     name: str
-    augmentations: tuple[Augmentation, ...]
+    members: tuple[Augmentation, ...] = ()
+    random: int = 0
     search: dict[str, Any] = field(default_factory=dict)
 
+    def augmentation(self, seed: int, index: int) -> Augmentation:
+        """What is trained as the `index`-th child, whose number is `seed`."""
+        if self.random:
+            return random_policy(self.random, seed)
+        return self.members[index % len(self.members)]
+
     def to_json(self) -> dict[str, Any]:
-        encoded = [encode_augmentation(a) for a in self.augmentations]
-        same = all(policy == encoded[0] for policy in encoded)
-        return {"name": self.name, "policy": encoded[0] if same else encoded, "search": self.search}
+        return {
+            "text": self.text,
+            "name": self.name,
+            "members": [encode_augmentation(member) for member in self.members],
+            "random": self.random,
+            "search": self.search,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Arm:
+        """The arm that `to_json` wrote. Raises InputError for anything else."""
+        try:
+            members = tuple(decode_augmentation(member) for member in data["members"])
+            arm = cls(data["text"], data["name"], members, data["random"], data["search"])
+        except (KeyError, TypeError) as error:
+            raise _no_arm(data) from error
+        kinds = (str, str, tuple, int, dict)
+        parts = (arm.text, arm.name, arm.members, arm.random, arm.search)
+        if not all(isinstance(part, kind) for part, kind in zip(parts, kinds, strict=True)):
+            raise _no_arm(data)
+        if not members and not 1 <= arm.random <= MOST_RANDOM:
+            raise _no_arm(data)
+        return arm
 
 
-def parse_arm(text: str, seeds: Sequence[int]) -> Arm:
+def _no_arm(data: object) -> InputError:
+    return InputError("arms", "must be arms as a comparison writes them", data, "restore the file")
+
+
+def parse_arm(text: str) -> Arm:
     """The arm that `text` (FORMS) means. Raises InputError."""
     if text == "none":
-        return Arm(text, (None,) * len(seeds))
+        return Arm(text, text, (None,))
     if "=" in text and not Path(text).exists():
-        return _method(text, seeds)
+        return _method(text)
     if text.startswith("random:"):
-        count = _count(text)
-        return Arm(text, tuple(random_policy(count, seed) for seed in seeds))
+        return Arm(text, text, random=_count(text))
     file = load_named(text)
     if file is not None:
-        return Arm(_file_name(text), (file.augmentation,) * len(seeds), _cost(file))
-    return Arm(text, (_transform(text),) * len(seeds))
+        return _fitting(Arm(text, _file_name(text), (file.augmentation,), search=_cost(file, text)))
+    return Arm(text, text, (_transform(text),))
 
 
-def parse_arms(texts: Sequence[str], seeds: Sequence[int]) -> list[Arm]:
-    """All arms, with distinct names."""
-    if not texts:
-        raise InputError("policy", f"must name at least one arm ({FORMS})", (), "pass --policy")
-    arms = [parse_arm(text, seeds) for text in texts]
+def _fitting(arm: Arm) -> Arm:
+    """InputError unless its evaluations can be journalled, one a line."""
+    size = len(json.dumps(encode_augmentation(arm.members[0])))
+    if size > MAX_LINE_BYTES // 2:
+        raise InputError(
+            "policy",
+            f"must be at most {MAX_LINE_BYTES // 2} bytes long, written out",
+            f"{arm.text} ({size} bytes)",
+            "compare one with fewer sub-policies or ranges",
+        )
+    return arm
+
+
+def parse_arms(
+    texts: Sequence[str], seeds: int, known: Mapping[str, Mapping[str, Any]] | None = None
+) -> list[Arm]:
+    """All arms, with distinct names. known: arms as JSON by their text, not read in again."""
+    known = known or {}
+    arms = [Arm.from_json(known[text]) if text in known else parse_arm(text) for text in texts]
     names = [arm.name for arm in arms]
-    for name in names:
-        if names.count(name) > 1:
+    for arm in arms:
+        if names.count(arm.name) > 1:
             raise InputError(
                 "policy",
                 "must not name an arm twice",
-                name,
+                arm.name,
                 "drop one, or give the files or their folders different names",
+            )
+        if arm.members and seeds % len(arm.members):
+            raise InputError(
+                "seeds",
+                f"must be a multiple of the {len(arm.members)} files of {arm.name}",
+                seeds,
+                f"use {len(arm.members) * math.ceil(seeds / len(arm.members))}",
             )
     return arms
 
@@ -105,28 +162,25 @@ def random_policy(subpolicies: int, seed: int) -> Policy:
     return PolicySpace(num_subpolicies=subpolicies).sample(rng)
 
 
-def _method(text: str, seeds: Sequence[int]) -> Arm:
+def _method(text: str) -> Arm:
     name, _, files = text.partition("=")
-    members = [parse_arm(file, seeds) for file in files.split(",") if file]
-    if not name or not members:
+    arms = [parse_arm(file) for file in files.split(",") if file]
+    if not name or not arms or any(arm.random for arm in arms):
         raise InputError("policy", "must be NAME=FILE,FILE,...", text, "e.g. ppo=a.json,b.json")
-    if len(seeds) % len(members):
-        raise InputError(
-            "seeds",
-            f"must be a multiple of the {len(members)} files of {name}",
-            len(seeds),
-            f"use {len(members) * math.ceil(len(seeds) / len(members))}",
-        )
-    turns = [members[place % len(members)] for place in range(len(seeds))]
-    costs = {key: sum(m.search.get(key, 0) for m in members) / len(members) for key in _cost(None)}
-    return Arm(name, tuple(arm.augmentations[i] for i, arm in enumerate(turns)), costs)
+    members = tuple(arm.members[0] for arm in arms)
+    keys = dict.fromkeys(key for arm in arms for key in arm.search)
+    costs = {key: sum(arm.search.get(key, 0) for arm in arms) / len(arms) for key in keys}
+    return Arm(text, name, members, search=costs)
 
 
 def _count(text: str) -> int:
     match = re.fullmatch(r"random:(\d{1,4})", text)
-    if not match or not 1 <= int(match[1]) <= 1000:
+    if not match or not 1 <= int(match[1]) <= MOST_RANDOM:
         raise InputError(
-            "policy", "must be random:K with 1 to 1000 sub-policies", text, "e.g. random:25"
+            "policy",
+            f"must be random:K with 1 to {MOST_RANDOM} sub-policies",
+            text,
+            "e.g. random:25",
         )
     return int(match[1])
 
@@ -151,14 +205,25 @@ def _file_name(text: str) -> str:
     return f"{path.parent.resolve().name}/{path.name}" if generic else path.name
 
 
-def _cost(file: PolicyFile | None) -> dict[str, Any]:
+def _cost(file: PolicyFile, text: str) -> dict[str, Any]:
     """Evaluations and image passes of a search, as far as its file tells; of PBA, children."""
-    provenance = (file.provenance if file else None) or {}
-    counted, key = provenance.get("evaluations"), "finished"
-    if file and isinstance(file.augmentation, ScheduleTransform):
-        counted, key = provenance.get("pba"), "population"
-    cost = provenance.get("cost")
-    return {
-        "evaluations": counted.get(key, 0) if isinstance(counted, dict) else 0,
-        "image_passes": cost.get("image_passes", 0) if isinstance(cost, dict) else 0,
-    }
+    provenance = file.provenance or {}
+    counted = ("evaluations", "finished")
+    if isinstance(file.augmentation, ScheduleTransform):
+        counted = ("pba", "population")
+    found = {}
+    for name, (section, entry) in (
+        ("evaluations", counted), ("image_passes", ("cost", "image_passes")),
+    ):  # fmt: skip
+        part = provenance.get(section)
+        value = part.get(entry, 0) if isinstance(part, dict) else 0
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if not whole or not 0 <= value < 2**53:
+            raise InputError(
+                f"{text}: provenance.{section}.{entry}",
+                "must be a whole number, at least 0",
+                value,
+                "mend the file, or take `provenance` out of it",
+            )
+        found[name] = value
+    return found

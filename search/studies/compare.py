@@ -1,63 +1,62 @@
 """`augsearch compare`: children trained from scratch under each arm, with the same seeds.
 
-Seed s gives every arm the same initial weights and the same order of images, so differences are
-taken within seeds. The accuracy is that on the test part, which no search has seen.
+Each seed gives every arm the same initial weights and the same order of images, so differences are
+taken within seeds. The accuracy is that on the test part, which no search has seen, and the seeds
+are those of comparisons alone (`seeds.BLOCKS`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-from policies.errors import InputError
-from proxy_tasks import EvaluatorConfig
 from search.engine.loop import RunResult
-from search.engine.pool import PoolConfig
-from search.searchers.fixed import FixedSearcher
 from search.trial import Candidate
 
-from .arms import parse_arms
-from .study import StudyConfig, TaskConfig, run_study
+from .arms import Arm, parse_arms
+from .config import Config
+from .fixed import run_fixed
+from .seeds import training_seed
 
 
-def run_compare(
-    policies: Sequence[str],
-    out: str,
-    *,
-    task: TaskConfig,
-    seeds: int = 5,
-    seed: int = 0,
-    evaluator: EvaluatorConfig | None = None,
-    pool: PoolConfig | None = None,
-    resume: bool = False,
-    progress: bool = True,
-) -> RunResult:
-    """Train `seeds` children (seeds seed, seed + 1, ...) under each arm of `policies`.
+def run_compare(config: Config, out: Path | str, **how: Any) -> RunResult:
+    """Train children under each arm in the run folder `out`; `analysis.write_comparison(out)`
+    makes the tables.
 
-    policies: see `arms.FORMS`; the first is the one the others are compared with.
-    evaluator: from-scratch training with the task's preset by default.
-    Writes the run folder `out`; `analysis.write_comparison(out)` makes the tables.
-    Raises InputError before anything is written for a user's mistake.
+    Args:
+        config: `Config.of("compare", policy=[...])`; see `arms.FORMS` for what an arm may be. The
+            first arm is the one that the others are compared with. Arms and seeds may grow.
+        how: `resume`, `retry_failed`, `progress`, as for `run_search`.
+
+    Raises:
+        InputError: a user's mistake; nothing is left behind if nothing was finished.
     """
-    if seeds < 1:
-        raise InputError("seeds", "must be at least 1", seeds, "use 5, and at least 3")
-    if seed < 0:
-        raise InputError("seed", "must be at least 0", seed, "use 0")
-    numbers = range(seed, seed + seeds)
-    arms = parse_arms(policies, numbers)
-    config = StudyConfig(
-        "compare",
-        out,
-        task,
-        {"main": evaluator or EvaluatorConfig(preset=task.preset)},
-        [arm.to_json() for arm in arms],
-        {"seeds": seeds, "seed": seed},
-        pool or PoolConfig(),
-    )
-    candidates = [
-        Candidate(batch, slot, arm.augmentations[batch], number, part="test", label=arm.name)
-        for batch, number in enumerate(numbers)
+    return run_fixed(with_arms(config), out, compare_candidates, **how)
+
+
+def with_arms(config: Config) -> Config:
+    """With the arms that are named read in, so that the run folder holds them."""
+    settings = config.settings
+    known = {arm["text"]: arm for arm in settings.arms}
+    arms = parse_arms(settings.policy, settings.seeds, known)
+    settings = replace(settings, arms=tuple(arm.to_json() for arm in arms))
+    return replace(config, settings=settings)
+
+
+def compare_candidates(config: Config) -> list[Candidate]:
+    """Every arm with every seed: batch = index of the seed, slot = index of the arm."""
+    settings = config.settings
+    arms = [Arm.from_json(arm) for arm in settings.arms]
+    return [
+        Candidate(
+            index,
+            slot,
+            arm.augmentation(settings.seed + index, index),
+            training_seed("compare", settings.seed, index),
+            part="test",
+            label=arm.name,
+        )
+        for index in range(settings.seeds)
         for slot, arm in enumerate(arms)
     ]
-    return run_study(
-        config, lambda _: FixedSearcher(candidates), task.build(), resume=resume, progress=progress
-    )

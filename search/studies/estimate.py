@@ -9,14 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from policies.errors import InputError
+from proxy_tasks.evaluators.registry import check_config
 from search.engine.loop import run
-from search.engine.pool import PoolConfig
+from search.engine.resources import PoolConfig
 from search.searchers.random import RandomSearcher
-from search.spaces import PolicySpace
 from search.trial import JOURNAL_NAME, read_journal
 
-from .search import RunConfig, build_task
+from .config import Config
+from .search import policy_space
+from .study import build_task, settled
 
 PAPER_EVALUATIONS = 15_000
 
@@ -107,33 +108,35 @@ class Estimate:
         )
 
 
-def estimate(config: RunConfig, *, price: float | None = None, samples: int = 2) -> Estimate:
+def run_estimate(config: Config) -> Estimate:
     """Run a few evaluations of random policies as the search would, and multiply out.
 
-    price: money per core-hour, >= 0. samples: evaluations per worker, >= 1; each worker makes one
-    more beforehand, which pays for compilation and is not counted. At most as many workers as
-    there are cores run side by side on this machine; one-off preparation (weight sharing) is
-    done, but not part of the figures. Writes nothing but a temporary folder.
+    Each worker makes one evaluation more than asked for, beforehand, which pays for compilation
+    and is not counted. At most as many workers as there are cores run side by side on this
+    machine; one-off preparation (weight sharing) is done, but not part of the figures. Writes
+    nothing but a temporary folder.
 
-    Raises InputError for what `run_search` would refuse, and for a negative price.
+    Args:
+        config: `Config.of("estimate", price=0.05)`.
+
+    Raises:
+        InputError: for what `run_search` would refuse.
     """
-    if price is not None and not 0 <= price < float("inf"):
-        raise InputError("price", "must be at least 0 per core-hour", price, "leave it out")
-    if samples < 1:
-        raise InputError("samples", "must be at least 1", samples, "pass for example 2")
-    task = build_task(config)
+    settings = config.settings
+    evaluator = settled(config.evaluator, config.pool)
+    check_config(evaluator)
+    task = build_task(config.task, evaluator.preset)
     side_by_side = config.pool.workers
     if config.pool.address is None:
         side_by_side = min(side_by_side, os.cpu_count() or 1)
     pool = replace(config.pool, workers=side_by_side, retries=0, max_consecutive_failures=1)
-    space = PolicySpace(config.subpolicies, config.operations)
     with tempfile.TemporaryDirectory(prefix="augsearch-estimate-") as folder:
         run(
-            RandomSearcher(space, config.seed),
-            {"main": config.evaluator_config()},
+            RandomSearcher(policy_space(settings)),
+            {"main": evaluator},
             task,
             folder,
-            evaluations=side_by_side * (samples + 1),
+            evaluations=side_by_side * (settings.samples + 1),
             pool=pool,
             progress=False,
         )
@@ -141,10 +144,10 @@ def estimate(config: RunConfig, *, price: float | None = None, samples: int = 2)
     return Estimate(
         tuple(seconds),
         side_by_side,
-        config.evaluations,
+        settings.evaluations,
         config.pool.workers,
-        _cores(config.pool, config.threads),
-        price,
+        _cores(config.pool, evaluator.threads),
+        settings.price,
     )
 
 

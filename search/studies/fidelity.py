@@ -7,27 +7,25 @@ part by every cheap evaluator with seeds of its own. `analysis.write_fidelity` d
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 from policies import PUBLISHED, RandAugment, TrivialAugmentWide
-from policies.augmentations import encode_augmentation
-from policies.errors import InputError
-from proxy_tasks import Augmentation, EvaluatorConfig
-from proxy_tasks.evaluators.base import check_choice
+from policies.errors import InputError, check_choice
+from proxy_tasks import Augmentation
+from proxy_tasks.evaluators.config import EvaluatorConfig
+from proxy_tasks.evaluators.registry import check_config
 from search.engine.loop import RunResult
-from search.engine.pool import PoolConfig
-from search.searchers.fixed import FixedSearcher
 from search.trial import Candidate
 
 from .arms import random_policy
-from .study import StudyConfig, TaskConfig, run_study
+from .config import Config
+from .fixed import run_fixed
+from .seeds import training_seed
 
 FROM_SCRATCH = "from-scratch"
-FEWEST = 8  # policies below which no rank correlation is worth reporting
-# First seed of the cheap evaluators: far from the children's, so that no draw is shared.
-CHEAP_SEED = 1_000_000
 
 CHEAP: dict[str, dict[str, Any]] = {
     "weight-sharing 80+8": {"kind": "weight-sharing"},
@@ -53,8 +51,6 @@ def study_policies(count: int, seed: int) -> dict[str, Augmentation]:
         "randaugment:2,9": RandAugment(2, 9),
         "trivialaugment": TrivialAugmentWide(),
     }
-    if count < FEWEST:
-        raise InputError("policies", f"must be at least {FEWEST}", count, "use 24 or more")
     found = dict(known)
     for index in range(count - len(known)):
         size = 25 if index % 6 == 5 else 5
@@ -62,14 +58,17 @@ def study_policies(count: int, seed: int) -> dict[str, Augmentation]:
     return found
 
 
-def cheap_evaluators(
-    chosen: Mapping[str, Any] | None, preset: str, threads: int, device: str
-) -> dict[str, EvaluatorConfig]:
+def cheap_evaluators(config: Config) -> dict[str, EvaluatorConfig]:
     """Evaluators by the engine's names ("weight-sharing-40-8"); CHEAP when none are chosen.
 
-    chosen: name -> fields of EvaluatorConfig. Raises InputError for unknown fields.
+    Raises InputError for unknown fields.
     """
-    known = [field.name for field in fields(EvaluatorConfig)]
+    known = tuple(field.name for field in fields(EvaluatorConfig))
+    chosen = config.settings.evaluators
+    child = config.evaluator
+    base = EvaluatorConfig(
+        preset=child.preset, threads=child.threads, device=child.device, precision=child.precision
+    )
     configs = {}
     for name, values in (CHEAP if chosen is None else chosen).items():
         if not isinstance(values, Mapping):
@@ -77,12 +76,15 @@ def cheap_evaluators(
                 f"evaluators, {name}", "must be an object", values, '{"kind": "weight-sharing"}'
             )
         for field in values:
-            check_choice(f"evaluators, {name}", field, tuple(known))
-        base = EvaluatorConfig(preset=preset, threads=threads, device=device)
+            check_choice(f"evaluators, {name}", field, known)
         configs[_engine_name(name)] = replace(base, **values)
-    if FROM_SCRATCH in configs:
+        check_config(configs[_engine_name(name)])
+    if not configs or FROM_SCRATCH in configs or "" in configs:
         raise InputError(
-            "evaluators", "must not use the reference's name", FROM_SCRATCH, "choose another"
+            "evaluators",
+            f"must have names of letters and digits, other than {FROM_SCRATCH}",
+            list(chosen or ()),
+            "choose a name like ws-40-8",
         )
     return configs
 
@@ -92,73 +94,52 @@ def _engine_name(name: str) -> str:
     return "-".join(words)
 
 
-def run_fidelity(
-    out: str,
-    *,
-    task: TaskConfig,
-    policies: int = 29,
-    seeds: int = 4,
-    evaluation_seeds: int = 2,
-    seed: int = 0,
-    evaluators: Mapping[str, Any] | None = None,
-    reference: EvaluatorConfig | None = None,
-    threads: int = 1,
-    epochs: int | None = None,
-    device: str = "auto",
-    pool: PoolConfig | None = None,
-    resume: bool = False,
-    progress: bool = True,
-) -> RunResult:
-    """Run (or resume) the study in the folder `out`.
+def run_fidelity(config: Config, out: Path | str, **how: Any) -> RunResult:
+    """Run the study in the run folder `out`; `analysis.write_fidelity(out)` does the rest.
 
-    seeds: from-scratch children per policy, at least 2. evaluation_seeds: cheap evaluations per
-    policy and evaluator. epochs: of the reference children, the preset's by default.
-    reference: instead of from-scratch training by the preset (tests use a synthetic one).
-    Raises InputError before anything is written for a user's mistake.
+    Args:
+        config: `Config.of("fidelity", policies=29, seeds=4)`; its evaluator is the reference, from
+            scratch training. Policies and both numbers of seeds may grow.
+        how: `resume`, `retry_failed`, `progress`, as for `run_search`.
+
+    Raises:
+        InputError: a user's mistake; nothing is left behind if nothing was finished.
     """
-    for name, value, least in (
-        ("seeds", seeds, 2),
-        ("evaluation_seeds", evaluation_seeds, 1),
-        ("seed", seed, 0),
-    ):
-        if value < least:
-            raise InputError(name, f"must be at least {least}", value, f"use {max(least, 2)}")
-    augmentations = study_policies(policies, seed)
-    cheap = cheap_evaluators(evaluators, task.preset, threads, device)
-    reference = reference or EvaluatorConfig(
-        preset=task.preset, epochs=epochs, threads=threads, device=device
-    )
-    configs = {FROM_SCRATCH: reference, **cheap}
-    drawn = task.build()
-    study = StudyConfig(
-        "fidelity",
+    return run_fixed(
+        config,
         out,
-        task,
-        configs,
-        [{"name": n, "policy": encode_augmentation(a)} for n, a in augmentations.items()],
-        {"seeds": seeds, "evaluation_seeds": evaluation_seeds, "seed": seed},
-        pool or PoolConfig(),
-    )
-    candidates = study_candidates(
-        augmentations,
-        range(seed, seed + seeds),
-        {name: range(CHEAP_SEED + seed, CHEAP_SEED + seed + evaluation_seeds) for name in cheap},
-    )
-    return run_study(
-        study, lambda _: FixedSearcher(candidates), drawn, resume=resume, progress=progress
+        fidelity_candidates,
+        evaluators=lambda run: {FROM_SCRATCH: run.config.evaluator, **cheap_evaluators(run.config)},
+        **how,
     )
 
 
-def study_candidates(
-    augmentations: Mapping[str, Augmentation],
-    reference_seeds: Sequence[int],
-    cheap_seeds: Mapping[str, Sequence[int]],
-) -> list[Candidate]:
-    """All evaluations: one batch per evaluator and seed, cheap ones first, a slot per policy."""
-    rounds = [(name, s, "validation") for name, seeds in cheap_seeds.items() for s in seeds]
-    rounds += [(FROM_SCRATCH, s, "test") for s in reference_seeds]
+def fidelity_candidates(config: Config) -> list[Candidate]:
+    """All evaluations: a batch per evaluator and seed, a slot per policy.
+
+    A batch's number depends on the index of its seed and on the evaluator alone, so that more
+    seeds, and more policies, are added without renumbering.
+    """
+    settings = config.settings
+    augmentations = study_policies(settings.policies, settings.seed)
+    scorers = [*cheap_evaluators(config), FROM_SCRATCH]
     return [
-        Candidate(batch, slot, augmentation, seed, name, part, label)
-        for batch, (name, seed, part) in enumerate(rounds)
+        Candidate(
+            index * len(scorers) + number,
+            slot,
+            augmentation,
+            training_seed(block, settings.seed, index),
+            scorer,
+            part,
+            label,
+        )
+        for index in range(max(settings.seeds, settings.evaluation_seeds))
+        for number, scorer in enumerate(scorers)
+        for block, part, count in [
+            ("fidelity", "test", settings.seeds)
+            if scorer == FROM_SCRATCH
+            else ("fidelity cheap", "validation", settings.evaluation_seeds)
+        ]
+        if index < count
         for slot, (label, augmentation) in enumerate(augmentations.items())
     ]

@@ -17,11 +17,9 @@ is similar, not equal.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +27,7 @@ import numpy as np
 import torch
 
 from policies import PAPER_OPS, Policy, PolicyTransform
-from policies.errors import InputError
-from policies.files import read_json, write_json
+from policies.options import to_json
 from policies.policy_files import load_schedule, save_schedule
 from policies.schedule import Schedule
 from proxy_tasks.data import ProxyTask
@@ -43,9 +40,13 @@ from proxy_tasks.training import (
     threads,
 )
 from search.engine.cluster import connect, disconnect
-from search.engine.pool import PoolConfig
+from search.engine.resources import PoolConfig
 from search.errors import WorkerError
 from search.spaces import PolicySpace
+
+from .config import Config, PBASettings
+from .seeds import training_seed
+from .study import OpenRun, open_run
 
 OPS = PAPER_OPS[:15]
 SPACE = PolicySpace(num_subpolicies=len(OPS), num_operations=2, ops=OPS)
@@ -54,27 +55,9 @@ QUANTILE = 0.25
 DIVERGED = -1e30
 RESAMPLE = 0.2
 SCHEDULE_NAME = "schedule.json"
-CONFIG_NAME = "config.json"
-FORMAT = "augsearch-pba"
 
 # A member's choice: per operation (30 of them) the index of its probability and its magnitude.
 Levels = list[int]
-
-
-@dataclass(frozen=True)
-class PBAConfig:
-    """population: children trained side by side, at least 4. interval: epochs between exchanges.
-    seed: of children, partners and exploring."""
-
-    population: int = 8
-    interval: int = 3
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, least in (("population", 4), ("interval", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if type(value) is not int or value < least:
-                raise InputError(name, f"must be a whole number, at least {least}", value, "use 8")
 
 
 def start_levels() -> Levels:
@@ -162,7 +145,7 @@ def _trainable() -> type:
             seed: int,
         ) -> None:
             self.interval, self.run_seed = interval, seed
-            self.member = Member(evaluator, task, seed * 100_003 + config["member"])
+            self.member = Member(evaluator, task, training_seed("pba", seed, config["member"]))
             self.history: list[list[Any]] = []
 
         def step(self) -> dict[str, Any]:
@@ -199,55 +182,43 @@ def _trainable() -> type:
 
 
 def run_pba(
-    task: ProxyTask,
-    out: str | Path,
-    config: PBAConfig | None = None,
+    config: Config,
+    out: Path | str,
     *,
-    evaluator: EvaluatorConfig | None = None,
-    pool: PoolConfig | None = None,
     resume: bool = False,
+    retry_failed: bool = False,
+    progress: bool = True,
 ) -> Schedule:
     """Search a schedule and write `out`/schedule.json (and Tune's own files to `out`/tune).
 
-    evaluator: preset, reward, epochs, threads, device and precision of the children.
-    pool: workers train that many children at a time; address, cpus, gpus and retries as ever.
-    resume: go on with the interrupted run in `out`, of the same configuration; what Tune had not
-        saved (at most the last ten seconds or so) is trained again.
+    Args:
+        config: `Config.of("pba", population=16)`.
+        out: folder to begin, or with `resume` to go on with; what Tune had not saved (at most the
+            last ten seconds or so) is trained again.
 
-    Raises InputError for a user's mistake, WorkerError when no child survives.
+    Raises:
+        InputError: a user's mistake. WorkerError: when no child survives.
     """
-    config, evaluator = config or PBAConfig(), evaluator or EvaluatorConfig()
-    pool, out = pool or PoolConfig(), Path(out).absolute()
-    epochs = evaluator.epochs or get_preset(evaluator.preset, task.name).epochs
-    settings = {
-        "format": FORMAT,
-        "version": 1,
-        "pba": dataclasses.asdict(config),
-        "evaluator": dataclasses.asdict(evaluator),
-        "manifest_hash": task.manifest_hash,
-    }
-    if resume:
-        _check_same(out, settings)
-        if (out / SCHEDULE_NAME).exists():
-            return load_schedule(out / SCHEDULE_NAME)
-    elif out.exists() and any(out.iterdir()):
-        raise InputError(
-            "out", "must be a new folder", str(out), "choose another, or pass --resume"
-        )
-    else:
-        out.mkdir(parents=True, exist_ok=True)
-        write_json(out / CONFIG_NAME, settings)
+    with open_run(config, Path(out).absolute(), resume) as run:
+        if (run.path / SCHEDULE_NAME).exists():
+            return load_schedule(run.path / SCHEDULE_NAME)
+        return _search_schedule(run)
+
+
+def _search_schedule(run: OpenRun) -> Schedule:
+    settings, evaluator, pool = run.config.settings, run.config.evaluator, run.config.pool
+    epochs = evaluator.epochs or get_preset(evaluator.preset, run.task.name).epochs
     mine = connect(pool)
     try:
-        results = _tune(task, out, config, evaluator, pool, epochs)
+        results = _tune(run.task, run.path, settings, evaluator, pool, epochs)
     finally:
         if mine:
             disconnect()
     finished = [r for r in results if r.metrics and r.metrics.get("epochs") == epochs]
-    if len(finished) < config.population:
+    if len(finished) < settings.population:
         failed = next((r.error for r in results if r.error is not None), None)
         raise WorkerError(
-            f"{len(finished)} of {config.population} children were trained to the end: "
+            f"{len(finished)} of {settings.population} children were trained to the end: "
             f"{failed or 'interrupted; resume to go on'}"
         )
     if all(r.metrics["reward"] == DIVERGED for r in finished):
@@ -256,25 +227,27 @@ def run_pba(
     best = max(finished, key=lambda r: (r.metrics["reward"], -r.config["member"]))
     schedule = Schedule(
         [
-            (first, levels_to_policy(levels, config.seed))
+            (first, levels_to_policy(levels, settings.seed))
             for first, levels in json.loads(best.metrics["history"])
         ],
         epochs,
     )
     about = {
-        **settings,
-        "task": task.name,
+        "pba": to_json(settings),
+        "evaluator": to_json(evaluator),
+        "manifest_hash": run.task.manifest_hash,
+        "task": run.task.name,
         "reward": best.metrics["reward"],
-        "cost": {"image_passes": config.population * epochs * len(task.train)},
+        "cost": {"image_passes": settings.population * epochs * len(run.task.train)},
     }
-    save_schedule(out / SCHEDULE_NAME, schedule, about)
+    save_schedule(run.path / SCHEDULE_NAME, schedule, about)
     return schedule
 
 
 def _tune(
     task: ProxyTask,
     out: Path,
-    config: PBAConfig,
+    config: PBASettings,
     evaluator: EvaluatorConfig,
     pool: PoolConfig,
     epochs: int,
@@ -327,17 +300,3 @@ def _tune(
         ),
     )  # fmt: skip
     return tuner.fit()
-
-
-def _check_same(out: Path, settings: dict[str, Any]) -> None:
-    if not (out / CONFIG_NAME).is_file():
-        raise InputError("out", "must hold a run to resume", str(out), "leave --resume out")
-    saved = read_json(out / CONFIG_NAME)
-    for name, value in json.loads(json.dumps(settings)).items():
-        if not isinstance(saved, dict) or saved.get(name) != value:
-            raise InputError(
-                f"resume ({name})",
-                "must have the configuration the run was started with",
-                value,
-                "give the same options, or choose another folder",
-            )

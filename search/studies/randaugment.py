@@ -1,74 +1,54 @@
 """`augsearch randaugment`: RandAugment's grid of N and M (arXiv 1909.13719), each cell x seed once.
 
-The paper's point is that this grid replaces a search. The journal is the truth; beside it an
-Optuna study (DIR/optuna.db) is kept in step for optuna-dashboard.
+The paper's point is that this grid replaces a search. Scores are those of the validation part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from policies import RandAugment, save_policy
-from policies.errors import InputError
-from proxy_tasks import EvaluatorConfig
 from search.engine.loop import RunResult
-from search.engine.pool import PoolConfig
-from search.searchers.grid import GridSearcher
-from search.spaces import RandAugmentSpace
-from search.trial import JOURNAL_NAME, image_passes, read_journal
+from search.runs.folder import POLICY_NAME
+from search.trial import JOURNAL_NAME, Candidate, image_passes, read_journal
 
-from .study import StudyConfig, TaskConfig, run_study
+from .config import Config
+from .fixed import run_fixed
+from .seeds import training_seed
 
-STUDY_FILE = "optuna.db"
+MAGNITUDES = 31
 
 
-def run_grid(
-    ns: Sequence[int],
-    ms: Sequence[int],
-    out: str,
-    *,
-    task: TaskConfig,
-    seeds: int = 2,
-    seed: int = 0,
-    evaluator: EvaluatorConfig | None = None,
-    pool: PoolConfig | None = None,
-    resume: bool = False,
-    progress: bool = True,
-) -> RunResult:
-    """Evaluate RandAugment(n, m) for all n of `ns` and m of `ms` with `seeds` seeds each.
+def run_randaugment(config: Config, out: Path | str, **how: Any) -> RunResult:
+    """Evaluate every cell with every seed in the run folder `out`; `analysis.write_grid(out)`
+    makes the heat map, `export_best` the policy.
 
-    ns: 1 to 16; ms: 0 to 30. Seeds are seed, seed + 1, ..., the same for all cells. Scores
-    are those of the validation part.
-    Writes the run folder `out`; `analysis.write_grid(out)` makes the heat map, `export_best` the
-    policy. Raises InputError before anything is written for a user's mistake.
+    Args:
+        config: `Config.of("randaugment", n=[1, 2], m=[5, 10])`; cells and seeds may grow.
+        how: `resume`, `retry_failed`, `progress`, as for `run_search`.
+
+    Raises:
+        InputError: a user's mistake; nothing is left behind if nothing was finished.
     """
-    if seeds < 1:
-        raise InputError("seeds", "must be at least 1", seeds, "use 2")
-    if seed < 0:
-        raise InputError("seed", "must be at least 0", seed, "use 0")
-    space = RandAugmentSpace(tuple(sorted(set(ns))), tuple(sorted(set(ms))))
-    if space.ns[0] < 1:
-        raise InputError("n", "must be 1 to 16", list(ns), "use 1 2 3")
-    evaluator = evaluator or EvaluatorConfig(preset=task.preset)
-    config = StudyConfig(
-        "randaugment",
-        out,
-        task,
-        {"main": evaluator},
-        [],
-        {"n": list(space.ns), "m": list(space.ms), "seeds": seeds, "seed": seed},
-        pool or PoolConfig(),
-    )
-    drawn = task.build()
-    return run_study(
-        config,
-        lambda folder: GridSearcher(space, range(seed, seed + seeds), folder / STUDY_FILE),
-        drawn,
-        resume=resume,
-        progress=progress,
-    )
+    return run_fixed(config, out, grid_candidates, **how)
+
+
+def grid_candidates(config: Config) -> list[Candidate]:
+    """batch = index of the seed; slot = the cell, numbered as if the grid had every N and M."""
+    settings = config.settings
+    return [
+        Candidate(
+            index,
+            n * MAGNITUDES + m,
+            RandAugment(n, m),
+            training_seed("randaugment", settings.seed, index),
+            label=f"N={n} M={m}",
+        )
+        for index in range(settings.seeds)
+        for n in settings.n
+        for m in settings.m
+    ]
 
 
 def export_best(out: str | Path, best: tuple[int, int], result: RunResult) -> None:
@@ -88,4 +68,4 @@ def export_best(out: str | Path, best: tuple[int, int], result: RunResult) -> No
         },
         "cost": {"image_passes": image_passes(read_journal(folder / JOURNAL_NAME))},
     }
-    save_policy(folder / "policy.json", RandAugment(n, m), provenance=provenance)
+    save_policy(folder / POLICY_NAME, RandAugment(n, m), provenance=provenance)

@@ -7,93 +7,86 @@ best 5. The defaults here are those; smaller settings are options.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from policies.errors import InputError
-from proxy_tasks import EvaluatorConfig
 from search.engine.loop import RunResult
-from search.engine.pool import PoolConfig
+from search.runs.folder import POLICY_NAME
 from search.searchers.ppo import PPO_PRESETS
 
+from .arms import parse_arm
 from .compare import run_compare
-from .search import CONFIG_NAME, POLICY_NAME, RunConfig, check_new, run_search
-from .study import TaskConfig
+from .config import CompareSettings, Config, SearcherConfig, SearchSettings
+from .search import run_search
+from .study import open_run
 
-TASK = "reduced-imagenet"
+SEARCH, COMPARE = "search", "compare"
+PAPER_TOP = 5
 
 
 def run_rederive(
-    out: str,
-    data: str,
+    config: Config,
+    out: Path | str,
     *,
-    evaluations: int = 15_000,
-    seed: int = 0,
-    task_seed: int = 0,
-    preset: str = "paper",
-    evaluator: str = "from-scratch",
-    evaluator_options: dict | None = None,
-    reward: str = "accuracy",
-    epochs: int | None = None,
-    train_images: int | None = None,
-    validation_images: int | None = None,
-    test_images: int | None = None,
-    resolution: int | None = None,
-    seeds: int = 5,
-    pool: PoolConfig | None = None,
     resume: bool = False,
+    retry_failed: bool = False,
     progress: bool = True,
-) -> RunResult | None:
+) -> RunResult:
     """Search into `out`/search, then compare none, imagenet and the found policy in `out`/compare.
 
-    data: top of an ImageNet tree. seeds: children per arm of the comparison; 0 leaves it out and
-    returns None. resume: goes on wherever the first attempt stopped.
-    Raises InputError for a user's mistake, and what `engine.run` raises.
+    Args:
+        config: `Config.of("rederive", data="/data/imagenet")`; seeds may grow (0 leaves the
+            comparison out).
+        resume, retry_failed, progress: as for `run_search`.
+
+    Returns:
+        How the comparison went, or the search where there is none.
+
+    Raises:
+        InputError: a user's mistake; nothing is left behind if nothing was finished.
     """
-    if seeds < 0:
-        raise InputError("seeds", "must be at least 0", seeds, "use 5")
-    if not resume:
-        check_new(Path(out))
-    pool = pool or PoolConfig()
-    found, compared = Path(out) / "search", Path(out) / "compare"
-    config = RunConfig(
-        out=str(found),
-        task=TASK,
-        data=data,
-        task_seed=task_seed,
-        train_images=train_images,
-        validation_images=validation_images,
-        resolution=resolution,
-        searcher="ppo",
-        # The controller's settings go with the child's: "paper" means both.
-        searcher_options={"preset": preset if preset in PPO_PRESETS else "cpu"},
-        evaluations=evaluations,
-        seed=seed,
-        evaluator=evaluator,
-        evaluator_options=evaluator_options or {},
-        preset=preset,
-        reward=reward,
-        epochs=epochs,
-        pool=pool,
-    )
-    run_search(config, resume=resume, progress=progress)
-    if seeds == 0:
-        return None
-    task = TaskConfig(
-        TASK, data, task_seed, train_images, validation_images, test_images, resolution, preset
-    )
-    child = EvaluatorConfig(
-        # A search by a cheap evaluator is still judged by training from scratch.
-        kind="synthetic" if evaluator == "synthetic" else "from-scratch",
-        preset=preset,
-        epochs=epochs if evaluator == "from-scratch" else None,
-    )
-    return run_compare(
-        ["none", "imagenet", str(found / POLICY_NAME)],
-        str(compared),
-        task=task,
-        seeds=seeds,
-        evaluator=child,
-        pool=pool,
-        resume=resume and (compared / CONFIG_NAME).exists(),
-        progress=progress,
+    search_config(config)
+    with open_run(config, out, resume) as run:
+        how: dict[str, Any] = {"retry_failed": retry_failed, "progress": progress, "resume": True}
+        result = run_search(search_config(run.config), run.path / SEARCH, **how)
+        if run.config.settings.seeds == 0:
+            return result
+        found = run.path / SEARCH / POLICY_NAME
+        return run_compare(compare_config(run.config, found), run.path / COMPARE, **how)
+
+
+def search_config(config: Config) -> Config:
+    """The search that a re-derivation makes."""
+    own = config.settings
+    # The controller's settings go with the child's: "paper" means both.
+    preset = config.evaluator.preset
+    return replace(
+        config,
+        kind="search",
+        settings=SearchSettings(
+            own.subpolicies, own.operations, own.ops, (), own.evaluations, own.seed,
+            min(PAPER_TOP, own.evaluations),
+        ),
+        searcher=SearcherConfig("ppo", {"preset": preset if preset in PPO_PRESETS else "cpu"}),
+    )  # fmt: skip
+
+
+def compare_config(config: Config, found: Path) -> Config:
+    """The comparison of what was found, by training from scratch whatever the search went by."""
+    # Named as seen from the folder, which may be moved.
+    place = f"{found.parent.name}/{found.name}"
+    arms = [parse_arm("none"), parse_arm("imagenet"), replace(parse_arm(str(found)), text=place)]
+    evaluator = config.evaluator
+    if evaluator.kind not in ("synthetic", "from-scratch"):
+        evaluator = replace(evaluator, kind="from-scratch", epochs=None)
+    return replace(
+        config,
+        kind="compare",
+        evaluator=replace(evaluator, reward="accuracy", options={}),
+        settings=CompareSettings(
+            tuple(arm.text for arm in arms),
+            config.settings.seeds,
+            arms=tuple(arm.to_json() for arm in arms),
+        ),
     )

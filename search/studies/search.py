@@ -1,333 +1,140 @@
 """A search from a configuration to an exported policy, in a run folder of its own.
 
-    run_search(RunConfig(out="runs/first", task="reduced-fashion", evaluations=200))
+    run_search(Config.of("search", task="reduced-fashion", evaluations=200), "runs/first")
 
-The folder holds config.json, environment.json, manifest.json, trials.jsonl (the journal),
-run.log, and at the end policy.json and policy.txt. It appears with the first
-three already in it, so that a folder that exists can always be resumed.
+The folder holds config.json, environment.json, manifest.json, trials.jsonl (the journal) and
+run.log, and at the end policy.json and policy.txt, which follow from the others: what is lost of
+them is written anew when the run is resumed.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from policies import Policy, load_policy, save_policy
-from policies.errors import InputError
-from policies.files import fsync_directory, parse_json, read_json, write_atomically, write_json
-from proxy_tasks.data import get_task
-from proxy_tasks.evaluators.config import EvaluatorConfig, resolve
-from proxy_tasks.evaluators.registry import check_config
-from proxy_tasks.manifest import manifest_hash
-from proxy_tasks.presets import get_preset
+from policies import Policy
+from policies.files import write_atomically
+from policies.policy_files import PolicyFile, to_json_text
 from search.engine.loop import RunResult, run
-from search.engine.pool import PoolConfig
-from search.engine.progress import LOG_NAME, RunLog
 from search.engine.worker import Factory
-from search.errors import WorkerError
-from search.runs.environment import differences, environment
+from search.errors import NothingFound
+from search.runs.folder import LOG_NAME, POLICY_NAME
 from search.searchers.base import Searcher
 from search.searchers.registry import make_searcher
 from search.spaces import PolicySpace
-from search.trial import JOURNAL_NAME, best_trials, image_passes, read_journal
+from search.trial import (
+    JOURNAL_NAME,
+    Trial,
+    best_trials,
+    image_passes,
+    read_journal,
+    usable_reward,
+)
 
-CONFIG_NAME = "config.json"
-ENVIRONMENT_NAME = "environment.json"
-MANIFEST_NAME = "manifest.json"
-POLICY_NAME = "policy.json"
-FORMAT = "augsearch-run"
-VERSION = 2
+from .config import Config, Space
+from .study import OpenRun, open_run
+
+POLICY_TEXT_NAME = "policy.txt"
 # Half the width of a 95 % interval in standard errors.
 Z95 = 1.959964
 
 
-def _option(default: Any, text: str) -> Any:
-    if isinstance(default, dict):
-        return field(default_factory=dict, metadata={"help": text})
-    return field(default=default, metadata={"help": text})
+def policy_space(settings: Space) -> PolicySpace:
+    return PolicySpace(settings.subpolicies, settings.operations, settings.ops)
 
 
-@dataclass(frozen=True)
-class RunConfig:
-    """Everything that decides a search. `pool` and `out` decide only where and how fast."""
-
-    out: str = _option("", "run folder to create (or to resume)")
-    task: str = _option("reduced-fashion", "proxy task by name")
-    data: str | None = _option(None, "where the task's images are")
-    task_seed: int = _option(0, "seed of the draw of the task's images")
-    train_images: int | None = _option(None, "training images; default: the preset's or task's")
-    validation_images: int | None = _option(None, "validation images; default: the task's")
-    resolution: int | None = _option(None, "side of the images in pixels; default: the task's")
-    searcher: str = _option("ppo", "search algorithm by name")
-    searcher_options: dict = _option({}, "further arguments of the searcher")
-    evaluations: int = _option(200, "candidate policies to evaluate")
-    seed: int = _option(0, "seed of the search")
-    subpolicies: int = _option(5, "sub-policies per candidate")
-    operations: int = _option(2, "operations per sub-policy")
-    top: int = _option(5, "best candidates whose sub-policies form the exported policy")
-    evaluator: str | None = _option(None, "how a candidate is evaluated; default: the preset's")
-    evaluator_options: dict = _option({}, "further arguments of the evaluator")
-    preset: str = _option("cpu", "child model and schedule")
-    reward: str | None = _option(None, "what is maximised; default: what suits the evaluator")
-    epochs: int | None = _option(None, "training epochs; default: the preset's")
-    repeats: int = _option(1, "training seeds averaged per evaluation")
-    threads: int = _option(1, "CPU threads per evaluation")
-    device: str = _option("auto", "auto, cpu, cuda or cuda:N")
-    precision: str = _option("auto", "auto, float32 or bfloat16")
-    pool: PoolConfig = field(default_factory=PoolConfig, metadata={"help": "where evaluations run"})
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.out, str) or not self.out.strip():
-            raise InputError("out", "must name a folder", self.out, "pass for example runs/first")
-        least = {
-            "evaluations": 1,
-            "seed": 0,
-            "task_seed": 0,
-            "subpolicies": 1,
-            "operations": 1,
-            "top": 1,
-            "repeats": 1,
-            "threads": 1,
-        }
-        for name, low in least.items():
-            value = getattr(self, name)
-            if type(value) is not int or value < low:
-                raise InputError(
-                    name,
-                    f"must be a whole number, at least {low}",
-                    value,
-                    f"pass for example {max(low, 1)}",
-                )
-        # Resolved here, so that config.json says what was done.
-        evaluator, reward = resolve(self.evaluator, self.reward, self.preset, self.task)
-        object.__setattr__(self, "evaluator", evaluator)
-        object.__setattr__(self, "reward", reward)
-
-    def evaluator_config(self) -> EvaluatorConfig:
-        return EvaluatorConfig(
-            kind=self.evaluator,
-            preset=self.preset,
-            reward=self.reward,
-            epochs=self.epochs,
-            threads=self.threads,
-            device=self.device,
-            precision=self.precision,
-            repeats=self.repeats,
-            options=dict(self.evaluator_options),
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        return {"format": FORMAT, "version": VERSION, **asdict(self)}
-
-    @classmethod
-    def from_json(cls, data: Any, where: str = CONFIG_NAME) -> RunConfig:
-        """Raises InputError for a file of another kind, a newer version or unknown fields."""
-        fix = "restore it from a copy"
-        if not isinstance(data, dict) or data.get("format") != FORMAT:
-            raise InputError(where, "must be the configuration of a run", _kind(data), fix)
-        if data.get("version") != VERSION:
-            raise InputError(
-                where,
-                f"must be of version {VERSION}",
-                data.get("version"),
-                "use the version of augsearch that wrote it",
-            )
-        known = {f.name for f in fields(cls)}
-        given = {name: value for name, value in data.items() if name not in ("format", "version")}
-        for name in sorted(given.keys() ^ known):
-            raise InputError(
-                where,
-                "must have exactly the known fields",
-                f"{'no ' if name in known else ''}{name}",
-                fix,
-            )
-        if not isinstance(given["pool"], dict):
-            raise InputError(f"{where}, pool", "must be an object", _kind(given["pool"]), fix)
-        try:
-            return cls(**{**given, "pool": PoolConfig(**given["pool"])})
-        except TypeError as error:
-            raise InputError(
-                f"{where}, pool", "must have the known fields", str(error), fix
-            ) from error
-
-
-def _kind(value: Any) -> str:
-    return value.get("format", "no format") if isinstance(value, dict) else type(value).__name__
-
-
-def build_task(config: RunConfig) -> Any:
-    """The proxy task of a configuration, with the preset's number of training images."""
-    train, validation = config.train_images, config.validation_images
-    preset = get_preset(config.preset, config.task)
-    if config.task != "synthetic":  # which has a handful of images that nobody trains on
-        train = preset.train_images if train is None else train
-        validation = preset.validation_images if validation is None else validation
-    return get_task(
-        config.task,
-        config.data,
-        seed=config.task_seed,
-        train_images=train,
-        validation_images=validation,
-        resolution=config.resolution,
-    )
-
-
-def build_searcher(config: RunConfig) -> Searcher:
-    """A new searcher over 5 x 2 operations, or as the configuration says."""
-    space = PolicySpace(config.subpolicies, config.operations)
-    return make_searcher(config.searcher, space, config.seed, config.searcher_options)
+def build_searcher(config: Config) -> Searcher:
+    """A new searcher, as the configuration says."""
+    settings, searcher = config.settings, config.searcher
+    return make_searcher(searcher.name, policy_space(settings), settings.seed, searcher.options)
 
 
 def run_search(
-    config: RunConfig,
+    config: Config,
+    out: Path | str,
     *,
     resume: bool = False,
+    retry_failed: bool = False,
     progress: bool = True,
     factory: Factory | None = None,
 ) -> RunResult:
-    """Search, then write policy.json and policy.txt; returns how it went.
+    """Search in the folder `out`, then write policy.json and policy.txt there.
 
-    resume: go on with the run in `config.out`, which must be of the same configuration (`pool`
-    and `out` aside). A finished run is left untouched. factory: see `engine.run`.
+    Args:
+        config: `Config.of("search", ...)`.
+        out: folder to begin, or one in which nothing is finished yet.
+        resume: go on with the run in `out`, if there is one; evaluations may have grown.
+        retry_failed: when resuming, make evaluations again that failed.
+        factory: see `engine.run`.
 
-    Raises InputError before anything is written for a user's mistake, and what `engine.run` raises.
+    Returns:
+        How it went; `policy` is what was exported.
+
+    Raises:
+        InputError: a user's mistake; nothing is left behind if nothing was finished.
+        NothingFound: no candidate is better than another.
+        SearchError: what `engine.run` raises.
     """
-    out = Path(config.out)
-    if resume:
-        _check_same(config, out)
-    else:
-        check_new(out)
     searcher = build_searcher(config)
-    if factory is None:
-        check_config(config.evaluator_config())
-    task = build_task(config)
-    now = environment()
-    if resume:
-        check_manifest(out, task)
-    else:
-        create_folder(out, config, now, task.manifest)
-    log = RunLog(out)
-    if resume:
-        changed = differences(read_json(out / ENVIRONMENT_NAME), now)
-        if changed:
-            log.warning(f"the run was started with other versions: {', '.join(changed)}")
-    done = (out / POLICY_NAME).exists()
-    result = run(
-        searcher,
-        {"main": config.evaluator_config()},
-        task,
-        out,
-        evaluations=config.evaluations,
-        pool=config.pool,
-        progress=progress,
-        resume=resume,
-        factory=factory,
-    )
-    if done and not result.new:
-        log.info(f"{out} is complete: {result.finished} evaluations; nothing was done")
-        return replace(result, policy=load_policy(out / POLICY_NAME))
-    policy = export(config, task, result, now)
-    log.info(f"{out} is complete: {result.finished} evaluations, policy in {out / POLICY_NAME}")
-    return replace(result, policy=policy)
-
-
-# The folder ----------------------------------------------------------------------------------
-
-
-def check_new(out: Path) -> None:
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise InputError(
-            "out",
-            "must be a new folder",
-            str(out),
-            "choose another, or pass --resume to go on with the run in it",
+    with open_run(config, out, resume) as opened:
+        if opened.resumed:
+            searcher = build_searcher(opened.config)
+        result = run(
+            searcher,
+            {"main": opened.config.evaluator},
+            opened.task,
+            opened.path,
+            evaluations=opened.config.settings.evaluations,
+            pool=opened.config.pool,
+            progress=progress,
+            resume=True,  # the journal in a run's folder is always its own
+            factory=factory,
+            **({"retry_failed": True} if retry_failed else {}),
         )
+        return replace(result, policy=export(opened, result))
 
 
-def _check_same(config: RunConfig, out: Path) -> None:
-    if not (out / CONFIG_NAME).is_file():
-        raise InputError(
-            "out",
-            "must hold a run to resume",
-            str(out),
-            "leave --resume out to start one there" if not out.exists() else "check the path",
-        )
-    saved = RunConfig.from_json(read_json(out / CONFIG_NAME), str(out / CONFIG_NAME)).to_json()
-    given = parse_json(json.dumps(config.to_json()))
-    changed = [
-        f"{name} was {saved[name]!r} and is {value!r}"
-        for name, value in given.items()
-        if name not in ("out", "pool") and saved[name] != value
+def export(run: OpenRun, result: RunResult) -> Policy:
+    """Write policy.txt and policy.json, unless they are there and say what the journal says."""
+    trials = read_journal(run.path / JOURNAL_NAME)
+    policy, text, document = rendered(run, trials, result)
+    wanted = {POLICY_TEXT_NAME: text, POLICY_NAME: document}
+    differing = [
+        name for name, content in wanted.items() if _content(run.path / name) != content.encode()
     ]
-    if changed:
-        raise InputError(
-            "resume",
-            "must have the configuration the run was started with",
-            "; ".join(changed),
-            "give these options the values they had, or start a new run in another folder",
+    if not differing:
+        run.log.info(f"{run.path} is complete: {result.finished} evaluations; nothing was done")
+        return policy
+    if not result.new:
+        run.log.warning(
+            f"{run.path}: {' and '.join(differing)} not as the journal says; written anew"
         )
+    # policy.json comes last: its presence says that the run is complete.
+    for name in wanted:
+        write_atomically(run.path / name, wanted[name])
+    run.log.info(
+        f"{run.path} is complete: {result.finished} evaluations, policy in {run.path / POLICY_NAME}"
+    )
+    return policy
 
 
-def check_manifest(out: Path, task: Any) -> None:
-    saved = manifest_hash(read_json(out / MANIFEST_NAME))
-    if saved != task.manifest_hash:
-        raise InputError(
-            "data",
-            f"must be the images the run was started with (manifest {saved[:16]})",
-            task.manifest_hash[:16],
-            "restore them, or start a new run in another folder",
-        )
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
 
 
-def create_folder(
-    out: Path, config: RunConfig, now: dict[str, Any], manifest: dict[str, Any]
-) -> None:
-    """Make the folder appear complete: written under another name, then renamed."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        try:
-            write_json(temporary / CONFIG_NAME, config.to_json())
-            write_json(temporary / ENVIRONMENT_NAME, now)
-            write_json(temporary / MANIFEST_NAME, manifest)
-            os.rename(temporary, out)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
-        fsync_directory(out.parent)
-    except OSError as error:
-        raise InputError(
-            "out",
-            "must be a folder that can be created",
-            f"{out} ({error.strerror})",
-            "check the path, its permissions and the room on the disk",
-        ) from error
-
-
-# The result ----------------------------------------------------------------------------------
-
-
-def export(config: RunConfig, task: Any, result: RunResult, now: dict[str, Any]) -> Policy:
-    """Write policy.txt and, last, policy.json: its presence says that the run is complete."""
-    trials = read_journal(result.directory / JOURNAL_NAME)
-    chosen = best_trials(trials, config.top)
-    if not chosen:
-        raise WorkerError(
-            f"none of {result.finished} evaluations succeeded; see {result.directory / LOG_NAME}"
-        )
-    policy = Policy([row for trial in chosen for row in trial.augmentation])
-    provenance = {
-        "task": task.name,
-        "manifest_hash": task.manifest_hash,
-        "searcher": config.searcher,
-        "seed": config.seed,
-        "evaluator": asdict(config.evaluator_config()),
+def rendered(run: OpenRun, trials: list[Trial], result: RunResult) -> tuple[Policy, str, str]:
+    """(policy, policy.txt, policy.json) of a search, from its folder alone."""
+    config = run.config
+    chosen = best_trials(trials, config.settings.top)
+    check_found(trials, result)
+    policy = Policy([row for each in chosen for row in each.augmentation])
+    provenance: dict[str, Any] = {
+        "task": run.task.name,
+        "manifest_hash": run.task.manifest_hash,
+        "searcher": config.searcher.name,
+        "seed": config.settings.seed,
+        "evaluator": config.to_json()["evaluator"],
         "evaluations": {
             "finished": result.finished,
             "failed": result.failed,
@@ -339,18 +146,36 @@ def export(config: RunConfig, task: Any, result: RunResult, now: dict[str, Any])
         # Rewards of the best of many: their maximum flatters; compare on the test part.
         "candidates": [
             {
-                "batch": trial.batch,
-                "slot": trial.slot,
-                "reward": trial.evaluation.reward,
-                "interval95": interval(trial.evaluation.reward, trial.evaluation.stderr),
+                "batch": each.batch,
+                "slot": each.slot,
+                "reward": each.evaluation.reward,
+                "interval95": interval(each.evaluation.reward, each.evaluation.stderr),
             }
-            for trial in chosen
+            for each in chosen
         ],
-        "versions": {"python": now["python"], **now["packages"]},
+        "versions": {"python": run.environment["python"], **run.environment["packages"]},
     }
-    write_atomically(result.directory / "policy.txt", policy.to_text())
-    save_policy(result.directory / POLICY_NAME, policy, provenance=provenance)
-    return policy
+    return policy, policy.to_text(), to_json_text(PolicyFile(policy, provenance))
+
+
+def check_found(trials: list[Trial], result: RunResult) -> None:
+    """NothingFound unless the rewards say that some candidate is better than another."""
+    evaluated = [trial.evaluation for trial in trials if trial.evaluation is not None]
+    if not evaluated:
+        raise NothingFound(
+            f"none of {result.finished} evaluations succeeded; see {result.directory / LOG_NAME}"
+        )
+    rewards = [reward for each in evaluated if (reward := usable_reward(each)) is not None]
+    if not rewards:
+        raise NothingFound(
+            f"all {len(evaluated)} children diverged, so no policy is better than another and "
+            "none is exported; lower the learning rate, or check the images"
+        )
+    if len(rewards) > 1 and len(set(rewards)) == 1:
+        raise NothingFound(
+            f"all {len(rewards)} rewards are {rewards[0]:.6g}, so no policy is better than "
+            "another and none is exported; evaluate on more images, or choose another reward"
+        )
 
 
 def interval(reward: float, stderr: float | None) -> list[float] | None:

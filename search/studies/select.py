@@ -5,96 +5,110 @@ a few dozen are evaluated again with new seeds, by a better evaluator if asked f
 several final policies are made from the old and the new rewards (`selection.proposals`), and these
 are evaluated with seeds of their own (DIR/final): the best of them becomes DIR/policy.json. All on
 the validation part; the price is (rescore x rescore_seeds + proposals x seeds) evaluations.
+
+The folder keeps a copy of the search's configuration and journal, so that it is resumed by itself
+and ends the same even if the search has gone on since.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from policies import Policy, save_policy
-from policies.augmentations import encode_augmentation
 from policies.errors import InputError
 from policies.files import read_json, write_atomically
-from proxy_tasks import EvaluatorConfig, ProxyTask
-from proxy_tasks.evaluators.config import BEST_REWARDS
+from proxy_tasks.evaluators.evaluation import Evaluation
 from search.engine.loop import RunResult
-from search.engine.pool import PoolConfig
-from search.searchers.fixed import FixedSearcher, fixed_candidates
-from search.spaces import PolicySpace
-from search.trial import JOURNAL_NAME, Candidate, image_passes, read_journal, usable_reward
+from search.runs.folder import CONFIG_NAME, POLICY_NAME
+from search.searchers.fixed import fixed_candidates
+from search.trial import (
+    JOURNAL_NAME,
+    Candidate,
+    Key,
+    image_passes,
+    read_journal,
+    usable_reward,
+)
 
-from .search import CONFIG_NAME, POLICY_NAME, RunConfig, check_new
-from .selection import best_rescored, concatenate_best, fit_model, proposals, rescore_candidates
-from .study import StudyConfig, TaskConfig, run_study
+from .config import Config, narrowed
+from .fixed import evaluate_fixed
+from .search import POLICY_TEXT_NAME, policy_space
+from .seeds import training_seeds
+from .selection import (
+    best_rescored,
+    concatenate_best,
+    fit_model,
+    proposals,
+    rescore_candidates,
+    restricted,
+)
+from .study import OpenRun, open_run
 
-# First seeds of the two stages: apart from each other, from searches and from comparisons.
-RESCORE_SEED = 2_000_000
-FINAL_SEED = 3_000_000
+RESCORE, FINAL, PROPOSALS = "rescore", "final", "proposals"
+SEARCHED_CONFIG, SEARCHED_JOURNAL = "searched.json", "searched.jsonl"
 
 
-class Selected(NamedTuple):
-    """name: how the chosen policy was made. ranking: (name, mean reward), best first."""
+@dataclass(frozen=True)
+class Selected:
+    """How a selection went.
 
+    Attributes:
+        name: how the chosen policy was made. ranking: (name, mean reward), best first.
+        failed: evaluations that failed for good, of `finished`.
+        dropped: sub-policies of the search that were left out for their operations.
+    """
+
+    directory: Path
     name: str
     policy: Policy
     ranking: tuple[tuple[str, float], ...]
+    finished: int
     failed: int
+    dropped: int
+
+    def __repr__(self) -> str:
+        return (
+            f"<Selected {self.name}: {len(self.policy)} sub-policies, mean reward "
+            f"{self.ranking[0][1]:.4g}, in {self.directory}>"
+        )
 
 
 def run_select(
-    run: str | Path,
-    out: str | Path,
+    config: Config,
+    out: Path | str,
     *,
-    rescore: int = 60,
-    rescore_seeds: int = 1,
-    seeds: int = 5,
-    evaluator: Mapping[str, Any] | None = None,
-    pool: PoolConfig | None = None,
     resume: bool = False,
+    retry_failed: bool = False,
     progress: bool = True,
 ) -> Selected:
-    """Choose the final policy of the search in the folder `run`, writing into the folder `out`.
+    """Choose the final policy of a search, writing into the folder `out`.
 
-    rescore: candidates to evaluate again, half of them the best, half from the rest; 0 for none.
-    evaluator: fields of EvaluatorConfig that differ from the search's for the new evaluations, e.g.
-    {"kind": "from-scratch"}.
-    Also writes every proposal to `out`/proposals. Raises InputError for a user's mistake.
+    Args:
+        config: `Config.of("select", run="runs/first")`; seeds may grow.
+        resume, retry_failed, progress: as for `run_search`.
+
+    Raises:
+        InputError: a user's mistake; nothing is left behind if nothing was finished.
     """
-    for name, value, least in (
-        ("rescore", rescore, 0),
-        ("rescore_seeds", rescore_seeds, 1),
-        ("seeds", seeds, 1),
-    ):
-        if value < least:
-            raise InputError(name, f"must be at least {least}", value, f"use {max(least, 3)}")
-    run, out = Path(run), Path(out)
-    if not resume:
-        check_new(out)
-    elif not out.is_dir():
-        raise InputError("out", "must hold a run to resume", str(out), "leave --resume out")
-    config = RunConfig.from_json(read_json(run / CONFIG_NAME), str(run / CONFIG_NAME))
-    evaluated = journalled_policies(run / JOURNAL_NAME)
-    space = PolicySpace(config.subpolicies, config.operations)
-    last = _evaluator(config, evaluator or {})
-    names = [field.name for field in fields(TaskConfig) if hasattr(config, field.name)]
-    task = TaskConfig(**{name: getattr(config, name) for name in names})
-    stage = _Stage(task, task.build(), pool or PoolConfig(), progress)
-    fresh = []
-    if rescore:
-        candidates = rescore_candidates(
-            evaluated, range(RESCORE_SEED, RESCORE_SEED + rescore_seeds), count=rescore
+    files = None
+    if (source := Path(config.settings.run)).is_dir():
+        files = _copies(source)
+    with open_run(config, out, resume, files) as run:
+        return _Selection(run, retry_failed, progress).run()
+
+
+def _copies(source: Path) -> dict[str, bytes]:
+    journal = source / JOURNAL_NAME
+    if not journalled_policies(journal):
+        raise InputError(
+            "run", "must hold a search with evaluated policies", str(source), "resume it first"
         )
-        results, _ = stage.run(out / "rescore", candidates, last, resume)
-        fresh = best_rescored(candidates, results)
-    made = proposals(evaluated, fit_model(evaluated, space, dearer=fresh))
-    if fresh:
-        made["best-5-rescored"] = concatenate_best(fresh)
-    candidates = fixed_candidates(made, range(FINAL_SEED, FINAL_SEED + seeds))
-    results, result = stage.run(out / "final", candidates, last, resume)
-    return _export(run, out, made, best_rescored(candidates, results), result)
+    return {
+        SEARCHED_CONFIG: (source / CONFIG_NAME).read_bytes(),
+        SEARCHED_JOURNAL: journal.read_bytes(),
+    }
 
 
 def journalled_policies(journal: Path) -> list[tuple[Policy, float]]:
@@ -108,74 +122,76 @@ def journalled_policies(journal: Path) -> list[tuple[Policy, float]]:
     ]
 
 
-def _evaluator(config: RunConfig, changes: Mapping[str, Any]) -> EvaluatorConfig:
-    values = asdict(config.evaluator_config())
-    if changes.get("kind", values["kind"]) != values["kind"]:
-        # Epochs, options and the reward that suits belong to a kind.
-        values |= {"epochs": None, "options": {}, "reward": BEST_REWARDS.get(changes["kind"])}
-    return EvaluatorConfig(**{**values, **changes})
-
-
-class _Stage(NamedTuple):
-    task: TaskConfig
-    drawn: ProxyTask
-    pool: PoolConfig
-    progress: bool
-
-    def run(
-        self, folder: Path, candidates: list[Candidate], evaluator: EvaluatorConfig, resume: bool
-    ) -> tuple[dict, RunResult]:
-        arms = {c.label: encode_augmentation(c.augmentation) for c in candidates}
-        study = StudyConfig(
-            "select",
-            str(folder),
-            self.task,
-            {"main": evaluator},
-            [{"name": name, "policy": policy} for name, policy in arms.items()],
-            {"seeds": sorted({c.seed for c in candidates})},
-            self.pool,
+class _Selection:
+    def __init__(self, run: OpenRun, retry_failed: bool, progress: bool) -> None:
+        self.opened = run
+        self.how = {"retry_failed": retry_failed, "progress": progress}
+        searched = Config.from_json(
+            read_json(run.path / SEARCHED_CONFIG), str(run.path / SEARCHED_CONFIG)
         )
-        searcher = FixedSearcher(candidates)
-        result = run_study(
-            study,
-            lambda _: searcher,
-            self.drawn,
-            resume=resume and (folder / CONFIG_NAME).exists(),
-            progress=self.progress,
-        )
-        return searcher.results, result
+        if searched.kind != "search":
+            raise InputError("run", "must be the folder of a search", searched.kind, "name another")
+        self.space = policy_space(searched.settings)
+        self.failed = self.finished = 0
 
+    def run(self) -> Selected:
+        settings = self.opened.config.settings
+        every = journalled_policies(self.opened.path / SEARCHED_JOURNAL)
+        ops, _ = narrowed(settings.ops or self.space.ops, settings.without)
+        usable, dropped = restricted(every, ops)
+        if not usable:
+            raise InputError("ops", "must leave some sub-policies of the search", ops, "name more")
+        fresh: list = []
+        if settings.rescore:
+            seeds = training_seeds("select rescore", 0, settings.rescore_seeds)
+            candidates = rescore_candidates(every, seeds, count=settings.rescore)
+            fresh = best_rescored(candidates, self._evaluate(RESCORE, candidates))
+        model = fit_model(every, self.space, dearer=fresh)
+        made = proposals(usable, model, ops=ops)
+        if fresh:
+            made["best-5-rescored"] = concatenate_best(restricted(fresh, ops)[0])
+        seeds = training_seeds("select final", 0, settings.seeds)
+        candidates = fixed_candidates(made, seeds)
+        ranked = best_rescored(candidates, self._evaluate(FINAL, candidates))
+        if not ranked:
+            raise InputError(
+                "run",
+                "must lead to at least one policy that can be evaluated",
+                settings.run,
+                f"see {self.opened.path / FINAL / 'run.log'}",
+            )
+        return self._export(made, ranked, dropped)
 
-def _export(
-    run: Path,
-    out: Path,
-    made: dict[str, Policy],
-    ranked: list[tuple[Policy, float]],
-    result: RunResult,
-) -> Selected:
-    if not ranked:
-        raise InputError(
-            "run",
-            "must lead to at least one policy that can be evaluated",
-            str(run),
-            f"see {result.directory / 'run.log'}",
-        )
-    by_policy = {policy: name for name, policy in reversed(made.items())}
-    ranking = tuple((by_policy[policy], reward) for policy, reward in ranked)
-    journals = [folder / JOURNAL_NAME for folder in (run, out / "rescore", out / "final")]
-    trials = [trial for path in journals if path.exists() for trial in read_journal(path)]
-    provenance = {
-        "searched_in": run.resolve().name,
-        "ranking": [list(pair) for pair in ranking],
-        "evaluations": {"finished": len(trials)},
-        "cost": {"image_passes": image_passes(trials)},
-    }
-    (out / "proposals").mkdir(exist_ok=True)
-    for name, policy in made.items():
-        about = {**provenance, "selection": name}
-        save_policy(out / "proposals" / f"{name}.json", policy, provenance=about)
-    best = ranked[0][0]
-    write_atomically(out / "policy.txt", best.to_text())
-    about = {**provenance, "selection": ranking[0][0]}
-    save_policy(out / POLICY_NAME, best, provenance=about)
-    return Selected(ranking[0][0], best, ranking, result.failed)
+    def _evaluate(self, stage: str, candidates: list[Candidate]) -> dict[Key, Evaluation | None]:
+        folder = self.opened.path / stage
+        evaluators = {"main": self.opened.config.evaluator}
+        result: RunResult = evaluate_fixed(self.opened, folder, candidates, evaluators, **self.how)
+        self.failed += result.failed
+        self.finished += result.finished
+        return {trial.key: trial.evaluation for trial in read_journal(folder / JOURNAL_NAME)}
+
+    def _export(
+        self, made: dict[str, Policy], ranked: list[tuple[Policy, float]], dropped: int
+    ) -> Selected:
+        out = self.opened.path
+        by_policy = {policy: name for name, policy in reversed(made.items())}
+        ranking = tuple((by_policy[policy], reward) for policy, reward in ranked)
+        journals = [out / SEARCHED_JOURNAL]
+        journals += [out / stage / JOURNAL_NAME for stage in (RESCORE, FINAL)]
+        trials = [trial for path in journals if path.exists() for trial in read_journal(path)]
+        provenance: dict[str, Any] = {
+            "searched_in": Path(self.opened.config.settings.run).resolve().name,
+            "ranking": [list(pair) for pair in ranking],
+            "dropped": dropped,
+            "evaluations": {"finished": len(trials)},
+            "cost": {"image_passes": image_passes(trials)},
+        }
+        (out / PROPOSALS).mkdir(exist_ok=True)
+        for name, policy in made.items():
+            about = {**provenance, "selection": name}
+            save_policy(out / PROPOSALS / f"{name}.json", policy, provenance=about)
+        best = ranked[0][0]
+        write_atomically(out / POLICY_TEXT_NAME, best.to_text())
+        about = {**provenance, "selection": ranking[0][0]}
+        save_policy(out / POLICY_NAME, best, provenance=about)
+        return Selected(out, ranking[0][0], best, ranking, self.finished, self.failed, dropped)

@@ -100,6 +100,7 @@ def select_subpolicies(
     new: int = 0,
     per_pair: int = 1,
     caution: float = 0.5,
+    ops: Sequence[str] | None = None,
 ) -> Policy:
     """The best sub-policies of all evaluated candidates, one by one, kept different.
 
@@ -108,13 +109,16 @@ def select_subpolicies(
     the same). per_pair: how many may have the same operations, in whatever order; sub-policies
     that the regression likes are alike, and a policy of alike ones trains worse than its parts
     promise. caution: standard deviations of the regression's uncertainty subtracted from each
-    worth. Raises TooFewSubpolicies (an InputError).
+    worth. ops: operations that may be used, by default all of the space. Raises TooFewSubpolicies
+    (an InputError).
     """
     model = fit_model(evaluated, space) if model is None else model
     rng = np.random.default_rng(0)
     drawn = (space.sample(rng) for _ in range(math.ceil(new / space.num_subpolicies)))
     policies = itertools.chain((policy for policy, _ in evaluated), drawn)
     rows = list(dict.fromkeys(row for policy in policies for row in policy))
+    allowed = set(space.ops if ops is None else ops)
+    rows = [row for row in rows if allowed.issuperset(operation.name for operation in row)]
     features = model.features([encode_row(row, space) for row in rows])
     worth = model.worth(features) - caution * model.uncertainty(features)
     taken: dict[tuple[str, ...], int] = defaultdict(int)
@@ -174,20 +178,38 @@ def _refined(
     return (name, p / (space.probability_bins - 1), None if old_magnitude is None else m)
 
 
+def restricted(evaluated: Evaluated, ops: Sequence[str]) -> tuple[list, int]:
+    """(evaluated with only the sub-policies that use these operations, how many were dropped).
+
+    A policy of which nothing is left is left out.
+    """
+    kept, dropped = [], 0
+    for policy, reward in evaluated:
+        rows = [row for row in policy if all(operation.name in ops for operation in row)]
+        dropped += len(policy) - len(rows)
+        if rows:
+            kept.append((Policy(rows, bins=policy.bins), reward))
+    return kept, dropped
+
+
 def proposals(
-    evaluated: Evaluated, model: AdditiveModel, counts: Sequence[int] = (25, 60, 120)
+    evaluated: Evaluated,
+    model: AdditiveModel,
+    counts: Sequence[int] = (25, 60, 120),
+    ops: Sequence[str] | None = None,
 ) -> dict[str, Policy]:
     """Final policies made in several ways, by name, the paper's first.
 
     model: of `fit_model`. counts: sizes of the policies chosen one by one, of the sub-policies
-    evaluated and 10,000 others. A size that the space is not varied enough for is left out.
+    evaluated and 10,000 others. ops: operations that these others may use. A size that the space
+    is not varied enough for is left out.
     """
     best = concatenate_best(evaluated)
     made = {"best-5": best, "best-5-refined": refine(best, model)}
     for count in counts:
         try:
             made[f"one-by-one-{count}"] = select_subpolicies(
-                evaluated, model.space, count, model=model, new=NEW
+                evaluated, model.space, count, model=model, new=NEW, ops=ops
             )
         except TooFewSubpolicies:
             continue

@@ -1,139 +1,244 @@
-"""A fixed list of evaluations in a run folder: what compare, randaugment and fidelity share.
+"""What every kind of run shares: drawing the task, beginning or going on with a folder, growing.
 
-The folder is that of a search (config.json, environment.json, manifest.json, trials.jsonl) and is
-resumed in the same way; only who chooses the candidates differs.
+    with open_run(config, out, resume) as run:
+        run.config, run.task, run.path, run.environment
+
+A run is resumed by its folder. Its configuration may grow (more evaluations, seeds, cells, arms,
+see `KINDS`): the journal goes on, and the end is that of a run configured so from the start.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from policies.errors import InputError
-from policies.files import read_json
-from proxy_tasks import EvaluatorConfig, ProxyTask, get_preset, get_task
+from policies.files import read_json, write_json
+from policies.options import options_of
+from proxy_tasks import ProxyTask, get_preset, get_task
+from proxy_tasks.evaluators.config import EvaluatorConfig
 from proxy_tasks.evaluators.registry import check_config
-from search.engine.loop import RunResult, run
-from search.engine.pool import PoolConfig
-from search.runs.environment import environment
-from search.searchers.fixed import FixedSearcher
+from proxy_tasks.training import pick_device, pick_precision
+from proxy_tasks.trials import JOURNAL_NAME, read_journal
+from search.engine.progress import RunLog
+from search.engine.resources import PoolConfig
+from search.runs.environment import differences, environment
+from search.runs.folder import (
+    CONFIG_NAME,
+    ENVIRONMENT_NAME,
+    MANIFEST_NAME,
+    begun,
+    check_free,
+    check_manifest,
+    has_begun,
+    has_results,
+    locked,
+)
 
-from .search import CONFIG_NAME, FORMAT, VERSION, check_manifest, check_new, create_folder
-
-
-@dataclass(frozen=True)
-class TaskConfig:
-    """Which images: the arguments of `proxy_tasks.get_task`, with the preset's sizes as default."""
-
-    task: str = "reduced-fashion"
-    data: str | None = None
-    task_seed: int = 0
-    train_images: int | None = None
-    validation_images: int | None = None
-    test_images: int | None = None
-    resolution: int | None = None
-    preset: str = "cpu"
-
-    def build(self) -> ProxyTask:
-        """Draw the task; InputError for what `get_task` or `get_preset` refuses."""
-        preset = get_preset(self.preset, self.task)
-        train, validation = self.train_images, self.validation_images
-        return get_task(
-            self.task,
-            self.data,
-            seed=self.task_seed,
-            train_images=preset.train_images if train is None else train,
-            validation_images=preset.validation_images if validation is None else validation,
-            test_images=self.test_images,
-            resolution=self.resolution,
-        )
+from .config import KINDS, MOVABLE, Config, TaskConfig, options_of_kind, read_config
 
 
 @dataclass(frozen=True)
-class StudyConfig:
-    """Everything that decides a study. `out` and `pool` decide only where and how fast.
+class OpenRun:
+    """A run folder that this process holds.
 
-    kind: "compare", "randaugment" or "fidelity". evaluators: by the names candidates ask for.
-    arms: what is evaluated, as JSON (names, policies, search costs). settings: further JSON.
+    environment: of the machine that began it. resumed: whether something was finished before.
     """
 
-    kind: str
-    out: str
-    task: TaskConfig
-    evaluators: dict[str, EvaluatorConfig]
-    arms: list[dict[str, Any]]
-    settings: dict[str, Any] = field(default_factory=dict)
-    pool: PoolConfig = field(default_factory=PoolConfig)
-
-    def to_json(self) -> dict[str, Any]:
-        """Flat, so that readers find `task` where a search has it; `pool` for the record."""
-        data = asdict(self)
-        return {"format": FORMAT, "version": VERSION, **data.pop("task"), **data}
+    path: Path
+    config: Config
+    task: ProxyTask
+    environment: dict[str, Any]
+    log: RunLog
+    resumed: bool
 
 
-def run_study(
-    config: StudyConfig,
-    make_searcher: Callable[[Path], FixedSearcher],
-    task: ProxyTask,
-    *,
-    resume: bool,
-    progress: bool,
-) -> RunResult:
-    """Create (or with `resume` check) the run folder and run the study to its end.
-
-    make_searcher: builds the searcher, given the run folder, once that is there.
-    Raises InputError before anything is written for a user's mistake, and what `engine.run` raises.
-    """
-    out = Path(config.out)
-    for evaluator in config.evaluators.values():
-        check_config(evaluator)
-    if resume:
-        _check_same(config, out)
-        check_manifest(out, task)
-    else:
-        check_new(out)
-        create_folder(out, config, environment(), task.manifest)
-    searcher = make_searcher(out)
-    return run(
-        searcher,
-        config.evaluators,
-        task,
-        out,
-        evaluations=len(searcher.candidates),
-        pool=config.pool,
-        progress=progress,
-        resume=resume,
+def build_task(task: TaskConfig, preset: str) -> ProxyTask:
+    """Draw the task, with the preset's numbers of images. Raises what `get_task` raises."""
+    sizes = get_preset(preset, task.name)
+    train, validation = task.train_images, task.validation_images
+    if task.name != "synthetic":  # which has a handful of images that nobody trains on
+        train = sizes.train_images if train is None else train
+        validation = sizes.validation_images if validation is None else validation
+    return get_task(
+        task.name,
+        task.data,
+        seed=task.seed,
+        train_images=train,
+        validation_images=validation,
+        test_images=task.test_images,
+        resolution=task.resolution,
     )
 
 
-def _check_same(config: StudyConfig, out: Path) -> None:
-    if not (out / CONFIG_NAME).is_file():
+def settled(evaluator: EvaluatorConfig, pool: PoolConfig) -> EvaluatorConfig:
+    """With "auto" decided, once: a run that goes on elsewhere must not mix number formats.
+
+    Without an address the device must be one of this machine. On a cluster the workers have it;
+    what cannot be seen from here computes in float32 unless a precision is named.
+    """
+    device, precision = evaluator.device, evaluator.precision
+    if device == "auto" and pool.address is not None and pool.gpus > 0:
+        device = "cuda"
+    elif device == "auto" or pool.address is None:
+        device = str(pick_device(device))
+    if precision == "auto":
+        here = device == "cpu" or torch.cuda.is_available()
+        chosen = pick_precision("auto", torch.device(device)) if here else torch.float32
+        precision = str(chosen).removeprefix("torch.")
+    return replace(evaluator, device=device, precision=precision)
+
+
+@contextlib.contextmanager
+def open_run(
+    config: Config, out: Path | str, resume: bool = False, files: Mapping[str, Any] | None = None
+) -> Iterator[OpenRun]:
+    """Begin a run in the folder `out`, or go on with the one in it, and hold the folder meanwhile.
+
+    Args:
+        config: of the run to begin, or that the run must have; it may have grown.
+        resume: go on with a run that has results. Without it such a folder is refused; a folder
+            in which nothing is finished may be begun again either way.
+        files: further files to begin with: JSON values, or bytes as they are.
+
+    Raises:
+        InputError: before anything is written; an InputError raised inside the block while
+            nothing is finished leaves nothing behind either.
+    """
+    out = _named(out)
+    saved = _saved(out) if resume else None
+    if saved is None:
+        check_free(out)
+    else:
+        config = merged(saved, config, out)
+    config = replace(config, evaluator=settled(config.evaluator, config.pool))
+    check_config(config.evaluator)
+    task = build_task(config.task, config.evaluator.preset)
+    now = environment()
+    if saved is None:
+        start = {CONFIG_NAME: config.to_json(), ENVIRONMENT_NAME: now, MANIFEST_NAME: task.manifest}
+        with begun(out, {**start, **(files or {})}):
+            yield OpenRun(out, config, task, now, RunLog(out), resumed=False)
+        return
+    with locked(out):
+        check_manifest(out, task)
+        log = RunLog(out)
+        then = read_json(out / ENVIRONMENT_NAME)
+        changed = differences(then, now)
+        if changed:
+            log.warning(f"{out} was begun with other versions: {', '.join(changed)}")
+        if _flat(config) != _flat(saved):
+            for journal in out.rglob(JOURNAL_NAME):
+                read_journal(journal)  # a broken one is refused before anything is written
+            write_json(out / CONFIG_NAME, config.to_json())
+        yield OpenRun(out, config, task, then, log, resumed=True)
+
+
+def _named(out: Path | str) -> Path:
+    if not str(out).strip():
+        raise InputError("out", "must name a folder", str(out), "pass for example runs/first")
+    return Path(out)
+
+
+def _saved(out: Path) -> Config | None:
+    """The configuration of the run to go on with; None where one is begun (again)."""
+    if not out.is_dir() or not has_begun(out) or not has_results(out):
+        return None
+    return read_config(out)
+
+
+# Growing ---------------------------------------------------------------------------------------
+
+
+def merged(saved: Config, given: Config, out: Path) -> Config:
+    """`given` for a run that was begun with `saved`: what decides it must be equal or have grown.
+
+    Free are the pool, the place of the data (the manifest proves the images) and "auto", which
+    stands for what was decided when the run began.
+    """
+    if given.kind != saved.kind:
         raise InputError(
-            "out", "must hold a run to resume", str(out), "check the path, or leave --resume out"
-        )
-    saved, now = read_json(out / CONFIG_NAME), config.to_json()
-    if not isinstance(saved, dict) or saved.get("format") != FORMAT:
-        raise InputError(
-            str(out / CONFIG_NAME),
-            "must be the configuration of a run",
-            type(saved).__name__,
-            "restore it from a copy",
-        )
-    free = ("out", "pool")
-    changed = [
-        f"{name} was {_short(saved.get(name))} and is {_short(now.get(name))}"
-        for name in sorted(saved.keys() | now.keys())
-        if name not in free and saved.get(name) != now.get(name)
-    ]
-    if changed:
+            "out", f"must hold a run of the kind {given.kind}", saved.kind,
+            f"use `augsearch resume {out}`",
+        )  # fmt: skip
+    evaluator = given.evaluator
+    for name in ("device", "precision"):
+        if getattr(evaluator, name) == "auto":
+            evaluator = replace(evaluator, **{name: getattr(saved.evaluator, name)})
+    given = replace(given, evaluator=evaluator)
+    before, after = _flat(saved), _flat(given)
+    changed, shrunk = [], []
+    for name, old in before.items():
+        new = after[name]
+        if new == old or name == MOVABLE:
+            continue
+        line = f"{name} {_difference(old, new)}"
+        if name not in KINDS[saved.kind].grows:
+            changed.append(line)
+        elif not _grown(old, new):
+            shrunk.append(line)
+    if changed or shrunk:
+        may_grow = ", ".join(KINDS[saved.kind].grows)
         raise InputError(
             "resume",
-            "must have the configuration the run was started with",
-            "; ".join(changed),
+            "must have the configuration the run was started with"
+            + (f" ({may_grow} may grow)" if may_grow else ""),
+            "; ".join(changed + shrunk),
             "give these options the values they had, or start a new run in another folder",
         )
+    return replace(given, settings=given.settings.grown_from(saved.settings))
+
+
+def grown(out: Path, changes: Mapping[str, Any]) -> Config:
+    """The configuration of the run in `out` with these options changed; lists are added to.
+
+    Raises InputError for a folder without a run, and for what its kind of run may not change.
+    """
+    config = read_config(out)
+    may = {*KINDS[config.kind].grows}
+    may |= {MOVABLE, *(declared.name for declared in options_of(PoolConfig))}
+    before = _flat(config)
+    new = {}
+    for name, value in changes.items():
+        if name not in may:
+            raise InputError(
+                name, f"must not change in a run of the kind {config.kind}", value,
+                f"what may is {', '.join(sorted(may))}",
+            )  # fmt: skip
+        if isinstance(value, tuple):
+            value = (*before[name], *(each for each in value if each not in before[name]))
+        new[name] = value
+    return config.changed(**new)
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    """Every option that decides something, by the name that users know."""
+    return {
+        declared.name: getattr(getattr(config, section), declared.field)
+        for section, declared in options_of_kind(config.kind, hidden=True)
+        if section != "pool" and getattr(config, section) is not None
+    }
+
+
+def _grown(old: Any, new: Any) -> bool:
+    if isinstance(old, tuple):
+        return set(old) <= set(new)
+    return new >= old
+
+
+def _difference(old: Any, new: Any) -> str:
+    if isinstance(old, tuple) and isinstance(new, tuple) and set(old) ^ set(new):
+        gone, more = set(old) - set(new), set(new) - set(old)
+        words = (("lacks", gone), ("has in addition", more))
+        return " and ".join(
+            f"{word} {', '.join(sorted(map(str, each)))}" for word, each in words if each
+        )
+    return f"was {_short(old)} and is {_short(new)}"
 
 
 def _short(value: Any) -> str:

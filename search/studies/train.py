@@ -3,47 +3,59 @@
 from __future__ import annotations
 
 import io
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
-from policies.errors import InputError
-from policies.files import write_atomically, write_json
-from proxy_tasks import Evaluation, EvaluatorConfig, FromScratch
-from search.runs.environment import environment
+from policies.files import read_json, write_atomically, write_json
+from proxy_tasks import Evaluation, FromScratch
 
 from .arms import parse_arm
-from .study import TaskConfig
+from .config import Config
+from .seeds import training_seed
+from .study import open_run
+
+RESULT_NAME, CHILD_NAME = "result.json", "child.pt"
 
 
-def train_child(
-    policy: str, out: str, *, task: TaskConfig, evaluator: EvaluatorConfig, seed: int = 0
+def run_train(
+    config: Config,
+    out: Path | str,
+    *,
+    resume: bool = False,
+    retry_failed: bool = False,
+    progress: bool = True,
 ) -> Evaluation:
-    """Train, write child.pt (state_dict) and result.json into the new folder `out`.
+    """Train, write child.pt (state_dict) and result.json into the folder `out`.
 
-    policy: see `arms.FORMS`. Returns the evaluation on the test part. Raises InputError.
+    Args:
+        config: `Config.of("train", policy="imagenet")`; see `arms.FORMS` for the policy.
+
+    Returns:
+        The evaluation on the test part.
+
+    Raises:
+        InputError: a user's mistake; nothing is left behind.
     """
-    folder = Path(out)
-    if folder.exists():
-        raise InputError("out", "must be a new folder", out, "choose another name")
-    arm = parse_arm(policy, [seed])
-    drawn = task.build()
-    child, evaluation = FromScratch(evaluator, drawn).train(arm.augmentations[0], seed, "test")
-    folder.mkdir(parents=True, exist_ok=True)
-    buffer = io.BytesIO()
-    torch.save({name: value.cpu() for name, value in child.state_dict().items()}, buffer)
-    write_atomically(folder / "child.pt", buffer.getvalue())
-    write_json(
-        folder / "result.json",
-        {
-            "arm": arm.to_json(),
-            "seed": seed,
-            "task": asdict(task),
-            "manifest_hash": drawn.manifest_hash,
-            "evaluator": asdict(evaluator),
-            "evaluation": evaluation.to_json(),
-            "environment": environment(),
-        },
-    )
+    settings = config.settings
+    arm = parse_arm(settings.policy)
+    augmentation = arm.augmentation(settings.seed, 0)
+    with open_run(config, out, resume) as run:
+        if (run.path / RESULT_NAME).exists():
+            return Evaluation.from_json(read_json(run.path / RESULT_NAME)["evaluation"])
+        evaluator = FromScratch(run.config.evaluator, run.task)
+        seed = training_seed("train", settings.seed)
+        child, evaluation = evaluator.train(augmentation, seed, "test")
+        buffer = io.BytesIO()
+        torch.save({name: value.cpu() for name, value in child.state_dict().items()}, buffer)
+        write_atomically(run.path / CHILD_NAME, buffer.getvalue())
+        write_json(
+            run.path / RESULT_NAME,
+            {
+                "arm": arm.to_json(),
+                "seed": seed,
+                "manifest_hash": run.task.manifest_hash,
+                "evaluation": evaluation.to_json(),
+            },
+        )
     return evaluation

@@ -117,7 +117,9 @@ def test_validation_lines_are_not_compared(write_run):
 def test_files_are_written_with_the_cost_of_the_search(write_run):
     config = {
         "task": "reduced-fashion",
-        "arms": [{"name": "found", "search": {"evaluations": 100, "image_passes": 7000}}],
+        "settings": {
+            "arms": [{"name": "found", "search": {"evaluations": 100, "image_passes": 7000}}]
+        },
     }
     directory = write_run(lines(), config)
     write_comparison(directory)

@@ -81,7 +81,7 @@ def test_failed_policies_are_left_out_of_their_evaluator_only(write_run):
 
 
 def test_files_and_words(write_run):
-    directory = write_run(lines(), {"task": "reduced-cifar10"})
+    directory = write_run(lines(), {"task": {"name": "reduced-cifar10"}})
     fidelity = write_fidelity(directory)
     said = " ".join(fidelity.sentences)
     assert "24 policies, 4 from-scratch children each" in said and "0.5 points apart" in said

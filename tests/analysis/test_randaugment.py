@@ -90,7 +90,7 @@ def test_ties_go_to_the_gentler_cell(write_run):
 def test_files_are_written_also_with_a_failed_cell(write_run):
     rows = lines(peak, sd=0.001)
     rows[3] = journal_line(1, 1, None, label="N=1 M=10", seed=1)
-    directory = write_run(rows, {"evaluators": {"main": {"reward": "accuracy"}}})
+    directory = write_run(rows, {"evaluator": {"reward": "accuracy"}})
     grid = write_grid(directory)
     assert grid.table["count"].sum() == 23
     assert (directory / "grid.png").is_file() and "N = 2, M = 10" in (
@@ -99,7 +99,7 @@ def test_files_are_written_also_with_a_failed_cell(write_run):
 
 
 def test_a_likelihood_is_no_percentage(write_run):
-    config = {"evaluators": {"main": {"reward": "log_likelihood"}}}
+    config = {"evaluator": {"reward": "log_likelihood"}}
     grid = analyse_grid(load_run(write_run(lines(lambda n, m: peak(n, m) - 2), config)))
     assert grid.unit == "validation log likelihood (nats)"
     assert grid.table["mean"].iloc[0] == pytest.approx(-1.375)  # peak 0.6 - 2, half of the 0.05

@@ -65,7 +65,9 @@ def test_report_of_a_finished_search(write_run):
         journal_line(b, s, 0.5 + 0.01 * b + 0.01 * rng.normal()) for b in range(5) for s in range(8)
     ]
     rows[3] = journal_line(0, 3, None)
-    directory = write_run(rows, {"evaluations": 40, "task": "reduced-fashion"})
+    directory = write_run(
+        rows, {"settings": {"evaluations": 40}, "task": {"name": "reduced-fashion"}}
+    )
     save_policy(directory / "policy.json", Policy([[("Rotate", 0.5, 3), ("Invert", 0.2, None)]]))
     text = write_report(directory).read_text()
     assert "40 evaluations of 40 asked for, 1 failed" in text

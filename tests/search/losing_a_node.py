@@ -16,21 +16,21 @@ from pathlib import Path
 
 from ray.cluster_utils import Cluster
 
-from search import PoolConfig, RunConfig, run_search
+from search import Config, run_search
 
 EVALUATIONS = 80
 
 
-def configuration(out: str, pool: PoolConfig) -> RunConfig:
-    return RunConfig(
-        out=out,
+def configuration(**pool: object) -> Config:
+    return Config.of(
+        "search",
         task="synthetic",
         evaluator="synthetic",
         evaluator_options={"sleep": 0.05},
         searcher="ppo",
         searcher_options={"batch_size": 10},
         evaluations=EVALUATIONS,
-        pool=pool,
+        **pool,
     )
 
 
@@ -54,9 +54,9 @@ def main(out: str) -> None:
 
     thread = threading.Thread(target=lose, daemon=True)
     thread.start()
-    pool = PoolConfig(workers=2, address=cluster.address)
+    config = configuration(workers=2, address=cluster.address)
     try:
-        result = run_search(configuration(out, pool), progress=False)
+        result = run_search(config, out, progress=False)
     finally:
         cluster.shutdown()
     thread.join(30)

@@ -34,7 +34,7 @@ def test_a_lost_node_changes_nothing(tmp_path, monkeypatch):
     assert report["restarts"] >= 1 and len(report["workers"]) >= 2
 
     whole = tmp_path / "whole"
-    run_search(configuration(str(whole), PoolConfig()), progress=False)
+    run_search(configuration(workers=1), whole, progress=False)
     assert (out / "policy.txt").read_bytes() == (whole / "policy.txt").read_bytes()
 
 
@@ -54,11 +54,10 @@ def test_a_bad_address_is_found_before_anything_is_written(tmp_path, monkeypatch
 
     monkeypatch.setattr(cluster, "connect", refuse)
     with pytest.raises(InputError, match="address"):
-        run_search(configuration(str(tmp_path / "run"), PoolConfig(address="a:1")), progress=False)
+        run_search(configuration(address="a:1"), tmp_path / "run", progress=False)
+    assert list(tmp_path.iterdir()) == []
     monkeypatch.setattr(engine, "WorkerPool", FakePool())
-    resumed = run_search(
-        configuration(str(tmp_path / "run"), PoolConfig()), resume=True, progress=False
-    )
+    resumed = run_search(configuration(), tmp_path / "run", resume=True, progress=False)
     assert resumed.finished == EVALUATIONS
 
 

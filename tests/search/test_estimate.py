@@ -10,21 +10,16 @@ from pathlib import Path
 import pytest
 
 from policies.errors import InputError
-from search import PoolConfig, RunConfig
+from search import Config
 from search.engine import loop as engine
-from search.studies.estimate import PAPER_BUDGETS, Estimate, estimate
+from search.studies.estimate import PAPER_BUDGETS, Estimate, run_estimate
 from tests.search.fakes import FakePool, good
 
 
 @pytest.fixture
-def config(tmp_path):
-    return RunConfig(
-        out=str(tmp_path / "run"),
-        task="synthetic",
-        evaluator="synthetic",
-        searcher="random",
-        evaluations=200,
-        pool=PoolConfig(workers=8),
+def config():
+    return Config.of(
+        "estimate", task="synthetic", evaluator="synthetic", evaluations=200, workers=8
     )
 
 
@@ -70,7 +65,7 @@ def test_each_workers_first_evaluation_is_not_counted(monkeypatch, config, tmp_p
     monkeypatch.setattr(engine, "WorkerPool", FakePool(0, answer))
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    found = estimate(config, samples=3)
+    found = run_estimate(config.changed(samples=3))
     assert found.seconds == (2.0,) * 6
     assert (found.measured_workers, found.workers, found.evaluations) == (2, 8, 200)
     assert math.isclose(found.hours(), 200 * 2 / 8 / 3600)
@@ -79,10 +74,10 @@ def test_each_workers_first_evaluation_is_not_counted(monkeypatch, config, tmp_p
 
 def test_threads_count_as_cores(monkeypatch, config):
     monkeypatch.setattr(engine, "WorkerPool", FakePool())
-    assert estimate(replace(config, threads=4)).cores == 4.0
+    assert run_estimate(config.changed(threads=4)).cores == 4.0
 
 
 @pytest.mark.parametrize("options", [{"price": -1.0}, {"price": math.nan}, {"samples": 0}])
 def test_bad_input(config, options):
     with pytest.raises(InputError):
-        estimate(config, **options)
+        config.changed(**options)

@@ -20,12 +20,11 @@ from policies.schedule import (
     augmentation_for_epoch,
 )
 from proxy_tasks import EvaluatorConfig, get_task
-from search import PoolConfig
+from search import Config
 from search.studies.pba import (
     OPS,
     SPACE,
     Member,
-    PBAConfig,
     explore,
     levels_to_policy,
     run_pba,
@@ -192,29 +191,30 @@ def test_a_member_goes_on_from_a_checkpoint_exactly(task):
     assert straight.epoch == 4  # over
 
 
-def test_bad_arguments(tmp_path, task):
+def test_bad_arguments(tmp_path):
     for change in ({"population": 3}, {"interval": 0}, {"seed": -1}):
         with pytest.raises(InputError, match=next(iter(change))):
-            PBAConfig(**change)
+            Config.of("pba", **change)
     (tmp_path / "old").write_text("")
-    with pytest.raises(InputError, match="new folder"):
-        run_pba(task, tmp_path)
-    with pytest.raises(InputError, match="hold a run"):
-        run_pba(task, tmp_path, resume=True)
+    for resume in (False, True):
+        with pytest.raises(InputError, match="new folder"):
+            run_pba(Config.of("pba"), tmp_path, resume=resume)
 
 
 @pytest.mark.ray
-def test_a_population_through_tune(tmp_path, task):
-    config, evaluator = PBAConfig(4, 1, seed=1), EvaluatorConfig(epochs=4)
-    pool = PoolConfig(workers=2)
-    schedule = run_pba(task, tmp_path / "run", config, evaluator=evaluator, pool=pool)
+def test_a_population_through_tune(tmp_path):
+    config = Config.of(
+        "pba", population=4, interval=1, seed=1, epochs=4, workers=2,
+        train_images=60, validation_images=40,
+    )  # fmt: skip
+    schedule = run_pba(config, tmp_path / "run")
     assert schedule.epochs == 4
     assert all(SPACE.contains(policy) for _, policy in schedule)
     assert isinstance(schedule[0][1], Policy)
     saved = (tmp_path / "run" / "schedule.json").read_bytes()
     # Complete: resuming trains nothing; another configuration is refused.
-    again = run_pba(task, tmp_path / "run", config, evaluator=evaluator, resume=True)
+    again = run_pba(config, tmp_path / "run", resume=True)
     assert again == schedule
     assert (tmp_path / "run" / "schedule.json").read_bytes() == saved
     with pytest.raises(InputError, match="resume"):
-        run_pba(task, tmp_path / "run", PBAConfig(5), evaluator=evaluator, resume=True)
+        run_pba(config.changed(population=5), tmp_path / "run", resume=True)

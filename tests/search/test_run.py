@@ -4,44 +4,55 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
+from dataclasses import replace as changed_by
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from policies import Policy, load_policy, load_policy_file
+from policies import Policy, load_policy, load_policy_file, save_policy
 from policies.errors import InputError
 from policies.files import read_json, write_atomically
-from search import PoolConfig, RunConfig, run_search
+from search import Config, PoolConfig, run_search
 from search.engine import cluster
 from search.engine import loop as engine
-from search.errors import WorkerError
+from search.errors import NothingFound
+from search.runs import folder as folder_module
+from search.runs.folder import locked
 from search.runs.journal import Journal
 from search.studies import search as run_module
-from tests.search.fakes import FakePool, Killed, bad
+from search.studies import study
+from search.studies.config import options_of_kind, read_config
+from tests.search.fakes import FakePool, Killed, bad, good
 
 
 @pytest.fixture
-def config(tmp_path):
-    return RunConfig(
-        out=str(tmp_path / "run"),
+def config():
+    return Config.of(
+        "search",
         task="synthetic",
         evaluator="synthetic",
         searcher="random",
         searcher_options={"batch_size": 6},
         evaluations=20,
-        pool=PoolConfig(workers=3),
+        precision="float32",
+        workers=3,
     )
 
 
 @pytest.fixture
-def fake(monkeypatch):
+def fake(monkeypatch, tmp_path):
     """Runs in this process, on a pool that answers at once."""
 
-    def start(config, pool=None, **options):
+    def start(config, pool=None, out=None, **options):
         monkeypatch.setattr(engine, "WorkerPool", pool or FakePool())
-        return run_search(config, progress=False, **options)
+        return run_search(config, out or tmp_path / "run", progress=False, **options)
 
     return start
+
+
+def settled(config):
+    return changed_by(config, evaluator=study.settled(config.evaluator, config.pool))
 
 
 def contents(folder):
@@ -64,12 +75,12 @@ def test_the_folder_holds_the_run_and_its_policy(fake, config, tmp_path):
         "environment.json",
         "manifest.json",
         "trials.jsonl",
-        "checkpoint.pt",
         "run.log",
+        ".augsearch.lock",
         "policy.json",
         "policy.txt",
     }
-    assert RunConfig.from_json(read_json(folder / "config.json")) == config
+    assert read_config(folder) == settled(config)
     environment = read_json(folder / "environment.json")
     assert environment["packages"]["torch"] and environment["python"]
     best_five = [tuple(map(tuple, row)) for trial in result.best for row in trial.augmentation]
@@ -93,7 +104,7 @@ def test_the_policy_says_where_it_comes_from(fake, config, tmp_path):
 
 
 def test_top_decides_how_many_candidates_are_joined(fake, config):
-    assert len(fake(replace(config, top=2, subpolicies=3)).policy) == 6
+    assert len(fake(config.changed(top=2, subpolicies=3)).policy) == 6
 
 
 def test_an_empty_folder_is_as_good_as_none(fake, config, tmp_path):
@@ -103,8 +114,8 @@ def test_an_empty_folder_is_as_good_as_none(fake, config, tmp_path):
 
 def test_nothing_found_is_an_error_not_a_policy(fake, config, tmp_path):
     pool = FakePool(0, lambda job: bad(job))
-    config = replace(config, pool=PoolConfig(retries=0, max_consecutive_failures=100))
-    with pytest.raises(WorkerError, match="none of 20 evaluations succeeded"):
+    config = config.changed(retries=0, max_failures=100)
+    with pytest.raises(NothingFound, match="none of 20 evaluations succeeded"):
         fake(config, pool)
     assert not (tmp_path / "run" / "policy.json").exists()
 
@@ -128,18 +139,70 @@ def test_what_exists_is_never_written_over(fake, config, tmp_path, content):
 
 
 @pytest.mark.parametrize("exists", [True, False])
-def test_nothing_to_resume(fake, config, tmp_path, exists):
+def test_resume_begins_where_there_is_nothing(fake, config, tmp_path, exists):
+    """So that a script which is started again and again needs one command only."""
     if exists:
         (tmp_path / "run").mkdir()
-    with pytest.raises(InputError, match="out: must hold a run to resume"):
+    assert fake(config, resume=True).new == 20
+    assert fake(config, resume=True).new == 0
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_folder_without_a_result_is_begun_again_with_other_options(
+    fake, config, tmp_path, resume
+):
+    with pytest.raises(Killed):
+        fake(config, FakePool(0, killed_after=0))
+    other = config.changed(seed=3)
+    assert fake(other, resume=resume).finished == 20
+    assert read_config(tmp_path / "run").settings.seed == 3
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "search/thesis.tex"])
+def test_a_folder_with_something_of_the_users_is_never_begun_again(fake, config, tmp_path, name):
+    with pytest.raises(Killed):
+        fake(config, FakePool(0, killed_after=0))
+    path = tmp_path / "run" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("mine")
+    with pytest.raises(InputError, match="new folder"):
+        fake(config.changed(seed=3))
+    assert path.read_text() == "mine"
+
+
+@pytest.mark.parametrize("killed_after", range(4))
+def test_killed_while_beginning_is_no_obstacle(fake, config, tmp_path, monkeypatch, killed_after):
+    """After each of the files that a folder begins with: both ways on are open."""
+    real, written = folder_module.write_atomically, []
+
+    def die(*arguments):
+        if len(written) == killed_after:
+            raise Killed
+        written.append(arguments)
+        real(*arguments)
+
+    for place, resume in (("a", False), ("b", True)):
+        written.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(folder_module, "write_atomically", die)
+            with pytest.raises(Killed):
+                fake(config, FakePool(0, killed_after=0), out=tmp_path / place)
+        assert fake(config, out=tmp_path / place, resume=resume).finished == 20
+
+
+def test_one_run_at_a_time_in_a_folder(fake, config, tmp_path):
+    fake(config)
+    with locked(tmp_path / "run"), pytest.raises(InputError, match="must not be in use"):
         fake(config, resume=True)
-    assert contents(tmp_path) == {}
+    (tmp_path / "new").mkdir()
+    with locked(tmp_path / "new"), pytest.raises(InputError, match="must not be in use"):
+        fake(config, out=tmp_path / "new")
 
 
 CHANGES = {
     "searcher": "ppo",
     "searcher_options": {"batch_size": 7},
-    "evaluations": 21,
+    "evaluations": 19,
     "seed": 1,
     "task_seed": 1,
     "subpolicies": 4,
@@ -151,8 +214,7 @@ CHANGES = {
     "repeats": 2,
     "threads": 2,
     "preset": "paper",
-    "device": "cpu",
-    "precision": "float32",
+    "precision": "bfloat16",
 }
 
 
@@ -163,20 +225,30 @@ def test_a_resume_with_another_configuration_names_the_field_and_both_values(
     fake(config)
     before = contents(tmp_path)
     options = {"searcher_options": {}} if name == "searcher" else {}
-    old = getattr(config, name)
+    (old,) = (
+        getattr(getattr(settled(config), section), declared.field)
+        for section, declared in options_of_kind("search")
+        if declared.name == name
+    )
     with pytest.raises(InputError) as caught:
-        fake(replace(config, **{name: value}, **options), resume=True)
+        fake(config.changed(**{name: value}, **options), resume=True)
     assert f"{name} was {old!r} and is {value!r}" in str(caught.value.got)
     assert contents(tmp_path) == before
+
+
+def test_other_operations_are_named(fake, config):
+    fake(config.changed(ops=("Rotate", "Color", "Invert")))
+    with pytest.raises(InputError, match="ops lacks Invert and has in addition Solarize"):
+        fake(config.changed(ops=("Rotate", "Color", "Solarize")), resume=True)
 
 
 def test_where_and_how_fast_may_change(fake, config, tmp_path):
     with pytest.raises(Killed):
         fake(config, FakePool(0, killed_after=8))
-    pool = PoolConfig(workers=7, cpus=0.5, time_limit=9.0, retries=5, max_consecutive_failures=3)
+    pool = {"workers": 7, "cpus": 0.5, "time_limit": 9.0, "retries": 5, "max_failures": 3}
     moved = tmp_path / "moved"
     os.rename(tmp_path / "run", moved)
-    assert fake(replace(config, pool=pool, out=str(moved)), resume=True).finished == 20
+    assert fake(config.changed(**pool), out=moved, resume=True).finished == 20
 
 
 def test_a_changed_data_set_is_refused(fake, config, tmp_path):
@@ -213,18 +285,21 @@ def test_damaged_files_are_named(fake, config, tmp_path, name, text):
     assert name in str(caught.value) or "data: must be the images" in str(caught.value)
 
 
-def test_a_newer_version_and_unknown_fields_are_refused(config):
+def test_other_versions_and_unknown_fields_are_refused(config):
     data = config.to_json()
-    with pytest.raises(InputError, match="version"):
-        RunConfig.from_json({**data, "version": 2})
+    for version in (1, 3, None, "2"):
+        with pytest.raises(InputError, match="must be a run folder of version 2"):
+            Config.from_json({**data, "version": version})
     with pytest.raises(InputError, match="wings"):
-        RunConfig.from_json({**data, "wings": 2})
-    with pytest.raises(InputError, match="no seed"):
-        RunConfig.from_json({k: v for k, v in data.items() if k != "seed"})
+        Config.from_json({**data, "wings": 2})
+    with pytest.raises(InputError, match="wings"):
+        Config.from_json({**data, "pool": {"wings": 2}})
     with pytest.raises(InputError, match="pool"):
-        RunConfig.from_json({**data, "pool": {"wings": 2}})
-    with pytest.raises(InputError, match="pool"):
-        RunConfig.from_json({**data, "pool": 3})
+        Config.from_json({**data, "pool": 3})
+    with pytest.raises(InputError, match="kind"):
+        Config.from_json({**data, "kind": "dance"})
+    del data["settings"]["seed"]
+    assert Config.from_json(data) == config  # a field that came later takes its default
 
 
 @pytest.mark.parametrize(
@@ -234,7 +309,6 @@ def test_a_newer_version_and_unknown_fields_are_refused(config):
         {"searcher": "grid"},
         {"evaluations": 0},
         {"seed": -1},
-        {"out": ""},
         {"top": 0},
         {"subpolicies": 0},
         {"operations": 0},
@@ -250,14 +324,131 @@ def test_a_newer_version_and_unknown_fields_are_refused(config):
 )
 def test_mistakes_leave_no_folder(fake, config, tmp_path, change):
     with pytest.raises(InputError):
-        fake(replace(config, **change))
+        fake(config.changed(**change))
     assert contents(tmp_path) == {} and list(tmp_path.iterdir()) == []
+
+
+def test_an_out_without_a_name(fake, config, tmp_path):
+    with pytest.raises(InputError, match="out: must name a folder"):
+        fake(config, out=" ")
+
+
+def test_a_mistake_found_by_a_worker_leaves_no_folder(fake, config, tmp_path):
+    def refuse(*_, **__):
+        raise InputError("task", "must have images", 0, "add some")
+
+    with pytest.raises(InputError):
+        fake(config, refuse, out=tmp_path / "a" / "b")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError):
+        fake(config, refuse, out=tmp_path / "empty")
+    assert list((tmp_path / "empty").iterdir()) == []
+
+
+def test_here_is_a_folder_too(fake, config, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert fake(config, out=".").finished == 20
+    assert (tmp_path / "here" / "policy.json").is_file()
 
 
 def test_an_unwritable_place_is_named(fake, config, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="out: must be a folder that can be created"):
-        fake(replace(config, out=str(tmp_path / "file" / "run")))
+        fake(config, out=tmp_path / "file" / "run")
+
+
+# Growing -------------------------------------------------------------------------------------
+
+
+def test_a_finished_search_that_grows_ends_as_if_it_had_been_so_from_the_start(
+    fake, config, tmp_path
+):
+    small = fake(config.changed(searcher="ppo", searcher_options={"batch_size": 6}))
+    big = config.changed(searcher="ppo", searcher_options={"batch_size": 6}, evaluations=50)
+    whole = fake(big, out=tmp_path / "whole")
+    grown = fake(study.grown(tmp_path / "run", {"evaluations": 50}), resume=True)
+    assert grown.new == 30 and grown.policy == whole.policy != small.policy
+    assert read_config(tmp_path / "run") == read_config(tmp_path / "whole")
+    for name in ("policy.txt", "policy.json"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_the_data_may_have_moved(fake, config, tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "here" / "train" / name).mkdir(parents=True)
+        for index in range(12):
+            pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "here" / "train" / name / f"{index}.png")
+    own = config.changed(task="folder", data=str(tmp_path / "here"), train_images=8)
+    fake(own)
+    os.rename(tmp_path / "here", tmp_path / "there")
+    moved = study.grown(tmp_path / "run", {"data": str(tmp_path / "there")})
+    assert fake(moved, resume=True).new == 0
+    assert read_config(tmp_path / "run").task.data == str(tmp_path / "there")
+
+
+def test_what_may_not_change_is_said(fake, config, tmp_path):
+    fake(config)
+    for change in ({"seed": 1}, {"seeds": 3}, {"wings": 1}):
+        with pytest.raises(InputError, match="must not change in a run of the kind search"):
+            study.grown(tmp_path / "run", change)
+    with pytest.raises(InputError, match="may grow"):
+        fake(study.grown(tmp_path / "run", {"evaluations": 7}), resume=True)
+
+
+def test_a_lost_or_replaced_policy_is_written_anew(fake, config, tmp_path, caplog):
+    result = fake(config)
+    before = contents(tmp_path / "run")
+    for damage in (
+        lambda folder: (folder / "policy.txt").unlink(),
+        lambda folder: (folder / "policy.json").write_text("{}"),
+        lambda folder: save_policy(folder / "policy.json", Policy([[("Invert", 1.0, None)]])),
+    ):
+        damage(tmp_path / "run")
+        caplog.clear()
+        again = fake(config, resume=True)
+        assert "not as the journal says; written anew" in caplog.text
+        assert again.policy == result.policy
+        for name in ("policy.txt", "policy.json"):
+            assert contents(tmp_path / "run")[name] == before[name]
+
+
+# Nothing to choose by ------------------------------------------------------------------------
+
+
+def same_reward(job, **changes):
+    outcome = good(job)
+    return changed_by(outcome, evaluation={**outcome.evaluation, "reward": 0.25, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({}, "rewards are 0.25"), ({"diverged": True}, "all 20 children diverged")],
+)
+def test_a_search_without_a_difference_exports_nothing(fake, config, tmp_path, changes, words):
+    pool = FakePool(0, lambda job: same_reward(job, **changes))
+    with pytest.raises(NothingFound, match=words) as caught:
+        fake(config, pool)
+    assert caught.value.exit_code == 1
+    assert not {"policy.json", "policy.txt"} & set(contents(tmp_path / "run"))
+
+
+def test_a_diverged_child_is_never_exported(fake, config, tmp_path):
+    """However high its reward is."""
+
+    def answer(job):
+        outcome = good(job)
+        if job.candidate.slot == 0:
+            best = {**outcome.evaluation, "reward": 9.0, "diverged": True}
+            return changed_by(outcome, evaluation=best)
+        return outcome
+
+    result = fake(config, FakePool(0, answer))
+    chosen = load_policy_file(tmp_path / "run" / "policy.json").provenance["candidates"]
+    assert all(each["slot"] and each["reward"] < 9 for each in chosen) and result.policy
 
 
 # Crashes -------------------------------------------------------------------------------------
@@ -272,18 +463,22 @@ def test_a_finished_run_is_left_alone(fake, config, tmp_path):
     assert {k: v for k, v in after.items() if "run.log" not in k} == {
         k: v for k, v in before.items() if "run.log" not in k
     }
-    assert "is complete: 20 evaluations; nothing was done" in after["run/run.log"].decode()
 
 
-@pytest.mark.parametrize("step", ["write_atomically", "save_policy"])
-def test_killed_while_exporting(fake, config, tmp_path, monkeypatch, step):
-    whole = fake(replace(config, out=str(tmp_path / "whole")))
+@pytest.mark.parametrize("after", [0, 1])
+def test_killed_while_exporting(fake, config, tmp_path, monkeypatch, after):
+    whole = fake(config, out=tmp_path / "whole")
 
-    def die(*_, **__):
-        raise Killed
+    written = []
+
+    def die(path, text):
+        if len(written) == after:
+            raise Killed
+        written.append(path)
+        write_atomically(path, text)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, step, die)
+        patch.setattr(run_module, "write_atomically", die)
         with pytest.raises(Killed):
             fake(config)
     assert not (tmp_path / "run" / "policy.json").exists()
@@ -300,7 +495,7 @@ def test_killed_before_the_first_evaluation(fake, config, tmp_path):
     assert fake(config, resume=True).finished == 20
 
 
-def test_other_versions_at_resume_are_noted(fake, config, tmp_path):
+def test_other_versions_at_resume_are_noted(fake, config, tmp_path, caplog):
     with pytest.raises(Killed):
         fake(config, FakePool(0, killed_after=8))
     path = tmp_path / "run" / "environment.json"
@@ -308,16 +503,14 @@ def test_other_versions_at_resume_are_noted(fake, config, tmp_path):
     found["packages"]["torch"] = "1.0"
     write_atomically(path, json.dumps(found))
     fake(config, resume=True)
-    assert (
-        "started with other versions: torch 1.0 -> " in (tmp_path / "run" / "run.log").read_text()
-    )
+    assert "begun with other versions: torch 1.0 -> " in caplog.text
 
 
 def test_disk_full_while_creating_leaves_nothing(fake, config, tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(run_module, "write_json", refuse)
+    monkeypatch.setattr(folder_module, "write_atomically", refuse)
     with pytest.raises(InputError, match="No space left on device"):
         fake(config)
     assert list(tmp_path.iterdir()) == []
@@ -361,17 +554,18 @@ def test_one_two_and_four_workers_give_the_same_policy_and_journal(tmp_path):
     assert cluster.connect(PoolConfig(workers=4))
     try:
         for workers in (1, 2, 4):
-            config = RunConfig(
-                out=str(tmp_path / str(workers)),
+            config = Config.of(
+                "search",
                 task="synthetic",
                 evaluator="synthetic",
                 evaluator_options={"sleep": 0.005},
                 searcher="ppo",
                 evaluations=90,
                 searcher_options={"batch_size": 10},
-                pool=PoolConfig(workers=workers, cpus=0.5),
+                workers=workers,
+                cpus=0.5,
             )
-            assert run_search(config, progress=False).finished == 90
+            assert run_search(config, tmp_path / str(workers), progress=False).finished == 90
     finally:
         cluster.disconnect()
     texts = {(tmp_path / str(n) / "policy.txt").read_bytes() for n in (1, 2, 4)}
@@ -394,6 +588,6 @@ def test_one_two_and_four_workers_give_the_same_policy_and_journal(tmp_path):
     ],
 )
 def test_evaluator_and_reward_that_suit_the_task_are_the_default(given, evaluator, reward):
-    config = RunConfig(out="runs/x", **given)
-    assert (config.evaluator, config.reward) == (evaluator, reward)
-    assert RunConfig.from_json(config.to_json()) == config
+    config = Config.of("search", **given)
+    assert (config.evaluator.kind, config.evaluator.reward) == (evaluator, reward)
+    assert Config.from_json(config.to_json()) == config

@@ -12,8 +12,8 @@ from policies import OPS, Policy, RandAugment
 from policies.errors import InputError
 from proxy_tasks import Evaluation, EvaluatorConfig
 from proxy_tasks.evaluators.planted import PlantedLandscape
-from search import Candidate, FixedSearcher, PolicySpace, RunConfig
-from search.studies.select import _evaluator
+from search import Candidate, Config, FixedSearcher, PolicySpace
+from search.studies import config as config_module
 from search.studies.selection import (
     best_rescored,
     concatenate_best,
@@ -22,6 +22,7 @@ from search.studies.selection import (
     proposals,
     refine,
     rescore_candidates,
+    restricted,
     select_subpolicies,
 )
 
@@ -247,13 +248,30 @@ class TestDearerRewards:
         assert np.corrcoef(same.weights, alone.weights)[0, 1] > 0.99
 
 
-def test_another_evaluator_brings_its_own_reward():
-    config = RunConfig(out="x", task="folder", epochs=8, evaluator_options={"lr": 0.2})
-    assert config.evaluator_config().reward == "log_likelihood"
-    same, other = _evaluator(config, {}), _evaluator(config, {"kind": "from-scratch"})
-    assert same == config.evaluator_config()
-    assert other == EvaluatorConfig("from-scratch", reward="calibrated_log_likelihood")
-    assert _evaluator(config, {"kind": "from-scratch", "reward": "accuracy"}).reward == "accuracy"
+def test_another_evaluator_brings_its_own_reward(monkeypatch):
+    searched = Config.of("search", task="folder", epochs=8, evaluator_options={"lr": 0.2})
+    assert searched.evaluator.reward == "log_likelihood"
+    monkeypatch.setattr(config_module, "read_config", lambda folder: searched)
+    assert Config.of("select", run="x").evaluator == searched.evaluator
+    other = Config.of("select", run="x", evaluator="from-scratch")
+    assert other.evaluator == EvaluatorConfig("from-scratch", reward="calibrated_log_likelihood")
+    assert other.task == searched.task
+    third = Config.of("select", run="x", evaluator="from-scratch", reward="accuracy")
+    assert third.evaluator.reward == "accuracy"
+
+
+def test_operations_that_are_left_out_are_in_no_proposal():
+    rng = np.random.default_rng(0)
+    evaluated = [(SPACE.sample(rng), float(rng.random())) for _ in range(60)]
+    ops = tuple(name for name in SPACE.ops if name not in ("Cutout", "SamplePairing"))
+    usable, dropped = restricted(evaluated, ops)
+    rows = [row for policy, _ in evaluated for row in policy]
+    bad = [row for row in rows if not {"Cutout", "SamplePairing"}.isdisjoint(o.name for o in row)]
+    assert dropped == len(bad) > 0
+    assert sum(len(policy) for policy, _ in usable) == len(rows) - dropped
+    made = proposals(usable, fit_model(evaluated, SPACE), ops=ops)
+    assert set(made) >= {"best-5", "best-5-refined", "one-by-one-60"}
+    assert all(o.name in ops for policy in made.values() for row in policy for o in row)
 
 
 def test_one_by_one_beats_the_papers_choice_after_random_search():

@@ -20,7 +20,7 @@ from typing import Any  # noqa: E402
 from proxy_tasks.evaluators.config import EvaluatorConfig  # noqa: E402
 from proxy_tasks.evaluators.evaluation import Evaluation  # noqa: E402
 from proxy_tasks.evaluators.registry import Evaluator, make_evaluator  # noqa: E402
-from search import PoolConfig, RunConfig, SearchError, run_search  # noqa: E402
+from search import Config, SearchError, run_search  # noqa: E402
 
 STARTED = "AUGSEARCH_SOAK_STARTED"
 
@@ -56,17 +56,19 @@ def main() -> int:
     parser.add_argument("--resume", action="store_true")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
-    config = RunConfig(
-        out=options.out,
+    config = Config.of(
+        "search",
         task="synthetic",
         evaluator="synthetic",
         evaluator_options={"sleep": options.sleep},
         searcher=options.searcher,
         evaluations=options.evaluations,
-        pool=PoolConfig(workers=options.workers, retries=5),
+        workers=options.workers,
+        retries=5,
     )
+    telling = make_telling(options.started)
     try:
-        run_search(config, resume=options.resume, factory=make_telling(options.started))
+        run_search(config, options.out, resume=options.resume, factory=telling)
     except SearchError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -1,0 +1,68 @@
+"""Commands that train children to judge: compare, fidelity, train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from search.studies.config import Config
+
+from .searching import check_complete, run_command
+
+
+@run_command("compare")
+def compare(config: Config, out: str, **how: Any) -> None:
+    """Train children under each arm; test accuracy with intervals and paired differences.
+
+    Tables and a picture: DIR/compare.md, compare.csv, pairs.csv, compare.png.
+    """
+    import analysis
+    from search.studies.compare import run_compare
+
+    result = run_compare(config, out, **how)
+    if result.failed < result.finished:
+        comparison = analysis.write_comparison(out)
+        click.echo(analysis.compare.readable(comparison).to_string(index=False))
+        for sentence in comparison.sentences:
+            click.echo(sentence)
+        click.echo(f"tables and picture in {Path(out) / 'compare.md'}")
+    check_complete(result)
+
+
+@run_command("fidelity")
+def fidelity(config: Config, out: str, **how: Any) -> None:
+    """Measure how well cheap evaluators rank policies: fidelity against cost.
+
+    Tables and a picture: DIR/fidelity.md, fidelity.csv, reference.csv, fidelity.png.
+    """
+    import analysis
+    from search.studies.fidelity import run_fidelity
+
+    result = run_fidelity(config, out, **how)
+    check_complete(result)
+    study = analysis.write_fidelity(out)
+    click.echo(analysis.fidelity.readable(study).to_string(index=False))
+    for sentence in study.sentences:
+        click.echo(sentence)
+    click.echo(f"tables and picture in {Path(out) / 'fidelity.md'}")
+
+
+@run_command("train")
+def train(config: Config, out: str, **how: Any) -> None:
+    """Train the task's child under a policy, save its weights and report its test accuracy.
+
+    DIR/child.pt holds the weights (a state_dict, read with weights_only), DIR/result.json the
+    numbers. To train a model of your own, use PolicyTransform in your data loader.
+    """
+    from search.studies.train import run_train
+
+    evaluation = run_train(config, out, **how)
+    click.echo(
+        f"test accuracy {100 * evaluation.metrics['accuracy']:.2f} % "
+        f"({evaluation.seconds:.0f} s); weights in {Path(out) / 'child.pt'}"
+    )
+
+
+COMMANDS = (compare, fidelity, train)

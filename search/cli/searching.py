@@ -1,0 +1,185 @@
+"""Commands that look for policies: search, select, randaugment, rederive, pba, and resume."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from search.studies.config import Config
+
+from .options import (
+    ManyValues,
+    options_for_resuming,
+    options_of_run,
+    out_option,
+    quiet_option,
+    resume_option,
+    retry_option,
+)
+
+if TYPE_CHECKING:
+    from search.engine.loop import RunResult
+
+# What is done with a configuration of each kind; `augsearch resume` finds it here too. Each takes
+# (config, out) and how: resume, retry_failed, progress.
+RUN: dict[str, Callable[..., None]] = {}
+
+
+def run_command(kind: str, name: str = "") -> Callable:
+    """A command that runs a kind of study; the function's docstring is its help."""
+
+    def decorate(function: Callable[..., None]) -> click.Command:
+        RUN[kind] = function
+
+        @options_of_run(kind)
+        @out_option
+        @resume_option
+        @retry_option
+        @quiet_option
+        def command(
+            config: Config, out: str, resume: bool, retry_failed: bool, quiet: bool
+        ) -> None:
+            function(config, out, resume=resume, retry_failed=retry_failed, progress=not quiet)
+
+        return click.command(name or kind, cls=ManyValues, help=function.__doc__)(command)
+
+    return decorate
+
+
+def check_complete(result: RunResult) -> None:
+    """A run with failed evaluations is not what was asked for."""
+    if result.failed:
+        from search.errors import WorkerError
+
+        raise WorkerError(
+            f"{result.failed} of {result.finished} evaluations failed after all retries (see "
+            f"{result.directory / 'run.log'}); once that is mended, `augsearch resume "
+            f"{result.directory} --retry-failed` makes them again"
+        )
+
+
+@run_command("search")
+def search(config: Config, out: str, **how: Any) -> None:
+    """Search a policy and export it to DIR/policy.json and DIR/policy.txt."""
+    from search.studies.search import run_search
+
+    result = run_search(config, out, **how)
+    best = f", best reward {result.best[0].evaluation.reward:.4f}" if result.best else ""
+    click.echo(
+        f"{result.finished} evaluations ({result.failed} failed, {result.duplicates} repeats)"
+        f"{best}; {len(result.policy)} sub-policies in {result.directory / 'policy.json'}"
+    )
+    check_complete(result)
+
+
+def _select(config: Config, out: str, **how: Any) -> None:
+    from search.errors import WorkerError
+    from search.studies.select import run_select
+
+    selected = run_select(config, out, **how)
+    for name, score in selected.ranking:
+        click.echo(f"{score:10.4f}  {name}")
+    if selected.dropped:
+        click.echo(f"{selected.dropped} sub-policies of the search left out for their operations")
+    click.echo(
+        f"{selected.name}: {len(selected.policy)} sub-policies in "
+        f"{selected.directory / 'policy.json'}"
+    )
+    if selected.failed:
+        raise WorkerError(
+            f"{selected.failed} of {selected.finished} evaluations failed after all retries; see "
+            f"run.log in the folders of {selected.directory}"
+        )
+
+
+RUN["select"] = _select
+
+
+@click.command(cls=ManyValues)
+@click.argument("run")
+@options_of_run("select")
+@out_option
+@resume_option
+@retry_option
+@quiet_option
+def select(config: Config, out: str, resume: bool, retry_failed: bool, quiet: bool) -> None:
+    """Choose the final policy of the search in the folder RUN by new evaluations.
+
+    The paper's way (sub-policies of the best 5 candidates) is one of the proposals; others take
+    re-scored candidates, or many different sub-policies one by one. DIR/policy.json is the best of
+    them.
+    """
+    _select(config, out, resume=resume, retry_failed=retry_failed, progress=not quiet)
+
+
+@run_command("randaugment")
+def randaugment(config: Config, out: str, **how: Any) -> None:
+    """Evaluate RandAugment on a grid of N and M and recommend a cell.
+
+    Every cell is evaluated once with every seed.
+    """
+    import analysis
+    from search.studies.randaugment import export_best, run_randaugment
+
+    result = run_randaugment(config, out, **how)
+    check_complete(result)
+    grid = analysis.write_grid(out)
+    export_best(out, grid.best, result)
+    for sentence in grid.recommendation():
+        click.echo(sentence)
+    click.echo(f"heat map {Path(out) / 'grid.png'}, policy {Path(out) / 'policy.json'}")
+
+
+@run_command("rederive")
+def rederive(config: Config, out: str, **how: Any) -> None:
+    """Search anew for the ImageNet policy and compare it with the published one.
+
+    DIR/search is the search on reduced-imagenet, DIR/compare trains children under no
+    augmentation, the published and the found policy, DIR/rederive.md sets them side by side.
+    """
+    import analysis
+    from search.studies.rederive import COMPARE, run_rederive
+
+    result = run_rederive(config, out, **how)
+    check_complete(result)
+    if (Path(out) / COMPARE).is_dir():
+        analysis.write_comparison(Path(out) / COMPARE)
+    click.echo(analysis.write_rederivation(out))
+
+
+@run_command("pba")
+def pba(config: Config, out: str, **how: Any) -> None:
+    """Search a schedule of policies by Population Based Augmentation on Ray Tune.
+
+    DIR/schedule.json is an arm of `augsearch compare` like any policy.
+    """
+    from search.studies.pba import run_pba
+
+    schedule = run_pba(config, out, **how)
+    click.echo(
+        f"{len(schedule)} policies over {schedule.epochs} epochs in {Path(out) / 'schedule.json'}"
+    )
+
+
+@click.command(cls=ManyValues)
+@click.argument("run")
+@options_for_resuming
+@retry_option
+@quiet_option
+def resume(run: str, changes: dict[str, Any], retry_failed: bool, quiet: bool) -> None:
+    """Go on with the run in the folder RUN, of any kind; nothing else has to be said.
+
+    Options of the pool may change. What may grow extends the run, a finished one too: more
+    --evaluations of a search, more --seeds, cells or arms of a study. Values that are lists are
+    added to those that are there.
+    """
+    from search.studies.study import grown
+
+    config = grown(Path(run), changes)
+    RUN[config.kind](config, run, resume=True, retry_failed=retry_failed, progress=not quiet)
+
+
+COMMANDS = (search, select, randaugment, rederive, pba, resume)

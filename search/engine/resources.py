@@ -1,0 +1,74 @@
+"""Where evaluations run: the options of the pool of workers. Imports neither Ray nor torch."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from policies.errors import InputError
+from policies.options import Configuration, Option
+
+
+def _cores() -> int:
+    return os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class PoolConfig(Configuration):
+    """Where evaluations run. None of it changes a result, so a resumed run may change all of it."""
+
+    workers: Annotated[
+        int,
+        Option("evaluations at the same time; does not change results", unit="N", least=1,
+               example=4),
+    ] = field(default_factory=_cores)  # fmt: skip
+    cpus: Annotated[
+        float,
+        Option(
+            "CPU cores reserved per worker, may be a fraction", unit="CORES", above=0, example=1
+        ),
+    ] = 1.0
+    gpus: Annotated[
+        float,
+        Option(
+            "GPUs reserved per worker, may be a fraction; with 0 all workers use the first",
+            unit="GPUS",
+            least=0,
+            example=0.5,
+        ),
+    ] = 0.0
+    address: Annotated[
+        str | None,
+        Option(
+            "Ray cluster to run on",
+            unit="HOST:PORT",
+            unset="this machine only",
+            pattern=r"\s*\S[\s\S]*",
+            rule="HOST:PORT of a Ray cluster",
+        ),
+    ] = None
+    time_limit: Annotated[
+        float | None,
+        Option(
+            "kill an evaluation after so many seconds",
+            unit="SECONDS",
+            unset="no limit",
+            above=0,
+            example=600,
+        ),
+    ] = None
+    retries: Annotated[
+        int, Option("further attempts after a failed evaluation", unit="N", least=0)
+    ] = 2
+    max_consecutive_failures: Annotated[
+        int,
+        Option(
+            "stop after so many failed candidates in a row", name="max_failures", unit="N", least=1
+        ),
+    ] = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.gpus > 1 and self.gpus != int(self.gpus):
+            raise InputError("gpus", "must be whole above 1", self.gpus, "pass 1 or 2")

@@ -1,0 +1,172 @@
+"""The folder of a run: when it may be begun, how it begins, who may work in it.
+
+A folder begins with its lock; config.json comes last. Until something is finished in it, it holds
+only what beginning writes, and may be begun again with a corrected command: whoever is killed
+while starting leaves nothing that stands in the way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from policies.errors import InputError
+from policies.files import fsync_directory, read_json, write_atomically
+from proxy_tasks.manifest import manifest_hash
+from proxy_tasks.trials import JOURNAL_NAME
+
+CONFIG_NAME = "config.json"
+ENVIRONMENT_NAME = "environment.json"
+MANIFEST_NAME = "manifest.json"
+POLICY_NAME = "policy.json"
+LOG_NAME = "run.log"
+LOCK_NAME = ".augsearch.lock"
+PREPARED_NAME = "prepared"
+# What may lie in a folder in which nothing is finished yet.
+_BEGINNING = {
+    CONFIG_NAME, ENVIRONMENT_NAME, MANIFEST_NAME, LOG_NAME, LOCK_NAME, JOURNAL_NAME,
+    "searched.json", "searched.jsonl", "optuna.db",
+}  # fmt: skip
+
+
+def is_empty(out: Path) -> bool:
+    """Whether nothing is there, or an empty folder."""
+    return not out.exists() or (out.is_dir() and not any(out.iterdir()))
+
+
+def has_begun(out: Path) -> bool:
+    """Whether a run was begun in this folder, finished or not."""
+    return (out / LOCK_NAME).is_file() or (out / CONFIG_NAME).is_file()
+
+
+def has_results(out: Path) -> bool:
+    """Whether something is finished in a folder, or lies there that no run has begun with."""
+    for path in out.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            if path.name != PREPARED_NAME and has_results(path):
+                return True
+        elif path.name == JOURNAL_NAME:
+            with open(path, "rb") as stream:
+                if stream.readline().endswith(b"\n"):
+                    return True
+        elif path.name not in _BEGINNING and not _is_temporary(path.name):
+            return True
+    return False
+
+
+def _is_temporary(name: str) -> bool:
+    return name.startswith(".") and name.endswith(".tmp")
+
+
+def check_free(out: Path) -> None:
+    """InputError unless a run may be begun in `out`."""
+    if is_empty(out):
+        return
+    if not out.is_dir() or not (out / LOCK_NAME).is_file() or has_results(out):
+        raise InputError(
+            "out",
+            "must be a new folder",
+            str(out),
+            "choose another, or pass --resume to go on with the run in it",
+        )
+
+
+@contextlib.contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Hold the folder: two runs in one folder would spoil each other's.
+
+    The lock is the kernel's (flock): it ends with this process, however that ends.
+    """
+    handle = os.open(out / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                "out", "must not be in use", str(out), "another process is running in it"
+            ) from error
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def begun(out: Path, files: Mapping[str, Any]) -> Iterator[None]:
+    """A folder that begins with these JSON files (config.json last), locked while in use.
+
+    What an earlier attempt left is removed first. When the user turns out to have made a mistake
+    (InputError) before anything is finished, nothing is left behind.
+    """
+    check_free(out)
+    made: list[Path] = []
+    try:
+        for folder in (*reversed(out.parents), out):
+            if not folder.exists():
+                folder.mkdir()
+                made.append(folder)
+    except OSError as error:
+        _undo(made)
+        raise _cannot_create(out, error) from error
+    with locked(out):
+        check_free(out)  # another process may have been here since
+        _clear(out)
+        try:
+            try:
+                for name, value in sorted(files.items(), key=lambda item: item[0] == CONFIG_NAME):
+                    write_atomically(
+                        out / name, value if isinstance(value, bytes) else _json(value)
+                    )
+                fsync_directory(out.parent)
+            except OSError as error:
+                raise _cannot_create(out, error) from error
+            yield
+        except InputError:
+            if not has_results(out):
+                _clear(out)
+                (out / LOCK_NAME).unlink()
+                _undo(made)
+            raise
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, allow_nan=False) + "\n"
+
+
+def _cannot_create(out: Path, error: OSError) -> InputError:
+    return InputError(
+        "out",
+        "must be a folder that can be created",
+        f"{out} ({error.strerror})",
+        "check the path, its permissions and the room on the disk",
+    )
+
+
+def _clear(out: Path) -> None:
+    for path in out.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != LOCK_NAME:
+            path.unlink()
+
+
+def _undo(made: list[Path]) -> None:
+    for folder in reversed(made):
+        folder.rmdir()
+
+
+def check_manifest(out: Path, task: Any) -> None:
+    """InputError unless the task consists of the images that the run was started with."""
+    saved = manifest_hash(read_json(out / MANIFEST_NAME))
+    if saved != task.manifest_hash:
+        raise InputError(
+            "data",
+            f"must be the images the run was started with (manifest {saved[:16]})",
+            task.manifest_hash[:16],
+            "restore them, or start a new run in another folder",
+        )

@@ -1,0 +1,70 @@
+"""A fixed list of evaluations in a run folder: what compare, randaugment and fidelity share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from proxy_tasks.evaluators.config import EvaluatorConfig
+from search.engine.loop import RunResult, run
+from search.searchers.fixed import FixedSearcher
+from search.trial import Candidate
+
+from .config import Config
+from .study import OpenRun, open_run
+
+
+def run_fixed(
+    config: Config,
+    out: Path | str,
+    candidates: Callable[[Config], list[Candidate]],
+    *,
+    evaluators: Callable[[OpenRun], Mapping[str, EvaluatorConfig]] | None = None,
+    resume: bool = False,
+    retry_failed: bool = False,
+    progress: bool = True,
+) -> RunResult:
+    """Evaluate the candidates that a configuration means, in the run folder `out`.
+
+    Args:
+        candidates: of a configuration. A configuration that has grown must give those that it
+            gave before the same keys, so that the journal goes on.
+        evaluators: by the names that candidates ask for; default: the configuration's, as "main".
+
+    Raises:
+        InputError: a user's mistake; nothing is left behind if nothing was finished.
+        SearchError: what `engine.run` raises.
+    """
+    candidates(config)
+    with open_run(config, out, resume) as opened:
+        return evaluate_fixed(
+            opened,
+            opened.path,
+            candidates(opened.config),
+            evaluators(opened) if evaluators else {"main": opened.config.evaluator},
+            retry_failed=retry_failed,
+            progress=progress,
+        )
+
+
+def evaluate_fixed(
+    opened: OpenRun,
+    folder: Path,
+    candidates: list[Candidate],
+    evaluators: Mapping[str, EvaluatorConfig],
+    *,
+    retry_failed: bool,
+    progress: bool,
+) -> RunResult:
+    """Evaluate candidates into the journal of `folder`, the run's own or one below it."""
+    return run(
+        FixedSearcher(candidates),
+        evaluators,
+        opened.task,
+        folder,
+        evaluations=len(candidates),
+        pool=opened.config.pool,
+        progress=progress,
+        resume=True,  # the journal in a run's folder is always its own
+        **({"retry_failed": True} if retry_failed else {}),
+    )
