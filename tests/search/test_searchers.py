@@ -12,12 +12,14 @@ from search import (
     BatchSearcher,
     FixedSearcher,
     GridSearcher,
+    OptunaSearcher,
     PolicySpace,
     RandAugmentSpace,
     RandomSearcher,
     fixed_candidates,
     make_searcher,
 )
+from search.searchers import tpe
 from search.searchers.base import derive_seed
 from tests.contracts.searcher import (
     SearcherContract,
@@ -25,6 +27,7 @@ from tests.contracts.searcher import (
     drive,
     evaluation,
     mixed,
+    stream,
 )
 
 
@@ -168,6 +171,22 @@ def test_bad_arguments():
             RandomSearcher(space, **options)
     with pytest.raises(InputError, match="lag"):
         Recording(lag=-1)
+
+
+# TPE -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("multivariate", [True, False])
+@pytest.mark.parametrize(
+    "space", [PolicySpace(2, 1), RandAugmentSpace((2,), (0, 5, 10, 20))], ids=["policies", "grid"]
+)
+def test_tpe_draws_what_optuna_itself_draws(monkeypatch, space, multivariate):
+    """Shortcuts (a known space, results that are not copied) change no draw."""
+    options = {"startup": 12, "batch_size": 4, "multivariate": multivariate, "history": 20}
+    ours = stream(OptunaSearcher(space, 3, **options), 40)
+    monkeypatch.delattr(tpe._Sampler, "infer_relative_search_space")
+    monkeypatch.delattr(tpe._Told, "__deepcopy__")
+    assert stream(OptunaSearcher(space, 3, **options), 40) == ours
 
 
 # Fixed lists ---------------------------------------------------------------------------------
