@@ -144,7 +144,7 @@ def test_bootstrap_interval_agrees_with_scipys():
         vectorized=False,
         n_resamples=4000,
         method="percentile",
-        rng=rng,
+        random_state=rng,
     ).confidence_interval
     # Two bootstraps of 4000 draws: the 2.5 % quantile scatters by about 0.01 here.
     assert (mine.low, mine.high) == pytest.approx((theirs.low, theirs.high), abs=0.04)
