@@ -1,4 +1,4 @@
-"""Fills the tables of docs/operations.md from the declarations in policies/ops.py (MkDocs hook)."""
+"""Fills the tables of operations and options from where these are declared (a hook of MkDocs)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from policies.ops import CONVENTIONS, OPS, PAPER_OPS, Scale  # noqa: E402
+from search.studies.config import KINDS, reference  # noqa: E402
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """MkDocs calls this for every page, before Markdown becomes HTML."""
-    for name, table in (("operations", operations), ("conventions", conventions)):
+    made = {"operations": operations, "conventions": conventions, "options": options}
+    for name, table in made.items():
         mark = f"<!-- {name} -->"
         if mark in markdown:
             markdown = markdown.replace(mark, table())
@@ -41,6 +43,23 @@ def conventions() -> str:
         for name, c in CONVENTIONS.items()
     ]
     return _table(["convention", "indices", "way along the scale", "source"], rows)
+
+
+def options() -> str:
+    """A section for each kind of run."""
+    head = ["option", "unit", "default", "what it is"]
+    sections = []
+    for kind in KINDS:
+        rows = [
+            [f"`{row['option']}`", _cell(row["unit"]), _cell(row["default"]), _cell(row["help"])]
+            for row in reference(kind)
+        ]
+        sections.append(f"## {kind}\n\n{_table(head, rows)}")
+    return "\n\n".join(sections)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", r"\|").replace("<", "&lt;")
 
 
 def _scale(scale: Scale | None) -> str:

@@ -7,10 +7,12 @@ import re
 import shlex
 from pathlib import Path
 
+import click
 import pytest
 
 from policies import CONVENTIONS, OPS
 from search.cli.main import main
+from search.studies.config import KINDS
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -103,16 +105,26 @@ def anchors(path: Path) -> set[str]:
     }
 
 
-def test_the_tables_of_operations_are_made_from_the_declarations():
+def made(page: str) -> list[list[str]]:
+    """The cells of all rows of a page's tables, once they are filled."""
     spec = importlib.util.spec_from_file_location("tables", ROOT / "docs/tables.py")
     tables = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tables)
-    page = tables.on_page_markdown((ROOT / "docs/operations.md").read_text(encoding="utf-8"))
-    rows = {
-        line.split(" | ")[0].removeprefix("| "): line.split(" | ")
-        for line in page.splitlines()
-        if line.startswith("| ")
-    }
+    text = tables.on_page_markdown((ROOT / "docs" / page).read_text(encoding="utf-8"))
+    return [re.split(r" \| ", line[2:-2]) for line in text.splitlines() if line[:2] == "| "]
+
+
+def test_the_table_of_options_has_every_option_of_every_command():
+    shown = {row[0] for row in made("options.md")}
+    shell = {"--config", "--out", "--resume", "--retry-failed", "--quiet", "--help"}
+    for name in KINDS:
+        for parameter in main.commands[name].params:
+            if isinstance(parameter, click.Option) and parameter.opts[0] not in shell:
+                assert f"`{parameter.opts[0]}`" in shown, (name, parameter.opts)
+
+
+def test_the_tables_of_operations_are_made_from_the_declarations():
+    rows = {row[0]: row for row in made("operations.md")}
     assert rows["Rotate"][1] == "0 … ±30 degrees" and "0 … ±135 degrees" in rows["Rotate"]
     assert rows["Posterize"][1] == "8 … 4 bits, nearest" and rows["Invert"][1] == "–"
     assert rows["paper"][1:3] == ["0..9", "index / 9"]
