@@ -371,6 +371,18 @@ def test_several_files_of_one_method_are_taken_by_turns(tmp_path):
             parse_arm(text)
 
 
+@pytest.mark.parametrize("provenance", [
+    {"evaluations": {"finished": "many"}}, {"cost": {"image_passes": None}},
+    {"cost": {"image_passes": [3]}}, {"evaluations": {"finished": True}},
+    {"cost": {"image_passes": -1}},
+])  # fmt: skip
+def test_a_cost_that_is_no_number_is_refused_before_training(tmp_path, provenance):
+    path = tmp_path / "p.json"
+    save_policy(path, CIFAR10, provenance=provenance)
+    with pytest.raises(InputError, match=r"provenance\.\w+\.\w+: must be a whole number"):
+        parse_arm(str(path), [0])
+
+
 def test_a_schedule_file_is_an_arm(tmp_path):
     path = tmp_path / "schedule.json"
     schedule = Schedule([(0, CIFAR10), (2, IMAGENET)], epochs=4)
