@@ -11,7 +11,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -245,7 +245,7 @@ class Transform(nn.Module, ABC):
             self._worker = (key, derived)
         return self._worker[1]
 
-    def with_generator(self, generator: torch.Generator | None) -> Transform:
+    def with_generator(self, generator: torch.Generator | None) -> Self:
         """A copy that draws from ``generator`` (None: torch's global one)."""
         new = object.__new__(type(self))
         # A module keeps its hooks and parts in dicts of its own.

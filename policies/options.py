@@ -199,7 +199,8 @@ class Configuration:
     """Base of frozen dataclasses whose constructor checks every declared option."""
 
     def __post_init__(self) -> None:
-        for declared in options_of(type(self)):
+        cls: type = type(self)
+        for declared in options_of(cls):
             value = declared.checked(getattr(self, declared.field))
             object.__setattr__(self, declared.field, value)
 

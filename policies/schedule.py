@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -129,7 +129,7 @@ class ScheduleTransform:
     schedule: Schedule
     generator: torch.Generator | None = None
 
-    def with_generator(self, generator: torch.Generator | None) -> ScheduleTransform:
+    def with_generator(self, generator: torch.Generator | None) -> Self:
         return replace(self, generator=generator)
 
     def at_epoch(self, epoch: int, total_epochs: int | None = None) -> PolicyTransform:

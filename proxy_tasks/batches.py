@@ -87,7 +87,7 @@ def prepare_batch_torch(
 
 
 @compiled()
-def _prepare(images, order, top, left, flip, pad, table, out):
+def _prepare(images, order, top, left, flip, pad, table, out):  # type: ignore[no-untyped-def]
     _, channels, height, width = images.shape
     for i in range(len(order)):
         image = images[order[i]]

@@ -44,7 +44,10 @@ class Request:
         return part if self.sizes[part] is not None else "train"
 
     def available(self, part: str) -> np.ndarray:
-        return self.sizes[self.pool(part)]
+        sizes = self.sizes[self.pool(part)]
+        if sizes is None:
+            raise ValueError("train must have a pool of its own")
+        return sizes
 
     def sharing(self, part: str) -> list[str]:
         """The parts that take from the same pool, `part` among them."""
@@ -54,7 +57,7 @@ class Request:
 class Shortage(Exception):
     """A part cannot have what it wants: the rule that is broken, and what there is."""
 
-    def __init__(self, part: str, rule: str, found: str):
+    def __init__(self, part: str, rule: str, found: object) -> None:
         super().__init__(part, rule, found)
         self.part, self.rule, self.found = part, rule, found
 
@@ -123,9 +126,9 @@ def _uneven(request: Request, part: str) -> np.ndarray:
     takes all there is of a small class.
     """
     sizes, sharing = request.available(part), request.sharing(part)
-    totals = {other: _total(request, other) for other in sharing}
-    rest = int(sizes.sum()) - sum(total or 0 for total in totals.values())
-    totals = {other: max(rest, 0) if t is None else t for other, t in totals.items()}
+    wanted = {other: _total(request, other) for other in sharing}
+    rest = int(sizes.sum()) - sum(total or 0 for total in wanted.values())
+    totals = {other: max(rest, 0) if t is None else t for other, t in wanted.items()}
     whole = max(1, sum(totals.values()))
     caps = {o: np.maximum(1, sizes * t // whole) for o, t in totals.items()}
     for other in sorted(sharing, key=lambda o: -totals[o]):
@@ -192,8 +195,12 @@ def _advice(request: Request, part: str) -> str:
     # Other parts that are too small have an error, and an advice, of their own.
     others = {p: t and max(t, classes) for p, t in request.asked.items()}
     request = dataclasses.replace(request, asked={**others, part: asked})
-    if asked is not None and asked < classes and _works(_with(request, part, classes)):
-        return f"use at least {classes}"
+    if asked is not None and asked < classes:
+        request = _with(request, part, classes)
+        for shares in dict.fromkeys((request.shares, "capped")):
+            if _works(dataclasses.replace(request, shares=shares)):
+                option = "" if shares == request.shares else f"--shares {shares} and "
+                return f"use {option}at least {classes}"
     advice, most = [], 0
     for shares in dict.fromkeys((request.shares, "capped")):
         other = dataclasses.replace(request, shares=shares)

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
 import torch
@@ -227,7 +227,7 @@ class Arena:
     def train_child(
         self,
         child: nn.Module,
-        augment: Callable[[Tensor], Tensor] | ScheduleTransform | None,
+        augment: Transform | ScheduleTransform | None,
         config: TrainConfig,
         seed: int,
     ) -> Trained:
@@ -255,6 +255,16 @@ def augment_all(images: Tensor, augment: Callable[[Tensor], Tensor]) -> Tensor:
     if len(images) <= chunk:
         return augment(images)
     return torch.cat([augment(part) for part in images.split(chunk)])
+
+
+@overload
+def seeded_augment(augmentation: Transform | None, seed: int) -> Transform | None: ...
+
+
+@overload
+def seeded_augment(
+    augmentation: Transform | ScheduleTransform | None, seed: int
+) -> Transform | ScheduleTransform | None: ...
 
 
 def seeded_augment(

@@ -77,6 +77,21 @@ class Trial:
         """(batch, slot), unique within a run."""
         return (self.batch, self.slot)
 
+    @property
+    def result(self) -> Evaluation:
+        """The evaluation of a trial that has one. Raises ValueError for a failed trial."""
+        if self.evaluation is None:
+            raise ValueError(f"trial {self.key} failed and has no result")
+        return self.evaluation
+
+    @property
+    def reward(self) -> float:
+        """The reward of a trial that has one. Raises ValueError for any other."""
+        reward = self.result.reward
+        if reward is None:
+            raise ValueError(f"trial {self.key} diverged and has no reward")
+        return reward
+
     def to_json(self) -> dict[str, Any]:
         """The fields as plain JSON data; floats survive exactly."""
         data = {name: getattr(self, name) for name in _FIELDS}
@@ -88,8 +103,7 @@ class Trial:
     @classmethod
     def from_json(cls, data: object) -> Trial:
         """Inverse of `to_json`, strict. Raises ValueError saying what is wrong."""
-        _check_types(data)
-        fields = dict(data)
+        fields = _checked_types(data)
         for name in ("duplicate_of", "parent"):
             if fields[name] is not None:
                 fields[name] = _key(fields[name], name)
@@ -147,7 +161,7 @@ _FIELDS: dict[str, tuple[type, ...]] = {
 }
 
 
-def _check_types(data: object) -> None:
+def _checked_types(data: object) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ValueError(f"no object, but a {type(data).__name__}")
     if data.keys() != _FIELDS.keys():
@@ -159,6 +173,7 @@ def _check_types(data: object) -> None:
         if not isinstance(value, types) or isinstance(value, bool):
             wanted = " or ".join("null" if t is type(None) else t.__name__ for t in types)
             raise ValueError(f"{name} must be {wanted}, but is {value!r:.80}")
+    return dict(data)
 
 
 def _key(value: list, name: str) -> Key:
@@ -281,9 +296,9 @@ def best_trials(trials: Iterable[Trial], k: int) -> list[Trial]:
 
 
 def _rank(trial: Trial) -> tuple[float, Key]:
-    return (-trial.evaluation.reward, trial.key)
+    return (-trial.reward, trial.key)
 
 
 def image_passes(trials: Iterable[Trial]) -> int:
     """Image passes of all evaluations that were made; duplicates cost nothing."""
-    return sum(trial.evaluation.image_passes for trial in trials if trial.status == "ok")
+    return sum(trial.result.image_passes for trial in trials if trial.status == "ok")

@@ -12,10 +12,11 @@ from policies.augmentations import Augmentation
 from policies.errors import InputError, check_integer
 from policies.policy import Policy
 from policies.schedule import ScheduleTransform
+from policies.transforms import PolicyTransform, Transform
 from proxy_tasks.data import ProxyTask
 from proxy_tasks.training import augment_all, seeded_augment, threads
 
-from .base import as_transform, check_call
+from .base import check_call
 from .children import make_evaluation
 from .config import EvaluatorConfig
 from .evaluation import Evaluation, score
@@ -82,7 +83,9 @@ class DensityMatching(SharedChild):
         rng = np.random.default_rng([seed, 2])
         if isinstance(augmentation, Policy):
             count = min(self.images_per_subpolicy, len(whole))
-            rows = [Policy([row], bins=augmentation.bins) for row in augmentation]
+            rows: list[Transform | None] = [
+                PolicyTransform(Policy([row], bins=augmentation.bins)) for row in augmentation
+            ]
         else:
             count, rows = len(whole), [augmentation]
         chosen = np.sort(rng.permutation(len(whole))[:count])
@@ -92,7 +95,7 @@ class DensityMatching(SharedChild):
             logits = []
             for number, row in enumerate(rows):
                 stream = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-                augment = seeded_augment(as_transform(row), stream)
+                augment = seeded_augment(row, stream)
                 augmented = images if augment is None else augment_all(images, augment)
                 logits.append(self.arena.logits(child, augmented.numpy()))
         everything = score(np.concatenate(logits), np.tile(labels, len(rows)))

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from scipy.special import logsumexp
@@ -54,8 +55,7 @@ class Evaluation:
                 that is not finite, and for details that are no JSON data. A reward may be missing
                 (None) only when the child diverged.
         """
-        _check_fields(data)
-        return cls(**data)
+        return cls(**_checked_fields(data))
 
 
 _NUMBER = (int, float)
@@ -71,7 +71,7 @@ _FIELDS: dict[str, tuple[type, ...]] = {
 }
 
 
-def _check_fields(data: object) -> None:
+def _checked_fields(data: object) -> dict[str, Any]:
     if not isinstance(data, dict) or data.keys() != _FIELDS.keys():
         found = sorted(map(str, data)) if isinstance(data, dict) else type(data).__name__
         raise ValueError(f"must have the fields {', '.join(_FIELDS)}, but has {found}")
@@ -89,6 +89,7 @@ def _check_fields(data: object) -> None:
         raise ValueError(f"part is {data['part']!r:.80}")
     if data["image_passes"] < 0:
         raise ValueError(f"image_passes is {data['image_passes']}")
+    return data
 
 
 def _check_plain(value: object, where: str) -> None:

@@ -11,6 +11,7 @@ import itertools
 import math
 import os
 import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -211,7 +212,8 @@ class Landscape:
         return float(table(op.probability, op.magnitude))
 
     def _raw(self, policy: Policy) -> float:
-        total, seen = 0.0, {}
+        total = 0.0
+        seen: dict[tuple[str, ...], int] = {}
         for row in policy:
             pair = tuple(sorted(op.name for op in row))
             total += self.subpolicy_value(row) - self.repeat_cost * seen.get(pair, 0)
@@ -219,7 +221,9 @@ class Landscape:
         return total / len(policy)
 
 
-def _gain_table(gain: float, best_p: float, best_m: float | None):
+def _gain_table(
+    gain: float, best_p: float, best_m: float | None
+) -> Callable[[float, int | None], float]:
     def value(probability: float, magnitude: int | None) -> float:
         strength = 1.0 - (1.0 - probability / best_p) ** 2
         if best_m is None or magnitude is None:

@@ -148,7 +148,7 @@ def options_of_run(kind: str) -> Callable:
 
         @functools.wraps(function)
         @click.pass_context
-        def command(ctx: click.Context, **values: Any) -> Any:
+        def command(ctx: click.Context, /, **values: Any) -> Any:
             given = _given(ctx, values, declared)
             like = KINDS[kind].like
             if like:
@@ -178,7 +178,7 @@ def options_for_resuming(function: Callable) -> Callable:
 
     @functools.wraps(function)
     @click.pass_context
-    def command(ctx: click.Context, **values: Any) -> Any:
+    def command(ctx: click.Context, /, **values: Any) -> Any:
         changes = _given(ctx, values, [declared for declared, _ in found.values()])
         return function(changes=changes, **values)
 

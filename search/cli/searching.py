@@ -67,10 +67,10 @@ def search(config: Config, out: str, **how: Any) -> None:
     from search.studies.search import run_search
 
     result = run_search(config, out, **how)
-    best = f", best reward {result.best[0].evaluation.reward:.4f}" if result.best else ""
+    best = f", best reward {result.best[0].reward:.4f}" if result.best else ""
     click.echo(
         f"{result.finished} evaluations ({result.failed} failed, {result.duplicates} repeats)"
-        f"{best}; {len(result.policy)} sub-policies in {result.directory / 'policy.json'}"
+        f"{best}; {len(result.policy or ())} sub-policies in {result.directory / 'policy.json'}"
     )
     check_complete(result)
 

@@ -257,11 +257,14 @@ def best_rescored(
     """
     rewards: dict[Policy, list[float | None]] = {}
     for candidate in candidates:
-        reward = usable_reward(results.get(candidate.key))
-        rewards.setdefault(candidate.augmentation, []).append(reward)
-    means = [
-        (policy, float(np.mean(values))) for policy, values in rewards.items() if None not in values
-    ]
+        policy = candidate.augmentation
+        if isinstance(policy, Policy):
+            rewards.setdefault(policy, []).append(usable_reward(results.get(candidate.key)))
+    means = []
+    for policy, values in rewards.items():
+        told = [value for value in values if value is not None]
+        if len(told) == len(values):
+            means.append((policy, float(np.mean(told))))
     return sorted(means, key=lambda pair: -pair[1])
 
 

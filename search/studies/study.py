@@ -90,7 +90,7 @@ def settled(evaluator: EvaluatorConfig, pool: PoolConfig) -> EvaluatorConfig:
     if precision == "auto":
         here = device == "cpu" or torch.cuda.is_available()
         chosen = pick_precision("auto", torch.device(device)) if here else torch.float32
-        precision = str(chosen).removeprefix("torch.")
+        precision = "bfloat16" if chosen is torch.bfloat16 else "float32"
     return replace(evaluator, device=device, precision=precision)
 
 
