@@ -138,7 +138,6 @@ CASES: dict[str, tuple[list[str], str]] = {
     "one and a half gpus": (search("--gpus", "1.5"), "gpus: must be whole above 1"),
     "time limit": (search("--time-limit", "0"), "time_limit: .*above 0"),
     "retries": (search("--retries", "-1"), "retries: .*at least 0"),
-    "failures": (search("--max-failures", "0"), "max_failures: .*at least 1"),
     "seed": (search("--seed", "-1"), "seed: .*at least 0"),
     "task seed": (search("--task-seed", "-1"), "task_seed: .*at least 0"),
     "threads": (search("--threads", "0"), "threads: .*at least 1"),

@@ -15,7 +15,7 @@ from policies.errors import InputError
 from search.errors import WorkerError
 
 if TYPE_CHECKING:
-    from .pool import PoolConfig
+    from .resources import PoolConfig
 
 log = logging.getLogger("search")
 

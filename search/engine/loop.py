@@ -37,6 +37,8 @@ from .worker import Factory
 
 # How long a signal may go unnoticed, in seconds.
 HEARTBEAT = 0.5
+# A run stops when so many candidates one after the other fail for good.
+MAX_FAILURES_IN_A_ROW = 10
 # Of a failed evaluation's error, so many characters are kept in the journal.
 MAX_ERROR = 2000
 
@@ -309,7 +311,7 @@ class _Search:
             )
         if finished:
             self._keep(finished)
-        if self.failures_in_a_row >= self.config.max_consecutive_failures:
+        if self.failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
             error, detail = self.first_error
             self.log.warning(f"the first failure was: {error}", detail)
             raise WorkerError(

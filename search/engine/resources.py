@@ -61,12 +61,6 @@ class PoolConfig(Configuration):
     retries: Annotated[
         int, Option("further attempts after a failed evaluation", unit="N", least=0)
     ] = 2
-    max_consecutive_failures: Annotated[
-        int,
-        Option(
-            "stop after so many failed candidates in a row", name="max_failures", unit="N", least=1
-        ),
-    ] = 10
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from proxy_tasks.evaluators.registry import check_config
 from search.engine.loop import run
 from search.engine.resources import PoolConfig
+from search.errors import WorkerError
 from search.searchers.random import RandomSearcher
 from search.trial import JOURNAL_NAME, read_journal
 
@@ -129,9 +130,9 @@ def run_estimate(config: Config) -> Estimate:
     side_by_side = config.pool.workers
     if config.pool.address is None:
         side_by_side = min(side_by_side, os.cpu_count() or 1)
-    pool = replace(config.pool, workers=side_by_side, retries=0, max_consecutive_failures=1)
+    pool = replace(config.pool, workers=side_by_side, retries=0)
     with tempfile.TemporaryDirectory(prefix="augsearch-estimate-") as folder:
-        run(
+        result = run(
             RandomSearcher(policy_space(settings)),
             {"main": evaluator},
             task,
@@ -140,6 +141,10 @@ def run_estimate(config: Config) -> Estimate:
             pool=pool,
             progress=False,
         )
+        if result.failed:
+            trials = read_journal(Path(folder) / JOURNAL_NAME)
+            first = next(trial.error for trial in trials if trial.error is not None)
+            raise WorkerError(f"evaluations fail, the first with: {first}")
         seconds = _seconds_when_warm(Path(folder))
     return Estimate(
         tuple(seconds),

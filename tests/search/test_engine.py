@@ -208,6 +208,7 @@ def test_too_many_failures_in_a_row_stop_with_the_first_error(patch, tmp_path):
         return bad(job, error=f"OSError: no data at {job.candidate.key}")
 
     pool = FakePool(0, answer)
+    patch.setattr(engine, "MAX_FAILURES_IN_A_ROW", 5)
     with pytest.raises(WorkerError, match=r"5 candidates in a row failed; the first with: OSError"):
         run(
             patch,
@@ -215,7 +216,7 @@ def test_too_many_failures_in_a_row_stop_with_the_first_error(patch, tmp_path):
             random_searcher(),
             pool,
             workers=1,
-            config={"retries": 0, "max_consecutive_failures": 5},
+            config={"retries": 0},
         )
     assert len(lines(tmp_path)) == 5
     assert "no data at (0, 0)" in (tmp_path / "run.log").read_text()
@@ -223,13 +224,14 @@ def test_too_many_failures_in_a_row_stop_with_the_first_error(patch, tmp_path):
 
 def test_failures_in_between_do_not_stop(patch, tmp_path):
     answer = lambda job: bad(job) if job.candidate.slot % 2 else None  # noqa: E731
+    patch.setattr(engine, "MAX_FAILURES_IN_A_ROW", 2)
     result = run(
         patch,
         tmp_path,
         random_searcher(),
         FakePool(0, answer),
         workers=1,
-        config={"retries": 0, "max_consecutive_failures": 2},
+        config={"retries": 0},
     )
     assert result.failed == 20
 
@@ -426,7 +428,6 @@ def test_a_signal_that_is_ignored_stays_ignored(patch, tmp_path):
         ("time_limit", -1.0),
         ("time_limit", math.nan),
         ("retries", -1),
-        ("max_consecutive_failures", 0),
         ("address", ""),
         ("address", 8),
     ],

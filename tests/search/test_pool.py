@@ -101,7 +101,8 @@ def test_a_mistake_found_by_a_worker_is_a_mistake_of_the_user(ray, tmp_path):
         engine.run(searcher, {"main": config}, None, tmp_path, progress=False)
 
 
-def test_failures_in_a_row_stop_the_run(ray, tmp_path):
+def test_failures_in_a_row_stop_the_run(ray, tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "MAX_FAILURES_IN_A_ROW", 3)
     with pytest.raises(WorkerError, match="3 candidates in a row failed.*ValueError: no image"):
         run(
             tmp_path,
@@ -109,7 +110,6 @@ def test_failures_in_a_row_stop_the_run(ray, tmp_path):
             seeds=range(30),
             retries=0,
             workers=1,
-            max_consecutive_failures=3,
         )
 
 

@@ -112,9 +112,10 @@ def test_an_empty_folder_is_as_good_as_none(fake, config, tmp_path):
     assert fake(config).finished == 20
 
 
-def test_nothing_found_is_an_error_not_a_policy(fake, config, tmp_path):
+def test_nothing_found_is_an_error_not_a_policy(fake, config, tmp_path, monkeypatch):
+    monkeypatch.setattr("search.engine.loop.MAX_FAILURES_IN_A_ROW", 100)
     pool = FakePool(0, lambda job: bad(job))
-    config = config.changed(retries=0, max_failures=100)
+    config = config.changed(retries=0)
     with pytest.raises(NothingFound, match="none of 20 evaluations succeeded"):
         fake(config, pool)
     assert not (tmp_path / "run" / "policy.json").exists()
@@ -245,7 +246,7 @@ def test_other_operations_are_named(fake, config):
 def test_where_and_how_fast_may_change(fake, config, tmp_path):
     with pytest.raises(Killed):
         fake(config, FakePool(0, killed_after=8))
-    pool = {"workers": 7, "cpus": 0.5, "time_limit": 9.0, "retries": 5, "max_failures": 3}
+    pool = {"workers": 7, "cpus": 0.5, "time_limit": 9.0, "retries": 5}
     moved = tmp_path / "moved"
     os.rename(tmp_path / "run", moved)
     assert fake(config.changed(**pool), out=moved, resume=True).finished == 20
