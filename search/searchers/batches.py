@@ -10,6 +10,7 @@ long as the workers are no more than a batch.
 from __future__ import annotations
 
 import abc
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -66,6 +67,7 @@ class BatchSearcher(Searcher):
         self._applied = 0
         self._open: dict[int, _OpenBatch] = {}
         self._queue: deque[Candidate] = deque()
+        self._lowest, self._highest = math.inf, -math.inf  # of the trained children so far
 
     # What a subclass writes ------------------------------------------------------------------
 
@@ -84,7 +86,10 @@ class BatchSearcher(Searcher):
         rewards: Sequence[float | None],
         notes: dict[str, Any],
     ) -> None:
-        """Learn from a complete batch; reward None marks a failed evaluation."""
+        """Learn from a complete batch; reward None marks a failed evaluation.
+
+        A diverged child has a reward here below those of all that trained so far.
+        """
 
     # The contract ----------------------------------------------------------------------------
 
@@ -117,8 +122,8 @@ class BatchSearcher(Searcher):
                 if self.lag is None:
                     break
                 return False
-            rewards = [usable_reward(opened.told[slot]) for slot in range(len(opened.told))]
-            self._update(self._applied, opened.decisions, rewards, opened.notes)
+            told = [opened.told[slot] for slot in range(len(opened.told))]
+            self._update(self._applied, opened.decisions, self._rewards(told), opened.notes)
             del self._open[self._applied]
             self._applied += 1
         decisions, notes = self._draw(batch)
@@ -132,6 +137,28 @@ class BatchSearcher(Searcher):
         self._open[batch] = _OpenBatch(decisions, notes, candidates)
         self._queue.extend(candidates)
         return True
+
+    def _rewards(self, told: Sequence[Evaluation | None]) -> list[float | None]:
+        """Rewards of a batch by slot.
+
+        A failure says nothing about the candidate: None. That a child diverged does: left out, a
+        searcher would go on proposing such candidates, and the reward that stands for guessing may
+        be better than that of children that trained. So it counts as worse than the worst of all
+        that trained up to this batch, by a quarter of their range: far enough to be clear, near
+        enough not to drown the differences between the others in a mean or a regression. Until a
+        child has trained there is nothing to compare with: None.
+        """
+        rewards = [usable_reward(evaluation) for evaluation in told]
+        trained = [reward for reward in rewards if reward is not None]
+        self._lowest = min([self._lowest, *trained])
+        self._highest = max([self._highest, *trained])
+        if self._lowest <= self._highest:
+            span = self._highest - self._lowest
+            below = self._lowest - max(span / 4, 1e-3 * abs(self._lowest), 1e-9)
+            for slot, evaluation in enumerate(told):
+                if evaluation is not None and evaluation.diverged:
+                    rewards[slot] = below
+        return rewards
 
     def _evaluation_seed(self, batch: int, slot: int) -> int:
         return derive_seed(self.seed, STREAM_EVALUATION, batch, slot)

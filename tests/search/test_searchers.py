@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import numpy as np
 import pytest
 
 from policies import IMAGENET, TrivialAugmentWide
 from policies.errors import InputError
 from proxy_tasks import Evaluation
 from search import (
+    PPO_PRESETS,
     SEARCHERS,
     BatchSearcher,
     FixedSearcher,
     GridSearcher,
     OptunaSearcher,
     PolicySpace,
+    PPOSearcher,
     RandAugmentSpace,
     RandomSearcher,
     fixed_candidates,
@@ -27,6 +32,7 @@ from tests.contracts.searcher import (
     drive,
     evaluation,
     mixed,
+    reward_of,
     stream,
 )
 
@@ -143,6 +149,57 @@ def test_updates_get_rewards_by_slot_and_none_for_failures():
             result = mixed(told[batch, slot])
             usable = result is not None and result.reward == result.reward
             assert reward == (result.reward if usable else None)
+
+
+def diverged(reward):
+    return dataclasses.replace(evaluation(reward), diverged=True)
+
+
+def test_a_diverged_child_is_told_below_all_that_trained_so_far():
+    searcher = Recording(batch_size=3, lag=0)
+    batches = [
+        [diverged(0.9), None, diverged(0.8)],  # nothing to compare with
+        [evaluation(-2.5), diverged(-2.3), evaluation(-2.9)],
+        [evaluation(-2.4), evaluation(-2.6), diverged(None)],
+    ]
+    for results in batches:
+        for result in results:
+            searcher.tell(searcher.ask(), result)
+    searcher.ask()
+    assert searcher.updates == [
+        (0, [None, None, None]),
+        (1, [-2.5, pytest.approx(-2.9 - 0.4 / 4), -2.9]),
+        (2, [-2.4, -2.6, pytest.approx(-2.9 - 0.5 / 4)]),
+    ]
+    constant = Recording(batch_size=2, lag=0)
+    for result in (evaluation(0.25), diverged(0.25)):
+        constant.tell(constant.ask(), result)
+    constant.ask()
+    [(_, [trained, not_trained])] = constant.updates
+    assert not_trained < trained
+
+
+@pytest.mark.parametrize(
+    ("make", "evaluations"),
+    [
+        (lambda space: PPOSearcher(space, 1, PPO_PRESETS["cpu"]), 400),
+        (lambda space: OptunaSearcher(space, 1, startup=20), 150),
+    ],
+    ids=["ppo", "tpe"],
+)
+def test_searchers_learn_to_avoid_what_diverges(make, evaluations):
+    """The diverged children's log-likelihood is that of guessing: better than what trains here."""
+    space = PolicySpace(1, 1, ops=("Rotate", "Color", "Invert", "Solarize"))
+    shares = []
+
+    def judge(candidate):
+        bad = candidate.augmentation[0][0].name == "Rotate"
+        shares.append(bad)
+        return diverged(-2.303) if bad else evaluation(-2.7 + reward_of(candidate) / 10)
+
+    drive(make(space), evaluations, judge=judge)
+    # Uniform: 0.25, in 100 candidates with sd 0.043.
+    assert np.mean(shares[-100:]) < 0.25 - 3 * 0.043
 
 
 def test_memory_is_that_of_the_open_batches():
