@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 from pathlib import Path
+
+
+def resume_command(directory: Path, *options: str) -> str:
+    """What to type to go on with the run in `directory`, or of which it is a stage."""
+    stage = not (directory / "config.json").is_file()
+    root = directory.parent if stage and (directory.parent / "config.json").is_file() else directory
+    return shlex.join(["augsearch", "resume", str(root), *options])
 
 
 class SearchError(RuntimeError):
@@ -31,7 +39,7 @@ class SearchInterrupted(SearchError):
         self.exit_code = 128 + signal_number
         super().__init__(
             f"stopped by {signal.Signals(signal_number).name} after {finished} evaluations, all "
-            f"of them kept in {directory}; run the same command with --resume to go on"
+            f"of them kept in {directory}; go on with: {resume_command(directory)}"
         )
 
 

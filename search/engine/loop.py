@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import signal
 import time
@@ -25,7 +26,7 @@ from policies.augmentations import encode_augmentation
 from policies.errors import InputError
 from proxy_tasks.evaluators.config import EvaluatorConfig
 from search.engine import prepared
-from search.errors import JournalError, SearchInterrupted, WorkerError
+from search.errors import JournalError, SearchInterrupted, WorkerError, resume_command
 from search.runs.journal import Journal
 from search.searchers.base import Searcher
 from search.trial import JOURNAL_NAME, Candidate, Key, Trial, best_trials, usable_reward
@@ -82,6 +83,7 @@ def run(
     pool: PoolConfig | None = None,
     progress: bool = True,
     resume: bool = False,
+    retry_failed: bool = False,
     factory: Factory | None = None,
 ) -> RunResult:
     """Run `searcher` until it is finished, or `evaluations` candidates are.
@@ -91,6 +93,8 @@ def run(
     task: a ProxyTask; sent to each node once.
     directory: holds the journal; created if missing.
     resume: go on from the journal in `directory`. Without it a journal there is refused.
+    retry_failed: make evaluations again that failed, and with a searcher that learns all those
+        that may have depended on them: they leave the journal first.
     factory: builds evaluators in the workers instead of `make_evaluator`.
 
     Raises InputError (a user's mistake), SearchInterrupted (SIGINT, SIGTERM), JournalError (disk
@@ -127,8 +131,20 @@ def run(
                 f"{len(journal)} evaluations",
                 "choose another folder, or resume the run",
             )
+        if retry_failed:
+            count = _forget_failed(journal, searcher.lag)
+            log.info(f"{count} evaluations are made again: those that failed, and what followed")
         search = _Search(searcher, journal, log, evaluations, pool or PoolConfig(), progress)
         return search.run(evaluator_configs, task, threads.pop(), factory)
+
+
+def _forget_failed(journal: Journal, lag: int | None) -> int:
+    """Leave out of the journal what failed and what may have depended on it; returns how many."""
+    failed = {trial.key for trial in journal.trials() if trial.error is not None}
+    if not failed:
+        return 0
+    last = math.inf if lag is None else min(batch for batch, _ in failed) + lag
+    return journal.keep_only(lambda trial: trial.key not in failed and trial.batch <= last)
 
 
 class _Search:
@@ -186,6 +202,7 @@ class _Search:
                     self.signals.number = signal.SIGTERM
             if self.signals.number is not None:
                 raise SearchInterrupted(self.signals.number, self.directory, len(self.journal))
+        self.journal.check()
         return RunResult(
             self.directory,
             len(self.journal),
@@ -316,8 +333,8 @@ class _Search:
             self.log.warning(f"the first failure was: {error}", detail)
             raise WorkerError(
                 f"{self.failures_in_a_row} candidates in a row failed; the first with: {error} "
-                f"(traceback in {self.log.path}). Once that is mended, run the same command with "
-                "--resume"
+                f"(traceback in {self.log.path}). Once that is mended, have them made again by: "
+                f"{resume_command(self.directory, '--retry-failed')}"
             )
 
     def _settle(self, outcome: Outcome) -> Trial | None:

@@ -43,7 +43,14 @@ class Searcher(abc.ABC):
 
     Nothing a searcher does depends on the clock, on the process, or on the order in which results
     of the same batch are told.
+
+    Attributes:
+        lag: candidates of batch b depend on results of the batches up to b - 1 - lag, and on no
+            later ones; None: on no results at all. What a run has to forget when evaluations are
+            made again follows from it.
     """
+
+    lag: int | None = 0
 
     @abc.abstractmethod
     def ask(self) -> Candidate | None:

@@ -22,6 +22,7 @@ class FixedSearcher(Searcher):
     """
 
     name = "fixed"
+    lag = None
 
     def __init__(self, candidates: Iterable[Candidate]) -> None:
         self.candidates = tuple(candidates)

@@ -66,5 +66,5 @@ def evaluate_fixed(
         pool=opened.config.pool,
         progress=progress,
         resume=True,  # the journal in a run's folder is always its own
-        **({"retry_failed": True} if retry_failed else {}),
+        retry_failed=retry_failed,
     )

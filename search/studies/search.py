@@ -90,7 +90,7 @@ def run_search(
             progress=progress,
             resume=True,  # the journal in a run's folder is always its own
             factory=factory,
-            **({"retry_failed": True} if retry_failed else {}),
+            retry_failed=retry_failed,
         )
         return replace(result, policy=export(opened, result))
 

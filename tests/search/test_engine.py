@@ -361,6 +361,85 @@ def test_the_journal_of_another_search_is_refused(patch, tmp_path):
         run(patch, tmp_path, LearningSearcher(seed=2), resume=True, evaluations=80)
 
 
+# Failures made again -------------------------------------------------------------------------
+
+
+def failing_at(*keys):
+    return lambda job: bad(job) if job.candidate.key in keys else None
+
+
+def test_failures_are_made_again_on_request_only(patch, tmp_path):
+    """A fixed list: nothing but what failed, duplicates of it included."""
+    arms = {"none": None, "twin": None, "rotate": Policy([[("Rotate", 0.5, 3)]])}
+    candidates = fixed_candidates(arms, [1, 2, 3])
+    run(patch, tmp_path / "whole", FixedSearcher(candidates), evaluations=None)
+    broken, pool = tmp_path / "broken", FakePool(0, failing_at((1, 0)))
+    assert run(patch, broken, FixedSearcher(candidates), pool, evaluations=None).failed == 1
+    again = run(patch, broken, FixedSearcher(candidates), evaluations=None, resume=True)
+    assert (again.new, again.failed) == (0, 1)
+    pool = FakePool()
+    mended = run(
+        patch, broken, FixedSearcher(candidates), pool,
+        evaluations=None, resume=True, retry_failed=True,
+    )  # fmt: skip
+    assert [job.candidate.key for job in pool.submitted] == [(1, 0)]
+    assert (mended.new, mended.ok, mended.failed, mended.duplicates) == (2, 6, 0, 3)
+    assert lines(broken) == lines(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("lag", [0, 1, 2])
+def test_what_was_learnt_from_a_failure_is_made_again_too(patch, tmp_path, lag):
+    """Batches are of 5: after a mended failure in batch 2 the run is as if nothing had failed."""
+
+    def new():
+        return LearningSearcher(lag=lag)
+
+    run(patch, tmp_path / "whole", new())
+    broken, pool = tmp_path / "broken", FakePool()
+    assert run(patch, broken, new(), FakePool(1, failing_at((2, 3), (5, 0)))).failed == 2
+    result = run(patch, broken, new(), pool, resume=True, retry_failed=True)
+    assert lines(broken) == lines(tmp_path / "whole")
+    kept = 5 * (2 + lag + 1) - 1
+    assert result.new == len(pool.submitted) == 40 - kept
+
+
+def test_a_run_stopped_by_failures_can_be_completed(patch, tmp_path):
+    with pytest.raises(WorkerError, match=r"augsearch resume \S*broken --retry-failed") as caught:
+        run(patch, tmp_path / "broken", LearningSearcher(), FakePool(0, bad))
+    assert caught.value.exit_code == 1
+    run(patch, tmp_path / "whole", LearningSearcher())
+    run(patch, tmp_path / "broken", LearningSearcher(), resume=True, retry_failed=True)
+    assert lines(tmp_path / "broken") == lines(tmp_path / "whole")
+
+
+# A journal in other hands --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("after", [20, 40], ids=["in the middle", "at the end"])
+def test_a_journal_that_disappears_ends_the_run(patch, tmp_path, after):
+    journal = tmp_path / "trials.jsonl"
+
+    class Removing(FakePool):
+        def wait(self, timeout):
+            if journal.exists() and journal.read_bytes().count(b"\n") >= after - 5:
+                journal.rename(tmp_path / "elsewhere")
+            return super().wait(timeout)
+
+    with pytest.raises(JournalError, match="removed"):
+        run(patch, tmp_path, LearningSearcher(), Removing())
+
+
+def test_a_journal_removed_after_the_last_line_is_noticed(patch, tmp_path):
+    class Removing(LearningSearcher):
+        def tell(self, candidate, evaluation):
+            super().tell(candidate, evaluation)
+            if candidate.key == (7, 4):
+                (tmp_path / "trials.jsonl").unlink()
+
+    with pytest.raises(JournalError, match="removed"):
+        run(patch, tmp_path, Removing(), workers=1)
+
+
 # Signals -------------------------------------------------------------------------------------
 
 
@@ -389,7 +468,7 @@ def test_signals_stop_cleanly_with_a_hint(patch, tmp_path, number, code):
 
 
 def _stopped_by(patch, directory, pool, code):
-    with pytest.raises(SearchInterrupted, match="--resume") as caught:
+    with pytest.raises(SearchInterrupted, match="augsearch resume") as caught:
         run(patch, directory, LearningSearcher(), pool)
     assert caught.value.exit_code == code
 

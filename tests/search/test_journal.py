@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import pickle
@@ -147,6 +148,100 @@ def test_unwritable_path(tmp_path):
         Journal(tmp_path / "missing" / "trials.jsonl")
 
 
+def test_only_an_ordinary_file_is_opened(path):
+    os.mkfifo(path)
+    with pytest.raises(InputError, match="not an ordinary file"):
+        Journal(path)
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(InputError, match="not an ordinary file"):
+        Journal(path)
+
+
+def test_a_new_journal_survives_a_power_cut(path, monkeypatch):
+    """Its folder is synced too: a file that no folder lists is lost."""
+    synced = []
+    monkeypatch.setattr("search.runs.journal.fsync_directory", synced.append)
+    Journal(path).close()
+    assert synced == [path.parent]
+    Journal(path).close()
+    assert synced == [path.parent]
+
+
+# Somebody else's hands -----------------------------------------------------------------------
+
+
+SPOILT = {
+    "removed": lambda path: path.unlink(),
+    "replaced": lambda path: (path.with_name("copy").write_bytes(path.read_bytes()),
+                              path.with_name("copy").replace(path)),
+    "emptied": lambda path: os.truncate(path, 0),
+    "cut": lambda path: os.truncate(path, path.stat().st_size - 5),
+    "longer": lambda path: path.write_bytes(path.read_bytes() + b"x"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT.keys())
+def test_a_journal_that_somebody_else_changed_is_not_written(path, spoil):
+    with Journal(path) as journal:
+        journal.append(trial(0, 0))
+        spoil(path)
+        after = path.read_bytes() if path.exists() else None
+        with pytest.raises(JournalError, match="was (removed|changed).*while this run"):
+            journal.append(trial(0, 1))
+        assert (path.read_bytes() if path.exists() else None) == after
+
+
+# Leaving lines out ---------------------------------------------------------------------------
+
+
+def test_lines_can_be_left_out(path):
+    with Journal(path) as journal:
+        journal.append(*(trial(0, slot) for slot in range(5)))
+        assert journal.keep_only(lambda made: made.slot % 2 == 0) == 2
+        assert [made.slot for made in journal.trials()] == [0, 2, 4]
+        assert read_journal(path) == list(journal.trials())
+        with pytest.raises(InputError, match="in use by another search"):
+            Journal(path)  # the new file is locked like the old one
+        journal.append(trial(0, 1))
+    with Journal(path, note=pytest.fail) as journal:
+        assert [made.slot for made in journal.trials()] == [0, 2, 4, 1]
+    assert os.listdir(path.parent) == [path.name]
+
+
+@pytest.mark.parametrize("step", ["write", "fsync", "replace"])
+def test_the_old_journal_stays_when_the_new_one_cannot_be_written(path, monkeypatch, step):
+    with Journal(path) as journal:
+        journal.append(trial(0, 0), trial(0, 1))
+        before = path.read_bytes()
+
+        def refuse(*_):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(os, step, refuse)
+        with pytest.raises(JournalError, match="No space left"):
+            journal.keep_only(lambda made: made.slot == 0)
+        monkeypatch.undo()
+        assert path.read_bytes() == before and os.listdir(path.parent) == [path.name]
+        journal.append(trial(0, 2))
+        assert len(journal) == 3
+
+
+def test_a_lock_on_a_file_that_was_replaced_is_none(path, monkeypatch):
+    """Opened just before another process put a new file in its place, locked just after."""
+    Journal(path).close()
+    real = fcntl.flock
+
+    def late(handle, operation):
+        path.with_name("new").write_bytes(b"")
+        path.with_name("new").replace(path)
+        real(handle, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(InputError, match="just replaced"):
+        Journal(path)
+
+
 @pytest.mark.parametrize("taken", [0, 1, 200], ids=["nothing", "a byte", "a part"])
 def test_disk_full_keeps_no_half_line(path, monkeypatch, taken):
     with Journal(path) as journal:
@@ -163,7 +258,7 @@ def test_disk_full_keeps_no_half_line(path, monkeypatch, taken):
             return real(handle, part)
 
         monkeypatch.setattr(os, "write", write)
-        with pytest.raises(JournalError, match="No space left on device.*1 finished.*--resume"):
+        with pytest.raises(JournalError, match="No space left.*1 finished.*augsearch resume"):
             journal.append(trial(0, 1))
         monkeypatch.undo()
         assert path.read_bytes() == before
