@@ -1,6 +1,6 @@
 # make search   one policy search on the embedded data set, compared with none and random (< 15 min)
 # make test     the test suite, without the tests marked slow
-# make quick    the tests that start no Ray: for every save
+# make quick    the short tests that start no Ray: for every save (< 90 s)
 # make lint     form (ruff) and types (mypy)
 # make docs     the documentation as a web site in build/site, links checked
 # make lowest   the quick tests with the oldest releases that setup.cfg allows
@@ -19,7 +19,7 @@ SEEDS  ?= 5
 # Further options of `augsearch search`; they come last, so they win.
 SEARCH_ARGS ?=
 PYTEST_ARGS ?=
-QUICK  := -m "not ray and not slow"
+QUICK  := -n auto -m "not ray and not long and not slow"
 
 .PHONY: venv search test quick lint docs lowest wheel soak bench clean
 .DEFAULT_GOAL := test

@@ -39,6 +39,7 @@ def test_every_example_is_run():
     assert [path.name for path in EXAMPLES if f'run("{path.name}"' not in tests] == []
 
 
+@pytest.mark.long
 def test_train_with_policy(tmp_path):
     save_policy(tmp_path / "mine.json", SVHN, "timm")
     arguments = ["--policy", "mine.json", "--epochs", "6"]

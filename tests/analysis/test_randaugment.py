@@ -59,6 +59,7 @@ def test_without_seed_effect_tukey_agrees_with_scipy(write_run):
     assert grid.table["p_worse"].iloc[1] == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.long
 def test_the_best_of_a_flat_grid_is_rarely_called_significant(write_run):
     """Picking the best of 12 cells is part of the test: at most 5 % false claims, 100 grids."""
     false = 0

@@ -86,6 +86,7 @@ def test_holm_leaves_out_what_was_not_tested():
 # Few examples: statsmodels collects garbage at each call, a quarter of a second.
 @settings(max_examples=20)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+@pytest.mark.long
 def test_holm_never_lowers_a_p_value_and_keeps_the_order(p):
     corrected = holm(p)
     assert all(after >= before - 1e-12 for before, after in zip(p, corrected, strict=True))

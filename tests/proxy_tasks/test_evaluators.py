@@ -200,6 +200,7 @@ print(json.dumps([outcome(prepared(CONFIGS[n], Path(sys.argv[1])).evaluate(POLIC
 """
 
 
+@pytest.mark.long
 def test_a_fresh_process_gives_the_same_floats(run_folder, tmp_path):
     """Also without the checkpoint of this one: it trains its shared children itself."""
     there = subprocess.run(

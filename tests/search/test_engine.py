@@ -287,6 +287,7 @@ def test_only_the_very_same_evaluation_is_a_duplicate(patch, tmp_path, field):
     twins=st.booleans(),
 )
 @settings(max_examples=40)
+@pytest.mark.long
 def test_killed_anywhere_and_resumed_ends_in_the_same_run(tmp_path_factory, order, kills, twins):
     new = TwinSearcher if twins else LearningSearcher
     whole, broken = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("broken")

@@ -89,6 +89,7 @@ class TestFixed(SearcherContract):
         return candidate in searcher.candidates
 
 
+@pytest.mark.long
 def test_fresh_process_gives_the_same():
     contracts = SearcherContract.__subclasses__()
     assert len(contracts) >= 9
