@@ -5,6 +5,7 @@
 # make docs     the documentation as a web site in build/site, links checked
 # make lowest   the quick tests with the oldest releases that setup.cfg allows
 # make wheel    build the wheel, install it into a fresh environment, search with it elsewhere
+# make golden   record the golden files and run folders anew, deliberately
 # make soak     everything, the slow tests too
 # make bench    timings of transforms, evaluators and the engine
 # make clean, make venv
@@ -21,7 +22,7 @@ SEARCH_ARGS ?=
 PYTEST_ARGS ?=
 QUICK  := -n auto -m "not ray and not long and not slow"
 
-.PHONY: venv search test quick lint docs lowest wheel soak bench clean
+.PHONY: venv search test quick lint docs lowest wheel golden soak bench clean
 .DEFAULT_GOAL := test
 
 venv: $(READY)
@@ -75,6 +76,11 @@ lowest: $(READY)
 
 wheel: $(READY)
 	$(BIN)/python -m tests.packaging.wheel
+
+golden: $(READY)
+	AUGSEARCH_WRITE_GOLDEN=1 $(BIN)/python -m pytest -q tests/policies
+	$(BIN)/python -m tests.golden.runs
+	@git status --short tests/golden
 
 soak: $(READY)
 	$(BIN)/python -m pytest -q -m "slow or not slow" $(PYTEST_ARGS)

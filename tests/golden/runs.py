@@ -1,0 +1,93 @@
+"""Finished run folders of every kind, which every later version must go on from.
+
+    python -m tests.golden.runs [NAME ...]
+
+writes them anew below tests/golden/runs (`make golden` does). Do so only when a change of the
+format is meant: the version in config.json rises with it, and the changelog says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from click.testing import CliRunner
+from PIL import Image
+
+from search.cli.main import main
+from search.engine import cluster
+from search.engine.resources import PoolConfig
+
+FOLDER = Path(__file__).parent / "runs"
+PLANTED = "--task synthetic --evaluator synthetic --workers 2 --quiet"
+CHILDREN = (
+    "--task reduced-fashion --train-images 20 --validation-images 20 --test-images 20 --epochs 2 "
+    "--precision float32 --workers 2 --quiet"
+)
+TREE = "images"  # where `tree` draws its images, beside the runs
+# Their names begin with their kind. Later ones may use earlier ones.
+RUNS = {
+    "search-ppo": f"""search {PLANTED} --searcher ppo --evaluations 24
+        --searcher-options '{{"batch_size": 6}}'""",
+    "search-tpe": f"""search {PLANTED} --searcher tpe --evaluations 24
+        --searcher-options '{{"batch_size": 6}}'""",
+    "search-random": f"search {PLANTED} --searcher random --evaluations 24",
+    "select": "select search-random --rescore 4 --seeds 2 --workers 2 --quiet",
+    "randaugment": f"randaugment {PLANTED} --n 1 4 --m 0 10 --seeds 2",
+    "compare": f"compare {PLANTED} --policy none imagenet randaugment:3,10 random:3 --seeds 2",
+    "fidelity": f"""fidelity {CHILDREN} --policies 8 --seeds 2 --evaluation-seeds 1
+        --evaluators '{{"planted": {{"kind": "synthetic"}}}}'""",
+    "rederive": f"""rederive --data {TREE} --evaluator synthetic --preset cpu --evaluations 8
+        --train-images 120 --validation-images 120 --seeds 1 --resolution 8 --epochs 1
+        --workers 2 --quiet""",
+    "pba": f"""pba --population 4 --interval 1
+        {CHILDREN.replace("--test-images 20", "")}""",
+    "train": f"train --policy imagenet {CHILDREN.replace('--workers 2', '')}",
+}
+
+
+def tree(folder: Path) -> Path:
+    """A tree of 120 classes, as reduced-imagenet wants them, of 8 x 8 pixels."""
+    pixels = np.random.default_rng(0).integers(0, 200, (8, 8, 3), dtype=np.uint8)
+    for number in range(120):
+        for part, count in (("train", 2), ("val", 1)):
+            images = folder / part / f"n{number:08}"
+            images.mkdir(parents=True)
+            for index in range(count):
+                shade = np.uint8(number % 40 + index + 20 * (part == "val"))
+                pixels[0, 0] = number, index, part == "val"  # no content twice
+                Image.fromarray(pixels + shade).save(images / f"{index}.png")
+    return folder
+
+
+def write(names: list[str]) -> None:
+    """Make the runs in a temporary folder, and put them in the place of the recorded ones."""
+    with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
+        here = Path(name)
+        tree(here / TREE)
+        for run, words in RUNS.items():
+            result = CliRunner().invoke(main, [*shlex.split(words), "--out", run])
+            if result.exit_code:
+                raise SystemExit(f"{run}: {result.output}") from result.exception
+            print(f"golden: {run}", flush=True)
+        for run in names:
+            shutil.rmtree(FOLDER / run, ignore_errors=True)
+            shutil.copytree(here / run, FOLDER / run, ignore=shutil.ignore_patterns(".*.lock"))
+
+
+if __name__ == "__main__":
+    wanted = sys.argv[1:] or list(RUNS)
+    unknown = [name for name in wanted if name not in RUNS]
+    if unknown:
+        raise SystemExit(f"no such runs: {', '.join(unknown)}; there are {', '.join(RUNS)}")
+    started = cluster.connect(PoolConfig(workers=2))
+    try:
+        write(wanted)
+    finally:
+        if started:
+            cluster.disconnect()
