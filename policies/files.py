@@ -70,6 +70,17 @@ def read_file(path: Path, most: int) -> bytes:
     return data
 
 
+def append_text(path: Path, text: str) -> None:
+    """Append to an ordinary file, made if missing. Raises OSError, also for pipes and devices."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
+    handle = os.open(path, flags, 0o666)
+    try:
+        _check_ordinary(os.fstat(handle).st_mode)
+        write_all(handle, text.encode("utf-8", "backslashreplace"))
+    finally:
+        os.close(handle)
+
+
 def _check_ordinary(mode: int) -> None:
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "not an ordinary file")

@@ -7,6 +7,7 @@ disk), 2 for a mistake of the user, 130 and 143 after SIGINT and SIGTERM.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import warnings
 from typing import Any, NoReturn
@@ -76,10 +77,13 @@ def _show_warning(message: Warning | str, category: type, *_: object, **__: obje
 
 
 class _Stderr(logging.Handler):
-    """The log on whatever stderr is at the time."""
+    """The log on whatever stderr is at the time; a run outlives the terminal it was started in."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        click.echo(self.format(record), err=True)
+        try:
+            click.echo(self.format(record), err=True)
+        except OSError:  # full, or closed: run.log has it too
+            sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (what is buffered would fail again)
 
 
 @click.group(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
+
+from policies.files import append_text
 
 log = logging.getLogger("search")
 
@@ -33,12 +37,15 @@ class RunLog:
         log.warning("%s", f"{text}; traceback in {self.path}" if detail else text)
         self._write("WARNING", text, detail)
 
+    def note(self, text: str, detail: str = "") -> None:
+        """In the file alone."""
+        self._write("WARNING", text, detail)
+
     def _write(self, level: str, text: str, detail: str = "") -> None:
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
         indented = "".join(f"    {line}\n" for line in detail.splitlines())
         try:
-            with open(self.path, "a", encoding="utf-8") as stream:
-                stream.write(f"{stamp} {level} {text}\n{indented}")
+            append_text(self.path, f"{stamp} {level} {text}\n{indented}")
         except OSError as error:
             # The search does not depend on its log; say so once and go on.
             if not self._broken:
@@ -59,16 +66,27 @@ class Progress:
         self._enabled = enabled
         self._started = self._last_line = time.monotonic()
         self._bar: tqdm | None = None
-        if enabled and sys.stderr.isatty():
-            self._bar = tqdm(
-                total=total, initial=done, unit="evaluation", smoothing=0.1, dynamic_ncols=True
-            )
-            self._redirect = logging_redirect_tqdm()
+        self._redirect = contextlib.ExitStack()
 
     def __enter__(self) -> Progress:
-        if self._bar is not None:
-            self._redirect.__enter__()
+        if self._enabled and sys.stderr.isatty():
+            with self._harmless():
+                self._bar = tqdm(
+                    total=self._total, initial=self._done, unit="evaluation", smoothing=0.1,
+                    dynamic_ncols=True,
+                )  # fmt: skip
+                self._redirect.enter_context(logging_redirect_tqdm())
         return self
+
+    @contextlib.contextmanager
+    def _harmless(self) -> Iterator[None]:
+        """A terminal that is gone, or takes no more, ends the bar and not the search."""
+        try:
+            yield
+        except OSError:
+            self._enabled = False
+            if self._bar is not None:
+                self._bar.disable = True
 
     def __exit__(
         self,
@@ -76,9 +94,10 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._redirect.close()
         if self._bar is not None:
-            self._redirect.__exit__(kind, error, trace)
-            self._bar.close()
+            with self._harmless():
+                self._bar.close()
 
     def update(self, done: int, new: int, best: float | None, failed: int) -> None:
         """done, failed: of the whole run; new: evaluations made since the last call."""
@@ -87,8 +106,9 @@ class Progress:
         self._new += new
         shown = "-" if best is None else f"{best:.4g}"
         if self._bar is not None:
-            self._bar.set_postfix(best=shown, failed=failed, refresh=False)
-            self._bar.update(done - self._done)
+            with self._harmless():
+                self._bar.set_postfix(best=shown, failed=failed, refresh=False)
+                self._bar.update(done - self._done)
             self._done = done
             return
         self._done = done

@@ -91,3 +91,58 @@ def test_a_log_that_cannot_be_written_is_said_once(tmp_path, caplog):
     log.warning("two")
     complaints = [r for r in caplog.records if "cannot write" in r.getMessage()]
     assert len(complaints) == 1
+
+
+def test_a_log_is_written_to_ordinary_files_only(tmp_path, caplog):
+    os.mkfifo(tmp_path / "run.log")
+    log = RunLog(tmp_path)
+    log.warning("one")  # would wait for a reader for ever
+    log.note("two")
+    assert len([r for r in caplog.records if "cannot write" in r.getMessage()]) == 1
+    (tmp_path / "run.log").unlink()
+    RunLog(tmp_path).note("name \udce9 that is no text")
+    assert "that is no text" in (tmp_path / "run.log").read_text()
+
+
+class Full(io.StringIO):
+    """A terminal that takes no more after a while."""
+
+    left = 3
+
+    def isatty(self):
+        return True
+
+    def write(self, text):
+        self.left -= 1
+        if self.left < 0:
+            raise OSError(28, "No space left on device")
+        return len(text)
+
+    def flush(self):
+        self.write("")
+
+
+@pytest.mark.parametrize("left", [0, 3])
+def test_a_terminal_that_takes_no_more_ends_the_bar_and_nothing_else(monkeypatch, left):
+    terminal = Full()
+    terminal.left = left
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with Progress(total=10, done=0, enabled=True) as shown:
+        for done in range(1, 11):
+            if shown._bar is not None:
+                shown._bar.mininterval = 0
+            shown.update(done, 1, best=0.25, failed=0)
+    assert terminal.left < 0
+
+
+def test_the_log_of_the_command_line_outlives_its_terminal(monkeypatch):
+    from search.cli.main import _Stderr
+
+    terminal = Full()
+    terminal.left = 0
+    monkeypatch.setattr(sys, "stderr", terminal)
+    record = logging.LogRecord("search", logging.INFO, "", 0, "one line", (), None)
+    for _ in range(3):
+        _Stderr().handle(record)
+    assert terminal.left < 0
+    sys.stderr.close()
