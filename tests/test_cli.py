@@ -380,7 +380,7 @@ def test_a_cost_that_is_no_number_is_refused_before_training(tmp_path, provenanc
     path = tmp_path / "p.json"
     save_policy(path, CIFAR10, provenance=provenance)
     with pytest.raises(InputError, match=r"provenance\.\w+\.\w+: must be a whole number"):
-        parse_arm(str(path), [0])
+        parse_arm(str(path))
 
 
 def test_a_schedule_file_is_an_arm(tmp_path):
