@@ -328,7 +328,7 @@ class _Search:
             )
         if finished:
             self._keep(finished)
-        if self.failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
+        if self.first_error and self.failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
             error, detail = self.first_error
             self.log.warning(f"the first failure was: {error}", detail)
             raise WorkerError(

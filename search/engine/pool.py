@@ -136,7 +136,7 @@ class WorkerPool:
             cluster.disconnect()
 
     def _spawn(self) -> None:
-        actor = self._actor_class.remote()
+        actor: Any = self._actor_class.remote()  # its methods are made by Ray
         ready = actor.setup.remote(
             self._configs, self._task_ref, self._prepared_ref, self._threads, self._factory
         )
@@ -163,6 +163,7 @@ class WorkerPool:
         Returns the files by evaluator name: empty when there was nothing to do or `stopped()`.
         Raises WorkerError when it fails after all retries.
         """
+        answer: dict[str, Any] = {}
         for attempt in range(1, self.config.retries + 2):
             while not stopped() and all(slot.ready is not None for slot in self._slots):
                 self.wait(0.5)
@@ -171,9 +172,10 @@ class WorkerPool:
             chosen = next(slot for slot in self._slots if slot.ready is None)
             if not chosen.unprepared:
                 return {}
-            answer = self._prepare_on(chosen, stopped)
-            if answer is None:
+            given = self._prepare_on(chosen, stopped)
+            if given is None:
                 return {}
+            answer = given
             if "files" in answer:
                 self._share(answer["files"], chosen)
                 return answer["files"]
@@ -267,12 +269,12 @@ class WorkerPool:
         if done and len(refs) > 1:
             done, _ = self._ray.wait(refs, num_returns=len(refs), timeout=0)
         outcomes: list[Outcome] = []
-        done = set(done)
+        arrived = set(done)
         for slot in {id(self._refs[ref]): self._refs[ref] for ref in done}.values():
-            if slot.ready is not None and slot.ready in done:
+            if slot.ready is not None and slot.ready in arrived:
                 self._set_up(slot)
             else:
-                self._collect(slot, done, outcomes)
+                self._collect(slot, arrived, outcomes)
         self._expire(outcomes)
         self._dispatch()
         return outcomes

@@ -165,8 +165,9 @@ def _seconds_when_warm(folder: Path) -> list[float]:
     """Durations of all evaluations but each worker's first; of all, if there are no others."""
     by_worker: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for trial in read_journal(folder / JOURNAL_NAME):
-        spent = trial.finished - trial.started
-        by_worker[trial.worker].append((trial.started, max(spent, 1e-6)))
+        if trial.worker is not None:  # a duplicate has none, and took no time
+            spent = trial.finished - trial.started
+            by_worker[trial.worker].append((trial.started, max(spent, 1e-6)))
     runs = [sorted(spans) for spans in by_worker.values()]
     warm = [seconds for spans in runs for _, seconds in spans[1:]]
     return warm or [seconds for spans in runs for _, seconds in spans]

@@ -32,7 +32,7 @@ from search.trial import (
     usable_reward,
 )
 
-from .config import Config, Space
+from .config import Config, SearcherConfig, Space
 from .study import OpenRun, open_run
 
 POLICY_TEXT_NAME = "policy.txt"
@@ -46,8 +46,15 @@ def policy_space(settings: Space) -> PolicySpace:
 
 def build_searcher(config: Config) -> Searcher:
     """A new searcher, as the configuration says."""
-    settings, searcher = config.settings, config.searcher
+    settings, searcher = config.settings, searcher_config(config)
     return make_searcher(searcher.name, policy_space(settings), settings.seed, searcher.options)
+
+
+def searcher_config(config: Config) -> SearcherConfig:
+    """The searcher's section. Raises ValueError for a kind of run that has none."""
+    if config.searcher is None:
+        raise ValueError(f"{config.kind} has no searcher")
+    return config.searcher
 
 
 def run_search(
@@ -128,11 +135,11 @@ def rendered(run: OpenRun, trials: list[Trial], result: RunResult) -> tuple[Poli
     config = run.config
     chosen = best_trials(trials, config.settings.top)
     check_found(trials, result)
-    policy = Policy([row for each in chosen for row in each.augmentation])
+    policy = Policy([row for each in chosen for row in each.augmentation or ()])
     provenance: dict[str, Any] = {
         "task": run.task.name,
         "manifest_hash": run.task.manifest_hash,
-        "searcher": config.searcher.name,
+        "searcher": searcher_config(config).name,
         "seed": config.settings.seed,
         "evaluator": config.to_json()["evaluator"],
         "evaluations": {
@@ -148,8 +155,8 @@ def rendered(run: OpenRun, trials: list[Trial], result: RunResult) -> tuple[Poli
             {
                 "batch": each.batch,
                 "slot": each.slot,
-                "reward": each.evaluation.reward,
-                "interval95": interval(each.evaluation.reward, each.evaluation.stderr),
+                "reward": each.reward,
+                "interval95": interval(each.reward, each.result.stderr),
             }
             for each in chosen
         ],
