@@ -146,7 +146,7 @@ class Transform(nn.Module, ABC):
             batch = images.flatten(0, -4)
         batch = _check_batch(batch, images.dtype == torch.uint8)
         if images.device.type == "cpu":
-            result = torch.from_numpy(self._call_numpy(batch.contiguous().numpy(), frames))
+            result = torch.from_numpy(self._call_numpy(_to_numpy(batch), frames))
         else:
             result = self._call_torch(batch, frames)
         result = result.reshape(images.shape)
@@ -202,7 +202,7 @@ class Transform(nn.Module, ABC):
         columns, slots = self._columns, self._slots
         uniform = torch.rand(
             n // frames, columns + (2 * slots if self._placed else 0),
-            dtype=torch.float64, generator=self._current_generator(),
+            dtype=torch.float64, device="cpu", generator=self._current_generator(),
         ).numpy()  # fmt: skip
         table, steps = self._decode(uniform[:, :columns], height, width)
         if self._placed:
@@ -239,7 +239,7 @@ class Transform(nn.Module, ABC):
             return self.generator
         key = (os.getpid(), info.id, info.seed)
         if self._worker is None or self._worker[0] != key:
-            own = int(torch.randint(2**62, (), generator=self.generator))
+            own = int(torch.randint(2**62, (), generator=self.generator, device="cpu"))
             words = np.random.SeedSequence([own, info.seed % 2**64]).generate_state(1, np.uint64)
             derived = torch.Generator().manual_seed(int(words[0]) % 2**63)
             self._worker = (key, derived)
@@ -333,6 +333,16 @@ def _run_cpu(
         for future in [pool.submit(run, *arguments, a, b) for a, b in itertools.pairwise(edges)]:
             future.result()
     return out
+
+
+def _to_numpy(batch: torch.Tensor) -> np.ndarray:
+    try:
+        return batch.contiguous().numpy()
+    except (RuntimeError, TypeError) as error:
+        raise InputError(
+            "images", "must be ordinary tensors, whose values are in memory", str(error),
+            "call the transform outside of vmap, export or fake tensors; make sparse ones dense",
+        ) from None  # fmt: skip
 
 
 def _is_video(images: torch.Tensor) -> bool:

@@ -210,7 +210,8 @@ def _finish(scale: Scale, low: float, value: float, distance: float, negative: b
 def _linspace(low: float, high: float, bins: int) -> tuple[float, ...]:
     import torch  # the command line reads OPS, and does not wait for torch
 
-    return tuple(torch.linspace(low, high, bins).tolist())
+    # Not torch's defaults: a program may have set others, and they would change the magnitudes.
+    return tuple(torch.linspace(low, high, bins, dtype=torch.float32, device="cpu").tolist())
 
 
 def _both(scale: Scale, *names: str) -> dict[str, Scale]:

@@ -5,23 +5,28 @@ from __future__ import annotations
 import collections
 import copy
 import pickle
+import types
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import nn
-from torchvision import tv_tensors
+from torch._subclasses import FakeTensorMode
+from torchvision import transforms, tv_tensors
 from torchvision.transforms import v2
 
 from policies import (
     IMAGENET,
+    OPS,
     InputError,
     PolicyTransform,
     RandAugment,
     TrivialAugmentWide,
     UniformAugment,
+    get_convention,
 )
+from policies.ops import _linspace
 from tests.policies.images import synthetic
 from tests.policies.on_torch import with_kernels
 
@@ -340,6 +345,88 @@ class TestModule:
                       lambda: torch.jit.trace(make(), tensor())):  # fmt: skip
             with pytest.raises(InputError, match="use torch.compile"):
                 wrong()
+
+    def test_inside_torchvisions_containers(self):
+        wanted = make(IMAGENET)(tensor(5))
+        for container in (
+            v2.RandomApply([make(IMAGENET)], p=1.0), v2.RandomChoice([make(IMAGENET)]),
+            v2.RandomOrder([make(IMAGENET)]), transforms.Compose([make(IMAGENET)]),
+            transforms.RandomApply([make(IMAGENET)], p=1.0),
+        ):  # fmt: skip
+            assert torch.equal(container(tensor(5)), wanted)
+
+    def test_what_modules_are_asked_for_changes_nothing(self):
+        moved = make(IMAGENET).half().double().to("cpu").share_memory().requires_grad_(False)
+        assert moved == make(IMAGENET)
+        with torch.inference_mode():
+            assert torch.equal(moved(tensor(5)), make(IMAGENET)(tensor(5)))
+
+
+ALL_OPS = [[(name, 0.9, 3 if op.has_magnitude else None)] for name, op in OPS.items()]
+
+
+class TestSurroundings:
+    """What a program sets for all of torch does not reach the pixels."""
+
+    @pytest.mark.parametrize("kernels", ["compiled", "torch"])
+    @pytest.mark.parametrize("setting", ["dtype", "device", "deterministic", "no grad"])
+    def test_settings_of_torch(self, setting, kernels):
+        wanted = make(ALL_OPS)(tensor(60))
+        batch, transform = tensor(60), with_kernels(make(ALL_OPS), kernels)
+        _linspace.cache_clear()
+        try:
+            if setting == "dtype":
+                torch.set_default_dtype(torch.float64)
+                found = transform(batch)
+            elif setting == "device":
+                with torch.device("meta"):
+                    found = transform(batch)
+            elif setting == "deterministic":
+                torch.use_deterministic_algorithms(True)
+                found = transform(batch)
+            else:
+                with torch.no_grad(), torch.autocast("cpu"):
+                    found = transform(batch)
+        finally:
+            torch.set_default_dtype(torch.float32)
+            torch.use_deterministic_algorithms(False)
+            _linspace.cache_clear()
+        assert torch.equal(found, wanted)
+
+    def test_magnitudes_are_single_precision_whatever_the_default(self):
+        """Solarize 3 is a threshold of 170 exactly; in double precision it would be 170.0000..."""
+        for dtype in (torch.float64, torch.float16):
+            wanted = [get_convention("paper").parameter("Rotate", i, False, 9, 9)
+                      for i in range(10)]  # fmt: skip
+            _linspace.cache_clear()
+            torch.set_default_dtype(dtype)
+            try:
+                found = [get_convention("paper").parameter("Rotate", i, False, 9, 9)
+                         for i in range(10)]  # fmt: skip
+            finally:
+                torch.set_default_dtype(torch.float32)
+                _linspace.cache_clear()
+            assert found == wanted
+
+    def test_workers_of_a_program_with_another_default_device(self):
+        info, batch = types.SimpleNamespace(id=1, seed=5), tensor(9)
+        wanted = None
+        for device in ("cpu", "meta"):
+            with pytest.MonkeyPatch.context() as patch, torch.device(device):
+                patch.setattr(torch.utils.data, "get_worker_info", lambda: info)
+                found = make(IMAGENET)(batch)
+            assert wanted is None or torch.equal(found, wanted)
+            wanted = found
+
+    def test_tensors_without_values_are_refused(self):
+        with FakeTensorMode() as mode:
+            fake = mode.from_tensor(tensor(2))
+        for call in (
+            lambda: torch.func.vmap(make())(tensor(2)), lambda: make()(fake),
+            lambda: make()(tensor(2).to_sparse()),
+        ):  # fmt: skip
+            with pytest.raises(InputError, match="whose values are in memory"):
+                call()
 
 
 # ---------------------------------------------------------------------------------- compilation
