@@ -22,6 +22,7 @@ from policies.transforms import Transform
 
 from .batches import Jitter, no_jitter, normalisation, prepare_batch
 from .data import ImageSet
+from .fused import fused
 from .learner import Learner, autocast
 from .models import own_randomness
 from .presets import Preset
@@ -155,10 +156,20 @@ class Arena:
 
     `augment(images uint8 [N, C, H, W]) -> same` is applied before crop and flip (the order of the
     paper's own code; torchvision's recipe applies it after).
+
+    kernels: "plain", the network's own layers; or "fused", where there are such (`fused.py`), to
+    train it.
     """
 
-    def __init__(self, train: ImageSet, device: torch.device, precision: torch.dtype):
+    def __init__(
+        self,
+        train: ImageSet,
+        device: torch.device,
+        precision: torch.dtype,
+        kernels: str = "plain",
+    ):
         keep_freed_memory()
+        self.kernels = kernels
         self.device, self.precision = device, precision
         self.images = _tensor(train.images).to(device)
         self.labels = torch.from_numpy(train.labels.copy()).to(device)
@@ -181,7 +192,8 @@ class Arena:
 
     def learner(self, child: nn.Module, config: TrainConfig) -> Learner:
         """The child with its optimiser and whatever else the recipe asks for."""
-        return Learner(child, config.recipe, config.classes, self.device, self.precision)
+        forward = fused(child, self.precision) if self.kernels == "fused" else None
+        return Learner(child, config.recipe, config.classes, self.device, self.precision, forward)
 
     def train_epoch(
         self,

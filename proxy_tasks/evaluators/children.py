@@ -43,7 +43,8 @@ class Children:
         self.config, self.task = config, task
         self.preset: Preset = get_preset(config.preset, task.name)
         device = pick_device(config.device)
-        self.arena = Arena(task.train, device, pick_precision(config.precision, device))
+        precision = pick_precision(config.precision, device)
+        self.arena = Arena(task.train, device, precision, config.kernels)
         if model is not None:
             self.preset = dataclasses.replace(self.preset, model=import_path("model", model))
             self._check_model()

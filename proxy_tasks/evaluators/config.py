@@ -70,6 +70,14 @@ class EvaluatorConfig(Configuration):
         Literal["auto", "float32", "bfloat16"], Option("numbers that children compute in",
                                                        unit="NAME")
     ] = "auto"  # fmt: skip
+    kernels: Annotated[
+        Literal["plain", "fused"],
+        Option(
+            "how a CPU trains the preset cpu's child: torch's layers, or fused ones (faster, the "
+            "same to within rounding)",
+            unit="NAME",
+        ),
+    ] = "plain"
     repeats: Annotated[
         int, Option("training seeds averaged in one evaluation", unit="N", least=1)
     ] = 1

@@ -48,6 +48,7 @@ class SharedChild(Children, Evaluator):
             "seed": self.shared_seed,
             "augmentation": repr(self._shared_augmentation()),
             "precision": str(self.arena.precision),
+            "kernels": self.config.kernels,
             "threads": self.config.threads,
         }
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]

@@ -383,7 +383,7 @@ KINDS: dict[str, Kind] = {
     "select": Kind(
         SelectSettings,
         ("evaluator", "pool"),
-        hidden=("preset", "epochs", "threads", "device", "precision", "repeats",
+        hidden=("preset", "epochs", "threads", "device", "precision", "kernels", "repeats",
                 "evaluator_options"),
         defaults=_MEASURED,
         grows=("seeds",),

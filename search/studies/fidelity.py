@@ -67,8 +67,9 @@ def cheap_evaluators(config: Config) -> dict[str, EvaluatorConfig]:
     chosen = config.settings.evaluators
     child = config.evaluator
     base = EvaluatorConfig(
-        preset=child.preset, threads=child.threads, device=child.device, precision=child.precision
-    )
+        preset=child.preset, threads=child.threads, device=child.device,
+        precision=child.precision, kernels=child.kernels,
+    )  # fmt: skip
     configs = {}
     for name, values in (CHEAP if chosen is None else chosen).items():
         if not isinstance(values, Mapping):

@@ -216,6 +216,7 @@ CHANGES = {
     "threads": 2,
     "preset": "paper",
     "precision": "bfloat16",
+    "kernels": "fused",
 }
 
 
