@@ -11,6 +11,9 @@ from hypothesis import HealthCheck, settings
 
 from search.engine import cluster
 
+# The contract of searchers is a test that ships with the package.
+pytest.register_assert_rewrite("search.testing")
+
 # Other processes of the machine must not decide a test: no deadline per example.
 settings.register_profile("project", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("project")

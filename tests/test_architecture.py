@@ -124,6 +124,7 @@ def test_no_assert_carries_a_rule_of_the_product():
     asserting = [
         f"{module}:{node.lineno}"
         for module, path in IMPORTS.files.items()
+        if module != "search.testing"  # the contract, run by pytest
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Assert)
     ]

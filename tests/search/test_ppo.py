@@ -16,7 +16,7 @@ from proxy_tasks.evaluators.planted import PlantedLandscape
 from search import PPO_PRESETS, PolicySpace, PPOConfig, PPOSearcher, RandomSearcher, make_searcher
 from search.searchers.additive import AdditiveModel
 from search.searchers.ppo import Controller
-from tests.contracts.searcher import drive, evaluation, reward_of, stream
+from search.testing import drive, evaluation, reward_of, stream
 
 CPU = PPO_PRESETS["cpu"]
 SMALL = PolicySpace(2, 1, ("Rotate", "Invert", "Color"), 3, 3)

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from policies import IMAGENET, TrivialAugmentWide
+from policies import IMAGENET, RandAugment, TrivialAugmentWide
 from policies.errors import InputError
 from proxy_tasks import Evaluation
 from search import (
@@ -18,6 +18,7 @@ from search import (
     GridSearcher,
     OptunaSearcher,
     PolicySpace,
+    PPOConfig,
     PPOSearcher,
     RandAugmentSpace,
     RandomSearcher,
@@ -26,7 +27,7 @@ from search import (
 )
 from search.searchers import tpe
 from search.searchers.base import derive_seed
-from tests.contracts.searcher import (
+from search.testing import (
     SearcherContract,
     check_fresh_process,
     drive,
@@ -38,52 +39,72 @@ from tests.contracts.searcher import (
 
 
 class TestRandom(SearcherContract):
-    source = "RandomSearcher(PolicySpace(), seed, batch_size=7)"
+    def make(self, seed):
+        return RandomSearcher(PolicySpace(), seed, batch_size=7)
 
 
 class TestRandomGrid(SearcherContract):
-    source = "RandomSearcher(RandAugmentSpace(), seed)"
+    def make(self, seed):
+        return RandomSearcher(RandAugmentSpace(), seed)
 
 
 class TestPaperPPO(SearcherContract):
-    source = "PPOSearcher(PolicySpace(), seed, PPOConfig(batch_size=8))"
     count = 40
+
+    def make(self, seed):
+        return PPOSearcher(PolicySpace(), seed, PPOConfig(batch_size=8))
 
 
 class TestPPOWithoutLag(SearcherContract):
-    source = "PPOSearcher(PolicySpace(3, 1), seed, PPOConfig(batch_size=6, hidden=16), lag=0)"
     count = 40
+
+    def make(self, seed):
+        return PPOSearcher(PolicySpace(3, 1), seed, PPOConfig(batch_size=6, hidden=16), lag=0)
 
 
 class TestFastPPO(SearcherContract):
-    source = "PPOSearcher(PolicySpace(), seed, replace(PPO_PRESETS['cpu'], batch_size=9), lag=2)"
     count = 45
+
+    def make(self, seed):
+        return PPOSearcher(
+            PolicySpace(), seed, dataclasses.replace(PPO_PRESETS["cpu"], batch_size=9), lag=2
+        )
 
 
 class TestPPOOnGrid(SearcherContract):
-    source = "PPOSearcher(RandAugmentSpace(), seed, PPOConfig(batch_size=5, hidden=8))"
     count = 30
+
+    def make(self, seed):
+        return PPOSearcher(RandAugmentSpace(), seed, PPOConfig(batch_size=5, hidden=8))
 
 
 class TestTPE(SearcherContract):
-    source = "OptunaSearcher(PolicySpace(2, 1), seed, startup=8, batch_size=4, history=20)"
     count = 36
+
+    def make(self, seed):
+        return OptunaSearcher(PolicySpace(2, 1), seed, startup=8, batch_size=4, history=20)
 
 
 class TestUnivariateTPE(SearcherContract):
-    source = (
-        "OptunaSearcher(RandAugmentSpace(), seed, startup=10, batch_size=5, multivariate=False)"
-    )
     count = 30
+
+    def make(self, seed):
+        return OptunaSearcher(
+            RandAugmentSpace(), seed, startup=10, batch_size=5, multivariate=False
+        )
 
 
 class TestFixed(SearcherContract):
-    source = (
-        "FixedSearcher(fixed_candidates({'a': RandAugment(1, 3), 'b': RandAugment(2, 9), "
-        "'none': None, 'p': IMAGENET}, range(9)))"
-    )
     count = 36
     seeded = False
+
+    def make(self, seed):
+        return FixedSearcher(
+            fixed_candidates(
+                {"a": RandAugment(1, 3), "b": RandAugment(2, 9), "none": None, "p": IMAGENET},
+                range(9),
+            )
+        )
 
     def space_contains(self, searcher, candidate):
         return candidate in searcher.candidates

@@ -20,7 +20,7 @@ from search import (
 )
 from search.engine.cluster import connect, disconnect
 from search.searchers.ray_tune import TuneSearcher
-from tests.contracts.searcher import drive, evaluation, reward_of
+from search.testing import drive, evaluation, reward_of
 
 SMALL = PPOConfig(batch_size=4, hidden=8)
 

@@ -1,34 +1,41 @@
-"""What every searcher promises. Subscribe by subclassing `SearcherContract` as `Test...`.
+"""What every searcher promises, as tests for the authors of searchers (needs pytest).
 
-    class TestRandom(SearcherContract):
-        source = "RandomSearcher(PolicySpace(), seed)"
+    from search.testing import SearcherContract
 
-`source` is an expression in `seed` with the names of the packages `search` and `policies`, so that
-the same searcher can be built in a fresh process.
+    class TestMine(SearcherContract):
+        def make(self, seed):
+            return MySearcher(PolicySpace(), seed)
+
+pytest then runs the contract's tests on `MySearcher`. With
+`pytest.register_assert_rewrite("search.testing")` in conftest.py it also explains what failed.
 """
 
 from __future__ import annotations
 
+import abc
+import importlib.util
+import inspect
 import json
 import math
 import os
 import subprocess
 import sys
-import tempfile
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
-import policies
-import search
-from proxy_tasks import Evaluation
-from search import Candidate, Searcher
+from proxy_tasks.evaluators.evaluation import Evaluation
+from search.searchers.base import Searcher
+from search.trial import Candidate
+
+Judge = Callable[[Candidate], Evaluation | None]
 
 
 def evaluation(reward: float | None) -> Evaluation:
+    """An evaluation with this reward."""
     return Evaluation(reward, 0.01, {}, 1.0, 100)
 
 
@@ -52,13 +59,19 @@ def drive(
     *,
     order: int = 0,
     window: int = 1,
-    judge: Callable[[Candidate], Evaluation | None] = mixed,
+    judge: Judge = mixed,
     flight: list[Candidate] | None = None,
 ) -> dict[tuple[int, int], Candidate]:
-    """Play the engine with `window` workers until `count` candidates are told, or it is finished.
+    """Play the engine until `count` candidates are told, or the searcher is finished.
 
-    order: seed of the order in which results come in. flight: candidates asked before; those left
-    in flight at the end are added to it. Returns the candidates told, by key.
+    Args:
+        order: seed of the order in which results come in.
+        window: candidates in flight at the same time, as with so many workers.
+        judge: the result of a candidate; None for a failed evaluation.
+        flight: candidates asked before; those left in flight at the end are added to it.
+
+    Returns:
+        The candidates told, by key.
     """
     rng = np.random.default_rng(order)
     flight = [] if flight is None else flight
@@ -76,35 +89,34 @@ def drive(
     return told
 
 
-def stream(searcher: Searcher, count: int, **options) -> list[str]:
+def stream(searcher: Searcher, count: int, **options: Any) -> list[str]:
     """The first `count` candidates in order of their keys, as text."""
     # Told out of order, more have to be told until the first ones are all in.
     told = drive(searcher, 2 * count, **options)
     return [repr(told[key]) for key in sorted(told)][:count]
 
 
-def build(source: str, seed: int) -> Searcher:
-    packages = (policies, search)
-    names = {name: getattr(package, name) for package in packages for name in package.__all__}
-    names |= {"replace": replace, "mkdtemp": tempfile.mkdtemp, "seed": seed}
-    return eval(source, names)
+class SearcherContract(abc.ABC):
+    """Tests of a searcher; subclass it as `Test...` and say how the searcher is made.
 
+    Attributes:
+        count: candidates of the short runs; choose several batches.
+        seeded: whether the seed changes what is asked.
+    """
 
-class SearcherContract:
-    source: str
-    # Candidates of the short runs below; several batches.
     count = 60
-    # Whether the seed changes what is asked.
     seeded = True
 
-    def make(self, seed: int = 5) -> Searcher:
-        return build(self.source, seed)
+    @abc.abstractmethod
+    def make(self, seed: int) -> Searcher:
+        """A new searcher; the same for the same seed, in any process."""
 
-    def space_contains(self, searcher: Searcher, candidate: Candidate) -> bool:
+    def space_contains(self, searcher: Any, candidate: Candidate) -> bool:
+        """Whether the searcher may ask for it; replace it where there is no `searcher.space`."""
         return searcher.space.contains(candidate.augmentation)
 
-    def test_candidates_are_well_formed(self):
-        searcher = self.make()
+    def test_candidates_are_well_formed(self) -> None:
+        searcher = self.make(5)
         told = drive(searcher, self.count, window=3)
         for candidate in told.values():
             assert self.space_contains(searcher, candidate)
@@ -120,24 +132,25 @@ class SearcherContract:
         keys = list(told)
         assert len(set(keys)) == len(keys)
 
-    def test_same_seed_same_candidates(self):
-        assert stream(self.make(), self.count) == stream(self.make(), self.count)
+    def test_same_seed_same_candidates(self) -> None:
+        assert stream(self.make(5), self.count) == stream(self.make(5), self.count)
 
-    def test_seed_matters(self):
+    def test_seed_matters(self) -> None:
         if self.seeded:
             assert stream(self.make(5), self.count) != stream(self.make(6), self.count)
 
     @pytest.mark.parametrize(("window", "order"), [(2, 1), (7, 2), (64, 4)])
-    def test_arrival_order_and_workers_do_not_matter(self, window, order):
-        told = drive(self.make(), self.count, window=1)
-        other = drive(self.make(), self.count, window=window, order=order)
+    def test_arrival_order_and_workers_do_not_matter(self, window: int, order: int) -> None:
+        told = drive(self.make(5), self.count, window=1)
+        other = drive(self.make(5), self.count, window=window, order=order)
         common = told.keys() & other.keys()
         assert len(common) >= self.count // 2
         assert all(told[key] == other[key] for key in common)
 
-    def test_telling_what_is_not_open_is_refused(self):
-        searcher = self.make()
+    def test_telling_what_is_not_open_is_refused(self) -> None:
+        searcher = self.make(5)
         candidate = searcher.ask()
+        assert candidate is not None, "a new searcher has nothing to ask"
         stranger = Candidate(10**6, 0, candidate.augmentation, 0)
         with pytest.raises(ValueError, match="not open"):
             searcher.tell(stranger, evaluation(0.5))
@@ -152,39 +165,51 @@ class SearcherContract:
         lambda candidate: evaluation(None),
         lambda candidate: evaluation(1e12 * candidate.slot),
     ], ids=["constant", "failed", "nan", "none", "huge"])  # fmt: skip
-    def test_any_reward_is_survived(self, judge):
-        searcher = self.make()
+    def test_any_reward_is_survived(self, judge: Judge) -> None:
+        searcher = self.make(5)
         told = drive(searcher, self.count, window=5, judge=judge)
         assert all(self.space_contains(searcher, candidate) for candidate in told.values())
 
-    def test_constant_reward_is_reproducible(self):
-        def constant(candidate):
+    def test_constant_reward_is_reproducible(self) -> None:
+        def constant(candidate: Candidate) -> Evaluation:
             return evaluation(0.25)
 
-        one = stream(self.make(), self.count, judge=constant)
-        assert one == stream(self.make(), self.count, judge=constant, window=7, order=3)
-
-
-PROCESS = """
-import json, sys
-from tests.contracts.searcher import build, stream
-sources = json.loads(sys.argv[1])
-streams = [stream(build(source, 5), count, window=4, order=1) for source, count in sources]
-print(json.dumps(streams))
-"""
+        one = stream(self.make(5), self.count, judge=constant)
+        assert one == stream(self.make(5), self.count, judge=constant, window=7, order=3)
 
 
 def check_fresh_process(contracts: Sequence[type[SearcherContract]]) -> None:
     """The same candidates in another process, with other hash seeds: no set or dict order leaks."""
-    sources = [[contract.source, contract.count // 2] for contract in contracts]
+    classes = [[inspect.getfile(contract), contract.__qualname__] for contract in contracts]
     done = subprocess.run(
-        [sys.executable, "-c", PROCESS, json.dumps(sources)],
-        env={**os.environ, "PYTHONHASHSEED": "random", "PYTHONPATH": os.getcwd()},
+        [sys.executable, "-m", __name__, json.dumps(classes)],
+        env={**os.environ, "PYTHONHASHSEED": "random", "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
     there = json.loads(done.stdout.splitlines()[-1])
-    for (source, count), candidates in zip(sources, there, strict=True):
-        assert candidates == stream(build(source, 5), count, window=4, order=1), source
+    for contract, candidates in zip(contracts, there, strict=True):
+        assert candidates == _first_half(contract), contract.__qualname__
+
+
+def _first_half(contract: type[SearcherContract]) -> list[str]:
+    made = contract()
+    return stream(made.make(5), made.count // 2, window=4, order=1)
+
+
+def _streams(classes: list[tuple[str, str]]) -> list[list[str]]:
+    """The candidates of contracts named by file and class."""
+    modules = {}
+    for number, file in enumerate(dict.fromkeys(file for file, _ in classes)):
+        spec = importlib.util.spec_from_file_location(f"contracts_{number}", file)
+        if spec is None or spec.loader is None:
+            raise ImportError(f"{file} is no Python file")
+        modules[file] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(modules[file])
+    return [_first_half(getattr(modules[file], name)) for file, name in classes]
+
+
+if __name__ == "__main__":
+    print(json.dumps(_streams(json.loads(sys.argv[1]))))
