@@ -28,7 +28,14 @@ class JournalError(SearchError):
 
 
 class WorkerError(SearchError):
-    """Workers cannot be started, or evaluations fail one after the other."""
+    """Workers cannot be started, or evaluations fail one after the other.
+
+    detail: a traceback, for the log.
+    """
+
+    def __init__(self, message: str, detail: str = "") -> None:
+        self.detail = detail
+        super().__init__(message)
 
 
 class SearchInterrupted(SearchError):

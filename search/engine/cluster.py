@@ -144,6 +144,18 @@ def _silence_driver() -> None:
     private.print_to_stdstream = note
 
 
+def ended() -> str | None:
+    """The name of a process that Ray on this machine cannot do without and that has ended."""
+    from ray._private import worker
+
+    node = worker._global_node
+    processes = {} if node is None else node.all_processes
+    for name in ("raylet", "gcs_server"):
+        if any(info.process.poll() is not None for info in processes.get(name, ())):
+            return name
+    return None
+
+
 def disconnect() -> None:
     import ray
 

@@ -173,6 +173,9 @@ class _Search:
         self.in_flight = 0
         self.failures_in_a_row = 0
         self.first_error: tuple[str, str] | None = None
+        # How often each error was seen, by its text without numbers; whether anything succeeded.
+        self.errors: Counter[str] = Counter()
+        self.works = False
         self.retries: deque[Job] = deque()
         # The earliest key of every evaluation asked for; candidates waiting for an original.
         self.originals: dict[bytes, Key] = {}
@@ -200,6 +203,10 @@ class _Search:
                     restarts = self._evaluate(configs, task, threads, factory)
                 except SystemExit:  # how Ray, while it starts, answers to SIGTERM
                     self.signals.number = signal.SIGTERM
+                except WorkerError as error:
+                    raise self._stopped(error) from error
+                finally:
+                    self._summarise_errors()
             if self.signals.number is not None:
                 raise SearchInterrupted(self.signals.number, self.directory, len(self.journal))
         self.journal.check()
@@ -330,11 +337,9 @@ class _Search:
             self._keep(finished)
         if self.first_error and self.failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
             error, detail = self.first_error
-            self.log.warning(f"the first failure was: {error}", detail)
             raise WorkerError(
-                f"{self.failures_in_a_row} candidates in a row failed; the first with: {error} "
-                f"(traceback in {self.log.path}). Once that is mended, have them made again by: "
-                f"{resume_command(self.directory, '--retry-failed')}"
+                f"{self.failures_in_a_row} candidates in a row failed; the first with: {error}",
+                detail,
             )
 
     def _settle(self, outcome: Outcome) -> Trial | None:
@@ -351,12 +356,17 @@ class _Search:
             else:
                 self.failures_in_a_row = 0
                 self.first_error = None
+                self.works = True
                 return trial
+        if outcome.mistake is not None:
+            self.log.note(error, outcome.detail)
+            raise outcome.mistake
         attempts = self.config.retries + 1
-        self.log.warning(
+        self._say(
             f"batch {candidate.batch}, slot {candidate.slot}, attempt {job.attempt} of {attempts} "
             f"on {outcome.worker}: {error}",
-            outcome.detail,
+            outcome,
+            error,
         )
         self.first_error = self.first_error or (error, outcome.detail)
         if job.attempt < attempts:
@@ -365,6 +375,35 @@ class _Search:
             return None
         self.failures_in_a_row += 1
         return _trial(candidate, outcome, status="failed", error=error[:MAX_ERROR])
+
+    def _say(self, text: str, outcome: Outcome, error: str) -> None:
+        """Log a failed attempt; the same error is shown once, and ends a run in which nothing else
+        happens: as often as one evaluation is attempted, and once on every worker."""
+        kind = _without_numbers(error)
+        self.errors[kind] += 1
+        if self.errors[kind] == 1:
+            self.log.warning(text, outcome.detail)
+        else:
+            self.log.note(text, outcome.detail)
+        seen, enough = self.errors[kind], max(2, self.config.retries + 1, self.config.workers)
+        if outcome.kind in ("ok", "error") and not self.works and seen >= enough:
+            raise WorkerError(
+                f"no evaluation has succeeded, and {seen} attempts ended with: {error}",
+                outcome.detail,
+            )
+
+    def _summarise_errors(self) -> None:
+        for kind, count in self.errors.items():
+            if count > 1:
+                self.log.warning(f"{count} attempts ended with: {kind}")
+
+    def _stopped(self, error: WorkerError) -> WorkerError:
+        """The error with what to do about it; its traceback goes into the log."""
+        self.log.note(str(error), error.detail)
+        where = f" (traceback in {self.log.path})" if error.detail else ""
+        options = ["--retry-failed"] if self.counts["failed"] else []
+        command = resume_command(self.directory, *options)
+        return WorkerError(f"{error}{where}. Once that is mended, go on with: {command}")
 
     def _duplicate(self, candidate: Candidate, original: Trial) -> Trial:
         return replace(
@@ -396,6 +435,11 @@ class _Search:
         reward = usable_reward(trial.evaluation)
         if reward is not None and (self.best is None or reward > self.best):
             self.best = reward
+
+
+def _without_numbers(error: str) -> str:
+    """The same for errors that differ in a seed or a place alone."""
+    return re.sub(r"\d+", "#", error)[:MAX_ERROR]
 
 
 def _fields(candidate: Candidate) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from policies.errors import InputError
 from proxy_tasks.evaluators.config import EvaluatorConfig
 from search.engine import cluster
 from search.errors import WorkerError
@@ -26,7 +27,8 @@ log = logging.getLogger("search")
 # A second evaluation waits in the worker's own queue when evaluations are shorter than this, in
 # seconds: the round trip through the driver then no longer leaves the worker idle.
 SHORT = 1.0
-# Say so when a worker has no place in the cluster after this many seconds.
+# Say what is awaited whenever it takes this many seconds: a place in the cluster, the set-up of
+# workers, one-off work. None of it has a limit, since nobody knows how long it may take.
 PATIENCE = 60.0
 
 
@@ -41,7 +43,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one attempt ended. kind: "ok", "error" (raised), "crash" (process gone), "timeout"."""
+    """How one attempt ended. kind: "ok", "error" (raised), "crash" (process gone), "timeout".
+
+    mistake: the error when the user is to blame for it, so that it need not be tried again.
+    """
 
     job: Job
     kind: str
@@ -51,6 +56,7 @@ class Outcome:
     started: float
     finished: float
     worker: str
+    mistake: InputError | None = None
 
 
 @dataclass(eq=False)
@@ -61,10 +67,10 @@ class _Slot:
     ready: Any  # reference to the answer of setup or receive; None once the worker is ready
     spawned: float
     worker: str = "starting"
+    placed: Any = None  # reference that is answered as soon as there is a place for it
     unprepared: tuple[str, ...] = ()
     queue: deque[tuple[Any, Job]] = field(default_factory=deque)
     head_since: float = 0.0
-    warned: bool = False
 
 
 class WorkerPool:
@@ -99,6 +105,7 @@ class WorkerPool:
         self._setup_crashes = 0
         self._mean_seconds: float | None = None
         self._started_ray = False
+        self._noticed = time.monotonic()
 
     # Life ------------------------------------------------------------------------------------
 
@@ -137,10 +144,11 @@ class WorkerPool:
 
     def _spawn(self) -> None:
         actor: Any = self._actor_class.remote()  # its methods are made by Ray
+        placed = actor.where.remote()
         ready = actor.setup.remote(
             self._configs, self._task_ref, self._prepared_ref, self._threads, self._factory
         )
-        slot = _Slot(actor, ready, time.monotonic())
+        slot = _Slot(actor, ready, time.monotonic(), placed=placed)
         self._slots.append(slot)
         self._refs[ready] = slot
 
@@ -179,19 +187,28 @@ class WorkerPool:
             if "files" in answer:
                 self._share(answer["files"], chosen)
                 return answer["files"]
+            if answer.get("mistake") is not None:
+                raise answer["mistake"]
             log.warning(
                 "preparing the evaluation, attempt %d of %d: %s",
                 attempt,
                 self.config.retries + 1,
                 answer["error"],
             )
-        raise WorkerError(
-            f"the evaluation cannot be prepared: {answer['error']}\n{answer['detail']}"
-        )
+        raise WorkerError(f"the evaluation cannot be prepared: {answer['error']}", answer["detail"])
 
     def _prepare_on(self, slot: _Slot, stopped: Callable[[], bool]) -> dict[str, Any] | None:
         ref = slot.actor.prepare.remote(list(slot.unprepared))
+        started = self._noticed = time.monotonic()
         while not stopped():
+            self._check_ray()
+            now = time.monotonic()
+            if now - self._noticed >= PATIENCE:
+                self._noticed = now
+                log.warning(
+                    "worker %s has been at the one-off work that all share for %d s",
+                    slot.worker, now - started,
+                )  # fmt: skip
             ready, _ = self._ray.wait([ref], timeout=0.5)
             if ready:
                 try:
@@ -256,6 +273,7 @@ class WorkerPool:
 
     def wait(self, timeout: float) -> list[Outcome]:
         """What ended, as soon as something did; empty after `timeout` seconds."""
+        self._check_ray()
         now = time.monotonic()
         limit = self.config.time_limit
         if limit is not None:
@@ -276,8 +294,17 @@ class WorkerPool:
             else:
                 self._collect(slot, arrived, outcomes)
         self._expire(outcomes)
+        self._say_what_is_awaited()
         self._dispatch()
         return outcomes
+
+    def _check_ray(self) -> None:
+        """Ray itself would end this process without a word, seconds after its node has died."""
+        if self._started_ray and (gone := cluster.ended()) is not None:
+            raise WorkerError(
+                f"{gone}, which holds Ray's workers on this machine, has ended unexpectedly (out "
+                "of memory, or killed)"
+            )
 
     def _set_up(self, slot: _Slot) -> None:
         try:
@@ -293,7 +320,7 @@ class WorkerPool:
             if answer["mistake"] is not None:
                 raise answer["mistake"]
             raise WorkerError(
-                f"a worker cannot build the evaluation: {answer['error']}\n{answer['detail']}"
+                f"a worker cannot build the evaluation: {answer['error']}", answer["detail"]
             )
         self._setup_crashes = 0
         slot.ready = None
@@ -329,6 +356,7 @@ class WorkerPool:
                     answer["started"],
                     answer["finished"],
                     slot.worker,
+                    mistake=answer.get("mistake"),
                 )
             )
 
@@ -369,10 +397,26 @@ class WorkerPool:
                         f"worker {slot.worker} was killed",
                     )
                 )
-            elif slot.ready is not None and not slot.warned and now - slot.spawned > PATIENCE:
-                slot.warned = True
-                log.warning(
-                    "a worker is still starting after %d s; the cluster has room for %s",
-                    PATIENCE,
-                    self._ray.available_resources(),
-                )
+
+    def _say_what_is_awaited(self) -> None:
+        waiting = [slot for slot in self._slots if slot.ready is not None]
+        now = time.monotonic()
+        since = min((slot.spawned for slot in waiting), default=now)
+        if now - max(since, self._noticed) < PATIENCE:
+            return
+        self._noticed = now
+        placed, homeless = self._ray.wait(
+            [slot.placed for slot in waiting], num_returns=len(waiting), timeout=0
+        )
+        if homeless:
+            log.warning(
+                "%d of %d workers have had no room for up to %d s: each asks for %g CPU and %g "
+                "GPU, and Ray has left: %s",
+                len(homeless), len(self._slots), now - since, self.config.cpus, self.config.gpus,
+                self._ray.available_resources(),
+            )  # fmt: skip
+        if placed:
+            log.warning(
+                "%d of %d workers have been building the evaluation for up to %d s",
+                len(placed), len(self._slots), now - since,
+            )  # fmt: skip

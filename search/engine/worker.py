@@ -54,6 +54,10 @@ class Worker:
         self._evaluators: dict[str, Evaluator] = {}
         self._info: dict[str, Any] = {}
 
+    def where(self) -> str:
+        """ "host:pid", as soon as there is a place for this worker."""
+        return f"{socket.gethostname()}:{os.getpid()}"
+
     def setup(
         self,
         configs: Mapping[str, EvaluatorConfig],
@@ -72,7 +76,7 @@ class Worker:
             torch.set_num_threads(threads)
             build = factory or make_evaluator
             self._evaluators = {name: build(config, task) for name, config in configs.items()}
-            self._info = {"worker": f"{socket.gethostname()}:{os.getpid()}"}
+            self._info = {"worker": self.where()}
             return self.receive(prepared)
         except Exception as error:
             self._info = failure(error)

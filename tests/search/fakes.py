@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from proxy_tasks.evaluators.config import EvaluatorConfig
@@ -245,17 +246,38 @@ def job(seed: int) -> Job:
     return Job(Candidate(0, seed, None, seed))
 
 
-class _Silent:
-    """Stands for the ray module where only `kill` is called."""
+class RayError(Exception):
+    """Stands for what Ray raises when a worker has died."""
+
+
+class FakeRay:
+    """Stands for the ray module: `answers` holds what is done, by reference."""
+
+    exceptions = SimpleNamespace(RayError=RayError)
+
+    def __init__(self) -> None:
+        self.answers: dict[Any, Any] = {}
 
     def kill(self, actor: Any, no_restart: bool) -> None:
         pass
+
+    def wait(self, refs: list, num_returns: int = 1, timeout: float = 0.0) -> tuple[list, list]:
+        return [r for r in refs if r in self.answers], [r for r in refs if r not in self.answers]
+
+    def get(self, ref: Any) -> Any:
+        answer = self.answers[ref]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def available_resources(self) -> dict[str, float]:
+        return {"CPU": 0.5}
 
 
 def bare_pool(config: PoolConfig) -> WorkerPool:
     """A pool with idle workers that exist only in the driver's books."""
     pool = WorkerPool(config, {}, None)
-    pool._ray = _Silent()
+    pool._ray = FakeRay()
     pool._spawn = lambda: None
     for _ in range(config.workers):
         idle_slot(pool)

@@ -6,6 +6,7 @@ test_pool.py has the same with real workers.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import signal
@@ -205,7 +206,8 @@ def test_a_diverged_child_is_a_result(patch, tmp_path):
 
 def test_too_many_failures_in_a_row_stop_with_the_first_error(patch, tmp_path):
     def answer(job):
-        return bad(job, error=f"OSError: no data at {job.candidate.key}")
+        key = job.candidate.key
+        return None if key == (0, 0) else bad(job, error=f"OSError: no data at {key}")
 
     pool = FakePool(0, answer)
     patch.setattr(engine, "MAX_FAILURES_IN_A_ROW", 5)
@@ -218,8 +220,8 @@ def test_too_many_failures_in_a_row_stop_with_the_first_error(patch, tmp_path):
             workers=1,
             config={"retries": 0},
         )
-    assert len(lines(tmp_path)) == 5
-    assert "no data at (0, 0)" in (tmp_path / "run.log").read_text()
+    assert len(lines(tmp_path)) == 6
+    assert "no data at (0, 1)" in (tmp_path / "run.log").read_text()
 
 
 def test_failures_in_between_do_not_stop(patch, tmp_path):
@@ -234,6 +236,51 @@ def test_failures_in_between_do_not_stop(patch, tmp_path):
         config={"retries": 0},
     )
     assert result.failed == 20
+
+
+def warnings_in(caplog):
+    return [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize(("workers", "retries", "attempts"), [(1, 0, 2), (2, 2, 3), (5, 1, 5)])
+def test_an_evaluator_that_never_works_is_said_once(
+    patch, tmp_path, caplog, workers, retries, attempts
+):
+    """Not once for each attempt of each of ten candidates on each worker."""
+    pool = FakePool(0, lambda job: bad(job, error=f"KeyError: seed {job.candidate.seed}"))
+    with pytest.raises(WorkerError, match=rf"no evaluation .* {attempts} attempts ended with: Key"):
+        run(patch, tmp_path, random_searcher(), pool, workers=workers, config={"retries": retries})
+    told, counted = warnings_in(caplog)
+    assert "KeyError: seed" in told
+    assert counted == f"{attempts} attempts ended with: KeyError: seed #"
+    log = (tmp_path / "run.log").read_text()
+    assert log.count("Traceback: all of it") == attempts + 1
+    # Ended after that many, and nothing is kept of what would be made again.
+    assert len(lines(tmp_path)) == (1 if retries == 0 else 0)
+
+
+def test_a_mistake_of_the_user_is_not_tried_again(patch, tmp_path, caplog):
+    mistake = InputError("augmentation", "must not be a schedule", "a schedule", "use another")
+
+    def answer(job):
+        wrong = job.candidate.key == (1, 2)
+        return replace(bad(job, error="InputError: ..."), mistake=mistake) if wrong else None
+
+    pool = FakePool(0, answer)
+    with pytest.raises(InputError) as caught:
+        run(patch, tmp_path, random_searcher(), pool, workers=1)
+    assert caught.value is mistake
+    assert len(pool.submitted) == 9 == len(lines(tmp_path)) + 1
+    assert warnings_in(caplog) == []  # whoever catches it says it
+
+
+def test_the_same_error_is_shown_once_in_a_run_that_goes_on(patch, tmp_path, caplog):
+    answer = lambda job: bad(job) if job.candidate.slot == 3 else None  # noqa: E731
+    result = run(patch, tmp_path, random_searcher(), FakePool(0, answer), workers=1)
+    assert result.failed == 7
+    told, counted = warnings_in(caplog)
+    assert "slot 3, attempt 1 of 3" in told and counted == "21 attempts ended with: ValueError: no"
+    assert (tmp_path / "run.log").read_text().count("Traceback") == 21
 
 
 # Duplicates ----------------------------------------------------------------------------------
@@ -404,9 +451,13 @@ def test_what_was_learnt_from_a_failure_is_made_again_too(patch, tmp_path, lag):
     assert result.new == len(pool.submitted) == 40 - kept
 
 
+def crashing(job):
+    return bad(job, "crash")
+
+
 def test_a_run_stopped_by_failures_can_be_completed(patch, tmp_path):
     with pytest.raises(WorkerError, match=r"augsearch resume \S*broken --retry-failed") as caught:
-        run(patch, tmp_path / "broken", LearningSearcher(), FakePool(0, bad))
+        run(patch, tmp_path / "broken", LearningSearcher(), FakePool(0, crashing))
     assert caught.value.exit_code == 1
     run(patch, tmp_path / "whole", LearningSearcher())
     run(patch, tmp_path / "broken", LearningSearcher(), resume=True, retry_failed=True)
