@@ -33,6 +33,7 @@ from tests.search.fakes import (
     bad,
     good,
     random_searcher,
+    trial,
 )
 
 # Fields of a line that may differ between two runs of one configuration.
@@ -315,6 +316,18 @@ def test_duplicates_of_a_failure_fail_too(patch, tmp_path):
     assert twin["evaluation"] is None and twin["error"] == "ValueError: no"
 
 
+@pytest.mark.parametrize("arrival", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_a_duplicate_names_the_earliest_original(patch, tmp_path, arrival):
+    """Whatever order results came in, and whichever of them a run goes on from."""
+    [one] = fixed_candidates({"none": None}, [7])
+    candidates = [replace(one, batch=batch) for batch in range(4)]
+    with Journal(tmp_path / "trials.jsonl") as journal:
+        for batch in arrival:
+            journal.append(trial(batch, 0, augmentation=None, label="none"))
+    run(patch, tmp_path, FixedSearcher(candidates), evaluations=None, resume=True)
+    assert lines(tmp_path)[3, 0]["duplicate_of"] == [0, 0]
+
+
 @pytest.mark.parametrize("field", ["scorer", "part", "seed"])
 def test_only_the_very_same_evaluation_is_a_duplicate(patch, tmp_path, field):
     [one] = fixed_candidates({"none": None}, [1])
@@ -401,6 +414,17 @@ def test_a_fresh_run_over_a_journal_is_refused(patch, tmp_path):
     with pytest.raises(InputError, match="must not hold a run already"):
         run(patch, tmp_path, LearningSearcher())
     assert (tmp_path / "trials.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("field", ["seed", "scorer", "part", "augmentation"])
+def test_a_journal_that_differs_in_one_thing_is_refused(patch, tmp_path, field):
+    [one] = fixed_candidates({"none": None}, [7])
+    run(patch, tmp_path, FixedSearcher([one]), evaluations=None)
+    other = {"seed": 8, "scorer": "other", "part": "test",
+             "augmentation": Policy([[("Rotate", 0.5, 3)]])}[field]  # fmt: skip
+    changed = FixedSearcher([replace(one, **{field: other})])
+    with pytest.raises(JournalError, match=f"with {field} .*another configuration or version"):
+        run(patch, tmp_path, changed, evaluations=None, resume=True)
 
 
 def test_the_journal_of_another_search_is_refused(patch, tmp_path):
@@ -523,6 +547,31 @@ def _stopped_by(patch, directory, pool, code):
     with pytest.raises(SearchInterrupted, match="augsearch resume") as caught:
         run(patch, directory, LearningSearcher(), pool)
     assert caught.value.exit_code == code
+
+
+def test_what_has_arrived_when_a_signal_comes_is_kept(patch, tmp_path):
+    class Signalling(FakePool):
+        def wait(self, timeout):
+            if len(self.submitted) < 6:
+                os.kill(os.getpid(), signal.SIGTERM)
+                return []  # the results come in while the signal is being noticed
+            raise AssertionError("goes on after a signal")
+
+        def arrived(self):
+            jobs, self._jobs = self._jobs, []
+            return [good(job) for job in jobs]
+
+    class Late(Signalling):
+        def wait(self, timeout):
+            return self.arrived() if timeout == 0 else super().wait(timeout)
+
+    previous = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with pytest.raises(SearchInterrupted, match="after 3 evaluations"):
+            run(patch, tmp_path, random_searcher(), Late(), workers=3)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    assert sorted(lines(tmp_path)) == [(0, 0), (0, 1), (0, 2)]
 
 
 def test_a_signal_that_is_ignored_stays_ignored(patch, tmp_path):
