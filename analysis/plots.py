@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -22,7 +24,7 @@ BLUE, ORANGE, GREEN, GREY = "#2f6db5", "#d9772b", "#3a8f5c", "#8c8c8c"
 DPI = 130
 
 
-def _figure(width: float, height: float, **grid):
+def _figure(width: float, height: float, **grid: Any) -> tuple[Figure, Any]:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(**grid)
@@ -116,7 +118,7 @@ def policy_histograms(
     return _save(figure, path)
 
 
-def _figure_rows():
+def _figure_rows() -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(10, 7), layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(2, 2)

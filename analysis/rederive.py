@@ -11,7 +11,7 @@ from analysis import compare as comparison
 from analysis import plots, tables
 from policies import IMAGENET, Policy
 
-from .composition import histogram_overlap, policy_statistics
+from .composition import PolicyStatistics, histogram_overlap, policy_statistics
 from .runs import load_run
 from .search import write_report
 
@@ -36,6 +36,8 @@ def write_rederivation(directory: str | Path) -> Path:
     run = load_run(directory / "search")
     write_report(run.directory)
     found = run.policy
+    if found is None:
+        raise run.unfinished("a finished search")
     ours, theirs = policy_statistics([found]), policy_statistics([IMAGENET])
     plots.policy_histograms(
         {"found": ours, "published ImageNet policy": theirs}, directory / "rederive.png"
@@ -55,7 +57,7 @@ def write_rederivation(directory: str | Path) -> Path:
     return tables.write_text(directory / "rederive.md", "\n\n".join(parts))
 
 
-def _overlap(found: Policy, ours, theirs) -> str:
+def _overlap(found: Policy, ours: PolicyStatistics, theirs: PolicyStatistics) -> str:
     overlap = histogram_overlap(ours.operations, theirs.operations)
     low, high = chance_overlap(len(found))
     verdict = "more than" if overlap > high else "less than" if overlap < low else "as much as"
@@ -66,7 +68,7 @@ def _overlap(found: Policy, ours, theirs) -> str:
     )
 
 
-def _operations(ours, theirs) -> pd.DataFrame:
+def _operations(ours: PolicyStatistics, theirs: PolicyStatistics) -> pd.DataFrame:
     order = theirs.operations.sort_values(ascending=False, kind="stable").index
     return pd.DataFrame(
         {

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from analysis import histogram_overlap, policy_statistics
+from analysis import histogram_overlap, policy_statistics, write_rederivation
 from analysis.rederive import chance_overlap
-from policies import IMAGENET, PAPER_OPS, Policy
+from policies import IMAGENET, PAPER_OPS, InputError, Policy
+from tests.analysis.journals import journal_line
 
 
 def test_random_policies_overlap_as_chance_says():
@@ -24,3 +26,9 @@ def test_random_policies_overlap_as_chance_says():
 
 def test_the_published_policy_itself_is_beyond_chance():
     assert chance_overlap(25)[1] < 1
+
+
+def test_a_search_without_a_policy_yet_is_unfinished_not_a_crash(write_run, tmp_path):
+    write_run([journal_line(0, slot) for slot in range(6)], name="search")
+    with pytest.raises(InputError, match="a finished search.*6 results"):
+        write_rederivation(tmp_path)
