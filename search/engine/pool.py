@@ -7,20 +7,24 @@ no worker is given up at a batch boundary.
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import search
 from policies.errors import InputError
 from proxy_tasks.evaluators.config import EvaluatorConfig
-from search.engine import cluster
+from search.engine import cluster, remote
 from search.errors import WorkerError
 from search.trial import Candidate
 
 from .resources import PoolConfig
-from .worker import Factory, Files, Worker
+from .worker import Factory, Files
 
 log = logging.getLogger("search")
 
@@ -30,6 +34,12 @@ SHORT = 1.0
 # Say what is awaited whenever it takes this many seconds: a place in the cluster, the set-up of
 # workers, one-off work. None of it has a limit, since nobody knows how long it may take.
 PATIENCE = 60.0
+
+
+def _folders() -> tuple[str, list[str]]:
+    """Where our packages are, and the user's folders, that Ray would have workers search first."""
+    script = os.path.dirname(os.path.realpath(sys.argv[0]))
+    return str(Path(search.__file__).parent.parent), [os.path.abspath(os.curdir), script]
 
 
 @dataclass
@@ -119,7 +129,8 @@ class WorkerPool:
             self._prepared_ref = ray.put(self._prepared)
             self._task = None
             names = ("OMP", "MKL", "OPENBLAS", "NUMBA")
-            self._actor_class = ray.remote(Worker).options(
+            ray.cloudpickle.register_pickle_by_value(remote)
+            self._actor_class = ray.remote(remote.WorkerActor).options(
                 num_cpus=self.config.cpus,
                 num_gpus=self.config.gpus,
                 max_restarts=0,
@@ -143,7 +154,7 @@ class WorkerPool:
             cluster.disconnect()
 
     def _spawn(self) -> None:
-        actor: Any = self._actor_class.remote()  # its methods are made by Ray
+        actor: Any = self._actor_class.remote(*_folders())  # its methods are made by Ray
         placed = actor.where.remote()
         ready = actor.setup.remote(
             self._configs, self._task_ref, self._prepared_ref, self._threads, self._factory
@@ -313,7 +324,9 @@ class WorkerPool:
             self._setup_crashes += 1
             log.warning("a worker died while starting: %s", cluster.first_line(error))
             if self._setup_crashes > 3 * self.config.workers:
-                raise WorkerError(f"workers die while starting: {error}") from error
+                raise WorkerError(
+                    f"workers die while starting: {cluster.first_line(error)}", str(error)
+                ) from error
             self._replace(slot)
             return
         if "error" in answer:

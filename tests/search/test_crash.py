@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
+import search
 from tests.soak.kill import Moment, Trial, disturb, soak
 
 
@@ -21,6 +26,32 @@ def test_the_death_of_ray_is_said_with_what_to_do(tmp_path):
     happened = disturb(trial, "node", Moment(8000, 0.0), random.Random(0))
     assert happened.endswith("exit 1")
     assert "raylet" in trial.output() and f"augsearch resume {trial.out}" in trial.output()
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("started_by", ["script elsewhere", "installed command"])
+def test_what_lies_in_the_users_folder_does_not_matter(tmp_path, started_by):
+    """Ray lets workers look there first; ours, Python's and libraries' modules come before."""
+    root = Path(search.__file__).parent.parent
+    user, programs = tmp_path / "user", tmp_path / "bin"
+    user.mkdir()
+    programs.mkdir()
+    for name in ("search", "policies", "proxy_tasks", "analysis", "statistics", "numpy"):
+        (user / f"{name}.py").write_text(f"raise ImportError('the user has a file {name}.py')")
+    program = programs / "augsearch"
+    program.write_text("from search.cli.main import main\nmain()\n")
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    if started_by == "installed command":
+        # As from a wheel: the packages lie among the libraries, no variable names their place.
+        program.write_text(f"import sys\nsys.path.append({str(root)!r})\n" + program.read_text())
+        del environment["PYTHONPATH"]
+    options = "search --task synthetic --evaluator synthetic --evaluations 8 --workers 1 --quiet"
+    done = subprocess.run(
+        [sys.executable, program, *options.split(), "--out", "run"],
+        cwd=user, env=environment, capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (user / "run" / "policy.txt").exists()
 
 
 @pytest.mark.slow
