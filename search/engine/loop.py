@@ -31,6 +31,7 @@ from search.runs.journal import Journal
 from search.searchers.base import Searcher
 from search.trial import JOURNAL_NAME, Candidate, Key, Trial, best_trials, usable_reward
 
+from .failures import Failures
 from .pool import Job, Outcome, PoolConfig, WorkerPool
 from .progress import Progress, RunLog
 from .signals import Signals
@@ -38,8 +39,6 @@ from .worker import Factory
 
 # How long a signal may go unnoticed, in seconds.
 HEARTBEAT = 0.5
-# A run stops when so many candidates one after the other fail for good.
-MAX_FAILURES_IN_A_ROW = 10
 # Of a failed evaluation's error, so many characters are kept in the journal.
 MAX_ERROR = 2000
 
@@ -171,11 +170,7 @@ class _Search:
         self.retried = 0
         self.best: float | None = None
         self.in_flight = 0
-        self.failures_in_a_row = 0
-        self.first_error: tuple[str, str] | None = None
-        # How often each error was seen, by its text without numbers; whether anything succeeded.
-        self.errors: Counter[str] = Counter()
-        self.works = False
+        self.failures = Failures(log, config)
         self.retries: deque[Job] = deque()
         # The earliest key of every evaluation asked for; candidates waiting for an original.
         self.originals: dict[bytes, Key] = {}
@@ -206,7 +201,7 @@ class _Search:
                 except WorkerError as error:
                     raise self._stopped(error) from error
                 finally:
-                    self._summarise_errors()
+                    self.failures.summarise()
             if self.signals.number is not None:
                 raise SearchInterrupted(self.signals.number, self.directory, len(self.journal))
         self.journal.check()
@@ -323,24 +318,20 @@ class _Search:
 
     def _receive(self, outcomes: list[Outcome]) -> None:
         finished: list[tuple[Candidate, Trial]] = []
-        for outcome in outcomes:
-            self.in_flight -= 1
-            trial = self._settle(outcome)
-            if trial is None:
-                continue
-            candidate = outcome.job.candidate
-            finished.append((candidate, trial))
-            finished.extend(
-                (twin, self._duplicate(twin, trial)) for twin in self.waiting.pop(candidate.key, ())
-            )
-        if finished:
-            self._keep(finished)
-        if self.first_error and self.failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
-            error, detail = self.first_error
-            raise WorkerError(
-                f"{self.failures_in_a_row} candidates in a row failed; the first with: {error}",
-                detail,
-            )
+        try:
+            for outcome in outcomes:
+                self.in_flight -= 1
+                trial = self._settle(outcome)
+                if trial is None:
+                    continue
+                candidate = outcome.job.candidate
+                twins = self.waiting.pop(candidate.key, ())
+                finished.append((candidate, trial))
+                finished.extend((twin, self._duplicate(twin, trial)) for twin in twins)
+        finally:  # what came with a failure that ends the run is kept too
+            if finished:
+                self._keep(finished)
+        self.failures.check()
 
     def _settle(self, outcome: Outcome) -> Trial | None:
         """The trial that an attempt makes, or None when it is made again."""
@@ -354,48 +345,15 @@ class _Search:
             except (TypeError, ValueError) as unusable:
                 error = str(unusable)
             else:
-                self.failures_in_a_row = 0
-                self.first_error = None
-                self.works = True
+                self.failures.succeeded()
                 return trial
-        if outcome.mistake is not None:
-            self.log.note(error, outcome.detail)
-            raise outcome.mistake
-        attempts = self.config.retries + 1
-        self._say(
-            f"batch {candidate.batch}, slot {candidate.slot}, attempt {job.attempt} of {attempts} "
-            f"on {outcome.worker}: {error}",
-            outcome,
-            error,
-        )
-        self.first_error = self.first_error or (error, outcome.detail)
-        if job.attempt < attempts:
+        self.failures.attempt_failed(outcome, error)
+        if job.attempt <= self.config.retries:
             self.retried += 1
             self.retries.append(replace(job, attempt=job.attempt + 1))
             return None
-        self.failures_in_a_row += 1
+        self.failures.candidate_failed()
         return _trial(candidate, outcome, status="failed", error=error[:MAX_ERROR])
-
-    def _say(self, text: str, outcome: Outcome, error: str) -> None:
-        """Log a failed attempt; the same error is shown once, and ends a run in which nothing else
-        happens: as often as one evaluation is attempted, and once on every worker."""
-        kind = _without_numbers(error)
-        self.errors[kind] += 1
-        if self.errors[kind] == 1:
-            self.log.warning(text, outcome.detail)
-        else:
-            self.log.note(text, outcome.detail)
-        seen, enough = self.errors[kind], max(2, self.config.retries + 1, self.config.workers)
-        if outcome.kind in ("ok", "error") and not self.works and seen >= enough:
-            raise WorkerError(
-                f"no evaluation has succeeded, and {seen} attempts ended with: {error}",
-                outcome.detail,
-            )
-
-    def _summarise_errors(self) -> None:
-        for kind, count in self.errors.items():
-            if count > 1:
-                self.log.warning(f"{count} attempts ended with: {kind}")
 
     def _stopped(self, error: WorkerError) -> WorkerError:
         """The error with what to do about it; its traceback goes into the log."""
@@ -435,11 +393,6 @@ class _Search:
         reward = usable_reward(trial.evaluation)
         if reward is not None and (self.best is None or reward > self.best):
             self.best = reward
-
-
-def _without_numbers(error: str) -> str:
-    """The same for errors that differ in a seed or a place alone."""
-    return re.sub(r"\d+", "#", error)[:MAX_ERROR]
 
 
 def _fields(candidate: Candidate) -> dict[str, Any]:

@@ -211,7 +211,7 @@ def test_too_many_failures_in_a_row_stop_with_the_first_error(patch, tmp_path):
         return None if key == (0, 0) else bad(job, error=f"OSError: no data at {key}")
 
     pool = FakePool(0, answer)
-    patch.setattr(engine, "MAX_FAILURES_IN_A_ROW", 5)
+    patch.setattr("search.engine.failures.MAX_IN_A_ROW", 5)
     with pytest.raises(WorkerError, match=r"5 candidates in a row failed; the first with: OSError"):
         run(
             patch,
@@ -227,7 +227,7 @@ def test_too_many_failures_in_a_row_stop_with_the_first_error(patch, tmp_path):
 
 def test_failures_in_between_do_not_stop(patch, tmp_path):
     answer = lambda job: bad(job) if job.candidate.slot % 2 else None  # noqa: E731
-    patch.setattr(engine, "MAX_FAILURES_IN_A_ROW", 2)
+    patch.setattr("search.engine.failures.MAX_IN_A_ROW", 2)
     result = run(
         patch,
         tmp_path,
@@ -273,6 +273,22 @@ def test_a_mistake_of_the_user_is_not_tried_again(patch, tmp_path, caplog):
     assert caught.value is mistake
     assert len(pool.submitted) == 9 == len(lines(tmp_path)) + 1
     assert warnings_in(caplog) == []  # whoever catches it says it
+
+
+def test_results_that_come_with_a_fatal_failure_are_kept(patch, tmp_path):
+    mistake = InputError("a", "must", 1, "fix")
+
+    class Together(FakePool):
+        def wait(self, timeout):
+            jobs, self._jobs = sorted(self._jobs, key=lambda job: job.candidate.key), []
+            return [
+                replace(bad(job), mistake=mistake) if job.candidate.slot == 2 else good(job)
+                for job in jobs
+            ]
+
+    with pytest.raises(InputError):
+        run(patch, tmp_path, random_searcher(), Together(), workers=3)
+    assert sorted(lines(tmp_path)) == [(0, 0), (0, 1)]
 
 
 def test_the_same_error_is_shown_once_in_a_run_that_goes_on(patch, tmp_path, caplog):

@@ -113,7 +113,7 @@ def test_an_empty_folder_is_as_good_as_none(fake, config, tmp_path):
 
 
 def test_nothing_found_is_an_error_not_a_policy(fake, config, tmp_path, monkeypatch):
-    monkeypatch.setattr("search.engine.loop.MAX_FAILURES_IN_A_ROW", 100)
+    monkeypatch.setattr("search.engine.failures.MAX_IN_A_ROW", 100)
     pool = FakePool(0, lambda job: bad(job, "crash"))
     config = config.changed(retries=0)
     with pytest.raises(NothingFound, match="none of 20 evaluations succeeded"):
