@@ -60,6 +60,17 @@ def has_results(out: Path) -> bool:
     return False
 
 
+def check_journal(out: Path) -> None:
+    """InputError when a run with results has no journal any more: it would start from zero."""
+    if not any(out.rglob(JOURNAL_NAME)):
+        raise InputError(
+            str(out / JOURNAL_NAME),
+            "must be there, since the run has results",
+            "no such file",
+            "restore it from a copy, or start a new run in another folder",
+        )
+
+
 def _is_temporary(name: str) -> bool:
     return name.startswith(".") and name.endswith(".tmp")
 

@@ -34,6 +34,7 @@ from search.runs.folder import (
     MANIFEST_NAME,
     begun,
     check_free,
+    check_journal,
     check_manifest,
     has_begun,
     has_results,
@@ -149,7 +150,10 @@ def _saved(out: Path) -> Config | None:
     """The configuration of the run to go on with; None where one is begun (again)."""
     if not out.is_dir() or not has_begun(out) or not has_results(out):
         return None
-    return read_config(out)
+    config = read_config(out)
+    if config.kind != "train":  # which makes one evaluation, and keeps no journal
+        check_journal(out)
+    return config
 
 
 # Growing ---------------------------------------------------------------------------------------

@@ -244,6 +244,14 @@ def test_other_operations_are_named(fake, config):
         fake(config.changed(ops=("Rotate", "Color", "Solarize")), resume=True)
 
 
+def test_a_run_without_its_journal_does_not_start_from_zero(fake, config, tmp_path):
+    fake(config)
+    (tmp_path / "run" / "trials.jsonl").unlink()
+    with pytest.raises(InputError, match=r"trials.jsonl: must be there, since the run has results"):
+        fake(config, resume=True)
+    assert not (tmp_path / "run" / "trials.jsonl").exists()
+
+
 def test_where_and_how_fast_may_change(fake, config, tmp_path):
     with pytest.raises(Killed):
         fake(config, FakePool(0, killed_after=8))
