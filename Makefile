@@ -20,6 +20,7 @@ SEEDS  ?= 5
 # Further options of `augsearch search`; they come last, so they win.
 SEARCH_ARGS ?=
 PYTEST_ARGS ?=
+# One process a core, one thread a process.
 QUICK  := -n auto -m "not ray and not long and not slow"
 
 .PHONY: venv search test quick lint docs lowest wheel golden soak bench clean
@@ -54,7 +55,7 @@ test: $(READY)
 	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
 
 quick: $(READY)
-	$(BIN)/python -m pytest -q $(QUICK) $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(QUICK) $(PYTEST_ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
@@ -72,7 +73,7 @@ lowest: $(READY)
 	$(BIN)/uv pip install --quiet --python build/lowest/bin/python --resolution lowest-direct \
 	    -r setup.cfg --extra test
 	$(BIN)/uv pip install --quiet --python build/lowest/bin/python --no-deps -e .
-	build/lowest/bin/python -m pytest -q $(QUICK) $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 build/lowest/bin/python -m pytest -q $(QUICK) $(PYTEST_ARGS)
 
 wheel: $(READY)
 	$(BIN)/python -m tests.packaging.wheel

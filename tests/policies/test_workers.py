@@ -59,7 +59,7 @@ def shared(a: list[bytes], b: list[bytes]) -> int:
     return sum(x == y for x, y in zip(a, b, strict=True))
 
 
-@pytest.mark.parametrize("context", ["fork", "spawn"])
+@pytest.mark.parametrize("context", ["fork", pytest.param("spawn", marks=pytest.mark.long)])
 class TestDataLoader:
     def test_workers_do_not_repeat_each_other(self, transform, context):
         ((*results,),) = epochs(transform, num_workers=2, multiprocessing_context=context)
@@ -156,6 +156,7 @@ def run_fresh(code: str) -> str:
     ).stdout  # fmt: skip
 
 
+@pytest.mark.long
 def test_first_use_in_a_fresh_process():
     """Under a second once compiled code is cached. Processor time: other load does not count."""
     code = """

@@ -285,6 +285,7 @@ class TestTraining:
     def test_divergence_shows(self):
         assert not np.isfinite(trained("fused", BF16, lr=1e12)[0].loss)
 
+    @pytest.mark.long
     def test_same_arguments_give_the_same_floats_in_another_process(self):
         code = (
             "import hashlib, torch; from tests.proxy_tasks.test_fused import trained; "
