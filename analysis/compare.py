@@ -10,21 +10,29 @@ import numpy as np
 import pandas as pd
 
 from analysis import plots, tables
+from policies.errors import InputError
 
 from .runs import Run, load_run
 from .statistics import (
+    ALPHA,
     Difference,
+    arm_difference,
     holm,
+    holm_levels,
     mean_interval,
-    minimum_detectable_difference,
-    paired_difference,
+    probability_of_improvement,
+    verdict,
 )
 
-SIGNIFICANT = 0.05
+MARGIN = 0.5  # percentage points: differences below it are called equal where that is shown
 METHOD = (
     "Differences are paired over seeds: the same seed gives every arm the same initial weights and "
-    "batches. An arm of several policies counts each policy once, with the mean over its seeds. "
-    "Intervals: Student's t, 95 %. p: paired t test, corrected by Holm over the arms."
+    "batches. An arm of several policies counts each policy once, with the mean over its seeds; an "
+    "arm of one policy stands for that policy, not for the way it was found. Intervals of "
+    "differences are Student's t, at the level at which Holm's procedure over the arms tests them, "
+    "so that interval and p agree; the arms' own intervals are at 95 %. Equal: the interval lies "
+    "within the margin. Ahead: share of all pairs of runs, one of each arm, in which this arm is "
+    "ahead."
 )
 
 
@@ -32,30 +40,48 @@ METHOD = (
 class Comparison:
     """The result of a comparison; accuracies and differences in percent and percentage points.
 
-    `table`: arm, n, mean, sd, low, high (95 %), difference, difference_low, difference_high,
-    p, p_holm, detectable (at 80 % power), failed, diverged, search_evaluations, search_children.
-    The last is the cost of the search in children: its image passes over those of a child here.
-    The first arm has no difference. `n` counts seeds, or the policies of an arm that has several.
-    `pairs`: first, second, n, difference (second - first), low, high, p of every two arms; p is
-    not corrected. `runs`: arm -> accuracy by seed.
+    Attributes:
+        table: one row an arm: arm, n, mean, sd, low, high (95 %), difference from the first arm,
+            difference_low, difference_high (95 %), freedom, p, p_holm, level (confidence of the
+            corrected interval), corrected_low, corrected_high, verdict, ahead (probability of
+            improvement), detectable (at 80 % power and the corrected level), failed, diverged,
+            search_evaluations, search_children. The last is the cost of the search in children: its
+            image passes over those of a child here. The first arm has no difference. `n` counts
+            seeds, or the policies of an arm that has several.
+        pairs: first, second, n, difference (second - first), low, high, freedom, p of every two
+            arms; neither interval nor p is corrected.
+        runs: accuracy by seed, for every arm.
+        margin: what counts as equal.
+        draw: how the images were drawn, in words.
     """
 
     table: pd.DataFrame
     pairs: pd.DataFrame
     runs: dict[str, pd.Series]
+    margin: float = MARGIN
+    draw: str = "this draw of the data"
+
+    @property
+    def text(self) -> str:
+        """Table and words for a terminal of 80 columns."""
+        return "\n\n".join([tables.plain(compact(self)), tables.wrapped(self.sentences)])
 
     @property
     def sentences(self) -> list[str]:
         """What the table says, in words."""
-        first = self.table.iloc[0]
-        said = [_sentence(first["arm"], row) for _, row in self.table.iloc[1:].iterrows()]
-        detectable = self.table["detectable"].iloc[1:].max()
-        if detectable > 0:
-            said.append(
-                f"With {int(first['n'])} seeds this comparison finds a true difference of "
-                f"{detectable:.1f} points with 80 % probability; smaller ones can go unseen."
+        others = self.table.iloc[1:]
+        first = self.table["arm"].iloc[0]
+        said = [self._sentence(first, row) for _, row in others.iterrows()]
+        known = others[others["detectable"].notna()]
+        if len(known):
+            sizes = ", ".join(
+                f"{row.arm} {row.detectable:.1f}" for row in known.itertuples(index=False)
             )
-        elif len(self.table) > 1 and first["n"] == 1:
+            said.append(
+                "True differences that such a comparison finds with 80 % probability, in points: "
+                f"{sizes}. Smaller ones can go unseen."
+            )
+        if len(others) and self.table["n"].iloc[0] == 1:
             said.append("One seed cannot tell a difference from luck; use at least three.")
         diverged = int(self.table["diverged"].sum())
         if diverged:
@@ -63,32 +89,45 @@ class Comparison:
         failed = int(self.table["failed"].sum())
         if failed:
             said.append(f"{failed} evaluations failed and are missing from their pairs.")
+        if len(others):
+            said.append(f"Only the training seed varies: all this holds on {self.draw}.")
         return said
 
-
-def _sentence(first: str, row: pd.Series) -> str:
-    arm, difference = row["arm"], row["difference"]
-    if not np.isfinite(difference):
-        return f"{arm}: no seed in common with {first}."
-    head = f"{arm} against {first}: {difference:+.2f} points"
-    if not np.isfinite(row["p_holm"]):
-        return head + ", one pair, no interval."
-    head += f" {tables.interval(row['difference_low'], row['difference_high'], sign=True)}"
-    if row["p_holm"] < SIGNIFICANT:
-        word = "better" if difference > 0 else "worse"
-        return f"{head}: {word} (p {_p(row['p_holm'])}, corrected for several comparisons)."
-    return f"{head}: not distinguishable (p {_p(row['p_holm'])})."
+    def _sentence(self, first: str, row: pd.Series) -> str:
+        if not np.isfinite(row["difference"]):
+            return f"{row['arm']}: no seed in common with {first}."
+        head = f"{row['arm']} against {first}: {row['difference']:+.2f} points"
+        if row["pairs"] < 2:
+            return head + ", one pair, no interval."
+        if not np.isfinite(row["p"]):
+            return (
+                f"{head} in each of {row['pairs']} pairs: undecided, without a spread to judge by."
+            )
+        low, high = row["corrected_low"], row["corrected_high"]
+        found = "equal within the margin" if row["verdict"] == "equal" else row["verdict"]
+        if found in ("better", "worse") and max(abs(low), abs(high)) <= self.margin:
+            found += ", by less than the margin"
+        margin = f" of {self.margin:g} points" if "margin" in found else ""
+        shown = tables.interval(low, high, sign=True)
+        return f"{head} {shown}: {found}{margin} (p {_p(row['p_holm'])})."
 
 
 def _p(p: float) -> str:
     return tables.p_value(p) if p < 0.001 else f"= {tables.p_value(p)}"
 
 
-def compare_arms(run: Run) -> Comparison:
+def compare_arms(run: Run, margin: float = MARGIN) -> Comparison:
     """The comparison of the arms of `run`, in the order of the command line.
 
-    Raises InputError for a run without any result yet.
+    Args:
+        run: a run folder of `augsearch compare`.
+        margin: percentage points within which a difference is called equal.
+
+    Raises:
+        InputError: for a run without any result yet, or a margin that is not positive.
     """
+    if not margin > 0:
+        raise InputError("margin", "must be above 0 percentage points", margin, "use 0.5")
     trials = run.trials[run.trials["part"] == "test"]
     arms = list(dict.fromkeys(trials.sort_values(["batch", "slot"])["label"]))
     accuracy = {arm: _by_seed(trials, arm) for arm in arms}
@@ -99,37 +138,32 @@ def compare_arms(run: Run) -> Comparison:
     # Written out once: every two arms ask which of their seeds had the same policies.
     policies = trials.pivot(index="seed", columns="label", values="policy").map(repr)
     rows = [_row(trials, arm, arms[0], accuracy, policies, costs.get(arm, {})) for arm in arms]
-    table = pd.DataFrame(rows)
-    table.insert(table.columns.get_loc("p") + 1, "p_holm", holm(table["p"]))
     pairs = []
     for first, second in itertools.combinations(arms, 2):
         between = _difference(second, first, accuracy, policies)
         if between is not None:
-            estimate = between.estimate
+            low, high = between.interval()
             pairs.append(
                 {
                     "first": first,
                     "second": second,
-                    "n": estimate.n,
-                    "difference": estimate.mean,
-                    "low": estimate.low,
-                    "high": estimate.high,
+                    "n": between.n,
+                    "difference": between.mean,
+                    "low": low,
+                    "high": high,
+                    "freedom": between.freedom,
                     "p": between.p,
                 }
             )
-    return Comparison(table, pd.DataFrame(pairs), accuracy)
+    seed = run.option("task", "seed")
+    draw = "this draw of the data" + (f" (--task-seed {seed})" if seed is not None else "")
+    table = _corrected(pd.DataFrame(rows), margin)
+    return Comparison(table, pd.DataFrame(pairs), accuracy, margin, draw)
 
 
 def _by_seed(trials: pd.DataFrame, arm: str) -> pd.Series:
     rows = trials[(trials["label"] == arm) & trials["accuracy"].notna()]
     return (100 * rows.set_index("seed")["accuracy"]).sort_index()
-
-
-def _units(table: pd.DataFrame, policies: pd.DataFrame) -> pd.DataFrame:
-    """What counts once: a row of `table` [seeds, arms], or where an arm has a few policies, the
-    mean over the seeds that had the same ones, since these do not tell two policies apart."""
-    keys = policies.loc[table.index, list(table)].agg(" ".join, axis=1)
-    return table.groupby(keys, sort=False).mean() if keys.nunique() > 1 else table
 
 
 def _difference(
@@ -139,14 +173,16 @@ def _difference(
     pairs = pd.concat({arm: accuracy[arm], other: accuracy[other]}, axis=1, join="inner")
     if not len(pairs):
         return None
-    return paired_difference(*_units(pairs, policies).to_numpy().T)
+    had = policies.loc[pairs.index]
+    return arm_difference(pairs[arm], pairs[other], had[arm], had[other])
 
 
 def _row(
     trials: pd.DataFrame, arm: str, first: str, accuracy: dict, policies: pd.DataFrame, search: dict
 ) -> dict:
-    estimate = mean_interval(_units(accuracy[arm].to_frame(arm), policies)[arm])
     mine = trials[trials["label"] == arm]
+    by_policy = accuracy[arm].groupby(policies.loc[accuracy[arm].index, arm], sort=False).mean()
+    estimate = mean_interval(by_policy if len(by_policy) > 1 else accuracy[arm])
     row = {
         "arm": arm,
         "n": estimate.n,
@@ -154,26 +190,48 @@ def _row(
         "sd": estimate.sd,
         "low": estimate.low,
         "high": estimate.high,
-        "difference": np.nan,
-        "difference_low": np.nan,
-        "difference_high": np.nan,
-        "p": np.nan,
-        "detectable": np.nan,
         "failed": int(mine["reward"].isna().sum()),
         "diverged": int(mine["diverged"].sum()),
         "search_evaluations": search.get("evaluations", 0),
         "search_children": search.get("image_passes", 0) / trials["image_passes"].mean(),
     }
     paired = None if arm == first else _difference(arm, first, accuracy, policies)
-    if paired is not None:
-        row |= {
-            "difference": paired.estimate.mean,
-            "difference_low": paired.estimate.low,
-            "difference_high": paired.estimate.high,
-            "p": paired.p,
-            "detectable": minimum_detectable_difference(paired.estimate.sd, paired.estimate.n),
-        }
-    return row
+    if paired is None:
+        return row | {"paired": None, "pairs": 0, "ahead": np.nan}
+    ahead = probability_of_improvement(accuracy[arm], accuracy[first])
+    return row | {"paired": paired, "pairs": paired.n, "ahead": ahead}
+
+
+def _corrected(table: pd.DataFrame, margin: float) -> pd.DataFrame:
+    """The columns of the differences in `table["paired"]`, corrected over all of them."""
+    paired = table.pop("paired")
+    tested = [d is not None and d.n > 1 for d in paired]
+    found = [d if test else None for d, test in zip(paired, tested, strict=True)]
+    # One without a spread counts among the comparisons that were made, but can show nothing.
+    p = np.array([1.0 if not np.isfinite(d.p) else d.p for d in found if d is not None])
+    columns = pd.DataFrame(index=table.index)
+    columns["difference"] = [np.nan if d is None else d.mean for d in paired]
+    columns[["difference_low", "difference_high"]] = [
+        (np.nan, np.nan) if d is None else d.interval() for d in found
+    ]
+    columns["freedom"] = [np.nan if d is None else d.freedom for d in found]
+    columns["p"] = [np.nan if d is None else d.p for d in found]
+    columns["p_holm"], columns["level"] = np.nan, np.nan
+    columns.loc[tested, "p_holm"] = holm(p)
+    columns.loc[tested, "level"] = 1 - np.array(holm_levels(p))
+    corrected = [
+        (np.nan, np.nan) if d is None else d.interval(level)
+        for d, level in zip(found, columns["level"], strict=True)
+    ]
+    columns[["corrected_low", "corrected_high"]] = corrected
+    columns["verdict"] = [
+        "" if d is None else verdict(interval, margin)
+        for d, interval in zip(paired, corrected, strict=True)
+    ]
+    alpha = ALPHA / max(1, len(p))
+    columns["detectable"] = [np.nan if d is None else d.detectable(alpha=alpha) for d in found]
+    place = list(table).index("failed")
+    return pd.concat([table.iloc[:, :place], columns, table.iloc[:, place:]], axis=1)
 
 
 def readable(comparison: Comparison) -> pd.DataFrame:
@@ -186,16 +244,14 @@ def readable(comparison: Comparison) -> pd.DataFrame:
             "test accuracy (%)": table["mean"].map(tables.number),
             "sd": table["sd"].map(tables.number),
             "n": table["n"].astype(str),
-            "95 % interval": [
-                tables.interval(low, high)
-                for low, high in zip(table["low"], table["high"], strict=True)
-            ],
+            "95 % interval": tables.intervals(table["low"], table["high"]),
             f"minus {first}": [tables.number(value, sign=True) for value in table["difference"]],
-            "95 % interval of the difference": [
-                tables.interval(low, high, sign=True)
-                for low, high in zip(table["difference_low"], table["difference_high"], strict=True)
-            ],
+            "interval of the difference": tables.intervals(
+                table["corrected_low"], table["corrected_high"], sign=True
+            ),
             "p (Holm)": table["p_holm"].map(tables.p_value),
+            "ahead": table["ahead"].map(tables.share),
+            "verdict": table["verdict"],
             "search cost": [
                 f"{int(count)} evaluations = {children:.3g} children" if count else "none"
                 for count, children in zip(
@@ -206,10 +262,31 @@ def readable(comparison: Comparison) -> pd.DataFrame:
     )
 
 
-def write_comparison(directory: str | Path) -> Comparison:
-    """Write compare.csv, pairs.csv, compare.md and compare.png into the comparison's folder."""
+def compact(comparison: Comparison) -> pd.DataFrame:
+    """The columns of `readable` that a terminal has room for."""
+    table = comparison.table
+    return pd.DataFrame(
+        {
+            "arm": table["arm"],
+            "test %": table["mean"].map(tables.number),
+            "sd": table["sd"].map(tables.number),
+            "n": table["n"].astype(str),
+            "minus 1st": [tables.number(value, sign=True) for value in table["difference"]],
+            "interval": tables.intervals(
+                table["corrected_low"], table["corrected_high"], sign=True
+            ),
+            "verdict": table["verdict"],
+        }
+    )
+
+
+def write_comparison(directory: str | Path, margin: float = MARGIN) -> Comparison:
+    """Write compare.csv, pairs.csv, compare.md and compare.png into the comparison's folder.
+
+    margin: see `compare_arms`.
+    """
     run = load_run(directory)
-    comparison = compare_arms(run)
+    comparison = compare_arms(run, margin)
     comparison.table.to_csv(run.directory / "compare.csv", index=False)
     comparison.pairs.to_csv(run.directory / "pairs.csv", index=False)
     plots.arms(comparison.table, comparison.runs, run.directory / "compare.png")

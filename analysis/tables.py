@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+WIDTH = 80  # columns of a terminal
 PROSE = 40  # characters: longer cells are text and stand on the left
 
 
@@ -22,6 +25,33 @@ def markdown(table: pd.DataFrame) -> str:
     return cells.to_markdown(index=False, disable_numparse=True, colalign=sides)
 
 
+def plain(table: pd.DataFrame, width: int = WIDTH) -> str:
+    """The table for a terminal: the first column is cut in the middle where `width` asks for it."""
+    first, *others = ([str(name), *table[name].astype(str)] for name in table)
+    right = [[text.rjust(max(map(len, column))) for text in column] for column in others]
+    room = max(8, width - sum(len(column[0]) + 2 for column in right))
+    names = [shortened(text, room) for text in first]
+    left = [text.ljust(max(map(len, names))) for text in names]
+    rows = ["  ".join(row).rstrip() for row in zip(left, *right, strict=True)]
+    rule = "-" * max(map(len, rows))
+    return "\n".join([rows[0], rule, *rows[1:]])
+
+
+def shortened(text: str, room: int) -> str:
+    """At most `room` characters of `text`, both ends kept."""
+    if len(text) <= room:
+        return text
+    head = (room - 1) // 2
+    return f"{text[:head]}…{text[len(text) - (room - 1 - head) :]}"
+
+
+def wrapped(sentences: Iterable[str], width: int = WIDTH) -> str:
+    """Sentences as a list for a terminal."""
+    return "\n".join(
+        textwrap.fill(s, width, initial_indent="- ", subsequent_indent="  ") for s in sentences
+    )
+
+
 def number(value: float, digits: int = 2, sign: bool = False) -> str:
     """`value` with `digits` decimals; a value that does not exist is a dash."""
     if value is None or not np.isfinite(value):
@@ -34,6 +64,18 @@ def interval(low: float, high: float, digits: int = 2, sign: bool = False) -> st
     if low is None or high is None or not (np.isfinite(low) and np.isfinite(high)):
         return "–"
     return f"[{number(low, digits, sign)}, {number(high, digits, sign)}]"
+
+
+def intervals(
+    lows: Iterable[float], highs: Iterable[float], digits: int = 2, sign: bool = False
+) -> list[str]:
+    """`interval` of every two."""
+    return [interval(low, high, digits, sign) for low, high in zip(lows, highs, strict=True)]
+
+
+def share(value: float) -> str:
+    """A share of 1 in whole percent."""
+    return f"{100 * value:.0f} %" if np.isfinite(value) else "–"
 
 
 def p_value(p: float) -> str:

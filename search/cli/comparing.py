@@ -24,9 +24,7 @@ def compare(config: Config, out: str, **how: Any) -> None:
     result = run_compare(config, out, **how)
     if result.failed < result.finished:
         comparison = analysis.write_comparison(out)
-        click.echo(analysis.compare.readable(comparison).to_string(index=False))
-        for sentence in comparison.sentences:
-            click.echo(sentence)
+        click.echo(comparison.text)
         click.echo(f"tables and picture in {Path(out) / 'compare.md'}")
     check_complete(result)
 

@@ -8,6 +8,8 @@ import pytest
 import scipy.stats
 
 from analysis import compare_arms, load_run, write_comparison
+from analysis.statistics import minimum_detectable_difference, paired_difference
+from policies import InputError
 from tests.analysis.journals import journal_line
 
 RUNS = {
@@ -50,10 +52,77 @@ def test_every_two_arms_are_compared(write_run):
 
 
 def test_words_follow_the_numbers(write_run):
-    said = compare_arms(load_run(write_run(lines()))).sentences
-    assert said[0].startswith("found against none: +5.60 points") and ": better" in said[0]
-    assert "not distinguishable" in said[1]
-    assert "With 5 seeds" in said[2] and "80 % probability" in said[2]
+    comparison = compare_arms(load_run(write_run(lines(), {"task": {"seed": 7}})))
+    said = comparison.sentences
+    table = comparison.table.set_index("arm")
+    assert list(table["verdict"]) == ["", "better", "equal"]
+    assert said[0].startswith("found against none: +5.60 points [+4.74, +6.46]: better (p < 0.001)")
+    assert (
+        "twin against none: +0.04 points [-0.19, +0.27]: equal within the margin of 0.5 points"
+        in said[1]
+    )
+    detectable = table["detectable"]
+    assert f"found {detectable['found']:.1f}, twin {detectable['twin']:.1f}" in said[2]
+    assert "Only the training seed varies" in said[3] and "--task-seed 7" in said[3]
+
+
+def test_interval_and_p_of_a_sentence_are_corrected_alike(write_run):
+    """0.9 points with p = 0.03 of four comparisons: the interval that is shown contains 0."""
+    rng = np.random.default_rng(0)
+    none = rng.normal(0.5, 0.02, 5)
+    noise = np.array([-1.0, 0.4, 1.0, -0.7, 0.3]) * 0.0075
+    runs = {"none": none, "found": none + 0.009 + noise - noise.mean()}
+    runs |= {f"other {i}": none + rng.normal(0, 0.01, 5) for i in range(3)}
+    comparison = compare_arms(load_run(write_run(lines({k: v.tolist() for k, v in runs.items()}))))
+    row = comparison.table.set_index("arm").loc["found"]
+    assert row["p"] < 0.05 < row["p_holm"] and row["difference_low"] > 0
+    assert row["corrected_low"] < 0 and row["verdict"] == "undecided"
+    for _, row in comparison.table.iloc[1:].iterrows():
+        outside = row["corrected_low"] > 0 or row["corrected_high"] < 0
+        assert outside == (row["p_holm"] < 0.05) == (row["verdict"] in ("better", "worse"))
+
+
+def test_detectable_differences_use_the_level_of_the_correction_and_each_arms_own_spread(write_run):
+    table = compare_arms(load_run(write_run(lines()))).table.set_index("arm")
+    for arm in ("found", "twin"):
+        sd = 100 * np.std(np.array(RUNS[arm]) - RUNS["none"], ddof=1)
+        expected = minimum_detectable_difference(sd, 5, alpha=0.025)
+        assert table.loc[arm, "detectable"] == pytest.approx(expected)
+
+
+def test_two_seeds_with_the_same_difference_are_no_proof(write_run):
+    runs = {"none": [0.50, 0.53], "found": [0.52, 0.55], "same": [0.50, 0.53]}
+    comparison = compare_arms(load_run(write_run(lines(runs))))
+    assert list(comparison.table["verdict"]) == ["", "undecided", "undecided"]
+    assert comparison.table["corrected_low"].isna().all()
+    assert "+2.00 points in each of 2 pairs: undecided" in comparison.sentences[0]
+
+
+def test_false_verdicts_of_two_seeds_on_few_images_are_rare():
+    """Accuracies of 100 images lie on a lattice; equal differences must not count as certainty."""
+    rng = np.random.default_rng(1)
+    trials = 20_000
+    first, second = rng.binomial(100, 0.6, (2, trials, 2)) / 100
+    found = [paired_difference(a, b).p < 0.05 for a, b in zip(first, second, strict=True)]
+    same = (np.diff(first - second, axis=1).ravel() == 0).mean()
+    assert same > 0.02  # how often a t test would have claimed p = 0
+    # Five standard deviations of a binomial share of 5 %.
+    assert np.mean(found) < 0.05 + 5 * np.sqrt(0.05 * 0.95 / trials)
+
+
+def test_the_margin_is_the_callers(write_run):
+    run = load_run(write_run(lines()))
+    assert compare_arms(run, margin=0.1).table["verdict"].iloc[2] == "undecided"
+    with pytest.raises(InputError, match="margin"):
+        compare_arms(run, margin=0.0)
+
+
+def test_the_terminals_table_fits_80_columns(write_run):
+    long = "a-folder-with-a-name-that-goes-on-for-ever/policy.json"
+    runs = {"none": RUNS["none"], long: RUNS["found"], "twin": RUNS["twin"]}
+    text = compare_arms(load_run(write_run(lines(runs)))).text
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" in text and "policy.json" in text.splitlines()[3]
 
 
 def test_pairs_are_matched_by_seed_when_one_failed(write_run):
