@@ -190,7 +190,7 @@ def _row(
         "sd": estimate.sd,
         "low": estimate.low,
         "high": estimate.high,
-        "failed": int(mine["reward"].isna().sum()),
+        "failed": int((mine["status"] == "failed").sum()),
         "diverged": int(mine["diverged"].sum()),
         "search_evaluations": search.get("evaluations", 0),
         "search_children": search.get("image_passes", 0) / trials["image_passes"].mean(),
