@@ -1,13 +1,15 @@
 """Sixteen numbers at a time in compiled kernels, whatever the compiler makes of loops.
 
-numba vectorises a loop where LLVM can prove that it may, and keeps short inner loops (the 16 or 32
-channels of one pixel) scalar. These functions name the vectors instead: `load` and `store` move 16
-neighbouring elements of an array to and from a `Lanes` value, on which +, -, *, <, > and `choose`
-work lane by lane. LLVM lowers them to what the processor has, from AVX-512 to none at all.
+numba vectorises a loop where LLVM can prove that it may, keeps short inner loops (the 16 or 32
+channels of one pixel) scalar, and counts with 64 bits where 8 would do. These functions name the
+vectors instead: `load` and `store` move 16 neighbouring elements of an array to and from a `Lanes`
+value, on which +, -, *, <, > and `choose` work lane by lane; lines are 64 bytes. LLVM lowers them
+to what the processor has, from AVX-512 to none at all; `look_up` alone needs AVX512-VBMI.
 
 bfloat16, which numpy lacks, is the upper half of a float32: an array of it is passed as uint16,
 `load` widens it, `store` rounds to the nearest, ties to even, as torch does. Nothing is checked:
-offsets are in elements, and the caller sees to it that 16 elements from there are inside.
+offsets are in elements, and the caller sees to it that all lanes are inside. Change the kernels'
+files with this one: numba's cache looks at those alone.
 """
 
 from __future__ import annotations
@@ -18,34 +20,40 @@ from llvmlite import ir
 from numba import types
 from numba.core.cgutils import get_or_insert_function
 from numba.core.datamodel import models
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic, overload, register_model
 from numba.np.arrayobj import make_array
 
 WIDTH = 16
+LINE = 64
 _I32 = ir.VectorType(ir.IntType(32), WIDTH)
+# What numba compiles for: part of its cache's keys, too.
+HAS_LOOK_UP = "+avx512vbmi" in cpu_target.target_context.codegen().magic_tuple()[2].split(",")
 
 
 class Lanes(types.Type):
-    """The numba type of 16 numbers of type `element` (float32, float64, uint8 or boolean)."""
+    """The numba type of 16 numbers of type `element`, or of a line of 64 bytes."""
 
-    def __init__(self, element: types.Type):
-        self.element = element
-        super().__init__(f"Lanes({element})")
+    def __init__(self, element: types.Type, count: int = WIDTH):
+        self.element, self.vector = element, ir.VectorType(_ELEMENTS[element], count)
+        super().__init__(f"Lanes({element}, {count})")
 
 
-_VECTORS = {
-    types.float32: ir.VectorType(ir.FloatType(), WIDTH),
-    types.float64: ir.VectorType(ir.DoubleType(), WIDTH),
-    types.uint16: ir.VectorType(ir.IntType(16), WIDTH),
-    types.uint8: ir.VectorType(ir.IntType(8), WIDTH),
-    types.boolean: ir.VectorType(ir.IntType(1), WIDTH),
+_ELEMENTS = {
+    types.float32: ir.FloatType(),
+    types.float64: ir.DoubleType(),
+    types.int32: ir.IntType(32),
+    types.uint16: ir.IntType(16),
+    types.uint8: ir.IntType(8),
+    types.boolean: ir.IntType(1),
 }
+_VECTORS = {element: ir.VectorType(kind, WIDTH) for element, kind in _ELEMENTS.items()}
 
 
 @register_model(Lanes)
 class _LanesModel(models.PrimitiveModel):
     def __init__(self, manager, lanes):
-        super().__init__(manager, lanes, _VECTORS[lanes.element])
+        super().__init__(manager, lanes, lanes.vector)
 
 
 def _filled(vector: ir.VectorType, value) -> ir.Constant:
@@ -87,12 +95,24 @@ def load(typing, array, at):
 
 
 @intrinsic
-def store(typing, array, at, lanes):
-    """Write 16 elements of a flat array from `at`; to uint16 (bfloat16), rounded."""
-    narrower = array.dtype == types.uint16 and lanes.element == types.float32
+def load_line(typing, array, at):
+    """64 bytes of a flat array from `at`."""
+    line = Lanes(types.uint8, LINE)
 
     def generate(context, builder, signature, arguments):
-        place = _pointer(context, builder, array, *arguments[:2], _VECTORS[array.dtype])
+        return builder.load(_pointer(context, builder, array, *arguments, line.vector), align=1)
+
+    return line(array, types.intp), generate
+
+
+@intrinsic
+def store(typing, array, at, lanes):
+    """Write all lanes to a flat array from `at`; floats to uint16 (bfloat16) rounded."""
+    narrower = array.dtype == types.uint16 and lanes.element == types.float32
+    vector = ir.VectorType(_ELEMENTS[array.dtype], lanes.vector.count)
+
+    def generate(context, builder, signature, arguments):
+        place = _pointer(context, builder, array, *arguments[:2], vector)
         values = _narrow(builder, arguments[2]) if narrower else arguments[2]
         builder.store(values, place, align=array.dtype.bitwidth // 8)
         return context.get_dummy_value()
@@ -189,7 +209,7 @@ def multiply_add(typing, a, b, c):
     """a * b + c, rounded once where the processor can."""
 
     def generate(context, builder, signature, arguments):
-        vector = _VECTORS[a.element]
+        vector = a.vector
         name = f"llvm.fmuladd.v{WIDTH}f{a.element.bitwidth}"
         function = get_or_insert_function(
             builder.module, ir.FunctionType(vector, [vector] * 3), name
@@ -232,26 +252,149 @@ def equals(typing, a, b):
     return lanes(a, b), generate
 
 
-def _binary(operate):
+@intrinsic
+def look_up(typing, line, first, second, third, fourth):
+    """The entries at 64 bytes of a table of 256, given as its four quarters. See HAS_LOOK_UP."""
+    vector = line.vector
+
+    def generate(context, builder, signature, arguments):
+        byte, a, b, c, d = arguments
+        select = get_or_insert_function(
+            builder.module,
+            ir.FunctionType(vector, [vector] * 3),
+            "llvm.x86.avx512.vpermi2var.qi.512",
+        )
+        low, high = builder.call(select, [a, byte, b]), builder.call(select, [c, byte, d])
+        return builder.select(builder.icmp_signed("<", byte, _filled(vector, 0)), high, low)
+
+    return line(line, line, line, line, line), generate
+
+
+def _extreme(predicate):
     @intrinsic
     def function(typing, a, b):
+        def generate(context, builder, signature, arguments):
+            return builder.select(builder.icmp_unsigned(predicate, *arguments), *arguments)
+
+        return a(a, b), generate
+
+    return function
+
+
+least, most = _extreme("<"), _extreme(">")  # of two lines, byte by byte
+
+
+def _reduction(name, element, count):
+    lanes = Lanes(element, count)
+
+    @intrinsic
+    def function(typing, given):
+        kind = lanes.vector
+
+        def generate(context, builder, signature, arguments):
+            intrinsic_name = f"llvm.vector.reduce.{name}.v{count}i{kind.element.width}"
+            reduce = get_or_insert_function(
+                builder.module, ir.FunctionType(kind.element, [kind]), intrinsic_name
+            )
+            return builder.call(reduce, arguments)
+
+        return element(lanes), generate
+
+    return function
+
+
+sum_of = _reduction("add", types.int32, WIDTH)  # of int32 lanes
+lowest, highest = _reduction("umin", types.uint8, LINE), _reduction("umax", types.uint8, LINE)
+
+
+@intrinsic
+def whole(typing, lanes):
+    """Bytes as int32; float32 as int32, truncated (they must fit)."""
+    wide = Lanes(types.int32)
+
+    def generate(context, builder, signature, arguments):
+        convert = builder.zext if lanes.element == types.uint8 else builder.fptosi
+        return convert(arguments[0], wide.vector)
+
+    return wide(lanes), generate
+
+
+def _shift(operate):
+    @intrinsic
+    def function(typing, lanes, bits):
+        def generate(context, builder, signature, arguments):
+            narrow = builder.trunc(arguments[1], lanes.vector.element)
+            return operate(builder, arguments[0], _repeat(builder, lanes.vector, narrow))
+
+        return lanes(lanes, types.int64), generate
+
+    return function
+
+
+# Of int32 lanes, by a number of bits; to the right, zeros follow.
+shift_left, shift_right = _shift(ir.IRBuilder.shl), _shift(ir.IRBuilder.lshr)
+
+
+@intrinsic
+def low_bytes(typing, lanes):
+    """The low byte of each int32."""
+    bytes_ = Lanes(types.uint8)
+
+    def generate(context, builder, signature, arguments):
+        return builder.trunc(arguments[0], bytes_.vector)
+
+    return bytes_(lanes), generate
+
+
+@intrinsic
+def floats(typing, lanes):
+    """int32 or bytes as float32."""
+    real = Lanes(types.float32)
+
+    def generate(context, builder, signature, arguments):
+        convert = builder.uitofp if lanes.element == types.uint8 else builder.sitofp
+        return convert(arguments[0], real.vector)
+
+    return real(lanes), generate
+
+
+@intrinsic
+def clipped(typing, lanes):
+    """float32 as bytes: truncated, 0 below 0 and 255 above."""
+    bytes_ = Lanes(types.uint8)
+
+    def generate(context, builder, signature, arguments):
+        zero, top = _filled(lanes.vector, 0.0), _filled(lanes.vector, 255.0)
+        above = builder.fcmp_ordered(">", arguments[0], zero)
+        positive = builder.select(above, arguments[0], zero)
+        inside = builder.select(builder.fcmp_ordered("<", positive, top), positive, top)
+        whole_numbers = builder.fptosi(inside, Lanes(types.int32).vector)
+        return builder.trunc(whole_numbers, bytes_.vector)
+
+    return bytes_(lanes), generate
+
+
+def _binary(of_floats, of_integers):
+    @intrinsic
+    def function(typing, a, b):
+        operate = of_floats if isinstance(a.element, types.Float) else of_integers
         return a(a, b), lambda context, builder, signature, arguments: operate(builder, *arguments)
 
     return function
 
 
-def _comparison(operate):
+def _comparison(predicate):
     @intrinsic
     def function(typing, a, b):
         lanes = Lanes(types.boolean)
-        return lanes(a, b), lambda context, builder, signature, arguments: operate(
-            builder, *arguments
+        return lanes(a, b), lambda context, builder, signature, arguments: builder.fcmp_ordered(
+            predicate, *arguments
         )
 
     return function
 
 
-def _declare(operation, function) -> None:
+def _declare(operation, function):
     def lower(a, b):
         if isinstance(a, Lanes) and a == b:
             return lambda a, b: function(a, b)
@@ -259,8 +402,8 @@ def _declare(operation, function) -> None:
     overload(operation)(lower)
 
 
-_declare(operator.add, _binary(lambda builder, a, b: builder.fadd(a, b)))
-_declare(operator.sub, _binary(lambda builder, a, b: builder.fsub(a, b)))
-_declare(operator.mul, _binary(lambda builder, a, b: builder.fmul(a, b)))
-_declare(operator.gt, _comparison(lambda builder, a, b: builder.fcmp_ordered(">", a, b)))
-_declare(operator.lt, _comparison(lambda builder, a, b: builder.fcmp_ordered("<", a, b)))
+_declare(operator.add, _binary(ir.IRBuilder.fadd, ir.IRBuilder.add))
+_declare(operator.sub, _binary(ir.IRBuilder.fsub, ir.IRBuilder.sub))
+_declare(operator.mul, _binary(ir.IRBuilder.fmul, ir.IRBuilder.mul))
+_declare(operator.gt, _comparison(">"))
+_declare(operator.lt, _comparison("<"))

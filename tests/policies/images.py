@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-SIZES = ((1, 1), (1, 7), (28, 28), (32, 32), (33, 47), (224, 224))
+# 18 is the least width at which the inside of a row, and 64 bytes of a plane, fill vectors.
+SIZES = ((1, 1), (1, 7), (9, 18), (28, 28), (32, 32), (33, 47), (224, 224))
 
 
 @functools.cache

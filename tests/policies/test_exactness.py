@@ -7,6 +7,10 @@ equal Pillow's for one of the two signs, and both signs must turn up.
 from __future__ import annotations
 
 import functools
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -212,3 +216,17 @@ def test_trivialaugment_reaches_right_angles():
     got = {moved(torch.from_numpy(picture)).numpy().tobytes() for _ in range(20)}
     assert got == want
     assert set(TrivialAugmentWide()._names) == set(RANDAUGMENT_OPS)
+
+
+@pytest.mark.slow
+def test_a_processor_without_vector_tables_gives_the_same_bytes():
+    """All of the above with what every x86-64 or ARM processor has."""
+    plain = dict(os.environ, NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="")
+    program = "from policies.lanes import HAS_LOOK_UP; import sys; sys.exit(HAS_LOOK_UP)"
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-c", program], env=plain, cwd=root, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", "-m", "not slow", "-k", "not torch", __file__],
+        env=plain, cwd=root, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
