@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from policies.errors import InputError
 from search.runs.environment import package_versions
@@ -136,23 +136,21 @@ def _optuna() -> str:
 
 def _ray() -> str:
     """Starts a worker as a search would, and has it answer."""
-    from search.engine import cluster
-    from search.engine.pool import PoolConfig
+    from search.engine import cluster, remote
+    from search.engine.pool import PoolConfig, folders
 
     started = cluster.connect(PoolConfig())
     try:
         import ray
 
-        pid = ray.get(ray.remote(_process).remote(), timeout=120)
+        ray.cloudpickle.register_pickle_by_value(remote)
+        worker: Any = ray.remote(remote.WorkerActor).remote(*folders())
+        where = ray.get(worker.where.remote(), timeout=120)
         place = "a worker of its own" if started else "the Ray that is running"
-        return f"ray {ray.__version__}: {place} answered (process {pid})"
+        return f"ray {ray.__version__}: {place} answered ({where})"
     finally:
         if started:
             cluster.disconnect()
-
-
-def _process() -> int:
-    return os.getpid()
 
 
 def _shared_memory() -> str:

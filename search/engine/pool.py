@@ -36,7 +36,7 @@ SHORT = 1.0
 PATIENCE = 60.0
 
 
-def _folders() -> tuple[str, list[str]]:
+def folders() -> tuple[str, list[str]]:
     """Where our packages are, and the user's folders, that Ray would have workers search first."""
     script = os.path.dirname(os.path.realpath(sys.argv[0]))
     return str(Path(search.__file__).parent.parent), [os.path.abspath(os.curdir), script]
@@ -154,7 +154,7 @@ class WorkerPool:
             cluster.disconnect()
 
     def _spawn(self) -> None:
-        actor: Any = self._actor_class.remote(*_folders())  # its methods are made by Ray
+        actor: Any = self._actor_class.remote(*folders())  # its methods are made by Ray
         placed = actor.where.remote()
         ready = actor.setup.remote(
             self._configs, self._task_ref, self._prepared_ref, self._threads, self._factory
