@@ -14,11 +14,13 @@ from policies import OPS, Policy
 
 @dataclass(frozen=True)
 class PolicyStatistics:
-    """Shares (each sums to 1) over every operation of a group of policies.
+    """Shares (each sums to 1, or is 0 throughout) over the operations of a group of policies.
 
-    `operations` is indexed by name in the order of the operation table, `probabilities` by 0 .. 10
-    (tenths), `magnitudes` by 0 .. bins-1 over the operations that have a magnitude. `count` is the
-    number of operations counted.
+    Attributes:
+        operations: by name, in the order of the operation table.
+        probabilities: of 0 .. 10 tenths, counting what is written.
+        magnitudes: of 0 .. bins-1, over the operations that have a magnitude.
+        count: number of operations written.
     """
 
     operations: pd.Series
@@ -27,24 +29,43 @@ class PolicyStatistics:
     count: int
 
 
-def policy_statistics(policies: Iterable[Policy], bins: int = 10) -> PolicyStatistics:
-    """Count the operations of `policies`, all of which index `bins` magnitudes."""
-    rows = [operation for policy in policies for sub in policy for operation in sub]
-    names = pd.Series([name for name, _, _ in rows], dtype=object)
-    tenths = pd.Series([round(10 * probability) for _, probability, _ in rows], dtype=int)
-    magnitudes = pd.Series([m for _, _, m in rows if m is not None], dtype=int)
-    used = [name for name in OPS if name != "Identity" or (names == "Identity").any()]
+def policy_statistics(
+    policies: Iterable[Policy], bins: int = 10, *, applied: bool = True
+) -> PolicyStatistics:
+    """Count the operations of `policies`, all of which index `bins` magnitudes.
+
+    Args:
+        policies: each has the same weight.
+        bins: magnitudes there are.
+        applied: operations and magnitudes count as often as they are applied to an image: an
+            operation that is written with probability 0 is not used. False counts what is written.
+    """
+    rows = [
+        (*operation, 1 / len(policy)) for policy in policies for sub in policy for operation in sub
+    ]
+    names = [name for name, _, _, _ in rows]
+    weights = [(probability if applied else 1.0) * weight for _, probability, _, weight in rows]
+    table = pd.DataFrame(
+        {
+            "name": pd.Series(names, dtype=object),
+            "tenths": pd.Series([round(10 * p) for _, p, _, _ in rows], dtype=int),
+            "magnitude": pd.Series([m for _, _, m, _ in rows], dtype=object),
+            "weight": pd.Series(weights, dtype=float),
+        }
+    )
+    used = [name for name in OPS if name != "Identity" or name in names]
     return PolicyStatistics(
-        _shares(names, used),
-        _shares(tenths, range(11)),
-        _shares(magnitudes, range(bins)),
+        _shares(table.groupby("name")["weight"].sum(), used),
+        _shares(table["tenths"].value_counts(), range(11)),
+        _shares(table.groupby("magnitude")["weight"].sum(), range(bins)),
         len(rows),
     )
 
 
-def _shares(values: pd.Series, index: Iterable) -> pd.Series:
-    counts = values.value_counts().reindex(list(index), fill_value=0)
-    return counts / max(1, counts.sum())
+def _shares(totals: pd.Series, index: Iterable) -> pd.Series:
+    counts = totals.reindex(list(index), fill_value=0.0)
+    total = counts.sum()
+    return counts / total if total > 0 else counts
 
 
 def batch_entropies(trials: pd.DataFrame) -> pd.DataFrame:
@@ -58,7 +79,7 @@ def batch_entropies(trials: pd.DataFrame) -> pd.DataFrame:
     for batch, group in trials.groupby("batch"):
         policies = [Policy(policy) for policy in group["policy"] if isinstance(policy, tuple)]
         if policies:
-            found = policy_statistics(policies)
+            found = policy_statistics(policies, applied=False)
             shares = (found.operations, found.probabilities, found.magnitudes)
             rows[batch] = [
                 scipy.stats.entropy(s) / np.log(len(s)) if s.sum() else np.nan for s in shares

@@ -17,7 +17,9 @@ def test_random_policies_overlap_as_chance_says():
     inside = 0
     for _ in range(300):
         names = rng.choice(PAPER_OPS, size=(25, 2))
-        policy = Policy([[(str(name), 0.5, 0) for name in row] for row in names])
+        policy = Policy(
+            [[(str(name), int(rng.integers(11)) / 10, 0) for name in row] for row in names]
+        )
         overlap = histogram_overlap(policy_statistics([policy]).operations, published)
         inside += low <= overlap <= high
     # Binomial(300, 0.95): mean 285, five standard deviations 19; ties at the ends add a little.

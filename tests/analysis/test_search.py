@@ -17,16 +17,37 @@ from policies import IMAGENET, OPS, Policy, save_policy
 from tests.analysis.journals import journal_line
 
 
-def test_shares_count_every_operation():
-    policy = Policy([[("Rotate", 0.5, 3), ("Invert", 0.2, None)], [("Rotate", 1.0, 9)]])
+def test_shares_count_operations_as_often_as_they_are_applied():
+    policy = Policy([[("Rotate", 0.5, 3), ("Invert", 0.3, None)], [("Rotate", 1.0, 9)]])
     counted = policy_statistics([policy])
     assert counted.count == 3
-    assert counted.operations["Rotate"] == pytest.approx(2 / 3)
-    assert counted.magnitudes[3] == counted.magnitudes[9] == 0.5  # Invert has none
-    assert counted.probabilities[5] == pytest.approx(1 / 3)
+    assert counted.operations["Rotate"] == pytest.approx(1.5 / 1.8)
+    assert counted.magnitudes[3] == pytest.approx(0.5 / 1.5)  # Invert has none
+    assert counted.probabilities[5] == pytest.approx(1 / 3)  # what is written
     assert policy_statistics([Policy([[("Rotate", 0.86, 3)]])]).probabilities[9] == 1
     for shares in (counted.operations, counted.probabilities, counted.magnitudes):
         assert shares.sum() == pytest.approx(1)
+    written = policy_statistics([policy], applied=False)
+    assert written.operations["Rotate"] == pytest.approx(2 / 3)
+    assert written.magnitudes[3] == written.magnitudes[9] == 0.5
+
+
+def test_an_operation_that_is_never_applied_is_not_used():
+    """The published ImageNet policy has an Equalize with probability 0."""
+    without = Policy([[o for o in sub if o[1] > 0] for sub in IMAGENET])
+    assert sum(map(len, without)) == sum(map(len, IMAGENET)) - 1
+    with_it, without_it = policy_statistics([IMAGENET]), policy_statistics([without])
+    pd.testing.assert_series_equal(with_it.operations, without_it.operations)
+    pd.testing.assert_series_equal(with_it.magnitudes, without_it.magnitudes)
+    assert with_it.probabilities[0] == 0.02
+    nothing = policy_statistics([Policy([[("Rotate", 0.0, 3)]])])
+    assert nothing.operations.sum() == 0 and nothing.magnitudes.sum() == 0
+    assert nothing.probabilities[0] == 1
+
+
+def test_policies_of_different_lengths_weigh_the_same():
+    short, long = Policy([[("Rotate", 1.0, 3)]]), Policy([[("Color", 1.0, 3)]] * 9)
+    assert policy_statistics([short, long]).operations["Rotate"] == pytest.approx(0.5)
 
 
 def test_overlap_is_one_for_equal_and_zero_for_disjoint_histograms():
