@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -202,34 +203,33 @@ def _row(
     return row | {"paired": paired, "pairs": paired.n, "ahead": ahead}
 
 
+COLUMNS = (
+    "difference", "difference_low", "difference_high", "freedom", "p", "p_holm", "level",
+    "corrected_low", "corrected_high", "verdict", "detectable",
+)  # fmt: skip
+
+
 def _corrected(table: pd.DataFrame, margin: float) -> pd.DataFrame:
-    """The columns of the differences in `table["paired"]`, corrected over all of them."""
-    paired = table.pop("paired")
-    tested = [d is not None and d.n > 1 for d in paired]
-    found = [d if test else None for d, test in zip(paired, tested, strict=True)]
+    """With COLUMNS in the place of `paired`, corrected over all differences of several pairs."""
+    paired: dict[int, Difference | None] = dict(enumerate(table.pop("paired")))
+    family = {place: d for place, d in paired.items() if d is not None and d.n > 1}
     # One without a spread counts among the comparisons that were made, but can show nothing.
-    p = np.array([1.0 if not np.isfinite(d.p) else d.p for d in found if d is not None])
-    columns = pd.DataFrame(index=table.index)
-    columns["difference"] = [np.nan if d is None else d.mean for d in paired]
-    columns[["difference_low", "difference_high"]] = [
-        (np.nan, np.nan) if d is None else d.interval() for d in found
-    ]
-    columns["freedom"] = [np.nan if d is None else d.freedom for d in found]
-    columns["p"] = [np.nan if d is None else d.p for d in found]
-    columns["p_holm"], columns["level"] = np.nan, np.nan
-    columns.loc[tested, "p_holm"] = holm(p)
-    columns.loc[tested, "level"] = 1 - np.array(holm_levels(p))
-    corrected = [
-        (np.nan, np.nan) if d is None else d.interval(level)
-        for d, level in zip(found, columns["level"], strict=True)
-    ]
-    columns[["corrected_low", "corrected_high"]] = corrected
-    columns["verdict"] = [
-        "" if d is None else verdict(interval, margin)
-        for d, interval in zip(paired, corrected, strict=True)
-    ]
-    alpha = ALPHA / max(1, len(p))
-    columns["detectable"] = [np.nan if d is None else d.detectable(alpha=alpha) for d in found]
+    p = [float(np.nan_to_num(d.p, nan=1.0)) for d in family.values()]
+    corrected = dict(zip(family, zip(holm(p), holm_levels(p), strict=True), strict=True))
+    rows: list[dict[str, Any]] = []
+    for place, d in paired.items():
+        if d is None:
+            rows.append({"verdict": ""})
+            continue
+        p_holm, level = corrected.get(place, (np.nan, np.nan))
+        within = d.interval(1 - level)
+        detectable = d.detectable(alpha=ALPHA / max(1, len(p)))
+        values: tuple[Any, ...] = (
+            d.mean, *d.interval(), d.freedom, d.p, p_holm, 1 - level, *within,
+            verdict(within, margin), detectable,
+        )  # fmt: skip
+        rows.append(dict(zip(COLUMNS, values, strict=True)))
+    columns = pd.DataFrame(rows, table.index, COLUMNS)
     place = list(table).index("failed")
     return pd.concat([table.iloc[:, :place], columns, table.iloc[:, place:]], axis=1)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.optimize
@@ -15,6 +16,7 @@ import scipy.stats
 from scipy.stats import norm
 from statsmodels.stats.multitest import multipletests
 
+Values = Sequence[float] | np.ndarray
 ALPHA = 0.05
 CONFIDENCE = 1 - ALPHA
 POWER = 0.80
@@ -34,7 +36,7 @@ class Estimate:
     high: float
 
 
-def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
+def mean_interval(values: Values, confidence: float = CONFIDENCE) -> Estimate:
     """Mean, standard deviation and t interval of `values` (at least one, all finite)."""
     sample = np.asarray(values, dtype=float)
     if sample.ndim != 1 or sample.size == 0 or not np.isfinite(sample).all():
@@ -82,7 +84,7 @@ class Difference:
         return _noncentrality(self.freedom, power, alpha) * self.error
 
 
-def paired_difference(first: Sequence[float], second: Sequence[float]) -> Difference:
+def paired_difference(first: Values, second: Values) -> Difference:
     """The mean of `first[i] - second[i]`, where i is the same seed in both: a paired t test."""
     gap, constant = _gaps(first, second)
     error = _error(gap) if gap.size > 1 and not constant else float("nan")
@@ -90,8 +92,8 @@ def paired_difference(first: Sequence[float], second: Sequence[float]) -> Differ
 
 
 def arm_difference(
-    first: Sequence[float],
-    second: Sequence[float],
+    first: Values,
+    second: Values,
     first_policies: Sequence[Hashable],
     second_policies: Sequence[Hashable],
 ) -> Difference:
@@ -140,7 +142,7 @@ def _codes(labels: Sequence[Hashable]) -> list[int]:
     return [numbers.setdefault(label, len(numbers)) for label in labels]
 
 
-def _gaps(first: Sequence[float], second: Sequence[float]) -> tuple[np.ndarray, bool]:
+def _gaps(first: Values, second: Values) -> tuple[np.ndarray, bool]:
     """The paired differences, and whether they are all the same but for rounding."""
     a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     if a.shape != b.shape or a.ndim != 1 or not a.size:
@@ -155,7 +157,7 @@ def _error(values: np.ndarray) -> float:
     return float(values.std(ddof=1) / np.sqrt(values.size))
 
 
-def probability_of_improvement(first: Sequence[float], second: Sequence[float]) -> float:
+def probability_of_improvement(first: Values, second: Values) -> float:
     """Probability that a run of `first` is above a run of `second`, ties counting half.
 
     Over all pairs of runs, as in rliable (arXiv 2108.13264): Mann and Whitney's U / (n m).
@@ -164,7 +166,7 @@ def probability_of_improvement(first: Sequence[float], second: Sequence[float]) 
     return float(statistic) / (len(first) * len(second))
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm(p_values: Values) -> list[float]:
     """Holm's step-down correction of `p_values`; NaN (not testable) stays NaN, uncounted."""
     p = np.asarray(p_values, dtype=float)
     corrected = np.full(p.shape, np.nan)
@@ -174,7 +176,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected.tolist()
 
 
-def holm_levels(p_values: Sequence[float], alpha: float = ALPHA) -> list[float]:
+def holm_levels(p_values: Values, alpha: float = ALPHA) -> list[float]:
     """The level at which Holm's procedure tests each of `p_values`: p < level where it rejects.
 
     A 1 - level interval therefore excludes 0 exactly where Holm's p is below `alpha`: both of one
@@ -297,7 +299,7 @@ def rank_correlation(
     if scores.shape != reference.shape or scores.shape[0] < 4:
         raise ValueError(f"two [policies >= 4, seeds] tables, got {scores.shape} {reference.shape}")
 
-    def statistic(rows: np.ndarray) -> float:
+    def statistic(rows: Any) -> float:
         return float(spearman(scores[rows], reference[rows]).mean())
 
     n = scores.shape[0]
