@@ -6,6 +6,7 @@ part of a sample is its image, samples.py.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 from abc import ABC, abstractmethod
@@ -134,7 +135,7 @@ class Transform(nn.Module, ABC):
             return self._call_pil(images)
         if isinstance(images, np.ndarray):
             array = _check_batch(images, images.dtype == np.uint8)
-            return self._call_numpy(np.ascontiguousarray(array)).reshape(images.shape)
+            return self._call_numpy(_contiguous(array)).reshape(images.shape)
         if torch.jit.is_tracing():
             raise InputError(
                 "images", "must not be traced: a trace would repeat one draw for ever",
@@ -170,10 +171,9 @@ class Transform(nn.Module, ABC):
         if channels == 1:
             flat = _run_cpu(pixels.reshape(1, 1, -1), program, height, width, 1)
             return Image.fromarray(flat.reshape(height, width))
-        from .kernels_cpu import join_channels, split_channels
+        from .kernels_cpu import join_channels
 
-        planes = np.empty((1, 3, height * width), np.uint8)
-        split_channels(pixels.reshape(-1), planes)
+        planes = _contiguous(pixels.transpose(2, 0, 1)[None]).reshape(1, 3, -1)
         planes = _run_cpu(planes, program, height, width, 1)
         result = np.empty((height, width, 3), np.uint8)
         join_channels(planes, result.reshape(-1))
@@ -329,15 +329,36 @@ def _run_cpu(
         run(*arguments, 0, n)
         return out
     edges = [n * t // threads for t in range(threads + 1)]
-    with ThreadPoolExecutor(threads) as pool:
-        for future in [pool.submit(run, *arguments, a, b) for a, b in itertools.pairwise(edges)]:
-            future.result()
+    parts = list(itertools.pairwise(edges))
+    pool = _pool(threads - 1, os.getpid())
+    others = [pool.submit(run, *arguments, first, last) for first, last in parts[1:]]
+    run(*arguments, *parts[0])
+    for other in others:
+        other.result()
     return out
+
+
+@functools.cache
+def _pool(threads: int, process: int) -> ThreadPoolExecutor:
+    """Threads for the calls to come; a forked process has none of its parent's."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="augmentation")
+
+
+def _contiguous(batch: np.ndarray) -> np.ndarray:
+    """A batch [N, C, H, W] in that order in memory; pixels that lie together are split quickly."""
+    last = batch.transpose(0, 2, 3, 1)
+    if batch.shape[1] != 3 or batch.flags.c_contiguous or not last.flags.c_contiguous:
+        return np.ascontiguousarray(batch)
+    from .kernels_cpu import split_channels
+
+    planes = np.empty((len(batch), 3, last[0, ..., 0].size), np.uint8)
+    split_channels(last.reshape(len(batch), -1), planes)
+    return planes.reshape(batch.shape)
 
 
 def _to_numpy(batch: torch.Tensor) -> np.ndarray:
     try:
-        return batch.contiguous().numpy()
+        return _contiguous(batch.numpy())
     except (RuntimeError, TypeError) as error:
         raise InputError(
             "images", "must be ordinary tensors, whose values are in memory", str(error),

@@ -623,14 +623,19 @@ def run(images, result, height, width, steps, extra, codes, values, matrices, fi
         _settle(current, lut, pending, pending_value, constant, target)
 
 
-@compiled(types.void(types.Array(_U8, 1, "C", readonly=True), types.Array(_U8, 3, "C")))
-def split_channels(pixels, planes):
-    """Interleaved RGB, flat, to planes [1, 3, H*W]."""
-    r, g, b = planes[0, 0], planes[0, 1], planes[0, 2]
+@njit(nogil=True)
+def _split(pixels, r, g, b):  # apart: inside the loop over images it would not vectorise
     for i in range(r.size):
         r[i] = pixels[3 * i]
         g[i] = pixels[3 * i + 1]
         b[i] = pixels[3 * i + 2]
+
+
+@compiled(types.void(types.Array(_U8, 2, "C", readonly=True), types.Array(_U8, 3, "C")))
+def split_channels(pixels, planes):
+    """Interleaved RGB [N, H*W*3] to planes [N, 3, H*W]."""
+    for n in range(len(planes)):
+        _split(pixels[n], planes[n, 0], planes[n, 1], planes[n, 2])
 
 
 @compiled(types.void(types.Array(_U8, 3, "C"), types.Array(_U8, 1, "C")))

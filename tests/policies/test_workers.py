@@ -225,3 +225,30 @@ def test_memory_above_input_and_output():
     above = [float(line) for line in run_fresh(code).split()]
     # The output itself is one; a lower figure would mean that nothing was measured.
     assert len(above) == 2 and -0.1 < min(above) and max(above) < 2
+
+
+class Batches(Dataset):
+    """Whole batches, transformed by threads."""
+
+    def __init__(self, transform) -> None:
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return self.transform(torch.from_numpy(PICTURE).expand(16, -1, -1, -1))
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_threads_work_in_a_process_that_inherits_none(method, transform):
+    threaded = PolicyTransform(transform.policy, threads=3)
+    threaded(torch.zeros(8, 3, 24, 24, dtype=torch.uint8))  # starts this process's threads
+    loader = DataLoader(
+        Batches(threaded),
+        batch_size=None,
+        num_workers=1,
+        multiprocessing_context=method,
+        timeout=60,
+    )
+    assert [tuple(batch.shape) for batch in loader] == [(16, 3, 24, 24)] * 4
