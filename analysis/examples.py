@@ -9,7 +9,8 @@ from PIL import Image
 
 from policies.errors import InputError
 from proxy_tasks import get_task
-from proxy_tasks.sources import fit, list_images
+from proxy_tasks.images import Unreadable, decode, read_bytes
+from proxy_tasks.sources import list_images
 
 SIDE = 224  # larger images are scaled down to this: the sheet's thumbnails are smaller still
 
@@ -32,7 +33,7 @@ def example_images(folder: str | None, count: int, seed: int = 0) -> np.ndarray:
     root = Path(folder)
     if not root.is_dir():
         raise InputError("images", "must be an existing folder", folder, "check the path")
-    names = list_images(root, ".")
+    names = list_images(root, ".").files
     if len(names) < count:
         raise InputError(
             "images",
@@ -40,20 +41,19 @@ def example_images(folder: str | None, count: int, seed: int = 0) -> np.ndarray:
             f"{len(names)} in {folder}",
             "use a smaller --count or another folder",
         )
-    chosen = sorted(rng.permutation(len(names))[:count])
-    pictures = [_read(root / names[index]) for index in chosen]
-    side = min(SIDE, *(min(picture.size) for picture in pictures))
+    paths = [root / names[index] for index in sorted(rng.permutation(len(names))[:count])]
+    side = min(SIDE, *(min(_read(path).size) for path in paths))
+    pictures = [_read(path, side) for path in paths]
     mode = "L" if all(picture.mode == "L" for picture in pictures) else "RGB"
-    arrays = [np.asarray(fit(picture.convert(mode), side)) for picture in pictures]
-    stacked = np.stack(arrays)
+    stacked = np.stack([np.asarray(picture.convert(mode)) for picture in pictures])
     return stacked[:, None] if mode == "L" else np.ascontiguousarray(stacked.transpose(0, 3, 1, 2))
 
 
-def _read(path: Path) -> Image.Image:
+def _read(path: Path, side: int | None = None) -> Image.Image:
+    """One image upright, whole or as its centre square of `side` pixels."""
     try:
-        with Image.open(path) as image:
-            return image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        return decode(read_bytes(path), side)
+    except Unreadable as error:
         raise InputError(
             "images", "must be readable images", f"{path} ({error})", "restore or remove it"
         ) from error

@@ -7,9 +7,8 @@ Every draw is stratified (the same number of each class) and listed in the task'
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +16,15 @@ import numpy as np
 from policies.errors import InputError, check_choice, check_integer
 
 from .draw import ORDER, Request, class_counts, shuffled
-from .manifest import make_manifest, manifest_hash
+from .images import Decoded
+from .leaks import Item, fingerprint, sentences, separate
+from .manifest import Duplicates, Listing, Manifest
 from .names import PARTS, SHARES
+from .pools import Pools
 from .sources import Source, read_all
-from .tasks import TASKS, Pools, TaskSpec
+from .tasks import TASKS, TaskSpec
 
 MAX_UNREADABLE = 0.01  # share of the drawn images that may be unreadable
-
-
-class UnreadableImages(UserWarning):
-    """Some drawn images could not be read and were left out."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +37,17 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __repr__(self) -> str:
+        return f"ImageSet({len(self)} images {'x'.join(map(str, self.images.shape[1:]))})"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class ProxyTask:
     """A reduced data set in memory.
 
     `train` trains child models, `validation` gives the reward of a search, `test` is read by final
-    comparisons only. `flip` says whether a mirrored image keeps its class (not so for digits).
+    comparisons only; no two of them hold the same image. `notes` are sentences about what was
+    found in the data and what was left out, for whoever starts a run to print.
     """
 
     name: str
@@ -53,7 +55,16 @@ class ProxyTask:
     validation: ImageSet
     test: ImageSet
     class_names: tuple[str, ...]
-    manifest: dict = field(repr=False)
+    manifest: Manifest
+    notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        counts = " + ".join(str(len(rows)) for rows in self.manifest.parts.values())
+        shape = "x".join(map(str, self.manifest.shape))
+        return (
+            f"ProxyTask({self.name}: {counts} images {shape} of {self.num_classes} classes, "
+            f"manifest {self.manifest_hash[:16]})"
+        )
 
     @property
     def num_classes(self) -> int:
@@ -61,12 +72,13 @@ class ProxyTask:
 
     @property
     def flip(self) -> bool:
-        return self.manifest["flip"]
+        """Whether a mirrored image keeps its class (not so for digits)."""
+        return self.manifest.flip
 
-    @cached_property
+    @property
     def manifest_hash(self) -> str:
-        """sha256 of the manifest, 64 hex digits (show the first 16)."""
-        return manifest_hash(self.manifest)
+        """Names the images of all parts: 64 hex digits (show the first 16)."""
+        return self.manifest.hash
 
 
 def get_task(
@@ -85,8 +97,8 @@ def get_task(
 
     Args:
         name: a key of `TASKS`.
-        data: the top of an ImageNet tree, a torchvision root, or any folder
-            `train/<class>/… [val|test]/<class>/…` (see `TASKS` for what each name accepts;
+        data: the top of an ImageNet tree, a torchvision root, any folder of classes, or an .npz
+            file (see `TASKS` for what each name accepts, `layouts` for folders and files;
             reduced-fashion needs none).
         seed: of the draw.
         train_images, validation_images, test_images: totals over all classes; None for the
@@ -98,8 +110,10 @@ def get_task(
 
     Raises:
         InputError: an unknown name; a path or class that does not hold what is asked for; a part
-            of which no image can be read; more than 1 % of unreadable images (up to that they are
-            skipped and listed in the manifest).
+            of which no image can be read, or is its own; more than 1 % of unreadable images.
+
+    Up to 1 % of unreadable images are skipped; an image that is in several parts stays in the most
+    protected one (test, validation, train). Both are listed in the manifest and told in `notes`.
     """
     check_choice("task", name, TASKS)
     seed = check_integer("seed", seed, 0)
@@ -119,17 +133,22 @@ def get_task(
     return _read(name, pools, chosen, side, seed, flip)
 
 
-def _check_root(name: str, spec: TaskSpec, data: str | Path | None) -> Path | None:
+def _check_root(name: str, spec: TaskSpec, data: str | Path | None) -> Path:
     if not spec.needs_data:
         if data is not None:
             raise InputError("data", f"is not used by {name}", str(data), "leave it out")
-        return None
+        return Path()
     if data is None:
         raise InputError("data", f"is needed by {name}", None, f"give {spec.summary}")
     root = Path(data).expanduser()
-    if not root.is_dir():
-        raise InputError("data", "must be an existing folder", str(data), f"give {spec.summary}")
+    if not (root.is_dir() or (spec.takes_file and root.suffix == ".npz" and root.is_file())):
+        what = "folder or an .npz file" if spec.takes_file else "folder"
+        raise InputError("data", f"must be an existing {what}", str(data), f"give {spec.summary}")
     return root
+
+
+# Images that a part takes: where from, and which (sorted).
+Chosen = tuple[Source, np.ndarray]
 
 
 # --- drawing -------------------------------------------------------------------------------------
@@ -137,14 +156,13 @@ def _check_root(name: str, spec: TaskSpec, data: str | Path | None) -> Path | No
 
 def _draw(
     spec: TaskSpec, pools: Pools, asked: dict[str, int | None], shares: str, seed: int
-) -> dict[str, tuple[Source, np.ndarray]]:
-    """Which images each part takes, as (source, sorted indices); parts never overlap."""
+) -> dict[str, Chosen]:
+    """Which images each part takes; parts never overlap."""
     classes = len(pools.class_names)
-    sources = {part: getattr(pools, part) for part in PARTS}
+    sources = pools.sources
     request = Request(
         pools.class_names,
-        {p: None if s is None else np.bincount(s.labels, minlength=classes)
-         for p, s in sources.items()},
+        {p: np.bincount(s.labels, minlength=classes) for p, s in sources.items()},
         asked,
         dict(zip(PARTS, spec.counts, strict=True)),
         dict(zip(PARTS, spec.wishes, strict=True)),
@@ -152,7 +170,7 @@ def _draw(
         seed,
     )  # fmt: skip
     counts = class_counts(request)
-    queues = {p: shuffled(s.labels, classes, seed) for p, s in sources.items() if s is not None}
+    queues = {p: shuffled(s.labels, classes, seed) for p, s in sources.items()}
     chosen = {}
     for part in ORDER:
         queue = queues[request.pool(part)]
@@ -165,63 +183,101 @@ def _draw(
 # --- reading -------------------------------------------------------------------------------------
 
 
-def _read(name: str, pools: Pools, chosen: dict, side: int, seed: int, flip: bool) -> ProxyTask:
-    sets, rows, skipped, reasons = {}, {}, [], []
-    decoded = {
-        part: read_all(source, indices, side, part) for part, (source, indices) in chosen.items()
-    }
-    everything = [d for part in decoded.values() for d in part if d.pixels is not None]
-    channels = 1 if everything and all(d.grey for d in everything) else 3
-    for part, (source, indices) in chosen.items():
-        pixels, labels, listed = [], [], []
-        for index, image in zip(indices, decoded[part], strict=True):
-            if image.pixels is None:
-                skipped.append(source.name(index))
-                reasons.append(image.error)
-                continue
-            pixels.append(_channels_first(image.pixels, channels))
-            labels.append(source.labels[index])
-            listed.append([source.name(index), int(source.labels[index]), image.content])
-        rows[part] = listed
-        if pixels:
-            sets[part] = ImageSet(np.stack(pixels), np.array(labels, np.int64))
-            sets[part].images.flags.writeable = sets[part].labels.flags.writeable = False
-    _check_skipped(skipped, reasons, sum(len(part) for part in decoded.values()))
+def _read(
+    name: str, pools: Pools, chosen: Mapping[str, Chosen], side: int, seed: int, flip: bool
+) -> ProxyTask:
+    decoded = {part: read_all(*chosen[part], side, part) for part in PARTS}
+    skipped = [
+        (chosen[part][0].name(index), image.error)
+        for part in PARTS
+        for index, image in zip(chosen[part][1], decoded[part], strict=True)
+        if image.pixels is None
+    ]
+    notes = [*pools.notes, *_skipped_note(skipped, sum(map(len, decoded.values())))]
+    coloured = any(image.coloured for images in decoded.values() for image in images)
+    channels = 3 if coloured else 1
+    items, pixels = {}, {}
     for part in PARTS:
-        if part not in sets:
+        pixels[part], items[part] = _read_part(*chosen[part], decoded.pop(part), channels, side)
+    kept, duplicates = separate(items, pools.class_names)
+    notes += sentences(duplicates)
+    _check_left(kept, duplicates, pools.class_names, [name for name, _ in skipped])
+    sets = {part: _image_set(pixels[part], kept[part]) for part in PARTS}
+    manifest = Manifest(
+        name, seed, pools.source, (channels, side, side), flip, pools.class_names,
+        {part: Listing((i.name, i.label, i.content) for i in kept[part]) for part in PARTS},
+        tuple(name for name, _ in skipped), duplicates,
+    )  # fmt: skip
+    return ProxyTask(name, **sets, class_names=pools.class_names, manifest=manifest,
+                     notes=tuple(notes))  # fmt: skip
+
+
+def _read_part(
+    source: Source, indices: np.ndarray, decoded: list[Decoded], channels: int, side: int
+) -> tuple[np.ndarray, list[Item]]:
+    """The images that could be read, uint8 [N, C, H, W], and what is known of each."""
+    images = np.empty((len(decoded), channels, side, side), np.uint8)
+    items: list[Item] = []
+    for index, image in zip(indices, decoded, strict=True):
+        if image.pixels is not None:
+            place = len(items)
+            # [H, W] becomes one channel, or three that are equal.
+            grey = image.pixels.ndim == 2
+            images[place] = image.pixels if grey else image.pixels.transpose(2, 0, 1)
+            items.append(
+                Item(source.name(index), int(source.labels[index]), fingerprint(images[place]),
+                     image.content, place)
+            )  # fmt: skip
+    return images, items
+
+
+def _image_set(images: np.ndarray, items: list[Item]) -> ImageSet:
+    if len(items) < len(images):
+        images = images[[item.place for item in items]]
+    labels = np.array([item.label for item in items], np.int64)
+    images.flags.writeable = labels.flags.writeable = False
+    return ImageSet(images, labels)
+
+
+def _check_left(
+    kept: dict[str, list[Item]],
+    duplicates: Duplicates,
+    class_names: tuple[str, ...],
+    skipped: list[str],
+) -> None:
+    """InputError for a part without images, and for a class that train lost to other parts."""
+    for part in PARTS:
+        present = {row.label for row in kept[part]}
+        missing = [name for label, name in enumerate(class_names) if label not in present]
+        if not missing or (part != "train" and present):
+            continue
+        copies = [row for row in duplicates.removed if row[1] == part]
+        if copies:
             raise InputError(
                 "data",
-                f"the {part} part must hold images that can be read",
-                skipped,
-                f"restore them or draw more (--{part}-images)",
+                f"{part} must hold images of class {missing[0]!r} that no other part holds",
+                f"only copies, such as {copies[0][0]} of {copies[0][2]}",
+                "take the copies out of the other parts, or add images",
             )
-    shape = (channels, side, side)
-    manifest = make_manifest(
-        name, seed, pools.source, shape, flip, pools.class_names, rows, skipped
-    )
-    return ProxyTask(name, *(sets[p] for p in PARTS), pools.class_names, manifest)
+        raise InputError(
+            "data",
+            f"the {part} part must hold images that can be read",
+            skipped,
+            f"restore them or draw more (--{part}-images)",
+        )
 
 
-def _channels_first(pixels: np.ndarray, channels: int) -> np.ndarray:
-    if pixels.ndim == 2:
-        return np.broadcast_to(pixels, (channels, *pixels.shape))
-    return pixels.transpose(2, 0, 1)
-
-
-def _check_skipped(skipped: list[str], reasons: list[str], total: int) -> None:
+def _skipped_note(skipped: list[tuple[str, str]], total: int) -> list[str]:
+    """What to say of images that cannot be read; InputError when they are too many."""
     if not skipped:
-        return
-    named = ", ".join(f"{n} ({r})" for n, r in list(zip(skipped, reasons, strict=True))[:3])
+        return []
+    named = ", ".join(f"{name} ({reason})" for name, reason in skipped[:3])
     more = f" and {len(skipped) - 3} more" if len(skipped) > 3 else ""
     if len(skipped) > MAX_UNREADABLE * total:
         raise InputError(
             "data",
             f"at most {MAX_UNREADABLE:.0%} of the drawn images may be unreadable",
             f"{len(skipped)} of {total}",
-            f"restore or remove {named}{more}",
+            f"restore, convert or remove {named}{more}",
         )
-    warnings.warn(
-        f"skipped {len(skipped)} of {total} images that cannot be read: {named}{more}",
-        UnreadableImages,
-        stacklevel=4,
-    )
+    return [f"skipped {len(skipped)} of {total} images that cannot be read: {named}{more}"]

@@ -9,16 +9,14 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
 from policies.errors import InputError
 
+from .images import Decoded, Unreadable, fit, upright
 from .manifest import content_id
-from .sources import Decoded, fit
 
 _ITEM = "an (image, label) pair, or a longer tuple that begins so"
-_GREY = ("L", "1", "LA")
-_COLOUR = ("RGB", "RGBA", "RGBX", "P", "PA", "CMYK", "YCbCr", "HSV", "LAB")
 
 
 class Dataset(Protocol):
@@ -42,7 +40,7 @@ class DatasetSource:
         image = as_image(self.dataset[index][0], self.name(index))
         pixels = np.asarray(image)
         content = content_id(repr(pixels.shape).encode() + pixels.tobytes())
-        return Decoded(np.asarray(fit(image, resolution)), content, grey=image.mode == "L")
+        return Decoded(np.asarray(fit(image, resolution)), content)
 
     def name(self, index: int) -> str:
         return f"{self.part}/{index}"
@@ -60,10 +58,12 @@ def as_image(image: Any, name: str) -> Image.Image:
         InputError: anything else.
     """
     if isinstance(image, Image.Image):
-        if image.mode not in _GREY + _COLOUR:
-            raise _no_image(name, f"a PIL image of mode {image.mode}", "convert it to RGB or L")
-        upright = ImageOps.exif_transpose(image)
-        return upright.convert("L" if image.mode in _GREY else "RGB")
+        try:
+            return upright(image)
+        except Unreadable:
+            raise _no_image(
+                name, f"a PIL image of mode {image.mode}", "convert it to RGB or L"
+            ) from None
     if isinstance(image, torch.Tensor):
         pixels = image.detach().cpu().numpy()
         if pixels.ndim == 3:

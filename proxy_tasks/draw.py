@@ -23,8 +23,8 @@ ORDER = ("validation", "test", "train")
 class Request:
     """What is asked for, and what there is.
 
-    sizes: images of each class in the pool of each part, int64 [classes]; None where a part has no
-        pool of its own and is held out of train's.
+    sizes: images of each class in the pool of each part, int64 [classes]; a part without a pool
+        of its own is held out of train's.
     asked: what a user asks for, by part; None for the default.
     defaults: the task's numbers, None for all there are. wishes: a number where the default is
         only wished for: the share of each class it may take, see `TaskSpec`.
@@ -32,7 +32,7 @@ class Request:
     """
 
     class_names: tuple[str, ...]
-    sizes: Mapping[str, np.ndarray | None]
+    sizes: Mapping[str, np.ndarray]
     asked: Mapping[str, int | None]
     defaults: Mapping[str, int | None]
     wishes: Mapping[str, float | None]
@@ -41,13 +41,10 @@ class Request:
 
     def pool(self, part: str) -> str:
         """The part whose pool `part` takes its images from."""
-        return part if self.sizes[part] is not None else "train"
+        return part if part in self.sizes else "train"
 
     def available(self, part: str) -> np.ndarray:
-        sizes = self.sizes[self.pool(part)]
-        if sizes is None:
-            raise ValueError("train must have a pool of its own")
-        return sizes
+        return self.sizes[self.pool(part)]
 
     def sharing(self, part: str) -> list[str]:
         """The parts that take from the same pool, `part` among them."""
@@ -88,7 +85,7 @@ def class_counts(request: Request) -> dict[str, np.ndarray]:
 
 
 def _split(request: Request) -> dict[str, np.ndarray]:
-    left = {part: np.array(sizes) for part, sizes in request.sizes.items() if sizes is not None}
+    left = {part: np.array(sizes) for part, sizes in request.sizes.items()}
     counts = {}
     for part in ORDER:
         mine = left[request.pool(part)]
@@ -149,7 +146,7 @@ def _wished(request: Request, part: str) -> np.ndarray | None:
     share = request.wishes[part]
     if request.asked[part] is not None or share is None:
         return None
-    own = request.sizes[part] is not None and part != "train"
+    own = part in request.sizes and part != "train"
     return np.maximum(1, ((1.0 if own else share) * request.available(part)).astype(np.int64))
 
 

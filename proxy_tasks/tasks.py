@@ -6,29 +6,22 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from policies.errors import InputError
 
+from .layouts import SUMMARY, classes_below, open_any, pool, subfolders
 from .names import PARTS
-from .sources import ArraySource, FolderSource, Source, list_folder
-
-
-class Pools(NamedTuple):
-    """What a task draws from. Without a pool of its own, a part is held out of `train`."""
-
-    source: str
-    class_names: tuple[str, ...]
-    train: Source
-    validation: Source | None
-    test: Source | None
+from .pools import Pools, make_pools
+from .sources import ArraySource
 
 
 @dataclass(frozen=True)
 class TaskSpec:
     """A task by name: how its pools are opened and how much of them it takes.
+
+    `open` takes the path that a user gave (any, where the task `needs_data` of none) and the seed.
 
     `counts` are the default images of train, validation and test; None means all there are. Where
     `wishes` has a number, the default count is only wished for: it shrinks to that share of each
@@ -36,11 +29,12 @@ class TaskSpec:
     """
 
     summary: str
-    open: Callable[[Path | None, int], Pools]
+    open: Callable[[Path, int], Pools]
     counts: tuple[int | None, int | None, int | None]
     resolution: int
     flip: bool = True
     needs_data: bool = True
+    takes_file: bool = False
     wishes: tuple[float | None, ...] = (None, None, None)
 
 
@@ -54,7 +48,7 @@ def _open_imagenet(classes: int, root: Path, seed: int) -> Pools:
                 f"{root} without {part}/",
                 "give the folder that holds train/ and val/",
             )
-    found = sorted(p.name for p in (root / "train").iterdir() if p.is_dir() and p.name[0] != ".")
+    found = subfolders(root / "train")
     if len(found) < classes:
         raise InputError(
             "data",
@@ -63,28 +57,10 @@ def _open_imagenet(classes: int, root: Path, seed: int) -> Pools:
             "use the task 'folder' for a tree with fewer classes",
         )
     drawn = np.random.default_rng([seed, classes]).permutation(len(found))[:classes]
-    names, train = list_folder(root, "train", [found[i] for i in sorted(drawn)])
-    _, test = list_folder(root, "val", names)
-    return Pools("ImageNet tree", names, train, None, test)
-
-
-def _open_folder(root: Path, seed: int) -> Pools:
-    """train/ with test/ or val/ as the test part; with both, val/ is the validation part."""
-    if not (root / "train").is_dir():
-        raise InputError(
-            "data",
-            "must be a folder with train/<class>/ and, optionally, test/ or val/",
-            f"{root} without train/",
-            "give the folder that holds train/",
-        )
-    names, train = list_folder(root, "train")
-    if len(names) < 2:
-        raise InputError("data", "train/ must hold at least 2 classes", names[0], "add a class")
-    held: list[FolderSource] = [
-        list_folder(root, part, names)[1] for part in ("val", "test") if (root / part).is_dir()
-    ]
-    validation = held[0] if len(held) == 2 else None
-    return Pools("folder", names, train, validation, held[-1] if held else None)
+    names = [found[i] for i in sorted(drawn)]
+    parts = {part: classes_below(root, part, names) for part in ("train", "val")}
+    sources = {"train": pool(root, parts["train"], names), "test": pool(root, parts["val"], names)}
+    return make_pools("ImageNet tree", names, sources, [])
 
 
 def _torchvision_or_folder(
@@ -92,7 +68,7 @@ def _torchvision_or_folder(
 ) -> Callable[[Path, int], Pools]:
     def open_pools(root: Path, seed: int) -> Pools:
         if (root / "train").is_dir():
-            return _open_folder(root, seed)
+            return open_any(root, seed)
         try:
             train, test, names = arrays(root)
         except RuntimeError as error:
@@ -102,7 +78,7 @@ def _torchvision_or_folder(
                 str(root),
                 f"nothing is downloaded here: fetch it with torchvision ({title})",
             ) from error
-        return Pools(f"torchvision {title}", names, train, None, test)
+        return Pools(f"torchvision {title}", names, {"train": train, "test": test})
 
     return open_pools
 
@@ -143,25 +119,25 @@ FASHION_CLASSES = (
 )
 
 
-def _open_fashion(root: None, seed: int) -> Pools:
+def _open_fashion(root: Path, seed: int) -> Pools:
     file = Path(__file__).parent / "embedded" / "reduced-fashion.npz"
     with np.load(file, allow_pickle=False) as arrays:
-        sources = [
-            ArraySource(
+        sources = {
+            part: ArraySource(
                 "t10k" if part == "test" else "train",
                 arrays[f"{part}_images"],
                 arrays[f"{part}_labels"].astype(np.int64),
                 arrays[f"{part}_numbers"],
             )
             for part in PARTS
-        ]
-    return Pools("embedded Fashion-MNIST", FASHION_CLASSES, *sources)
+        }
+    return Pools("embedded Fashion-MNIST", FASHION_CLASSES, sources)
 
 
-def _open_synthetic(root: None, seed: int) -> Pools:
-    images = np.random.default_rng(0).integers(0, 256, (6, 8, 8), np.uint8)
-    labels = np.arange(6) % 2
-    return Pools("noise", ("even", "odd"), *(ArraySource(part, images, labels) for part in PARTS))
+def _open_synthetic(root: Path, seed: int) -> Pools:
+    images = np.random.default_rng(0).integers(0, 256, (3, 6, 8, 8), np.uint8)
+    sources = {p: ArraySource(p, images[i], np.arange(6) % 2) for i, p in enumerate(PARTS)}
+    return Pools("noise", ("even", "odd"), sources)
 
 
 TASKS: dict[str, TaskSpec] = {
@@ -197,10 +173,11 @@ TASKS: dict[str, TaskSpec] = {
         32,
     ),
     "folder": TaskSpec(
-        "a folder train/<class>/… [val|test]/<class>/…",
-        _open_folder,
+        SUMMARY,
+        open_any,
         (4000, 5000, 10000),
         32,
         wishes=(0.6, 0.2, 0.2),
+        takes_file=True,
     ),
 }

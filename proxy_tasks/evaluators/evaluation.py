@@ -147,44 +147,41 @@ def score(logits: np.ndarray, labels: np.ndarray, temperature: float | None = No
 
 
 OVERFLOW = "its logits were NaN or infinite"
-# Nats by which a child must be worse than guessing, see `judge`.
-HOPELESS = 1.0
+# Nats below guessing that no honest child reaches, see `judge`.
 FAR = 25.0
 
 
 def judge(logits: np.ndarray, images: np.ndarray, labels: np.ndarray) -> tuple[Scores, str]:
     """Scores of a child on validation images, and why it counts as diverged ("": it does not).
 
-    The one definition of divergence, beside a training loss that is NaN or infinite. Accuracy
-    alone cannot tell (a child may honestly be no better than guessing), nor can the log-likelihood
-    (an honest child may be overconfident). A child has diverged when
+    The one definition of divergence, beside a training loss that is NaN or infinite. A child has
+    diverged when
 
     - a logit is NaN or infinite;
-    - it answers every image alike, though the images differ: dead units, as large steps leave them;
-    - its log-likelihood is `HOPELESS` nats below guessing even at the best temperature up to 100.
-      A child whose logits span less than 100 cannot get there; those of the presets' children span
-      up to 60, at rates 25 times too large 90;
-    - its log-likelihood is `FAR` nats below guessing and its accuracy no better than that of naming
-      the most frequent class always. A child that learnt something is safe by its accuracy; one
-      that learnt 20 random labels by heart was 7 nats below guessing.
+    - it answers every image alike, though the images differ: large steps leave dead units, and
+      the log-likelihood of guessing beats that of an honest, overconfident child;
+    - its log-likelihood is `FAR` nats below guessing, and at no temperature up to 100 better than
+      that of the frequencies of the classes: it is certain, and knows nothing.
+
+    A child that learnt something is safe by its calibrated log-likelihood, however overconfident
+    it is (logits of children span up to 60, at rates 25 times too high 90). One that learnt
+    nothing is safe by its log-likelihood: children that knew random labels by heart were at most 7
+    nats below guessing (20 to 1,000 images, 10 and 120 classes).
 
     Args:
         logits: float64 [N, K]. images: uint8 [N, C, H, W]. labels: int64 [N].
     """
-    classes = logits.shape[1]
+    count, classes = logits.shape
     if not np.isfinite(logits).all():
-        return chance(classes, len(labels)), OVERFLOW
+        return chance(classes, count), OVERFLOW
     scores = score(logits, labels)
-    likelihood = scores.metrics["log_likelihood"] + math.log(classes)
-    calibrated = scores.metrics["calibrated_log_likelihood"] + math.log(classes)
-    frequent = np.bincount(labels).max() / len(labels)
-    useless = scores.metrics["accuracy"] <= frequent
     if (logits == logits[0]).all() and (images != images[0]).any():
         return scores, "it answers every image alike"
-    if calibrated < -HOPELESS:
-        return scores, f"{-calibrated:.3g} nats below guessing, at the best temperature"
-    if likelihood < -FAR and useless:
-        return scores, f"{-likelihood:.3g} nats below guessing, and as often right"
+    below = -math.log(classes) - scores.metrics["log_likelihood"]
+    frequencies = np.bincount(labels) / count
+    known = float((frequencies * np.log(np.maximum(frequencies, 1e-300))).sum())
+    if below > FAR and scores.metrics["calibrated_log_likelihood"] <= known:
+        return scores, f"its log-likelihood is {below:.3g} nats below guessing"
     return scores, ""
 
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from policies.errors import InputError
-from policies.files import fsync_directory, read_json, write_atomically
-from proxy_tasks.manifest import manifest_hash
+from policies.files import fsync_directory, write_atomically
+from proxy_tasks.manifest import Manifest
 from proxy_tasks.trials import JOURNAL_NAME
 
 CONFIG_NAME = "config.json"
@@ -173,7 +173,7 @@ def _undo(made: list[Path]) -> None:
 
 def check_manifest(out: Path, task: Any) -> None:
     """InputError unless the task consists of the images that the run was started with."""
-    saved = manifest_hash(read_json(out / MANIFEST_NAME))
+    saved = Manifest.read(out / MANIFEST_NAME).hash
     if saved != task.manifest_hash:
         raise InputError(
             "data",

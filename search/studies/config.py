@@ -66,8 +66,8 @@ class TaskConfig(Configuration):
     data: Annotated[
         str | None,
         Option(
-            "where the images are: an ImageNet tree, a torchvision root, or a folder "
-            "train/<class>/ [val|test]/<class>/",
+            "where the images are: an ImageNet tree, a torchvision root, a folder "
+            "train/<class>/ [val|test]/<class>/ or <class>/, or an .npz file as MedMNIST has it",
             unit="PATH",
             unset="none, reduced-fashion needs none",
         ),
@@ -85,6 +85,14 @@ class TaskConfig(Configuration):
         Option("side of the images", unit="PIXELS", unset="the task's, 32 or 28", least=1,
                example=32),
     ] = None  # fmt: skip
+    shares: Annotated[
+        Literal["equal", "proportional", "capped"],
+        Option(
+            "images of each class: as many of each, as many as the data have, or as many of each "
+            "and of smaller classes all that can be spared",
+            unit="HOW",
+        ),
+    ] = "equal"
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,7 @@ def build_task(task: TaskConfig, preset: str) -> ProxyTask:
         validation_images=validation,
         test_images=task.test_images,
         resolution=task.resolution,
+        shares=task.shares,
     )
 
 
@@ -122,9 +123,13 @@ def open_run(
     task = build_task(config.task, config.evaluator.preset)
     now = environment()
     if saved is None:
-        start = {CONFIG_NAME: config.to_json(), ENVIRONMENT_NAME: now, MANIFEST_NAME: task.manifest}
+        manifest = task.manifest.encode()
+        start = {CONFIG_NAME: config.to_json(), ENVIRONMENT_NAME: now, MANIFEST_NAME: manifest}
         with begun(out, {**start, **(files or {})}):
-            yield OpenRun(out, config, task, now, RunLog(out), resumed=False)
+            log = RunLog(out)
+            for note in task.notes:
+                log.warning(f"data: {note}")
+            yield OpenRun(out, config, task, now, log, resumed=False)
         return
     with locked(out):
         check_manifest(out, task)

@@ -16,9 +16,8 @@ from PIL import Image
 
 from policies import InputError
 from proxy_tasks import get_task
-from proxy_tasks.data import UnreadableImages
 from proxy_tasks.embedded.make_fashion import CLASSES, COUNTS
-from proxy_tasks.sources import fit
+from proxy_tasks.images import fit
 from tests.proxy_tasks.trees import write_tree
 
 
@@ -33,7 +32,7 @@ def train_only(tmp_path_factory):
 
 
 def files(task, part):
-    return {row[0] for row in task.manifest["parts"][part]}
+    return set(task.manifest.parts[part].files)
 
 
 class TestDraw:
@@ -79,12 +78,12 @@ class TestDraw:
     def test_labels_belong_to_files(self, tree):
         task = get_task("folder", tree)
         for part in ("train", "validation", "test"):
-            for name, label, _ in task.manifest["parts"][part]:
+            for name, label, _ in task.manifest.parts[part]:
                 assert f"/class{label}/" in name
 
     def test_pixels_belong_to_files(self, tree):
         task = get_task("folder", tree, resolution=20)
-        for row, pixels in zip(task.manifest["parts"]["test"], task.test.images, strict=True):
+        for row, pixels in zip(task.manifest.parts["test"], task.test.images, strict=True):
             with Image.open(tree / row[0]) as image:
                 assert np.array_equal(np.asarray(fit(image, 20)).transpose(2, 0, 1), pixels)
 
@@ -112,7 +111,7 @@ class TestDraw:
                         test_images=3)  # fmt: skip
         assert task.train.images.shape[1] == 3
         # A greyscale image has three equal channels.
-        grey = [i for i, row in enumerate(task.manifest["parts"]["train"]) if "/1.png" in row[0]]
+        grey = [i for i, row in enumerate(task.manifest.parts["train"]) if "/1.png" in row[0]]
         assert grey and (np.ptp(task.train.images[grey], axis=1) == 0).all()
 
 
@@ -167,7 +166,7 @@ class TestManifest:
         assert changed != get_task("folder", tree).manifest_hash
 
     def test_no_absolute_path(self, tree):
-        assert str(tree) not in str(get_task("folder", tree).manifest)
+        assert str(tree) not in get_task("folder", tree).manifest.dumps()
 
 
 class TestEmbedded:
@@ -217,14 +216,14 @@ class TestTorchvision:
             def __init__(self, root, train, download):
                 assert download is False
                 count = 10_000 if train else 500
-                self.data = np.zeros((count, 32, 32, 3), np.uint8)
-                self.data[:] = (np.arange(count) % 251)[:, None, None, None]
+                rng = np.random.default_rng(train)
+                self.data = rng.integers(0, 256, (count, 32, 32, 3), np.uint8)
                 self.targets = (np.arange(count) % 10).tolist()
 
         monkeypatch.setattr(torchvision.datasets, "CIFAR10", Fake)
         task = get_task("reduced-cifar10", tmp_path)
         assert [len(task.train), len(task.validation), len(task.test)] == [4000, 5000, 500]
-        name, label, _ = task.manifest["parts"]["train"][7]
+        name, label, _ = list(task.manifest.parts["train"])[7]
         official = Fake(None, True, False).data[int(name.split("/")[1])]
         assert np.array_equal(task.train.images[7], official.transpose(2, 0, 1))
         assert label == int(name.split("/")[1]) % 10 == task.train.labels[7]
@@ -235,12 +234,13 @@ class TestTorchvision:
         class Fake:
             def __init__(self, root, split, download):
                 assert download is False
-                self.data = np.zeros((7000, 3, 32, 32), np.uint8)
+                rng = np.random.default_rng(len(split))
+                self.data = rng.integers(0, 256, (7000, 3, 32, 32), np.uint8)
                 self.labels = np.arange(7000) % 10
 
         monkeypatch.setattr(torchvision.datasets, "SVHN", Fake)
         task = get_task("reduced-svhn", tmp_path)
-        assert len(task.train) == 1000 and not task.flip and task.manifest["flip"] is False
+        assert len(task.train) == 1000 and not task.flip and task.manifest.flip is False
         assert get_task("reduced-fashion").flip
 
     @pytest.mark.parametrize("name", ["reduced-cifar10", "reduced-svhn"])
@@ -331,11 +331,11 @@ class TestUnreadable:
 
     def test_up_to_one_percent_is_skipped_and_named(self, tmp_path):
         root = self.damaged(tmp_path, 3)
-        with pytest.warns(UnreadableImages, match="skipped 3 of 300"):
-            task = get_task("folder", root, resolution=16)
-        assert sorted(task.manifest["skipped"]) == [f"train/class1/{i}.png" for i in range(3)]
+        task = get_task("folder", root, resolution=16)
+        assert any("skipped 3 of 300" in note for note in task.notes)
+        assert sorted(task.manifest.skipped) == [f"train/class1/{i}.png" for i in range(3)]
         assert len(task.train) + len(task.validation) + len(task.test) == 297
-        assert not set(task.manifest["skipped"]) & files(task, "train")
+        assert not set(task.manifest.skipped) & files(task, "train")
 
     def test_truncated_jpeg(self, tmp_path):
         root = self.damaged(tmp_path, 0)
@@ -345,16 +345,16 @@ class TestUnreadable:
             image.save(photo)
         path.unlink()
         photo.write_bytes(photo.read_bytes()[:-200])
-        with pytest.warns(UnreadableImages, match=r"train/class0/0\.JPEG"):
-            get_task("folder", root, resolution=16)
+        (note,) = get_task("folder", root, resolution=16).notes
+        assert "train/class0/0.JPEG" in note
 
     def test_a_file_that_cannot_be_opened_is_unreadable(self, tmp_path):
         root = self.damaged(tmp_path, 0)
         path = root / "train" / "class0" / "0.png"
         path.unlink()
         path.symlink_to(tmp_path / "nowhere")
-        with pytest.warns(UnreadableImages, match="No such file"):
-            get_task("folder", root, resolution=16)
+        (note,) = get_task("folder", root, resolution=16).notes
+        assert "train/class0/0.png (No such file" in note
 
     def test_more_is_refused(self, tmp_path):
         with pytest.raises(InputError, match=r"4 of 300.*train/class1/\d\.png"):
@@ -365,7 +365,7 @@ class TestUnreadable:
         root = write_tree(tmp_path, {"train": 130, "test": 1}, side=16)
         for path in (root / "test").rglob("*.png"):
             path.write_bytes(path.read_bytes()[:100])
-        with pytest.warns(UnreadableImages), pytest.raises(InputError, match="the test part"):
+        with pytest.raises(InputError, match="the test part"):
             get_task("folder", root, resolution=16)
 
     def test_sixteen_bit_images_are_refused_not_clipped(self, tmp_path):

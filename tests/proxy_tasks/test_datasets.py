@@ -118,12 +118,12 @@ def test_torchvision_and_tensor_data_sets(tmp_path):
     names, source = open_dataset(folder, "train")
     assert names == ("class0", "class1", "class2") and source.labels.tolist() == [0, 0, 1, 1, 2, 2]
     decoded = source.read(3, 16)
-    assert decoded.pixels.shape == (16, 16, 3) and not decoded.grey
+    assert decoded.pixels.shape == (16, 16, 3) and decoded.coloured
     tensors = TensorDataset(
         torch.zeros(4, 1, 20, 30, dtype=torch.uint8), torch.tensor([0, 1, 0, 1])
     )
     decoded = open_dataset(tensors, "train")[1].read(0, 16)
-    assert decoded.pixels.shape == (16, 16) and decoded.grey
+    assert decoded.pixels.shape == (16, 16) and not decoded.coloured
 
 
 def test_content_is_that_of_the_pixels_and_their_shape():

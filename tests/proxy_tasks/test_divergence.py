@@ -33,33 +33,34 @@ class TestJudge:
     @given(
         classes=st.integers(2, 100),
         span=st.floats(0.01, 99),
-        right=st.floats(0, 1),
+        right=st.floats(0.5, 1),
         seed=st.integers(0, 99),
     )
-    def test_a_child_that_beats_the_best_constant_answer_is_safe(self, classes, span, right, seed):
-        """However overconfident it is: wrong answers are given with all the span there is."""
+    def test_a_child_that_learnt_something_is_safe(self, classes, span, right, seed):
+        """Every wrong answer is given with all the span there is: no real child is as certain."""
         rng = np.random.default_rng(seed)
-        truth = rng.integers(0, classes, 200)
-        answers = np.where(rng.random(200) < right, truth, rng.integers(0, classes, 200))
+        truth = rng.permutation(np.arange(classes * 20) % classes)
+        answers = np.where(rng.random(len(truth)) < right, truth, rng.permutation(truth))
         certain = span * np.eye(classes)[answers]
-        useful = (answers == truth).mean() > np.bincount(truth).max() / 200
-        if useful:
-            assert judge(certain, IMAGES, truth)[1] == ""
+        assert judge(certain, IMAGES[np.arange(len(truth)) % 200], truth)[1] == ""
 
     @pytest.mark.parametrize("classes", [2, 10, 120])
-    @pytest.mark.parametrize("span", [1, 10, 20])
+    @pytest.mark.parametrize("span", [1, 10, 30, 60])
     def test_a_child_that_learnt_random_labels_is_safe(self, classes, span):
-        """No better than guessing and sure of it; trained ones were up to 7 nats below guessing."""
-        assert judge(logits(classes, span / 4), IMAGES, labels(classes))[1] == ""
+        """No better than guessing and sure of it, with all the span that children were seen with;
+        trained ones were up to 7 nats below guessing."""
+        z = logits(classes, 1.0)
+        z *= span / np.ptp(z)
+        assert judge(z, IMAGES, labels(classes))[1] == ""
 
     @pytest.mark.parametrize(
         ("wrong", "reason"),
         [
             (lambda z: np.where(np.arange(10) == 3, np.nan, z), "NaN or infinite"),
             (lambda z: np.where(np.arange(10) == 3, np.inf, z), "NaN or infinite"),
-            (lambda z: z * 1e13, "at the best temperature"),
-            (lambda z: z * 1e37, "at the best temperature"),
-            (lambda z: z * 40, "as often right"),
+            (lambda z: z * 30, "nats below guessing"),
+            (lambda z: z * 1e13, "nats below guessing"),
+            (lambda z: z * 1e37, "nats below guessing"),
             (lambda z: z[:1].repeat(len(z), 0), "alike"),
             (lambda z: 0 * z, "alike"),
         ],
@@ -75,7 +76,7 @@ class TestJudge:
     def test_naming_the_most_frequent_class_is_no_merit(self):
         """A long tail: 90 % right by one answer to everything, absurdly sure of it."""
         truth = np.where(np.arange(200) < 180, 0, 1)
-        answer = np.tile([400.0, 0.0], (200, 1)) + logits(2, 0.1)
+        answer = np.tile([1000.0, 0.0], (200, 1)) + logits(2, 0.1)
         assert "nats below guessing" in judge(answer, IMAGES, truth)[1]
 
 

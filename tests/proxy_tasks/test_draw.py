@@ -20,11 +20,12 @@ LONG_TAIL = np.array([600, 60, 6])
 
 
 def request(train, validation=None, test=None, asked=(None, None, None), shares="equal", seed=0):
-    arrays = [None if sizes is None else np.array(sizes) for sizes in (train, validation, test)]
+    pools = zip(PARTS, (train, validation, test), strict=True)
+    arrays = {part: np.array(sizes) for part, sizes in pools if sizes is not None}
     names = tuple(f"class{k}" for k in range(len(train)))
     counts, wishes = FOLDER
-    tables = [dict(zip(PARTS, values, strict=True)) for values in (arrays, asked, counts, wishes)]
-    return Request(names, *tables, shares, seed)
+    tables = [dict(zip(PARTS, values, strict=True)) for values in (asked, counts, wishes)]
+    return Request(names, arrays, *tables, shares, seed)
 
 
 @st.composite
@@ -71,7 +72,7 @@ class TestAdvice:
             other = re.search(r"use --shares (\w+)$", text)
             if other is not None:
                 asked = tuple(r.asked[p] for p in PARTS)
-                other = request(*(r.sizes[p] for p in PARTS), asked, other[1], r.seed)
+                other = request(*(r.sizes.get(p) for p in PARTS), asked, other[1], r.seed)
                 check(other, class_counts(other))
             if followed is None:
                 assert "add images of class" in text or other is not None
@@ -79,7 +80,7 @@ class TestAdvice:
             shares, part, number = followed.group("shares", "part", "number")
             asked = tuple({**r.asked, part: int(number)}[p] for p in PARTS)
             final = "at most" in followed[0]
-            r = request(*(r.sizes[p] for p in PARTS), asked, shares or r.shares, r.seed)
+            r = request(*(r.sizes.get(p) for p in PARTS), asked, shares or r.shares, r.seed)
             if final:
                 done = [n is None or n >= len(r.class_names) for n in asked]
                 if all(done):
@@ -99,7 +100,7 @@ class TestAdvice:
         asked = tuple({**r.asked, part: number + 1}[p] for p in PARTS)
         if r.shares == "equal":
             with pytest.raises(InputError):
-                class_counts(request(*(r.sizes[p] for p in PARTS), asked, r.shares, r.seed))
+                class_counts(request(*(r.sizes.get(p) for p in PARTS), asked, r.shares, r.seed))
 
     def test_the_first_hint_on_a_long_tail_works(self):
         """600, 60 and 6 images: the smallest class decides, not the first that is short."""

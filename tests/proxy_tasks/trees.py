@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from proxy_tasks import ImageSet, ProxyTask
-from proxy_tasks.manifest import make_manifest
+from proxy_tasks.manifest import Listing, Manifest, content_id
 
 
 def write_tree(
@@ -44,13 +44,15 @@ def striped_task(train: int = 96, held: int = 200, test: ImageSet | None = None)
     """A task that a child learns in seconds."""
     parts = {"train": striped_images(train, 1), "validation": striped_images(held, 2)}
     parts["test"] = striped_images(held, 3)
-    rows = {
-        part: [[f"{part}/{i}", int(label), ""] for i, label in enumerate(images.labels)]
+    listings = {
+        part: Listing(
+            (f"{part}/{i}", int(label), content_id(image.tobytes()))
+            for i, (image, label) in enumerate(zip(images.images, images.labels, strict=True))
+        )
         for part, images in parts.items()
     }
-    manifest = make_manifest(
-        "stripes", 0, "made up", (1, 16, 16), True, ("lying", "standing"), rows, []
-    )
+    names = ("lying", "standing")
+    manifest = Manifest("stripes", 0, "made up", (1, 16, 16), True, names, listings)
     if test is not None:
         parts["test"] = test
-    return ProxyTask("stripes", **parts, class_names=("lying", "standing"), manifest=manifest)
+    return ProxyTask("stripes", **parts, class_names=names, manifest=manifest)

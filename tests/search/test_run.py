@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from dataclasses import replace as changed_by
@@ -13,6 +14,7 @@ from PIL import Image
 from policies import Policy, load_policy, load_policy_file, save_policy
 from policies.errors import InputError
 from policies.files import read_json, write_atomically
+from proxy_tasks.manifest import Manifest
 from search import Config, PoolConfig, run_search
 from search.engine import cluster
 from search.engine import loop as engine
@@ -264,8 +266,7 @@ def test_where_and_how_fast_may_change(fake, config, tmp_path):
 def test_a_changed_data_set_is_refused(fake, config, tmp_path):
     fake(config)
     path = tmp_path / "run" / "manifest.json"
-    manifest = read_json(path)
-    write_atomically(path, json.dumps({**manifest, "seed": 99}))
+    dataclasses.replace(Manifest.read(path), seed=99).write(path)
     with pytest.raises(InputError, match="data: must be the images the run was started with"):
         fake(config, resume=True)
 
