@@ -10,7 +10,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from policies.ops import CONVENTIONS, OPS, PAPER_OPS, Scale  # noqa: E402
-from search.studies.config import KINDS, reference  # noqa: E402
+from search.studies.kinds import KINDS, reference  # noqa: E402
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .searchers.tpe import OptunaSearcher
     from .spaces import PolicySpace, RandAugmentSpace
     from .studies.compare import run_compare
-    from .studies.config import Config, SearcherConfig, TaskConfig
+    from .studies.config import Config
     from .studies.estimate import run_estimate
     from .studies.fidelity import run_fidelity
     from .studies.pba import run_pba
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .studies.rederive import run_rederive
     from .studies.search import run_search
     from .studies.select import run_select
+    from .studies.settings import SearcherConfig, TaskConfig
     from .studies.train import run_train
     from .trial import Candidate, Trial, best_trials, read_journal
 
@@ -54,7 +55,7 @@ _NAMES = {
     "searchers.tpe": ("OptunaSearcher",),
     "spaces": ("PolicySpace", "RandAugmentSpace"),
     "studies.compare": ("run_compare",),
-    "studies.config": ("Config", "SearcherConfig", "TaskConfig"),
+    "studies.config": ("Config",),
     "studies.estimate": ("run_estimate",),
     "studies.fidelity": ("run_fidelity",),
     "studies.pba": ("run_pba",),
@@ -62,6 +63,7 @@ _NAMES = {
     "studies.rederive": ("run_rederive",),
     "studies.search": ("run_search",),
     "studies.select": ("run_select",),
+    "studies.settings": ("SearcherConfig", "TaskConfig"),
     "studies.train": ("run_train",),
     "trial": ("Candidate", "Trial", "best_trials", "read_journal"),
 }

@@ -31,10 +31,11 @@ from search import SEARCHERS, PolicySpace, PoolConfig
 from search.cli.main import main
 from search.engine import cluster
 from search.errors import JournalError
-from search.studies import config as config_module
+from search.studies import settings
 from search.studies.arms import NAMES, Arm, parse_arm, parse_arms
-from search.studies.config import KINDS as KINDS_OF_RUN
-from search.studies.config import options_of_kind, read_config
+from search.studies.config import read_config
+from search.studies.kinds import KINDS as KINDS_OF_RUN
+from search.studies.kinds import options_of_kind
 from search.studies.seeds import training_seeds
 from search.studies.select import journalled_policies
 from search.studies.selection import fit_model, proposals
@@ -75,14 +76,14 @@ def test_help_explains_every_option_and_its_default(name):
 
 
 def test_names_in_the_help_are_those_of_the_registries():
-    assert set(config_module.TASKS) == set(TASKS)
+    assert set(settings.TASKS) == set(TASKS)
     choices = {
         each.name: each.choices for kind in KINDS_OF_RUN for _, each in options_of_kind(kind)
     }
     assert set(choices["searcher"]) == set(SEARCHERS)
     assert set(choices["evaluator"]) == set(KINDS) == set(BEST_REWARDS)
     assert choices["reward"] == REWARDS
-    assert all(name in config_module.ARMS for name in NAMES)
+    assert all(name in settings.ARMS for name in NAMES)
 
 
 def test_every_command_is_there():
@@ -160,10 +161,13 @@ def test_a_study_with_failed_evaluations_is_not_complete(tmp_path):
         "randaugment",
         "--n",
         1,
-        2,
         "--m",
         5,
         10,
+        "--seed",
+        1,
+        "--seeds",
+        8,
         *SYNTHETIC,
         "--retries",
         0,

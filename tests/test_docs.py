@@ -12,7 +12,7 @@ import pytest
 
 from policies import CONVENTIONS, OPS
 from search.cli.main import main
-from search.studies.config import KINDS
+from search.studies.kinds import KINDS
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"

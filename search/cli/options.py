@@ -20,14 +20,8 @@ import click
 from click.core import ParameterSource
 
 from policies.options import Declared
-from search.studies.config import (
-    KINDS,
-    MOVABLE,
-    Config,
-    default_text,
-    options_of_kind,
-    read_options,
-)
+from search.studies.config import Config, read_options
+from search.studies.kinds import KINDS, MOVABLE, default_text, options_of_kind
 
 AS_IT_WAS = "as it was"
 

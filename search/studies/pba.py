@@ -44,8 +44,9 @@ from search.engine.resources import PoolConfig
 from search.errors import WorkerError
 from search.spaces import PolicySpace
 
-from .config import Config, PBASettings
+from .config import Config
 from .seeds import training_seed
+from .settings import PBASettings
 from .study import OpenRun, open_run
 
 OPS = PAPER_OPS[:15]

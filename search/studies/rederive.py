@@ -17,8 +17,9 @@ from search.searchers.ppo import PPO_PRESETS
 
 from .arms import parse_arm
 from .compare import run_compare
-from .config import CompareSettings, Config, SearcherConfig, SearchSettings
+from .config import Config
 from .search import run_search
+from .settings import CompareSettings, SearcherConfig, SearchSettings
 from .study import open_run
 
 SEARCH, COMPARE = "search", "compare"

@@ -32,7 +32,8 @@ from search.trial import (
     usable_reward,
 )
 
-from .config import Config, SearcherConfig, Space
+from .config import Config
+from .settings import SearcherConfig, Space
 from .study import OpenRun, open_run
 
 POLICY_TEXT_NAME = "policy.txt"

@@ -32,7 +32,7 @@ from search.trial import (
     usable_reward,
 )
 
-from .config import Config, narrowed
+from .config import Config
 from .fixed import evaluate_fixed
 from .search import POLICY_TEXT_NAME, policy_space
 from .seeds import training_seeds
@@ -44,6 +44,7 @@ from .selection import (
     rescore_candidates,
     restricted,
 )
+from .settings import narrowed
 from .study import OpenRun, open_run
 
 RESCORE, FINAL, PROPOSALS = "rescore", "final", "proposals"

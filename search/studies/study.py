@@ -41,7 +41,9 @@ from search.runs.folder import (
     locked,
 )
 
-from .config import KINDS, MOVABLE, Config, TaskConfig, options_of_kind, read_config
+from .config import Config, read_config
+from .kinds import KINDS, MOVABLE, options_of_kind
+from .settings import TaskConfig
 
 
 @dataclass(frozen=True)

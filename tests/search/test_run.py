@@ -24,7 +24,8 @@ from search.runs.folder import locked
 from search.runs.journal import Journal
 from search.studies import search as run_module
 from search.studies import study
-from search.studies.config import options_of_kind, read_config
+from search.studies.config import read_config
+from search.studies.kinds import options_of_kind
 from tests.search.fakes import FakePool, Killed, bad, good
 
 

@@ -1,0 +1,163 @@
+"""The kinds of runs, as data: a new kind is a class of settings and one entry here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from policies.errors import check_choice
+from policies.options import Declared, options_of
+from proxy_tasks.evaluators.config import EvaluatorConfig
+from search.engine.resources import PoolConfig
+
+from .settings import (
+    CompareSettings,
+    EstimateSettings,
+    FidelitySettings,
+    PBASettings,
+    RandAugmentSettings,
+    RederiveSettings,
+    SearcherConfig,
+    SearchSettings,
+    SelectSettings,
+    TaskConfig,
+    TrainSettings,
+)
+
+# What of a run that goes on may change, beside the pool: the manifest proves the images.
+MOVABLE = "data"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a kind of run takes.
+
+    Attributes:
+        settings: class of its own settings. sections: which others it lets users set.
+        hidden: options of those sections that it does not offer.
+        defaults: defaults that differ from the fields'; None leaves the choice to `resolve`.
+        grows: options that may grow once a run has begun: numbers rise, lists are added to.
+        like: a setting that names another run, whose task and evaluator are taken.
+    """
+
+    settings: type
+    sections: tuple[str, ...] = ("task", "evaluator", "pool")
+    hidden: tuple[str, ...] = ()
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    grows: tuple[str, ...] = ()
+    like: str = ""
+
+
+_MEASURED = {"evaluator": None, "reward": None}
+_CHILD = {"evaluator": "from-scratch", "reward": "accuracy"}
+_NOT_OF_A_CHILD = ("reward", "repeats", "evaluator_options")
+
+KINDS: dict[str, Kind] = {
+    "search": Kind(
+        SearchSettings,
+        ("task", "searcher", "evaluator", "pool"),
+        hidden=("test_images",),
+        defaults=_MEASURED,
+        grows=("evaluations",),
+    ),
+    "select": Kind(
+        SelectSettings,
+        ("evaluator", "pool"),
+        hidden=("preset", "epochs", "threads", "device", "precision", "kernels", "repeats",
+                "evaluator_options"),
+        defaults=_MEASURED,
+        grows=("seeds",),
+        like="run",
+    ),
+    "randaugment": Kind(
+        RandAugmentSettings,
+        hidden=("test_images",),
+        defaults=_MEASURED,
+        grows=("n", "m", "seeds"),
+    ),
+    "rederive": Kind(
+        RederiveSettings,
+        hidden=("task", "repeats"),
+        defaults={**_CHILD, "task": "reduced-imagenet", "preset": "paper", "resolution": 32},
+        grows=("seeds",),
+    ),
+    "pba": Kind(
+        PBASettings,
+        hidden=("test_images", "evaluator", "repeats", "evaluator_options"),
+        defaults=_CHILD,
+    ),
+    "compare": Kind(
+        CompareSettings,
+        hidden=_NOT_OF_A_CHILD,
+        defaults=_CHILD,
+        grows=("policy", "seeds"),
+    ),
+    "fidelity": Kind(
+        FidelitySettings,
+        hidden=("evaluator", *_NOT_OF_A_CHILD),
+        defaults=_CHILD,
+        grows=("policies", "seeds", "evaluation_seeds"),
+    ),
+    "train": Kind(
+        TrainSettings,
+        ("task", "evaluator"),
+        hidden=("evaluator", *_NOT_OF_A_CHILD),
+        defaults=_CHILD,
+    ),
+    "estimate": Kind(EstimateSettings, hidden=("test_images",), defaults=_MEASURED),
+}  # fmt: skip
+_SECTIONS: dict[str, type] = {
+    "task": TaskConfig,
+    "searcher": SearcherConfig,
+    "evaluator": EvaluatorConfig,
+    "pool": PoolConfig,
+}
+
+
+def section_classes(kind: str) -> dict[str, type]:
+    """Section -> class, in the order in which a command shows them."""
+    check_choice("kind", kind, tuple(KINDS))
+    return {"settings": KINDS[kind].settings, **_SECTIONS}
+
+
+def options_of_kind(kind: str, hidden: bool = False) -> Iterator[tuple[str, Declared]]:
+    """(section, option) of what users set for this kind, with the kind's defaults; or of all."""
+    about = KINDS[kind]
+    for section, cls in section_classes(kind).items():
+        if not (hidden or section == "settings" or section in about.sections):
+            continue
+        for declared in options_of(cls):
+            if not hidden and (declared.name in about.hidden or not declared.option.shell):
+                continue
+            if declared.name in about.defaults:
+                declared = replace(declared, default=about.defaults[declared.name])
+            yield section, declared
+
+
+def reference(kind: str) -> list[dict[str, str]]:
+    """Rows of the reference table of a command's options, for the documentation."""
+    return [
+        {
+            "option": "--" + declared.name.replace("_", "-"),
+            "section": section,
+            "help": declared.option.help,
+            "unit": declared.option.unit,
+            "default": default_text(declared),
+            "rule": declared.rule,
+        }
+        for section, declared in options_of_kind(kind)
+    ]
+
+
+def default_text(declared: Declared) -> str:
+    """The default in words."""
+    value = declared.default
+    if declared.name == "workers":
+        return "the number of CPU cores"
+    if value in (None, (), {}) and declared.type is not bool:
+        return declared.option.unset or "none"
+    if isinstance(value, tuple):
+        return " ".join(map(str, value))
+    return json.dumps(value) if isinstance(value, dict) else str(value)

@@ -1,0 +1,330 @@
+"""The sections of a configuration, and the settings that only one kind of run has.
+
+Every option is declared here once, on the field that it fills: help, unit, default and rule.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal
+
+from policies.errors import InputError, check_choice
+from policies.options import Configuration, Option
+from search.studies.seeds import LARGEST_SEED
+
+TASKS = (
+    "reduced-fashion", "reduced-cifar10", "reduced-svhn", "reduced-imagenet", "folder",
+    "synthetic",
+)  # fmt: skip
+ARMS = (
+    "FILE, none, imagenet, cifar10, svhn, randaugment:N,M, trivialaugment, uniform, random:K or "
+    "NAME=FILE,FILE"
+)
+
+
+def _images(what: str, unset: str) -> Option:
+    return Option(f"{what} images, over all classes", unit="N", unset=unset, least=1, example=1000)
+
+
+def _seed(what: str) -> Option:
+    return Option(what, unit="N", least=0, most=LARGEST_SEED)
+
+
+# Sections that kinds share ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TaskConfig(Configuration):
+    """Which images: the arguments of `proxy_tasks.get_task`, with the preset's sizes as default."""
+
+    name: Annotated[str, Option(f"proxy task: {', '.join(TASKS)}", name="task", unit="NAME")] = (
+        "reduced-fashion"
+    )
+    data: Annotated[
+        str | None,
+        Option(
+            "where the images are: an ImageNet tree, a torchvision root, a folder "
+            "train/<class>/ [val|test]/<class>/ or <class>/, or an .npz file as MedMNIST has it",
+            unit="PATH",
+            unset="none, reduced-fashion needs none",
+        ),
+    ] = None
+    seed: Annotated[
+        int, Option("seed of the draw of images", name="task_seed", unit="N", least=0)
+    ] = 0
+    train_images: Annotated[int | None, _images("training", "the preset's, else the task's")] = None
+    validation_images: Annotated[
+        int | None, _images("validation", "the preset's, else the task's")
+    ] = None
+    test_images: Annotated[int | None, _images("test", "the task's")] = None
+    resolution: Annotated[
+        int | None,
+        Option("side of the images", unit="PIXELS", unset="the task's, 32 or 28", least=1,
+               example=32),
+    ] = None  # fmt: skip
+    shares: Annotated[
+        Literal["equal", "proportional", "capped"],
+        Option(
+            "images of each class: as many of each, as many as the data have, or as many of each "
+            "and of smaller classes all that can be spared",
+            unit="HOW",
+        ),
+    ] = "equal"
+
+
+@dataclass(frozen=True)
+class SearcherConfig(Configuration):
+    """Who proposes candidates."""
+
+    name: Annotated[
+        Literal["random", "ppo", "tpe"], Option("search algorithm", name="searcher", unit="NAME")
+    ] = "ppo"
+    options: Annotated[
+        dict,
+        Option(
+            "further arguments of the searcher as JSON",
+            name="searcher_options",
+            unit="JSON",
+            rule='an object, e.g. {"batch_size": 10}',
+        ),
+    ] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Settings(Configuration):
+    """Base of what only one kind of run has."""
+
+    def grown_from(self, saved: Any) -> Any:
+        """These settings for a run that was begun with `saved`, which they have grown from."""
+        return self
+
+
+@dataclass(frozen=True)
+class Space(Settings):
+    """What is searched. After construction `ops` names every operation and `without` is empty."""
+
+    subpolicies: Annotated[
+        int, Option("sub-policies of a candidate", unit="N", least=1, most=1000)
+    ] = 5
+    operations: Annotated[int, Option("operations of a sub-policy", unit="N", least=1, most=64)] = 2
+    ops: Annotated[
+        tuple[str, ...],
+        Option("operations that may be used", unit="NAME...", unset="the paper's 16",
+               example="Rotate Color"),
+    ] = ()  # fmt: skip
+    without: Annotated[
+        tuple[str, ...],
+        Option("operations that may not be used, e.g. Cutout SamplePairing", unit="NAME...",
+               unset="none", example="Cutout"),
+    ] = ()  # fmt: skip
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        ops, _ = narrowed(self.ops, self.without)
+        object.__setattr__(self, "ops", ops)
+        object.__setattr__(self, "without", ())
+        self.check_size(1)
+
+    def check_size(self, candidates: int) -> None:
+        """InputError unless the sub-policies of so many candidates fit into a policy file."""
+        from policies.policy import MAX_SUBPOLICIES, MAX_TEXT_BYTES
+
+        rows = candidates * self.subpolicies
+        # The longest operation's name, a probability, a magnitude; half is left to provenance.
+        written = rows * self.operations * (20 + max(map(len, self.ops)))
+        if rows > MAX_SUBPOLICIES or written > MAX_TEXT_BYTES // 2:
+            times = f"top {candidates} x " if candidates > 1 else ""
+            raise InputError(
+                "subpolicies",
+                f"must give a policy of at most {MAX_SUBPOLICIES} sub-policies and "
+                f"{MAX_TEXT_BYTES // 2} bytes",
+                f"{times}{self.subpolicies} sub-policies of {self.operations} operations",
+                "ask for fewer",
+            )
+
+
+def narrowed(ops: tuple[str, ...], without: tuple[str, ...]) -> tuple[tuple[str, ...], int]:
+    """(operations to be used, how many were left out); InputError for unknown names."""
+    from policies.ops import OPS, PAPER_OPS
+
+    for argument, names in (("ops", ops), ("without", without)):
+        for name in names:
+            check_choice(argument, name, tuple(OPS))
+        if len(set(names)) != len(names):
+            raise InputError(argument, "must not repeat an operation", names, "drop the repeats")
+    every = ops or PAPER_OPS
+    left = tuple(name for name in every if name not in without)
+    if not left:
+        raise InputError("without", "must leave at least one operation", without, "name fewer")
+    return left, len(every) - len(left)
+
+
+# Settings of each kind -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SearchSettings(Space):
+    evaluations: Annotated[int, Option("candidate policies to evaluate", unit="N", least=1)] = 200
+    seed: Annotated[int, _seed("seed of the search")] = 0
+    top: Annotated[
+        int,
+        Option("best candidates whose sub-policies form the exported policy", unit="N", least=1),
+    ] = 5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.top > self.evaluations:
+            raise InputError(
+                "top", f"must be at most the {self.evaluations} evaluations", self.top,
+                f"pass at most {self.evaluations}, or evaluate more candidates",
+            )  # fmt: skip
+        self.check_size(self.top)
+
+
+@dataclass(frozen=True)
+class SelectSettings(Settings):
+    run: Annotated[str, Option("folder of the search", unit="RUN", shell=False)]
+    rescore: Annotated[
+        int,
+        Option(
+            "candidates to evaluate again: the best, and as many of the rest; 0: none",
+            unit="N",
+            least=0,
+        ),
+    ] = 60
+    rescore_seeds: Annotated[
+        int, Option("new seeds of each of them", unit="N", least=1, most=10_000)
+    ] = 1
+    seeds: Annotated[
+        int,
+        Option("seeds by which the final policies are told apart", unit="N", least=1, most=10_000),
+    ] = 5
+    ops: Annotated[
+        tuple[str, ...],
+        Option("operations that the final policy may use; others are dropped and counted",
+               unit="NAME...", unset="those of the search", example="Rotate Color"),
+    ] = ()  # fmt: skip
+    without: Annotated[
+        tuple[str, ...],
+        Option("operations that it may not use, e.g. Cutout SamplePairing", unit="NAME...",
+               unset="none", example="Cutout"),
+    ] = ()  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RandAugmentSettings(Settings):
+    n: Annotated[
+        tuple[int, ...], Option("values of N (operations)", unit="N...", least=1, most=16)
+    ] = (1, 2, 3)
+    m: Annotated[
+        tuple[int, ...], Option("values of M (magnitudes, 0 to 30)", unit="M...", least=0, most=30)
+    ] = (0, 4, 8, 12, 16, 20, 24, 28)
+    seeds: Annotated[
+        int, Option("training seeds of every cell", unit="N", least=1, most=10_000)
+    ] = 2
+    seed: Annotated[int, _seed("the first of them")] = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("n", "m"):
+            object.__setattr__(self, name, tuple(sorted(set(getattr(self, name)))))
+
+
+@dataclass(frozen=True)
+class CompareSettings(Settings):
+    """arms: what `policy` means, filled in before the first evaluation (`arms.Arm.to_json`)."""
+
+    policy: Annotated[
+        tuple[str, ...],
+        Option(
+            f"arms, the first is the one to beat: {ARMS} (K random sub-policies, new ones for "
+            "every seed; several files of one method by turns)",
+            unit="ARM...",
+            example="none imagenet",
+        ),
+    ]
+    seeds: Annotated[
+        int, Option("children per arm, each with its own seed", unit="N", least=1, most=10_000)
+    ] = 5
+    seed: Annotated[int, _seed("the first of these seeds")] = 0
+    arms: tuple[dict[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "arms", tuple(self.arms))
+
+    def grown_from(self, saved: CompareSettings) -> CompareSettings:
+        """With the arms that were there first in front; they must be what they were."""
+        before = {arm["text"]: arm for arm in saved.arms}
+        after = {arm["text"]: arm for arm in self.arms}
+        for text, arm in before.items():
+            if after[text] != arm:
+                raise InputError(
+                    "policy", "must be what it was when the run was started", text,
+                    "restore the file, or start a new run in another folder",
+                )  # fmt: skip
+        texts = (*before, *(text for text in after if text not in before))
+        return replace(self, policy=texts, arms=tuple((after | before)[text] for text in texts))
+
+
+@dataclass(frozen=True)
+class FidelitySettings(Settings):
+    policies: Annotated[
+        int,
+        Option("policies to rank, at least 24 for a useful interval", unit="N", least=8,
+               most=10_000),
+    ] = 29  # fmt: skip
+    seeds: Annotated[
+        int, Option("from-scratch children per policy", unit="N", least=2, most=10_000)
+    ] = 4
+    evaluation_seeds: Annotated[
+        int,
+        Option("evaluations of a policy by each cheap evaluator", unit="N", least=1, most=10_000),
+    ] = 2
+    seed: Annotated[int, _seed("seed of the random policies and first of the training seeds")] = 0
+    evaluators: Annotated[
+        dict | None,
+        Option(
+            'cheap evaluators by name, e.g. \'{"ws-40-8": {"kind": "weight-sharing"}}\' with the '
+            "fields of EvaluatorConfig",
+            unit="JSON",
+            unset="a selection",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class RederiveSettings(Space):
+    evaluations: Annotated[
+        int, Option("candidate policies to evaluate; the paper's number", unit="N", least=1)
+    ] = 15_000
+    seed: Annotated[int, _seed("seed of the search")] = 0
+    seeds: Annotated[
+        int,
+        Option("training seeds of the comparison; 0 leaves it out", unit="N", least=0, most=10_000),
+    ] = 5
+
+
+@dataclass(frozen=True)
+class PBASettings(Settings):
+    population: Annotated[int, Option("children trained side by side", unit="N", least=4)] = 8
+    interval: Annotated[
+        int, Option("epochs between replacements of the worse children", unit="N", least=1)
+    ] = 3
+    seed: Annotated[int, _seed("seed of the search")] = 0
+
+
+@dataclass(frozen=True)
+class TrainSettings(Settings):
+    policy: Annotated[str, Option(ARMS, unit="ARM", example="imagenet")]
+    seed: Annotated[int, _seed("seed of the child's weights, image order and augmentation")] = 0
+
+
+@dataclass(frozen=True)
+class EstimateSettings(Space):
+    evaluations: Annotated[int, Option("candidate policies of the search", unit="N", least=1)] = 200
+    price: Annotated[
+        float | None,
+        Option("price of a core-hour", unit="MONEY", unset="no price", least=0, example=0.05),
+    ] = None
+    samples: Annotated[int, Option("evaluations measured per worker", unit="N", least=1)] = 2
