@@ -165,7 +165,7 @@ def test_a_study_with_failed_evaluations_is_not_complete(tmp_path):
         5,
         10,
         "--seed",
-        1,
+        3,
         "--seeds",
         8,
         *SYNTHETIC,
