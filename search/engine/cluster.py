@@ -149,7 +149,7 @@ def ended() -> str | None:
     from ray._private import worker
 
     node = worker._global_node
-    processes = {} if node is None else node.all_processes
+    processes: dict[str, list[Any]] = {} if node is None else node.all_processes
     for name in ("raylet", "gcs_server"):
         if any(info.process.poll() is not None for info in processes.get(name, ())):
             return name
