@@ -118,6 +118,19 @@ class TestTheCheckItself:
 
 # --- files ---------------------------------------------------------------------------------------
 
+LONGEST = 450
+
+
+def test_no_file_is_too_long():
+    """Compiled kernels may be: they are one program."""
+    paths = [path for top in (*PACKAGES, "tests", "docs", "examples") for path in python(top)]
+    lengths = {str(path): len(path.read_text(encoding="utf-8").splitlines()) for path in paths}
+    assert {path: n for path, n in lengths.items() if n > LONGEST} == {}
+
+
+def python(top: str) -> list[Path]:
+    return [path for path in (ROOT / top).rglob("*.py") if "kernels" not in path.stem]
+
 
 def test_no_assert_carries_a_rule_of_the_product():
     """Under `python -O` it would be gone."""

@@ -1,0 +1,40 @@
+"""Searches in the test's own process."""
+
+from __future__ import annotations
+
+import pytest
+
+from search import Config, run_search
+from search.engine import loop as engine
+from tests.search.fakes import FakePool
+
+
+@pytest.fixture
+def config():
+    return Config.of(
+        "search",
+        task="synthetic",
+        evaluator="synthetic",
+        searcher="random",
+        searcher_options={"batch_size": 6},
+        evaluations=20,
+        precision="float32",
+        workers=3,
+    )
+
+
+@pytest.fixture
+def fake(monkeypatch, tmp_path):
+    """Runs in this process, on a pool that answers at once."""
+
+    def start(config, pool=None, out=None, **options):
+        monkeypatch.setattr(engine, "WorkerPool", pool or FakePool())
+        return run_search(config, out or tmp_path / "run", progress=False, **options)
+
+    return start
+
+
+@pytest.fixture
+def patch():
+    with pytest.MonkeyPatch.context() as context:
+        yield context

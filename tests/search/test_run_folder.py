@@ -1,0 +1,262 @@
+"""The run folder: when a run may begin in it or go on, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+import pytest
+
+from policies.errors import InputError
+from proxy_tasks.manifest import Manifest
+from search import Config
+from search.runs import folder as folder_module
+from search.runs.folder import locked
+from search.studies.config import read_config
+from search.studies.kinds import options_of_kind
+from tests.search.fakes import FakePool, Killed
+from tests.search.running import contents, settled
+
+
+@pytest.mark.parametrize("content", ["a run", "other files", "a file"])
+def test_what_exists_is_never_written_over(fake, config, tmp_path, content):
+    if content == "a run":
+        fake(config)
+    elif content == "a file":
+        (tmp_path / "run").write_text("mine")
+    else:
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "thesis.tex").write_text("mine")
+    before = contents(tmp_path)
+    with pytest.raises(InputError, match="out: must be a new folder"):
+        fake(config)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_resume_begins_where_there_is_nothing(fake, config, tmp_path, exists):
+    """So that a script which is started again and again needs one command only."""
+    if exists:
+        (tmp_path / "run").mkdir()
+    assert fake(config, resume=True).new == 20
+    assert fake(config, resume=True).new == 0
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_folder_without_a_result_is_begun_again_with_other_options(
+    fake, config, tmp_path, resume
+):
+    with pytest.raises(Killed):
+        fake(config, FakePool(0, killed_after=0))
+    other = config.changed(seed=3)
+    assert fake(other, resume=resume).finished == 20
+    assert read_config(tmp_path / "run").settings.seed == 3
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "search/thesis.tex"])
+def test_a_folder_with_something_of_the_users_is_never_begun_again(fake, config, tmp_path, name):
+    with pytest.raises(Killed):
+        fake(config, FakePool(0, killed_after=0))
+    path = tmp_path / "run" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("mine")
+    with pytest.raises(InputError, match="new folder"):
+        fake(config.changed(seed=3))
+    assert path.read_text() == "mine"
+
+
+@pytest.mark.parametrize("killed_after", range(4))
+def test_killed_while_beginning_is_no_obstacle(fake, config, tmp_path, monkeypatch, killed_after):
+    """After each of the files that a folder begins with: both ways on are open."""
+    real, written = folder_module.write_atomically, []
+
+    def die(*arguments):
+        if len(written) == killed_after:
+            raise Killed
+        written.append(arguments)
+        real(*arguments)
+
+    for place, resume in (("a", False), ("b", True)):
+        written.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(folder_module, "write_atomically", die)
+            with pytest.raises(Killed):
+                fake(config, FakePool(0, killed_after=0), out=tmp_path / place)
+        assert fake(config, out=tmp_path / place, resume=resume).finished == 20
+
+
+def test_one_run_at_a_time_in_a_folder(fake, config, tmp_path):
+    fake(config)
+    with locked(tmp_path / "run"), pytest.raises(InputError, match="must not be in use"):
+        fake(config, resume=True)
+    (tmp_path / "new").mkdir()
+    with locked(tmp_path / "new"), pytest.raises(InputError, match="must not be in use"):
+        fake(config, out=tmp_path / "new")
+
+
+CHANGES = {
+    "searcher": "ppo",
+    "searcher_options": {"batch_size": 7},
+    "evaluations": 19,
+    "seed": 1,
+    "task_seed": 1,
+    "subpolicies": 4,
+    "operations": 3,
+    "top": 3,
+    "reward": "accuracy",
+    "evaluator_options": {"noise": 0.0},
+    "epochs": 3,
+    "repeats": 2,
+    "threads": 2,
+    "preset": "paper",
+    "precision": "bfloat16",
+    "kernels": "fused",
+}
+
+
+@pytest.mark.parametrize(("name", "value"), CHANGES.items())
+def test_a_resume_with_another_configuration_names_the_field_and_both_values(
+    fake, config, tmp_path, name, value
+):
+    fake(config)
+    before = contents(tmp_path)
+    options = {"searcher_options": {}} if name == "searcher" else {}
+    (old,) = (
+        getattr(getattr(settled(config), section), declared.field)
+        for section, declared in options_of_kind("search")
+        if declared.name == name
+    )
+    with pytest.raises(InputError) as caught:
+        fake(config.changed(**{name: value}, **options), resume=True)
+    assert f"{name} was {old!r} and is {value!r}" in str(caught.value.got)
+    assert contents(tmp_path) == before
+
+
+def test_other_operations_are_named(fake, config):
+    fake(config.changed(ops=("Rotate", "Color", "Invert")))
+    with pytest.raises(InputError, match="ops lacks Invert and has in addition Solarize"):
+        fake(config.changed(ops=("Rotate", "Color", "Solarize")), resume=True)
+
+
+def test_a_run_without_its_journal_does_not_start_from_zero(fake, config, tmp_path):
+    fake(config)
+    (tmp_path / "run" / "trials.jsonl").unlink()
+    with pytest.raises(InputError, match=r"trials.jsonl: must be there, since the run has results"):
+        fake(config, resume=True)
+    assert not (tmp_path / "run" / "trials.jsonl").exists()
+
+
+def test_where_and_how_fast_may_change(fake, config, tmp_path):
+    with pytest.raises(Killed):
+        fake(config, FakePool(0, killed_after=8))
+    pool = {"workers": 7, "cpus": 0.5, "time_limit": 9.0, "retries": 5}
+    moved = tmp_path / "moved"
+    os.rename(tmp_path / "run", moved)
+    assert fake(config.changed(**pool), out=moved, resume=True).finished == 20
+
+
+def test_a_changed_data_set_is_refused(fake, config, tmp_path):
+    fake(config)
+    path = tmp_path / "run" / "manifest.json"
+    dataclasses.replace(Manifest.read(path), seed=99).write(path)
+    with pytest.raises(InputError, match="data: must be the images the run was started with"):
+        fake(config, resume=True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"format": "augsearch-run"}',
+        '{"format": "other", "version": 1}',
+        "\x00" * 50,
+        '{"format": NaN}',
+        "[" * 100_000,
+        "\xff\xfe",
+    ],
+    ids=range(10),
+)
+@pytest.mark.parametrize("name", ["config.json", "manifest.json", "environment.json"])
+def test_damaged_files_are_named(fake, config, tmp_path, name, text):
+    fake(config)
+    (tmp_path / "run" / name).write_text(text)
+    with pytest.raises(InputError) as caught:
+        fake(config, resume=True)
+    assert name in str(caught.value) or "data: must be the images" in str(caught.value)
+
+
+def test_other_versions_and_unknown_fields_are_refused(config):
+    data = config.to_json()
+    for version in (1, 3, None, "2"):
+        with pytest.raises(InputError, match="must be a run folder of version 2"):
+            Config.from_json({**data, "version": version})
+    with pytest.raises(InputError, match="wings"):
+        Config.from_json({**data, "wings": 2})
+    with pytest.raises(InputError, match="wings"):
+        Config.from_json({**data, "pool": {"wings": 2}})
+    with pytest.raises(InputError, match="pool"):
+        Config.from_json({**data, "pool": 3})
+    with pytest.raises(InputError, match="kind"):
+        Config.from_json({**data, "kind": "dance"})
+    del data["settings"]["seed"]
+    assert Config.from_json(data) == config  # a field that came later takes its default
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"task": "reduced-imagnet"},
+        {"searcher": "grid"},
+        {"evaluations": 0},
+        {"seed": -1},
+        {"top": 0},
+        {"subpolicies": 0},
+        {"operations": 0},
+        {"threads": 0},
+        {"searcher_options": {"wings": 2}},
+        {"evaluator": "oracle"},
+        {"reward": "beauty"},
+        {"task": "folder"},
+        {"task": "folder", "data": "/nowhere"},
+        {"preset": "gpu"},
+    ],
+    ids=str,
+)
+def test_mistakes_leave_no_folder(fake, config, tmp_path, change):
+    with pytest.raises(InputError):
+        fake(config.changed(**change))
+    assert contents(tmp_path) == {} and list(tmp_path.iterdir()) == []
+
+
+def test_an_out_without_a_name(fake, config, tmp_path):
+    with pytest.raises(InputError, match="out: must name a folder"):
+        fake(config, out=" ")
+
+
+def test_a_mistake_found_by_a_worker_leaves_no_folder(fake, config, tmp_path):
+    def refuse(*_, **__):
+        raise InputError("task", "must have images", 0, "add some")
+
+    with pytest.raises(InputError):
+        fake(config, refuse, out=tmp_path / "a" / "b")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError):
+        fake(config, refuse, out=tmp_path / "empty")
+    assert list((tmp_path / "empty").iterdir()) == []
+
+
+def test_here_is_a_folder_too(fake, config, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert fake(config, out=".").finished == 20
+    assert (tmp_path / "here" / "policy.json").is_file()
+
+
+def test_an_unwritable_place_is_named(fake, config, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="out: must be a folder that can be created"):
+        fake(config, out=tmp_path / "file" / "run")
