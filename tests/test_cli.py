@@ -7,6 +7,7 @@ import shutil
 
 import click
 import numpy as np
+import optuna
 import pytest
 import torch
 from click.testing import CliRunner
@@ -89,7 +90,7 @@ def test_names_in_the_help_are_those_of_the_registries():
 def test_every_command_is_there():
     assert {
         "search", "randaugment", "rederive", "compare", "train", "report", "show", "export",
-        "estimate", "doctor", "fidelity", "pba", "select", "resume",
+        "estimate", "doctor", "optuna", "fidelity", "pba", "select", "resume",
     } <= set(main.commands)  # fmt: skip
 
 
@@ -180,6 +181,10 @@ def test_a_study_with_failed_evaluations_is_not_complete(tmp_path):
     assert "evaluations failed after all retries" in said
 
 
+def studied(path):
+    return optuna.load_study(study_name="randaugment", storage=f"sqlite:///{path}")
+
+
 def test_the_grid_is_evaluated_once_and_its_best_cell_exported(tmp_path):
     out = tmp_path / "grid"
     arguments = ["randaugment", "--n", 1, 2, "--m", 0, 10, 30, "--seeds", 2, *SYNTHETIC]
@@ -191,6 +196,12 @@ def test_the_grid_is_evaluated_once_and_its_best_cell_exported(tmp_path):
     assert file.augmentation == RandAugment(2, 10)
     # The exported file is an arm like any other.
     assert parse_arm(str(out / "policy.json")).search["evaluations"] == 12
+    # The grid is an Optuna study too, which may be deleted.
+    best = studied(out / "optuna.db").best_params
+    assert (best["n"], best["m"]) == (2, 10)
+    (out / "optuna.db").unlink()
+    assert str(out / "optuna.db") in run("optuna", out)
+    assert studied(out / "optuna.db").best_params == best
 
 
 def test_select_makes_proposals_and_exports_the_best_of_them(small_run, tmp_path):

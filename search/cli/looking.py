@@ -1,4 +1,4 @@
-"""Commands that look at what is there: report, show, export, estimate, doctor."""
+"""Commands that look at what is there: report, optuna, show, export, estimate, doctor."""
 
 from __future__ import annotations
 
@@ -22,6 +22,16 @@ def report(run: str) -> None:
     import analysis
 
     click.echo(analysis.write_any(run))
+
+
+@click.command(cls=ManyValues)
+@click.argument("run")
+@option("--out", metavar="FILE", help="SQLite file to write. [default: RUN/optuna.db]")
+def optuna(run: str, out: str | None) -> None:
+    """Write a run as an Optuna study, for optuna-dashboard, or bring the study up to date."""
+    from search.runs.optuna_view import write_optuna
+
+    click.echo(write_optuna(run, out))
 
 
 @click.command(cls=ManyValues)
@@ -139,4 +149,4 @@ def _new_file(text: str, suffix: str = "") -> Path:
     return path
 
 
-COMMANDS = (report, show, export, estimate, doctor)
+COMMANDS = (report, optuna, show, export, estimate, doctor)

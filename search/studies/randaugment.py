@@ -1,6 +1,7 @@
 """`augsearch randaugment`: RandAugment's grid of N and M (arXiv 1909.13719), each cell x seed once.
 
-The paper's point is that this grid replaces a search. Scores are those of the validation part.
+The paper's point is that this grid replaces a search. Scores are those of the validation part. At
+the end the grid is written as an Optuna study too, DIR/optuna.db.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from typing import Any
 from policies import RandAugment, save_policy
 from search.engine.loop import RunResult
 from search.runs.folder import POLICY_NAME
+from search.runs.optuna_view import catch_up
+from search.searchers.grid import grid_candidates
 from search.trial import JOURNAL_NAME, Candidate, image_passes, read_journal
 
 from .config import Config
 from .fixed import run_fixed
 from .seeds import training_seed
-
-MAGNITUDES = 31
 
 
 def run_randaugment(config: Config, out: Path | str, **how: Any) -> RunResult:
@@ -31,24 +32,16 @@ def run_randaugment(config: Config, out: Path | str, **how: Any) -> RunResult:
     Raises:
         InputError: a user's mistake; nothing is left behind if nothing was finished.
     """
-    return run_fixed(config, out, grid_candidates, **how)
+    result = run_fixed(config, out, candidates, **how)
+    catch_up(Path(out))
+    return result
 
 
-def grid_candidates(config: Config) -> list[Candidate]:
-    """batch = index of the seed; slot = the cell, numbered as if the grid had every N and M."""
+def candidates(config: Config) -> list[Candidate]:
+    """Of the grid: cells and seeds that are added leave the others in their places."""
     settings = config.settings
-    return [
-        Candidate(
-            index,
-            n * MAGNITUDES + m,
-            RandAugment(n, m),
-            training_seed("randaugment", settings.seed, index),
-            label=f"N={n} M={m}",
-        )
-        for index in range(settings.seeds)
-        for n in settings.n
-        for m in settings.m
-    ]
+    seeds = [training_seed("randaugment", settings.seed, index) for index in range(settings.seeds)]
+    return grid_candidates([(n, m) for n in settings.n for m in settings.m], seeds)
 
 
 def export_best(out: str | Path, best: tuple[int, int], result: RunResult) -> None:

@@ -324,65 +324,19 @@ def test_registry_refuses(name, options, text):
         make_searcher(name, PolicySpace(), 0, options)
 
 
-# The grid as an Optuna study -----------------------------------------------------------------
+# The grid ------------------------------------------------------------------------------------
 
 
-SPACE = RandAugmentSpace((1, 2), (0, 10, 30))
-
-
-def rows(path):
-    import optuna
-
-    study = optuna.load_study(study_name="randaugment", storage=f"sqlite:///{path}")
-    return [(t.params["n"], t.params["m"], t.params["repeat"], t.state.name, t.value)
-            for t in study.trials]  # fmt: skip
-
-
-def test_grid_survives_crashes_with_every_cell_once(tmp_path):
-    path = tmp_path / "optuna.db"
-    journal = {}
-    for crash in range(4):
-        # A new process after a kill: journalled results are told again, then new ones are made.
-        searcher = GridSearcher(SPACE, [7, 8], path)
-        in_flight = []
-        while (candidate := searcher.ask()) is not None:
-            if candidate.key in journal:
-                searcher.tell(candidate, journal[candidate.key])
-                continue
-            in_flight.append(candidate)
-            if len(in_flight) == 3 and crash < 3:
-                # One is journalled and told, one only journalled, one lost.
-                journal[in_flight[0].key] = evaluation(0.1)
-                journal[in_flight[1].key] = evaluation(0.2)
-                searcher.tell(in_flight[0], evaluation(0.1))
-                break
-        else:
-            for candidate in in_flight:
-                result = None if candidate.key == (1, 4) else evaluation(0.3)
-                searcher.tell(candidate, result)
-                journal[candidate.key] = result
-            assert searcher.finished
-    found = rows(path)
-    assert sorted(row[:3] for row in found) == sorted(
-        (n, m, repeat) for repeat in (0, 1) for n, m in SPACE.cells
-    )
-    assert [row[3] for row in found].count("FAIL") == 1
-    assert [row[3] for row in found].count("COMPLETE") == 11
-    values = {(row[2], SPACE.cells.index(row[:2])): row[4] for row in found}
-    assert values == {key: result and result.reward for key, result in journal.items()}
-
-
-def test_grid_refuses_other_files(tmp_path):
-    path = tmp_path / "optuna.db"
-    searcher = GridSearcher(SPACE, [7], path)
-    searcher.tell(searcher.ask(), evaluation(0.5))
-    with pytest.raises(InputError, match="of the grid"):
-        GridSearcher(SPACE, [8], path)
-    again = GridSearcher(SPACE, [7], path)
-    with pytest.raises(InputError, match="another run"):
-        again.tell(again.ask(), evaluation(0.6))
-    (tmp_path / "text").write_text("not a database\n" * 200)
-    with pytest.raises(InputError, match="SQLite"):
-        GridSearcher(SPACE, [7], tmp_path / "text")
+def test_a_cell_has_its_place_whatever_other_cells_there_are():
+    small = GridSearcher(RandAugmentSpace((1, 2), (0, 10, 30)), [7])
+    large = GridSearcher(RandAugmentSpace((1, 2, 3), (0, 5, 10, 30)), [7, 8])
+    assert set(small.candidates) <= set(large.candidates)
+    assert [c.key for c in small.candidates] == [
+        (0, 31 * n + m) for n in (1, 2) for m in (0, 10, 30)
+    ]
+    asked = [large.ask() for _ in range(24)]
+    # All cells of one seed come before the next seed.
+    assert [(c.batch, c.seed) for c in asked] == [(0, 7)] * 12 + [(1, 8)] * 12
+    assert asked[1].augmentation == RandAugment(1, 5) and asked[1].label == "N=1 M=5"
     with pytest.raises(InputError, match="seeds"):
-        GridSearcher(SPACE, [7, 7], tmp_path / "new.db")
+        GridSearcher(RandAugmentSpace(), [7, 7])

@@ -1,0 +1,231 @@
+"""The Optuna study of a run: it follows from the journal, whatever happens to it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+import threading
+import time
+from dataclasses import replace
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from policies import Policy, RandAugment, TrivialAugmentWide
+from policies.augmentations import encode_augmentation
+from policies.errors import InputError
+from search.runs.journal import Journal
+from search.runs.optuna_view import FILE_NAME, ViewError, catch_up, write_optuna
+from tests.search.fakes import evaluation, trial
+
+CELLS = [(1, 0), (1, 30), (2, 10)]
+
+
+def grid(cells=CELLS, seeds=2):
+    return [
+        trial(
+            batch,
+            31 * n + m,
+            augmentation=encode_augmentation(RandAugment(n, m)),
+            label=f"N={n} M={m}",
+            seed=100 + batch,
+            evaluation=evaluation(n + m / 100 + batch / 1000),
+        )
+        for batch in range(seeds)
+        for n, m in cells
+    ]
+
+
+def journal(folder, trials, kind="randaugment"):
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps({"kind": kind}))
+    (folder / "trials.jsonl").unlink(missing_ok=True)
+    with Journal(folder / "trials.jsonl") as written:
+        written.append(*trials)
+    return folder
+
+
+def study_in(path, name="randaugment"):
+    return optuna.load_study(study_name=name, storage=f"sqlite:///{path}")
+
+
+def ours(path, name="randaugment"):
+    """Rows by key: (state, value, parameters)."""
+    rows = [row for row in study_in(path, name).trials if "augsearch_key" in row.user_attrs]
+    found = {tuple(row.user_attrs["augsearch_key"]): row for row in rows}
+    assert len(found) == len(rows)
+    return {key: (row.state.name, row.value, row.params) for key, row in found.items()}
+
+
+def expected(trials):
+    return {
+        made.key: (
+            "COMPLETE",
+            made.evaluation.reward,
+            {"n": made.slot // 31, "m": made.slot % 31, "seed_index": made.batch},
+        )
+        for made in trials
+    }
+
+
+def test_a_grid_has_n_and_m_and_the_seed(tmp_path):
+    run = journal(tmp_path / "run", grid())
+    assert write_optuna(run) == run / FILE_NAME
+    assert ours(run / FILE_NAME) == expected(grid())
+    study = study_in(run / FILE_NAME)
+    assert study.best_params == {"n": 2, "m": 10, "seed_index": 1}
+    # The seed hardly matters to the values; Optuna sees that too.
+    importances = optuna.importance.get_param_importances(study)
+    assert set(importances) == {"n", "m", "seed_index"}
+    assert min(importances, key=importances.get) == "seed_index"
+    row = study.trials[0]
+    assert row.user_attrs["trial"]["seed"] == 100 and row.user_attrs["accuracy"] == row.value
+    assert (row.datetime_complete - row.datetime_start).total_seconds() == 1.0
+
+
+def test_failed_and_diverged_trials_have_no_value(tmp_path):
+    trials = grid()
+    trials[0] = replace(trials[0], status="failed", evaluation=None, error="no")
+    trials[1] = replace(trials[1], evaluation=replace(evaluation(99.0), diverged=True))
+    run = journal(tmp_path / "run", trials)
+    write_optuna(run)
+    states = [row.state for row in study_in(run / FILE_NAME).trials]
+    assert states[:3] == [TrialState.FAIL, TrialState.PRUNED, TrialState.COMPLETE]
+    assert study_in(run / FILE_NAME).best_value < 99
+
+
+def test_policies_are_described_by_their_operations(tmp_path):
+    one = Policy([[("Rotate", 0.5, 9), ("Invert", 0.2, None)], [("Rotate", 1.0, 3)]])
+    other = Policy([[("Color", 0.4, 0), ("Color", 0.0, 5)], [("Invert", 0.0, None)]])
+    trials = [
+        trial(0, slot, augmentation=policy.to_json()) for slot, policy in enumerate((one, other))
+    ]
+    run = journal(tmp_path / "run", trials, "search")
+    write_optuna(run)
+    first, second = (params for _, _, params in ours(run / FILE_NAME, "search").values())
+    assert first == pytest.approx({
+        "operations": 1.7 / 2, "different_operations": 2,
+        "use_Rotate": 1.5 / 2, "strength_Rotate": (0.5 * 9 + 1.0 * 3) / 9 / 2,
+        "magnitude_Rotate": (0.5 * 9 + 1.0 * 3) / 1.5,
+        "use_Invert": 0.2 / 2, "use_Color": 0.0, "strength_Color": 0.0,
+    })  # fmt: skip
+    assert second == pytest.approx({
+        "operations": 0.4 / 2, "different_operations": 1,
+        "use_Rotate": 0.0, "strength_Rotate": 0.0, "use_Invert": 0.0,
+        "use_Color": 0.4 / 2, "strength_Color": 0.0, "magnitude_Color": 0.0,
+    })  # fmt: skip
+
+
+def test_arms_of_a_comparison_are_told_apart_by_label(tmp_path):
+    arms = {"none": None, "trivial": TrivialAugmentWide()}
+    trials = [
+        trial(b, s, label=name, seed=b, part="test", augmentation=encode_augmentation(arm))
+        for b in range(2)
+        for s, (name, arm) in enumerate(arms.items())
+    ]
+    run = journal(tmp_path / "run", trials, "compare")
+    write_optuna(run)
+    params = [params for _, _, params in ours(run / FILE_NAME, "compare").values()]
+    assert params == [{"arm": a, "seed_index": b} for b in range(2) for a in arms]
+
+
+# Whatever happens to it ----------------------------------------------------------------------
+
+
+def test_written_again_it_is_the_same_and_deleted_it_comes_back(tmp_path):
+    run = journal(tmp_path / "run", grid())
+    write_optuna(run)
+    numbers = [row.number for row in study_in(run / FILE_NAME).trials]
+    write_optuna(run)
+    assert [row.number for row in study_in(run / FILE_NAME).trials] == numbers
+    (run / FILE_NAME).unlink()
+    write_optuna(run)
+    assert ours(run / FILE_NAME) == expected(grid())
+    elsewhere = write_optuna(run, tmp_path / "a view.db")
+    assert ours(elsewhere) == expected(grid())
+
+
+def test_rows_of_others_neither_shift_ours_nor_are_lost(tmp_path):
+    """Another process asks and tells in the study, before, while and after we write."""
+    run = journal(tmp_path / "run", grid(seeds=1))
+    write_optuna(run)
+    study = study_in(run / FILE_NAME)
+    open_row = study.ask()
+    study.tell(study.ask(), 12345.0)
+    journal(run, grid(seeds=2))
+    write_optuna(run)
+    assert ours(run / FILE_NAME) == expected(grid())
+    foreign = [r for r in study_in(run / FILE_NAME).trials if "augsearch_key" not in r.user_attrs]
+    assert [(row.state.name, row.value) for row in foreign] == [
+        ("RUNNING", None), ("COMPLETE", 12345.0),
+    ]  # fmt: skip
+    assert open_row.number == 3
+
+
+def test_a_run_that_has_grown_is_written_with_its_new_ranges(tmp_path):
+    run = journal(tmp_path / "run", grid())
+    write_optuna(run)
+    more = grid([*CELLS, (3, 5), (2, 31 - 1)], seeds=3)
+    journal(run, more)
+    write_optuna(run)
+    assert ours(run / FILE_NAME) == expected(more)
+    [ranges] = {repr(row.distributions["n"]) for row in study_in(run / FILE_NAME).trials}
+    assert "high=3" in ranges
+
+
+def test_the_journal_wins_over_what_somebody_wrote(tmp_path):
+    run = journal(tmp_path / "run", grid())
+    path = write_optuna(run)
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE trial_values SET value = 99 WHERE trial_id = 2")
+    write_optuna(run)
+    assert ours(path) == expected(grid())
+
+
+def test_nobody_waits_for_a_locked_view(tmp_path, caplog):
+    run = journal(tmp_path / "run", grid(seeds=1))
+    path = write_optuna(run)
+    journal(run, grid())
+    locked, done = threading.Event(), threading.Event()
+
+    def hold():
+        database = sqlite3.connect(path, isolation_level=None)
+        database.execute("BEGIN EXCLUSIVE")
+        locked.set()
+        done.wait(60)
+        database.close()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    try:
+        locked.wait(10)
+        started = time.monotonic()
+        with pytest.raises(ViewError, match="database is locked.*`augsearch optuna"):
+            write_optuna(run)
+        catch_up(run)
+        assert time.monotonic() - started < 25
+    finally:
+        done.set()
+        holder.join()
+    assert [r.levelno for r in caplog.records if r.name == "search"] == [logging.WARNING]
+    write_optuna(run)
+    assert ours(path) == expected(grid())
+
+
+def test_a_file_that_is_no_study_is_left_as_it_is(tmp_path):
+    run = journal(tmp_path / "run", grid())
+    (run / FILE_NAME).write_text("my notes\n" * 500)
+    with pytest.raises(ViewError, match="not a database"):
+        write_optuna(run)
+    assert (run / FILE_NAME).read_text() == "my notes\n" * 500
+    (run / FILE_NAME).unlink()
+    (run / FILE_NAME).mkdir()
+    with pytest.raises(ViewError, match="not an ordinary file"):
+        write_optuna(run)
+
+
+def test_a_folder_without_a_journal_is_refused(tmp_path):
+    with pytest.raises(InputError, match="journal: must be an existing file"):
+        write_optuna(tmp_path)
