@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .augmentations import Augmentation, decode_augmentation, encode_augmentation
+    from .collate import PolicyCollate
+    from .decoded import DecodedImages, decode_image
     from .errors import InputError
     from .formats import FORMATS, Export, convert
     from .ops import CONVENTIONS, OPS, PAPER_OPS, Convention, Op, Scale, get_convention
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "augmentations": ("Augmentation", "decode_augmentation", "encode_augmentation"),
+    "collate": ("PolicyCollate",),
+    "decoded": ("DecodedImages", "decode_image"),
     "errors": ("InputError",),
     "formats": ("FORMATS", "Export", "convert"),
     "ops": ("CONVENTIONS", "OPS", "PAPER_OPS", "Convention", "Op", "Scale", "get_convention"),
@@ -65,11 +69,13 @@ __all__ = [
     "SVHN",
     "Augmentation",
     "Convention",
+    "DecodedImages",
     "Export",
     "InputError",
     "Op",
     "Operation",
     "Policy",
+    "PolicyCollate",
     "PolicyFile",
     "PolicyTransform",
     "RandAugment",
@@ -81,6 +87,7 @@ __all__ = [
     "UniformAugment",
     "convert",
     "decode_augmentation",
+    "decode_image",
     "encode_augmentation",
     "get_convention",
     "load_policy",

@@ -135,7 +135,7 @@ class Transform(nn.Module, ABC):
             return self._call_pil(images)
         if isinstance(images, np.ndarray):
             array = _check_batch(images, images.dtype == np.uint8)
-            return self._call_numpy(_contiguous(array)).reshape(images.shape)
+            return self._call_numpy(contiguous(array)).reshape(images.shape)
         if torch.jit.is_tracing():
             raise InputError(
                 "images", "must not be traced: a trace would repeat one draw for ever",
@@ -169,12 +169,12 @@ class Transform(nn.Module, ABC):
             return image.copy()
         pixels = np.asarray(image)
         if channels == 1:
-            flat = _run_cpu(pixels.reshape(1, 1, -1), program, height, width, 1)
+            flat = run_cpu(pixels.reshape(1, 1, -1), program, height, width, 1)
             return Image.fromarray(flat.reshape(height, width))
         from .kernels_cpu import join_channels
 
-        planes = _contiguous(pixels.transpose(2, 0, 1)[None]).reshape(1, 3, -1)
-        planes = _run_cpu(planes, program, height, width, 1)
+        planes = contiguous(pixels.transpose(2, 0, 1)[None]).reshape(1, 3, -1)
+        planes = run_cpu(planes, program, height, width, 1)
         result = np.empty((height, width, 3), np.uint8)
         join_channels(planes, result.reshape(-1))
         return Image.fromarray(result)
@@ -185,7 +185,7 @@ class Transform(nn.Module, ABC):
             return batch.copy()
         program = self._draw(n, channels, height, width, frames)
         flat = batch.reshape(n, channels, height * width)
-        return _run_cpu(flat, program, height, width, self.threads).reshape(batch.shape)
+        return run_cpu(flat, program, height, width, self.threads).reshape(batch.shape)
 
     def _call_torch(self, batch: torch.Tensor, frames: int = 1) -> torch.Tensor:
         from .kernels_torch import run
@@ -312,12 +312,18 @@ def _place(
     return extra
 
 
-def _run_cpu(
-    flat: np.ndarray, program: Program, height: int, width: int, threads: int
+def run_cpu(
+    flat: np.ndarray,
+    program: Program,
+    height: int,
+    width: int,
+    threads: int,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
+    """What becomes of images [N, C, H*W], divided among threads; written to `out` if given."""
     from .kernels_cpu import run
 
-    out = np.empty_like(flat)
+    out = np.empty_like(flat) if out is None else out
     table = program.table
     arguments = (
         flat, out, height, width, program.steps, program.extra,
@@ -344,7 +350,7 @@ def _pool(threads: int, process: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="augmentation")
 
 
-def _contiguous(batch: np.ndarray) -> np.ndarray:
+def contiguous(batch: np.ndarray) -> np.ndarray:
     """A batch [N, C, H, W] in that order in memory; pixels that lie together are split quickly."""
     last = batch.transpose(0, 2, 3, 1)
     if batch.shape[1] != 3 or batch.flags.c_contiguous or not last.flags.c_contiguous:
@@ -358,7 +364,7 @@ def _contiguous(batch: np.ndarray) -> np.ndarray:
 
 def _to_numpy(batch: torch.Tensor) -> np.ndarray:
     try:
-        return _contiguous(batch.numpy())
+        return contiguous(batch.numpy())
     except (RuntimeError, TypeError) as error:
         raise InputError(
             "images", "must be ordinary tensors, whose values are in memory", str(error),

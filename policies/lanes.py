@@ -106,6 +106,41 @@ def load_line(typing, array, at):
 
 
 @intrinsic
+def load_pixels(typing, array, at, step):
+    """Four times 4 bytes of a flat array, from `at` in steps."""
+    pixels = Lanes(types.uint8, WIDTH)
+    four, one = ir.VectorType(ir.IntType(32), 4), ir.IntType(32)
+
+    def generate(context, builder, signature, arguments):
+        place, step = arguments[1:]
+        words = ir.Constant(four, ir.Undefined)
+        for k in range(4):
+            word = _pointer(context, builder, array, arguments[0], place, one)
+            words = builder.insert_element(words, builder.load(word, align=1), one(k))
+            place = builder.add(place, step)
+        return builder.bitcast(words, pixels.vector)
+
+    return pixels(array, types.intp, types.intp), generate
+
+
+@intrinsic
+def store_pixels(typing, array, at, step, pixels):
+    """Write 16 bytes to a flat array, 4 at a time, from `at` in steps."""
+    four, one = ir.VectorType(ir.IntType(32), 4), ir.IntType(32)
+
+    def generate(context, builder, signature, arguments):
+        place, step = arguments[1:3]
+        words = builder.bitcast(arguments[3], four)
+        for k in range(4):
+            word = _pointer(context, builder, array, arguments[0], place, one)
+            builder.store(builder.extract_element(words, one(k)), word, align=1)
+            place = builder.add(place, step)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp, pixels), generate
+
+
+@intrinsic
 def store(typing, array, at, lanes):
     """Write all lanes to a flat array from `at`; floats to uint16 (bfloat16) rounded."""
     narrower = array.dtype == types.uint16 and lanes.element == types.float32
@@ -198,10 +233,15 @@ def fill(typing, like, value):
     return like(like, types.float64), generate
 
 
+def _mask(order):
+    kind = ir.IntType(32)
+    return ir.Constant(ir.VectorType(kind, len(order)), [ir.Constant(kind, i) for i in order])
+
+
 def _repeat(builder, vector, value):
     undefined = ir.Constant(vector, ir.Undefined)
     first = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(first, undefined, _filled(_I32, 0))
+    return builder.shuffle_vector(first, undefined, _mask([0] * vector.count))
 
 
 @intrinsic
@@ -310,13 +350,44 @@ lowest, highest = _reduction("umin", types.uint8, LINE), _reduction("umax", type
 @intrinsic
 def whole(typing, lanes):
     """Bytes as int32; float32 as int32, truncated (they must fit)."""
-    wide = Lanes(types.int32)
+    wide = Lanes(types.int32, lanes.vector.count)
 
     def generate(context, builder, signature, arguments):
         convert = builder.zext if lanes.element == types.uint8 else builder.fptosi
         return convert(arguments[0], wide.vector)
 
     return wide(lanes), generate
+
+
+@intrinsic
+def mirrored(typing, lanes):
+    """The last lane first."""
+    count = lanes.vector.count
+    order = _mask(range(count)[::-1])
+
+    def generate(context, builder, signature, arguments):
+        return builder.shuffle_vector(arguments[0], arguments[0], order)
+
+    return lanes(lanes), generate
+
+
+@intrinsic
+def store_interleaved(typing, array, at, a, b, c):
+    """Write 48 numbers to a flat array from `at`: the first of a, b and c, then the second..."""
+    count = a.vector.count
+
+    def generate(context, builder, signature, arguments):
+        place = _pointer(
+            context, builder, array, *arguments[:2], ir.VectorType(a.vector.element, 3 * count)
+        )
+        x, y, z = arguments[2:]
+        two = builder.shuffle_vector(x, y, _mask(range(2 * count)))
+        last = builder.shuffle_vector(z, z, _mask(range(2 * count)))
+        order = [k * count + i if k < 2 else 2 * count + i for i in range(count) for k in range(3)]
+        builder.store(builder.shuffle_vector(two, last, _mask(order)), place, align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, a, b, c), generate
 
 
 def _shift(operate):
@@ -338,7 +409,7 @@ shift_left, shift_right = _shift(ir.IRBuilder.shl), _shift(ir.IRBuilder.lshr)
 @intrinsic
 def low_bytes(typing, lanes):
     """The low byte of each int32."""
-    bytes_ = Lanes(types.uint8)
+    bytes_ = Lanes(types.uint8, lanes.vector.count)
 
     def generate(context, builder, signature, arguments):
         return builder.trunc(arguments[0], bytes_.vector)

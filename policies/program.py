@@ -54,6 +54,15 @@ class Program:
     extra: np.ndarray
     fill: np.ndarray
 
+    def part(self, start: int, stop: int) -> Program:
+        """What images start..stop-1 undergo, where no image is blended with another."""
+        return Program(self.table, self.steps[start:stop], self.extra[start:stop], self.fill)
+
+    @property
+    def pairs(self) -> bool:
+        """Whether some image is blended with another of the batch."""
+        return bool((self.table.codes[self.steps] == CODE["pairing"]).any())
+
 
 def build_table(operations: Iterable[tuple[str, float]], height: int, width: int) -> Table:
     """The table of (operation's name, kernel's parameter) for images of height x width."""
