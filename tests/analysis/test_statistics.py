@@ -204,6 +204,7 @@ def test_verdict(interval, word):
 
 @given(st.lists(st.one_of(st.floats(1e-9, 1), st.just(float("nan"))), min_size=1, max_size=6))
 @settings(max_examples=50, deadline=None)
+@pytest.mark.long
 def test_an_interval_at_holms_level_says_what_holms_p_says(p):
     """Level and corrected p reject the same hypotheses, so intervals and p of a table agree."""
     levels = holm_levels(p)

@@ -62,6 +62,10 @@ def check(image: np.ndarray, results: list[np.ndarray], name: str, index: int) -
         assert all(seen), f"{name} {index}: only one sign was drawn"
 
 
+LARGE = pytest.param((224, 224), marks=pytest.mark.long)
+SIZES = [LARGE if size == (224, 224) else size for size in images.SIZES]
+
+
 def run_batch(pictures: tuple[np.ndarray, ...], kernels: str) -> None:
     batch = torch.from_numpy(np.concatenate([np.stack([p] * COPIES) for p in pictures]))
     before = batch.clone()
@@ -86,7 +90,7 @@ def run_single(pictures: tuple[np.ndarray, ...], kernels: str, copies: int) -> N
 
 @pytest.mark.parametrize("kernels", ["compiled", "torch"])
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("size", images.SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
+@pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
 class TestAgainstPillow:
     def test_batches(self, size, channels, kernels):
         run_batch(images.synthetic(channels, *size), kernels)

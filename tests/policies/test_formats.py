@@ -179,6 +179,7 @@ def test_conversion_is_right_or_refused(source, target):
 # ---------------------------------------------------------------------------------- torchvision
 
 
+@pytest.mark.long
 def test_torchvision_pixels():
     """Every sub-policy, every sign, on PIL images; Solarize 3 and 6 are where plain v2 differs."""
     checked = 0

@@ -265,6 +265,7 @@ def test_provenance_must_be_json(tmp_path, value):
     assert not os.listdir(tmp_path)
 
 
+@pytest.mark.long
 def test_nothing_is_written_that_could_not_be_read_back(tmp_path):
     with pytest.raises(InputError, match="must fit in a file"):
         save_policy(tmp_path / "p.json", IMAGENET, "paper", {"log": "x" * MAX_BYTES})

@@ -206,6 +206,7 @@ def test_read_only_installation_without_a_home(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's counters")
+@pytest.mark.long
 def test_memory_above_input_and_output():
     """At 224 x 224 the peak stays under twice the batch, contiguous or not."""
     code = """
@@ -241,6 +242,7 @@ class Batches(Dataset):
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.long
 def test_threads_work_in_a_process_that_inherits_none(method, transform):
     threaded = PolicyTransform(transform.policy, threads=3)
     threaded(torch.zeros(8, 3, 24, 24, dtype=torch.uint8))  # starts this process's threads

@@ -274,6 +274,7 @@ def test_operations_that_are_left_out_are_in_no_proposal():
     assert all(o.name in ops for policy in made.values() for row in policy for o in row)
 
 
+@pytest.mark.long
 def test_one_by_one_beats_the_papers_choice_after_random_search():
     """On landscapes with noise half the policies' scatter; paired over 8 searches of 300."""
     paper, ours = [], []
