@@ -11,7 +11,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.transforms import v2
 
 from policies.errors import InputError, check_choice
 from policies.imports import is_import_path, resolve
@@ -21,8 +20,6 @@ from .presets import LOSSES
 Mix = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 Loss = Callable[[Tensor, Tensor], Tensor]
 
-_ERASE = v2.RandomErasing(p=1.0, inplace=True)
-
 
 def erase(images: Tensor, probability: float) -> Tensor:
     """Random erasing (Zhong et al., arXiv:1708.04896) of float images [N, C, H, W], in place.
@@ -31,8 +28,12 @@ def erase(images: Tensor, probability: float) -> Tensor:
     in a ratio of 0.3 to 3.3, set to 0, which is the mean of normalised images. (torchvision's
     transform, which given a whole batch erases the same rectangle in all of it.)
     """
+    # Here, since importing torchvision costs each worker a second and 100 MB, and few need it.
+    from torchvision.transforms.v2 import RandomErasing
+
+    hit = RandomErasing(p=1.0, inplace=True)
     for i in (torch.rand(len(images)) < probability).nonzero()[:, 0].tolist():
-        _ERASE(images[i])
+        hit(images[i])
     return images
 
 
@@ -49,13 +50,15 @@ def make_mix(mixup: float, cutmix: float, classes: int) -> Mix | None:
     Returns:
         None when both are 0.
     """
+    if not mixup and not cutmix:
+        return None
+    from torchvision.transforms import v2
+
     kinds = [
         kind(alpha=alpha, num_classes=classes)
         for kind, alpha in ((v2.MixUp, mixup), (v2.CutMix, cutmix))
         if alpha
     ]
-    if not kinds:
-        return None
     return kinds[0] if len(kinds) == 1 else v2.RandomChoice(kinds)
 
 
