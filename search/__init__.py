@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .searchers.batches import BatchSearcher
     from .searchers.fixed import FixedSearcher, fixed_candidates
     from .searchers.grid import GridSearcher
+    from .searchers.population import PopulationSearcher
     from .searchers.ppo import PPO_PRESETS, PPOConfig, PPOSearcher
     from .searchers.random import RandomSearcher
     from .searchers.ray_tune import TuneSearcher
@@ -48,6 +49,7 @@ _NAMES = {
     "searchers.batches": ("BatchSearcher",),
     "searchers.fixed": ("FixedSearcher", "fixed_candidates"),
     "searchers.grid": ("GridSearcher",),
+    "searchers.population": ("PopulationSearcher",),
     "searchers.ppo": ("PPO_PRESETS", "PPOConfig", "PPOSearcher"),
     "searchers.random": ("RandomSearcher",),
     "searchers.ray_tune": ("TuneSearcher",),
@@ -84,6 +86,7 @@ __all__ = [
     "PPOSearcher",
     "PolicySpace",
     "PoolConfig",
+    "PopulationSearcher",
     "RandAugmentSpace",
     "RandomSearcher",
     "RunResult",

@@ -33,6 +33,8 @@ class Candidate:
         scorer: name of the configured evaluator that shall do it, one of the run's.
         part: "validation" in a search; "test" only in a comparison.
         label: free text for reports, for example the name of an arm.
+        parent: key of the evaluation in this run whose artifact (weights, say) this one goes on
+            from; None to begin anew.
     """
 
     batch: int
@@ -42,6 +44,7 @@ class Candidate:
     scorer: str = "main"
     part: str = "validation"
     label: str = ""
+    parent: Key | None = None
 
     @property
     def key(self) -> Key:

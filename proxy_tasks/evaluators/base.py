@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 import math
-from pathlib import Path
 
 from policies.augmentations import Augmentation
 from policies.errors import InputError, check_choice, check_integer
@@ -35,9 +34,40 @@ class Evaluator(abc.ABC):
         validation images.
         """
 
-    def prepare(self, directory: Path) -> None:
-        """Do, or load, one-off work kept in `directory` (a run folder). Idempotent, atomic."""
-        return None
+    @property
+    def needs_preparation(self) -> bool:
+        """Whether one-off work (`prepare`, or `load` of what another process prepared) is due."""
+        return False
+
+    def prepare(self) -> bytes:
+        """Do the one-off work, and return what others `load` instead of doing it again."""
+        raise TypeError(f"{type(self).__name__} has nothing to prepare")
+
+    def load(self, prepared: bytes) -> None:
+        """Take over what an evaluator of the same configuration and task prepared.
+
+        Raises InputError when it is not that.
+        """
+        raise TypeError(f"{type(self).__name__} has nothing to prepare")
+
+
+class Continued(Evaluator):
+    """An evaluator that goes on from what an earlier evaluation left, e.g. its weights."""
+
+    @abc.abstractmethod
+    def go_on(
+        self, augmentation: Augmentation, seed: int, part: str, artifact: bytes | None
+    ) -> tuple[Evaluation, bytes]:
+        """As `evaluate`, from `artifact` on, or from the beginning (None).
+
+        Returns the evaluation and the artifact of its end. Raises InputError for an artifact that
+        is not of this evaluator.
+        """
+
+    def evaluate(
+        self, augmentation: Augmentation, seed: int, part: str = "validation"
+    ) -> Evaluation:
+        return self.go_on(augmentation, seed, part, None)[0]
 
 
 def as_transform(augmentation: Augmentation) -> Transform | ScheduleTransform | None:

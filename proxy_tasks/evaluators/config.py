@@ -28,7 +28,7 @@ class EvaluatorConfig(Configuration):
     """
 
     kind: Annotated[
-        Literal["from-scratch", "weight-sharing", "density-matching", "synthetic"],
+        Literal["from-scratch", "weight-sharing", "density-matching", "population", "synthetic"],
         Option(
             "how a policy is evaluated (synthetic: planted rewards, for trials)",
             name="evaluator",

@@ -38,8 +38,6 @@ class DensityMatching(SharedChild):
     (details["subpolicies"]: one dict of metrics each) and the metrics are their means.
     """
 
-    file_stem = "density-child"
-
     def __init__(
         self,
         config: EvaluatorConfig,

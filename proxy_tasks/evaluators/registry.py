@@ -4,6 +4,7 @@ FromScratch      trains a child from scratch under the policy (AutoAugment). The
 WeightSharing    fine-tunes a copy of one shared child for a few epochs: about a tenth of the cost.
 DensityMatching  trains nothing per policy: how well does a child that never saw the policy
                  classify *augmented* validation images? Cheap, and biased (see the class).
+Population       trains a child a few epochs at a time, from whichever weights it is given.
 Repeat           the mean of any evaluator over several seeds.
 """
 
@@ -19,6 +20,7 @@ from .config import EvaluatorConfig
 from .density_matching import DensityMatching
 from .from_scratch import FromScratch
 from .planted import PlantedLandscape
+from .population import Population
 from .repeat import Repeat
 from .shared_child import WeightSharing
 
@@ -27,6 +29,7 @@ KINDS: dict[str, Callable[..., Evaluator]] = {
     "from-scratch": FromScratch,
     "weight-sharing": WeightSharing,
     "density-matching": DensityMatching,
+    "population": Population,
     "synthetic": PlantedLandscape,
 }
 

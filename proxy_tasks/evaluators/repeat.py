@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 
@@ -26,8 +25,15 @@ class Repeat(Evaluator):
             raise InputError("repeats", "must be at least 2", repeats, "leave the wrapper out")
         self.evaluator, self.repeats = evaluator, repeats
 
-    def prepare(self, directory: Path) -> None:
-        self.evaluator.prepare(directory)
+    @property
+    def needs_preparation(self) -> bool:
+        return self.evaluator.needs_preparation
+
+    def prepare(self) -> bytes:
+        return self.evaluator.prepare()
+
+    def load(self, prepared: bytes) -> None:
+        self.evaluator.load(prepared)
 
     def evaluate(
         self, augmentation: Augmentation, seed: int, part: str = "validation"

@@ -10,14 +10,12 @@ import json
 import pickle
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import nn
 
 from policies.augmentations import Augmentation
 from policies.errors import InputError, check_integer
-from policies.files import write_atomically
 from policies.transforms import Transform, UniformAugment
 from proxy_tasks.data import ProxyTask
 from proxy_tasks.training import LearningRate, seeded_augment, threads
@@ -29,18 +27,16 @@ from .evaluation import Evaluation
 
 
 class SharedChild(Children, Evaluator):
-    """One child trained once by `prepare`, kept in the run folder, read by every evaluation."""
+    """One child trained once by `prepare`, of which every evaluation takes a copy."""
 
-    file_stem: str
     shared_epochs: int
     shared_seed: int
 
     @abc.abstractmethod
     def _shared_augmentation(self) -> Transform | None: ...
 
-    @property
-    def file_name(self) -> str:
-        """The file in the run folder; the name changes with everything the child depends on."""
+    def _facts(self) -> str:
+        """A digest of everything that the shared child depends on."""
         facts = {
             "task": self.task.manifest_hash,
             "preset": dataclasses.asdict(self.preset),
@@ -51,25 +47,43 @@ class SharedChild(Children, Evaluator):
             "kernels": self.config.kernels,
             "threads": self.config.threads,
         }
-        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
-        return f"{self.file_stem}-{digest}.pt"
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
-    def prepare(self, directory: Path) -> None:
-        """Load the shared child from `directory`, or train it and put it there.
+    @property
+    def needs_preparation(self) -> bool:
+        return self._shared_state is None
 
-        Raises:
-            InputError: the file is there but cannot be read as weights of this child; or the
-                child diverged, so that every evaluation would tell nothing.
+    def prepare(self) -> bytes:
+        """Train the shared child, keep it, and return it.
+
+        Raises InputError when it diverged, so that every evaluation would tell nothing.
         """
-        path = Path(directory) / self.file_name
-        if path.exists():
-            child, loss = _load_weights(path, self.new_child(0)), 0.0
-            self._check_shared(child, loss)
-        else:
-            child, loss = self._train_shared()
-            self._check_shared(child, loss)
-            _save(child.state_dict(), path)
-        self._shared_state = child.state_dict()
+        child, loss = self._train_shared()
+        self._take(child, loss)
+        state = {name: value.cpu() for name, value in self._shared_state.items()}
+        stream = io.BytesIO()
+        torch.save({"facts": self._facts(), "state": state}, stream)
+        return stream.getvalue()
+
+    def load(self, prepared: bytes) -> None:
+        """Take over a shared child; nothing in the bytes is executed.
+
+        Raises InputError when they are not the weights of this very shared child.
+        """
+        child = self.new_child(0)
+        try:
+            saved = torch.load(io.BytesIO(prepared), weights_only=True, map_location="cpu")
+            reason = "" if saved["facts"] == self._facts() else "of other settings"
+            child.load_state_dict(saved["state"])
+        except (pickle.UnpicklingError, RuntimeError, EOFError, TypeError, KeyError,
+                AttributeError) as error:  # fmt: skip
+            reason = type(error).__name__
+        if reason:
+            raise InputError(
+                "prepared", "must be the weights of this task's shared child", reason,
+                "delete the folder prepared/ of the run to train a new shared child",
+            )  # fmt: skip
+        self._take(child, 0.0)
 
     def _train_shared(self) -> tuple[nn.Module, float]:
         """The trained child and its last training loss."""
@@ -79,7 +93,7 @@ class SharedChild(Children, Evaluator):
             training = self.scratch_config(self.shared_epochs)
             return child, self.arena.train_child(child, augment, training, self.shared_seed).loss
 
-    def _check_shared(self, child: nn.Module, loss: float) -> None:
+    def _take(self, child: nn.Module, loss: float) -> None:
         with threads(self.config.threads):
             reason = self.validation_scores(child, loss)[1]
         if reason:
@@ -89,12 +103,13 @@ class SharedChild(Children, Evaluator):
                 f"one that diverged: {reason}",
                 "use another preset or model, more training images, or the evaluator from-scratch",
             )
+        self._shared_state = child.state_dict()
 
     _shared_state: dict | None = None
 
     def _copy_of_shared(self) -> nn.Module:
         if self._shared_state is None:
-            raise RuntimeError(f"{type(self).__name__}: call prepare(directory) before evaluate()")
+            raise RuntimeError(f"{type(self).__name__}: call prepare() or load() before evaluate()")
         child = self.new_child(0)
         child.load_state_dict(self._shared_state)
         return child
@@ -114,8 +129,6 @@ class WeightSharing(SharedChild):
     All evaluations start from the same child and see the images in the same order with the same
     crops (common random numbers); an evaluation's `seed` decides the augmentation's draws alone.
     """
-
-    file_stem = "shared-child"
 
     def __init__(
         self,
@@ -156,26 +169,3 @@ class WeightSharing(SharedChild):
             # compared, and the shared child's luck is common to all candidates anyway.
             trained = self.arena.train_child(child, augment, self.finetune, self.shared_seed)
             return self.result(child, trained, part, started, {})
-
-
-def _save(state: dict, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    stream = io.BytesIO()
-    torch.save({name: value.cpu() for name, value in state.items()}, stream)
-    write_atomically(path, stream.getvalue())
-
-
-def _load_weights(path: Path, child: nn.Module) -> nn.Module:
-    """`child` with the weights: nothing in the file is executed, and they must fit."""
-    fix = "delete the file and run again to train a new shared child"
-    try:
-        state = torch.load(path, weights_only=True, map_location="cpu")
-        child.load_state_dict(state)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, TypeError, AttributeError) as error:
-        raise InputError(
-            "checkpoint",
-            "must hold the weights of this task's shared child",
-            f"{path.name} ({type(error).__name__})",
-            fix,
-        ) from error
-    return child

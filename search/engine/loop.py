@@ -25,8 +25,8 @@ from policies import Policy
 from policies.augmentations import encode_augmentation
 from policies.errors import InputError
 from proxy_tasks.evaluators.config import EvaluatorConfig
-from search.engine import prepared
 from search.errors import JournalError, SearchInterrupted, WorkerError, resume_command
+from search.runs.blobs import Blobs, digest
 from search.runs.journal import Journal
 from search.searchers.base import Searcher
 from search.trial import JOURNAL_NAME, Candidate, Key, Trial, best_trials, usable_reward
@@ -66,10 +66,9 @@ class RunResult:
     policy: Policy | None = None
 
 
-def identity(scorer: str, part: str, seed: int, augmentation: Any) -> bytes:
-    """Equal for evaluations that would give the same result; augmentation: encoded."""
-    text = json.dumps([scorer, part, seed, augmentation])
-    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+def identity(asked: Mapping[str, Any]) -> bytes:
+    """Equal for evaluations that would give the same result; asked: of `_fields`."""
+    return hashlib.blake2b(json.dumps(asked).encode(), digest_size=16).digest()
 
 
 def run(
@@ -163,6 +162,7 @@ class _Search:
         self.config = config
         self.show = progress
         self.directory = journal.path.parent
+        self.blobs = Blobs(self.directory, log.warning)
         self.counts: Counter[str] = Counter()
         self.asked = 0
         self.told = 0
@@ -226,17 +226,18 @@ class _Search:
         factory: Factory | None,
     ) -> int:
         """Evaluate until nothing is left to do or a signal came; returns the workers replaced."""
-        folder = self.directory / prepared.FOLDER
         with WorkerPool(
             self.config,
             configs,
             task,
             threads=threads,
             factory=factory,
-            prepared=prepared.load(folder, configs),
+            prepared=self.blobs.prepared(configs),
         ) as pool:
             self.signals.install()
-            prepared.save(folder, pool.prepare(lambda: self.signals.number is not None))
+            prepared = pool.prepare(lambda: self.signals.number is not None)
+            for name, content in prepared.items():
+                self.blobs.keep_prepared(name, content)
             self._loop(pool)
             return pool.restarts
 
@@ -267,7 +268,7 @@ class _Search:
         for trial in self.journal.trials():
             self._count(trial)
             if trial.status != "duplicate":
-                mark = identity(trial.scorer, trial.part, trial.seed, trial.augmentation)
+                mark = identity({name: getattr(trial, name) for name in _FIELDS})
                 self.originals[mark] = min(trial.key, self.originals.get(mark, trial.key))
         self.log.info(f"resuming after {len(self.journal)} evaluations")
 
@@ -297,11 +298,11 @@ class _Search:
                 self._replay(candidate)
                 continue
             asked = _fields(candidate)
-            mark = identity(candidate.scorer, candidate.part, candidate.seed, asked["augmentation"])
+            mark = identity(asked)
             original = self.originals.setdefault(mark, candidate.key)
             if original >= candidate.key:
                 self.originals[mark] = candidate.key
-                return Job(candidate)
+                return Job(candidate, artifact=self._inheritance(candidate))
             if original in self.journal:
                 self._keep([(candidate, self._duplicate(candidate, self.journal.get(original)))])
             else:
@@ -313,6 +314,13 @@ class _Search:
             raise RuntimeError(
                 f"{type(self.searcher).__name__} waits for results, but all it asked for are told"
             )
+
+    def _inheritance(self, candidate: Candidate) -> bytes | None:
+        """What the candidate's parent left; what no further candidate can go on from is deleted."""
+        if candidate.parent is None:
+            return None
+        self.blobs.forget_artifacts(lambda key: not self.searcher.may_continue(key))
+        return self.blobs.artifact(candidate.parent, self.journal.get(candidate.parent).artifact)
 
     # Receiving -------------------------------------------------------------------------------
 
@@ -339,13 +347,18 @@ class _Search:
         error = outcome.error
         if error is None:
             try:
-                trial = _trial(candidate, outcome, evaluation=outcome.evaluation)
+                trial = _trial(
+                    candidate, outcome, evaluation=outcome.evaluation,
+                    artifact=None if outcome.artifact is None else digest(outcome.artifact),
+                )  # fmt: skip
                 # As it will be read back: what is told now is what a replay tells.
                 trial = Trial.from_line(trial.to_line())
             except (TypeError, ValueError) as unusable:
                 error = str(unusable)
             else:
                 self.failures.succeeded()
+                if outcome.artifact is not None:  # on the disk before the trial that names it
+                    self.blobs.keep_artifact(candidate.key, outcome.artifact)
                 return trial
         self.failures.attempt_failed(outcome, error)
         if job.attempt <= self.config.retries:
@@ -395,6 +408,9 @@ class _Search:
             self.best = reward
 
 
+_FIELDS = ("scorer", "part", "seed", "augmentation", "parent")
+
+
 def _fields(candidate: Candidate) -> dict[str, Any]:
     """What a candidate asks for, as its trial says it; equal in equal evaluations."""
     return {
@@ -402,6 +418,7 @@ def _fields(candidate: Candidate) -> dict[str, Any]:
         "part": candidate.part,
         "seed": candidate.seed,
         "augmentation": encode_augmentation(candidate.augmentation),
+        "parent": candidate.parent,
     }
 
 
@@ -412,6 +429,7 @@ def _trial(
     status: str = "ok",
     evaluation: dict[str, Any] | None = None,
     error: str | None = None,
+    artifact: str | None = None,
 ) -> Trial:
     """Raises ValueError for an evaluation that is none."""
     data = {
@@ -427,7 +445,7 @@ def _trial(
         "started": round(outcome.started, 3),
         "finished": round(outcome.finished, 3),
         "worker": outcome.worker,
-        "parent": None,
-        "artifact": None,
+        "artifact": artifact,
     }
+    data["parent"] = None if candidate.parent is None else list(candidate.parent)
     return Trial.from_json(data)

@@ -24,7 +24,7 @@ from search.errors import WorkerError
 from search.trial import Candidate
 
 from .resources import PoolConfig
-from .worker import Factory, Files
+from .worker import Factory
 
 log = logging.getLogger("search")
 
@@ -44,11 +44,15 @@ def folders() -> tuple[str, list[str]]:
 
 @dataclass
 class Job:
-    """A candidate on its way; `attempt` counts from 1. alone: let no other wait behind it."""
+    """A candidate on its way; `attempt` counts from 1. alone: let no other wait behind it.
+
+    artifact: what its parent's evaluation left, for a candidate that has one.
+    """
 
     candidate: Candidate
     attempt: int = 1
     alone: bool = False
+    artifact: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ class Outcome:
     started: float
     finished: float
     worker: str
+    artifact: bytes | None = None
     mistake: InputError | None = None
 
 
@@ -87,7 +92,7 @@ class WorkerPool:
     """Use as a context manager: entering starts Ray and the workers, leaving ends them.
 
     configs: evaluators by name. task: given to every worker, sent once per node (numpy arrays are
-    shared between its workers, read-only). threads: of one evaluation. prepared: files of one-off
+    shared between its workers, read-only). threads: of one evaluation. prepared: results of one-off
     work done before (`prepare`).
     """
 
@@ -98,7 +103,7 @@ class WorkerPool:
         task: Any,
         *,
         threads: int = 1,
-        prepared: Mapping[str, Files] | None = None,
+        prepared: Mapping[str, bytes] | None = None,
         factory: Factory | None = None,
     ) -> None:
         self.config = config
@@ -176,10 +181,10 @@ class WorkerPool:
 
     # One-off work ----------------------------------------------------------------------------
 
-    def prepare(self, stopped: Callable[[], bool]) -> dict[str, dict[str, bytes]]:
+    def prepare(self, stopped: Callable[[], bool]) -> dict[str, bytes]:
         """Have one worker do the one-off work of all evaluators and hand it to the others.
 
-        Returns the files by evaluator name: empty when there was nothing to do or `stopped()`.
+        Returns the results by evaluator name: empty when there was nothing to do or `stopped()`.
         Raises WorkerError when it fails after all retries.
         """
         answer: dict[str, Any] = {}
@@ -195,9 +200,9 @@ class WorkerPool:
             if given is None:
                 return {}
             answer = given
-            if "files" in answer:
-                self._share(answer["files"], chosen)
-                return answer["files"]
+            if "prepared" in answer:
+                self._share(answer["prepared"], chosen)
+                return answer["prepared"]
             if answer.get("mistake") is not None:
                 raise answer["mistake"]
             log.warning(
@@ -229,8 +234,8 @@ class WorkerPool:
                     return {"error": "the worker died", "detail": str(error)}
         return None
 
-    def _share(self, files: dict[str, dict[str, bytes]], source: _Slot) -> None:
-        self._prepared.update(files)
+    def _share(self, prepared: dict[str, bytes], source: _Slot) -> None:
+        self._prepared.update(prepared)
         self._prepared_ref = self._ray.put(self._prepared)
         source.unprepared = ()
         for slot in self._slots:
@@ -268,6 +273,7 @@ class WorkerPool:
                 candidate.seed,
                 candidate.part,
                 job.attempt - 1,
+                job.artifact,
             )
             if not slot.queue:
                 slot.head_since = time.monotonic()
@@ -369,6 +375,7 @@ class WorkerPool:
                     answer["started"],
                     answer["finished"],
                     slot.worker,
+                    artifact=answer.get("artifact"),
                     mistake=answer.get("mistake"),
                 )
             )

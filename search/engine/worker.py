@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import os
 import socket
-import tempfile
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from policies.errors import InputError
+from proxy_tasks.evaluators.base import Continued, Evaluator
 from proxy_tasks.evaluators.config import EvaluatorConfig
-from proxy_tasks.evaluators.registry import Evaluator, make_evaluator
+from proxy_tasks.evaluators.registry import make_evaluator
 
 # Builds an evaluator in the worker; importable there under the same name.
 Factory = Callable[[EvaluatorConfig, Any], Evaluator]
-Files = Mapping[str, bytes]
 
 
 def failure(error: Exception) -> dict[str, Any]:
@@ -29,22 +27,6 @@ def failure(error: Exception) -> dict[str, Any]:
     line = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
     mistake = error if isinstance(error, InputError) else None
     return {"error": line, "detail": traceback.format_exc(), "mistake": mistake}
-
-
-def read_files(directory: Path) -> dict[str, bytes]:
-    """Every file below `directory`, by relative path."""
-    return {
-        str(path.relative_to(directory)): path.read_bytes()
-        for path in sorted(directory.rglob("*"))
-        if path.is_file()
-    }
-
-
-def write_files(directory: Path, files: Files) -> None:
-    for name, content in files.items():
-        path = directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
 
 
 class Worker:
@@ -62,7 +44,7 @@ class Worker:
         self,
         configs: Mapping[str, EvaluatorConfig],
         task: Any,
-        prepared: Mapping[str, Files],
+        prepared: Mapping[str, bytes],
         threads: int,
         factory: Factory | None,
     ) -> dict[str, Any]:
@@ -82,50 +64,54 @@ class Worker:
             self._info = failure(error)
             return self._info
 
-    def receive(self, prepared: Mapping[str, Files]) -> dict[str, Any]:
+    def receive(self, prepared: Mapping[str, bytes]) -> dict[str, Any]:
         """Take over the one-off work of another worker; returns what `setup` returns."""
         if "error" in self._info:
             return self._info
         try:
-            for name, files in prepared.items():
-                with tempfile.TemporaryDirectory(prefix="augsearch-") as folder:
-                    write_files(Path(folder), files)
-                    self._evaluators[name].prepare(Path(folder))
+            for name, content in prepared.items():
+                self._evaluators[name].load(content)
         except Exception as error:
             return failure(error)
         todo = [
             name
             for name, evaluator in self._evaluators.items()
-            if name not in prepared and type(evaluator).prepare is not Evaluator.prepare
+            if name not in prepared and evaluator.needs_preparation
         ]
         return {**self._info, "unprepared": todo}
 
     def prepare(self, names: list[str]) -> dict[str, Any]:
-        """Do the one-off work of these evaluators; returns {"files": {name: files}}."""
+        """Do the one-off work of these evaluators; returns {"prepared": {name: bytes}}."""
         try:
-            files = {}
-            for name in names:
-                with tempfile.TemporaryDirectory(prefix="augsearch-") as folder:
-                    self._evaluators[name].prepare(Path(folder))
-                    files[name] = read_files(Path(folder))
-            return {"files": files}
+            return {"prepared": {name: self._evaluators[name].prepare() for name in names}}
         except Exception as error:
             return failure(error)
 
     def evaluate(
-        self, name: str, augmentation: Any, seed: int, part: str, attempt: int
+        self,
+        name: str,
+        augmentation: Any,
+        seed: int,
+        part: str,
+        attempt: int,
+        artifact: bytes | None,
     ) -> dict[str, Any]:
         """One evaluation; "started" and "finished" are in seconds of this machine's clock.
 
         attempt: 0 at first; handed to evaluators that have a use for it (`attempt`).
+        artifact: what the parent evaluation left; only evaluators that are `Continued` have one,
+        and their answer has an "artifact" too.
         """
         started = time.time()
         try:
             evaluator = self._evaluators[name]
             if hasattr(evaluator, "attempt"):
                 evaluator.attempt = attempt
-            evaluation = evaluator.evaluate(augmentation, seed, part)
-            outcome = {"evaluation": evaluation.to_json()}
+            if isinstance(evaluator, Continued):
+                evaluation, left = evaluator.go_on(augmentation, seed, part, artifact)
+                outcome = {"evaluation": evaluation.to_json(), "artifact": left}
+            else:
+                outcome = {"evaluation": evaluator.evaluate(augmentation, seed, part).to_json()}
         except Exception as error:
             outcome = failure(error)
         return {**outcome, "started": started, "finished": time.time()}

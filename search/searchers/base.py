@@ -17,7 +17,7 @@ import abc
 import numpy as np
 
 from proxy_tasks.evaluators.evaluation import Evaluation
-from search.trial import Candidate
+from search.trial import Candidate, Key
 
 # Named random streams: each purpose draws from its own, so that adding one never shifts another.
 STREAM_EVALUATION = 0
@@ -73,3 +73,8 @@ class Searcher(abc.ABC):
 
         Always False for searchers that can go on for ever; their budget is the engine's.
         """
+
+    def may_continue(self, key: Key) -> bool:
+        """Whether a later candidate may have the evaluation `key` as its parent: its artifact is
+        kept so long."""
+        return False

@@ -105,7 +105,8 @@ def arms(task: ProxyTask, directory: Path) -> list[Arm]:
 
     def evaluator(kind: str, epochs: int | None = None, **options):
         made = make_evaluator(EvaluatorConfig(kind, epochs=epochs, options=options), task)
-        made.prepare(directory)
+        if made.needs_preparation:
+            made.prepare()
         return made
 
     sharing = evaluator("weight-sharing")

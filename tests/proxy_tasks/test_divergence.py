@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import math
 
 import numpy as np
@@ -89,10 +90,10 @@ def sharing(**options):
 class TestTrainedChildren:
     @pytest.mark.parametrize("lr", [30.0, 100.0, 1e4, 1e9])
     @pytest.mark.parametrize("part", ["validation", "test"])
-    def test_a_rate_that_is_far_too_high_is_flagged(self, tmp_path, lr, part):
+    def test_a_rate_that_is_far_too_high_is_flagged(self, lr, part):
         """Finite or not: rewards of -30 to -1e16 are no rewards."""
         evaluator = make_evaluator(sharing(lr=lr), striped_task())
-        evaluator.prepare(tmp_path)
+        evaluator.prepare()
         result = evaluator.evaluate(POLICY, 0, part)
         assert result.diverged and result.details["divergence"]
         assert result.metrics["log_likelihood"] == pytest.approx(-math.log(2))
@@ -118,25 +119,26 @@ class TestTrainedChildren:
 
 class TestSharedChild:
     @pytest.mark.parametrize("kind", ["weight-sharing", "density-matching"])
-    def test_one_that_diverges_is_refused_at_once(self, tmp_path, kind):
+    def test_one_that_diverges_is_refused_at_once(self, kind):
         config = EvaluatorConfig(kind, options={"shared_epochs": 2})
         evaluator = make_evaluator(config, striped_task())
         evaluator.preset = dataclasses.replace(evaluator.preset, lr=1e9)
         with pytest.raises(InputError, match="one that diverged"):
-            evaluator.prepare(tmp_path)
-        assert list(tmp_path.iterdir()) == []
+            evaluator.prepare()
+        assert evaluator.needs_preparation
 
-    def test_saved_weights_that_are_not_numbers_are_refused(self, tmp_path):
-        make_evaluator(sharing(), striped_task()).prepare(tmp_path)
-        (file,) = tmp_path.iterdir()
-        state = torch.load(file, weights_only=True)
-        state["classifier.weight"].fill_(math.nan)
-        torch.save(state, file)
+    def test_saved_weights_that_are_not_numbers_are_refused(self):
+        saved = torch.load(
+            io.BytesIO(make_evaluator(sharing(), striped_task()).prepare()), weights_only=True
+        )
+        saved["state"]["classifier.weight"].fill_(math.nan)
+        stream = io.BytesIO()
+        torch.save(saved, stream)
         with pytest.raises(InputError, match="one that diverged"):
-            make_evaluator(sharing(), striped_task()).prepare(tmp_path)
+            make_evaluator(sharing(), striped_task()).load(stream.getvalue())
 
 
-def test_children_of_every_kind_ask_the_same_judge(monkeypatch, tmp_path):
+def test_children_of_every_kind_ask_the_same_judge(monkeypatch):
     """One definition: from-scratch, weight sharing and the shared children all go through it."""
     asked = []
     original = Children.validation_scores
@@ -152,6 +154,7 @@ def test_children_of_every_kind_ask_the_same_judge(monkeypatch, tmp_path):
         EvaluatorConfig("density-matching", options={"shared_epochs": 1}),
     ):
         evaluator = make_evaluator(config, striped_task())
-        evaluator.prepare(tmp_path)
+        if evaluator.needs_preparation:
+            evaluator.prepare()
         evaluator.evaluate(POLICY, 0)
     assert asked == ["FromScratch", "WeightSharing", "WeightSharing", "DensityMatching"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import io
 import json
 import math
 import os
@@ -34,8 +36,15 @@ CONFIGS = {
 
 
 def prepared(config, directory, task=None):
-    evaluator = make_evaluator(config, task or striped_task())
-    evaluator.prepare(directory)
+    """The evaluator, ready; shared children are trained once and kept in `directory`."""
+    task = task or striped_task()
+    evaluator = make_evaluator(config, task)
+    if evaluator.needs_preparation:
+        kept = directory / hashlib.sha256(f"{config} {task.manifest_hash}".encode()).hexdigest()
+        if kept.exists():
+            evaluator.load(kept.read_bytes())
+        else:
+            kept.write_bytes(evaluator.prepare())
     return evaluator
 
 
@@ -222,20 +231,18 @@ class TestSharedChild:
         with pytest.raises(RuntimeError, match="call prepare"):
             make_evaluator(self.config, striped_task()).evaluate(None, 0)
 
-    def test_prepare_trains_once_and_leaves_one_file(self, tmp_path):
-        first = prepared(self.config, tmp_path)
-        (file,) = tmp_path.iterdir()
-        before = file.stat().st_mtime_ns
-        second = prepared(self.config, tmp_path)
-        assert file.stat().st_mtime_ns == before and list(tmp_path.iterdir()) == [file]
+    def test_what_one_prepares_serves_another(self):
+        first, second = (make_evaluator(self.config, striped_task()) for _ in range(2))
+        second.load(first.prepare())
+        assert not first.needs_preparation and not second.needs_preparation
         assert outcome(first.evaluate(POLICY, 0)) == outcome(second.evaluate(POLICY, 0))
 
     @pytest.mark.parametrize(
         ("name", "step"), [("weight-sharing", "train_child"), ("density-matching", "logits")]
     )
-    def test_every_evaluation_starts_from_the_saved_weights(self, tmp_path, name, step):
-        evaluator = prepared(CONFIGS[name], tmp_path)
-        (file,) = tmp_path.iterdir()
+    def test_every_evaluation_starts_from_the_saved_weights(self, name, step):
+        evaluator = make_evaluator(CONFIGS[name], striped_task())
+        saved = torch.load(io.BytesIO(evaluator.prepare()), weights_only=True)["state"]
         original, seen = getattr(evaluator.arena, step), []
 
         def spy(child, *rest):
@@ -246,7 +253,6 @@ class TestSharedChild:
         for seed in (0, 1):
             seen.clear()
             evaluator.evaluate(POLICY, seed)
-            saved = torch.load(file, weights_only=True)
             assert saved.keys() == seen[0].keys()
             assert all(torch.equal(saved[k], seen[0][k]) for k in saved)
 
@@ -257,11 +263,13 @@ class TestSharedChild:
         assert all(torch.equal(before[k], v) for k, v in evaluator._shared_state.items())
 
     @pytest.mark.parametrize("change", [{"shared_epochs": 1}, {"shared_seed": 1}])
-    def test_another_shared_child_is_another_file(self, tmp_path, change):
-        prepared(self.config, tmp_path)
+    def test_another_shared_child_is_refused(self, change):
+        content = make_evaluator(self.config, striped_task()).prepare()
         options = {**self.config.options, **change}
-        prepared(dataclasses.replace(self.config, options=options), tmp_path)
-        assert len(list(tmp_path.iterdir())) == 2
+        other = make_evaluator(dataclasses.replace(self.config, options=options), striped_task())
+        with pytest.raises(InputError, match="of other settings"):
+            other.load(content)
+        assert other.needs_preparation
 
     def test_hostile_pickle_is_not_run(self, tmp_path):
         class Hostile:
@@ -269,32 +277,34 @@ class TestSharedChild:
                 return os.mkdir, (str(tmp_path / "owned"),)
 
         evaluator = make_evaluator(self.config, striped_task())
-        torch.save({"weight": Hostile()}, tmp_path / evaluator.file_name)
-        with pytest.raises(InputError, match="delete the file"):
-            evaluator.prepare(tmp_path)
+        for content in (pickle.dumps(Hostile()), torch_bytes({"facts": Hostile()})):
+            with pytest.raises(InputError, match="prepared"):
+                evaluator.load(content)
         assert not (tmp_path / "owned").exists()
 
     @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 half a zip"])
-    def test_broken_file_is_named(self, tmp_path, content):
+    def test_broken_content_is_refused(self, content):
+        with pytest.raises(InputError, match="must be the weights"):
+            make_evaluator(self.config, striped_task()).load(content)
+
+    @pytest.mark.parametrize("state", [{"weight": torch.zeros(3)}, {}, None, 7])
+    def test_weights_of_another_child_are_refused(self, state):
         evaluator = make_evaluator(self.config, striped_task())
-        (tmp_path / evaluator.file_name).write_bytes(content)
-        with pytest.raises(InputError, match="shared-child"):
-            evaluator.prepare(tmp_path)
+        with pytest.raises(InputError, match="must be the weights"):
+            evaluator.load(torch_bytes({"facts": evaluator._facts(), "state": state}))
 
-    def test_weights_of_another_child_are_refused(self, tmp_path):
-        evaluator = make_evaluator(self.config, striped_task())
-        torch.save({"weight": torch.zeros(3)}, tmp_path / evaluator.file_name)
-        with pytest.raises(InputError, match="must hold the weights"):
-            evaluator.prepare(tmp_path)
+    def test_what_needs_no_preparation_says_so(self):
+        evaluator = make_evaluator(CONFIGS["from-scratch"], striped_task())
+        assert not evaluator.needs_preparation
+        for call in (evaluator.prepare, lambda: evaluator.load(b"")):
+            with pytest.raises(TypeError, match="nothing to prepare"):
+                call()
 
-    def test_interrupted_saving_leaves_nothing(self, tmp_path, monkeypatch):
-        def interrupted(*_):
-            raise KeyboardInterrupt
 
-        monkeypatch.setattr(os, "replace", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            prepared(self.config, tmp_path)
-        assert list(tmp_path.iterdir()) == []
+def torch_bytes(value):
+    stream = io.BytesIO()
+    torch.save(value, stream)
+    return stream.getvalue()
 
 
 class TestDensityMatching:

@@ -75,7 +75,7 @@ class TestOwnModel:
         assert torch.equal(torch.get_rng_state(), before)
 
     @pytest.mark.parametrize("kind", ["from-scratch", "weight-sharing", "density-matching"])
-    def test_is_trained_by_every_evaluator(self, kind, tmp_path):
+    def test_is_trained_by_every_evaluator(self, kind):
         """Dropout draws too: the same seed gives the same floats, whatever was drawn before."""
         options = {"model": f"{HERE}:Own"}
         if kind != "from-scratch":
@@ -85,7 +85,8 @@ class TestOwnModel:
         for noise in (0, 1):
             torch.manual_seed(noise)
             evaluator = make_evaluator(config, striped_task())
-            evaluator.prepare(tmp_path / str(noise))
+            if evaluator.needs_preparation:
+                evaluator.prepare()
             results.append(evaluator.evaluate(Policy([[("Invert", 0.5, None)]]), 0).metrics)
         assert results[0] == results[1] and np.isfinite(results[0]["log_likelihood"])
 
@@ -97,7 +98,7 @@ class TestOwnModel:
     def test_another_model_is_another_shared_child(self):
         config = EvaluatorConfig("weight-sharing")
         own = dataclasses.replace(config, options={"model": f"{HERE}:Own"})
-        names = {make_evaluator(c, striped_task()).file_name for c in (config, own)}
+        names = {make_evaluator(c, striped_task())._facts() for c in (config, own)}
         assert len(names) == 2
 
     @pytest.mark.parametrize(

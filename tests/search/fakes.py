@@ -195,18 +195,25 @@ class Misbehaving(Evaluator):
 
 
 class Prepared(Evaluator):
-    """Needs a shared file, and rewards by its content."""
+    """Needs shared work, and rewards by its result."""
+
+    reward: float | None = None
 
     def __init__(self, config: EvaluatorConfig, task: Any) -> None:
         self.trained = Path(config.options["trained"])
 
-    def prepare(self, directory: Path) -> None:
-        path = directory / "child.bin"
-        if not path.exists():
-            with open(self.trained, "a") as stream:
-                stream.write("trained\n")
-            path.write_bytes(b"0.25")
-        self.reward = float(path.read_bytes())
+    @property
+    def needs_preparation(self) -> bool:
+        return self.reward is None
+
+    def prepare(self) -> bytes:
+        with open(self.trained, "a") as stream:
+            stream.write("trained\n")
+        self.load(b"0.25")
+        return b"0.25"
+
+    def load(self, prepared: bytes) -> None:
+        self.reward = float(prepared)
 
     def evaluate(self, augmentation: Any, seed: int, part: str = "validation") -> Evaluation:
         meet(self.trained.parent / "met", 2)

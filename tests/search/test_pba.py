@@ -1,9 +1,12 @@
-"""PBA: levels and exploring by counts, members that go on exactly, a run through Tune, the file."""
+"""PBA: levels and exploring by counts, members that go on exactly, who replaces whom, runs."""
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from policies import CIFAR10, IMAGENET, Policy, PolicyTransform, load_schedule, save_schedule
+from policies import CIFAR10, IMAGENET, PolicyTransform, load_schedule, save_schedule
+from policies.augmentations import encode_augmentation
 from policies.errors import InputError
 from policies.schedule import (
     Schedule,
@@ -20,16 +24,23 @@ from policies.schedule import (
     augmentation_for_epoch,
 )
 from proxy_tasks import EvaluatorConfig, get_task
+from proxy_tasks.evaluators.registry import make_evaluator
 from search import Config
-from search.studies.pba import (
+from search.errors import JournalError
+from search.searchers.population import (
     OPS,
     SPACE,
-    Member,
+    PopulationSearcher,
+    ancestry,
     explore,
     levels_to_policy,
-    run_pba,
+    schedule_of,
     start_levels,
 )
+from search.studies.pba import run_pba
+from tests.contracts.searcher import SearcherContract, evaluation
+from tests.proxy_tasks.test_evaluators import torch_bytes
+from tests.search.fakes import trial
 
 SCHEDULE = Schedule([(0, IMAGENET), (4, CIFAR10), (9, [[("Rotate", 0.5, 3)]])], epochs=10)
 
@@ -170,25 +181,121 @@ def test_exploring_moves_by_the_published_chances():
 # Members -------------------------------------------------------------------------------------
 
 
-def test_a_member_goes_on_from_a_checkpoint_exactly(task):
-    config = EvaluatorConfig(epochs=4)
-    policies = [levels_to_policy(start_levels(), 0), CIFAR10]
-    straight = Member(config, task, 1)
-    for policy in policies:
-        straight.train(policy, 2)
-    first = Member(config, task, 1)
-    first.train(policies[0], 2)
-    second = Member(config, task, 1)
-    second.load_state_dict(first.state_dict())
-    second.train(policies[1], 2)
-    assert second.epoch == straight.epoch == 4
-    for a, b in zip(
-        straight.learner.network.parameters(), second.learner.network.parameters(), strict=True
-    ):
-        assert torch.equal(a, b)
-    assert straight.reward() == second.reward()
-    straight.train(CIFAR10, 2)
-    assert straight.epoch == 4  # over
+def test_a_member_goes_on_as_if_it_had_never_been_left(task):
+    """Two epochs and two more, in another process, are the four of a longer interval."""
+    config = EvaluatorConfig("population", epochs=4, options={"interval": 2})
+    first, left = make_evaluator(config, task).go_on(IMAGENET, 1, "validation", None)
+    second, end = make_evaluator(config, task).go_on(IMAGENET, 1, "validation", left)
+    whole = make_evaluator(replace(config, options={"interval": 9}), task)
+    straight, straight_end = whole.go_on(IMAGENET, 1, "validation", None)
+    assert straight.metrics == second.metrics != first.metrics
+    assert (first.details["epoch"], second.details["epoch"]) == (2, 4)
+    assert first.image_passes + second.image_passes - straight.image_passes == pytest.approx(13, 1)
+    states = [torch.load(io.BytesIO(b), weights_only=True) for b in (end, straight_end)]
+    assert states[0]["epoch"] == states[1]["epoch"] == 4
+    for name, value in states[0]["learner"]["network"].items():
+        assert torch.equal(value, states[1]["learner"]["network"][name])
+
+
+def test_what_a_member_inherits_matters(task):
+    config = EvaluatorConfig("population", epochs=4, options={"interval": 2})
+    evaluator = make_evaluator(config, task)
+    heirs = []
+    for seed in (1, 2):
+        _, left = evaluator.go_on(None, seed, "validation", None)
+        heirs.append(evaluator.go_on(None, 3, "validation", left)[0].metrics)
+    assert heirs[0] != heirs[1]
+    assert evaluator.evaluate(None, 3).metrics not in heirs
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", torch_bytes({"epoch": 1})])
+def test_a_foreign_inheritance_is_refused(task, content):
+    evaluator = make_evaluator(EvaluatorConfig("population", epochs=4), task)
+    with pytest.raises(InputError, match="artifact: must be"):
+        evaluator.go_on(None, 0, "validation", content)
+
+
+# Populations ---------------------------------------------------------------------------------
+
+
+class TestPopulation(SearcherContract):
+    source = "PopulationSearcher(6, 8, seed)"
+    count = 40
+
+    def space_contains(self, searcher, candidate):
+        return SPACE.contains(candidate.augmentation)
+
+
+def test_the_worst_quarter_goes_on_from_the_best_and_explores():
+    searcher = PopulationSearcher(8, 3, seed=4)
+    first = [searcher.ask() for _ in range(8)]
+    assert searcher.ask() is None
+    rewards = [0.5, 0.1, 0.9, 0.4, 0.4, 0.2, 0.8, 0.3]
+    for candidate, reward in zip(first, rewards, strict=True):
+        assert candidate.parent is None
+        searcher.tell(candidate, evaluation(reward))
+    second = [searcher.ask() for _ in range(8)]
+    for slot in (0, 2, 3, 4, 6, 7):
+        assert second[slot].parent == (0, slot)
+        assert second[slot].augmentation == first[slot].augmentation
+    for slot in (1, 5):
+        assert second[slot].parent in {(0, 2), (0, 6)}
+        assert second[slot].augmentation != first[slot].augmentation
+        assert second[slot].seed == first[slot].seed
+    assert searcher.may_continue((0, 2)) and not searcher.finished
+    for candidate in second:
+        searcher.tell(candidate, evaluation(0.5))
+    searcher.ask()
+    assert not searcher.may_continue((0, 2)) and searcher.may_continue((1, 2))
+
+
+def test_who_failed_or_diverged_is_replaced_however_many():
+    searcher = PopulationSearcher(4, 2)
+    for slot in range(4):
+        result = evaluation(0.5 if slot == 2 else 9.0)
+        failed = None if slot == 0 else replace(result, diverged=slot != 2)
+        searcher.tell(searcher.ask(), failed)
+    assert [searcher.ask().parent for _ in range(4)] == [(0, 2)] * 4
+
+
+def test_a_population_that_died_out_is_at_its_end():
+    searcher = PopulationSearcher(4, 5)
+    for _ in range(4):
+        searcher.tell(searcher.ask(), None)
+    assert searcher.finished and searcher.ask() is None
+
+
+def planted_trials():
+    """Three generations of four; the best at the end, member 1, came from member 3."""
+    policies = [levels_to_policy([(7 * i + j) % 10 for j in range(60)], 0) for i in range(12)]
+    rewards = {(2, 1): 0.9, (2, 0): 0.9, (2, 3): 0.2}
+    parents = {(2, 1): (1, 3), (1, 3): (0, 0)}
+    trials = [
+        trial(g, s, augmentation=encode_augmentation(policies[4 * min(g, 1) + s]),
+              parent=parents.get((g, s), (g - 1, s)) if g else None,
+              evaluation=evaluation(rewards.get((g, s), 0.3)))
+        for g in range(3) for s in range(4)
+    ]  # fmt: skip
+    trials[8] = replace(trials[8], evaluation=replace(evaluation(1e9), diverged=True))
+    return trials, policies
+
+
+def test_the_schedule_is_that_of_the_best_ones_ancestors():
+    trials, policies = planted_trials()
+    assert [t.key for t in ancestry(trials, (2, 1))] == [(0, 0), (1, 3), (2, 1)]
+    schedule, best = schedule_of(trials, 3, 2, 5)
+    assert best.key == (2, 1)
+    assert schedule == Schedule([(0, policies[0]), (2, policies[7]), (4, policies[5])], 5)
+    assert schedule_of(trials, 4, 2, 8) is None
+
+
+def test_epochs_under_one_policy_are_one_range():
+    trials, policies = planted_trials()
+    trials = [replace(t, augmentation=trials[0].augmentation) for t in trials]
+    assert schedule_of(trials, 3, 2, 5)[0] == Schedule([(0, policies[0])], 5)
+
+
+# Runs ----------------------------------------------------------------------------------------
 
 
 def test_bad_arguments(tmp_path):
@@ -199,22 +306,47 @@ def test_bad_arguments(tmp_path):
     for resume in (False, True):
         with pytest.raises(InputError, match="new folder"):
             run_pba(Config.of("pba"), tmp_path, resume=resume)
+    with pytest.raises(InputError, match="children: must be 4 seeds"):
+        PopulationSearcher(4, children=[1, 2])
 
 
 @pytest.mark.ray
-def test_a_population_through_tune(tmp_path):
+def test_a_population_survives_a_kill_with_the_same_schedule(tmp_path):
     config = Config.of(
         "pba", population=4, interval=1, seed=1, epochs=4, workers=2,
         train_images=60, validation_images=40,
     )  # fmt: skip
-    schedule = run_pba(config, tmp_path / "run")
+
+    def run(folder, **options):
+        return run_pba(config, tmp_path / folder, progress=False, **options)
+
+    schedule = run("whole")
     assert schedule.epochs == 4
     assert all(SPACE.contains(policy) for _, policy in schedule)
-    assert isinstance(schedule[0][1], Policy)
-    saved = (tmp_path / "run" / "schedule.json").read_bytes()
-    # Complete: resuming trains nothing; another configuration is refused.
-    again = run_pba(config, tmp_path / "run", resume=True)
-    assert again == schedule
-    assert (tmp_path / "run" / "schedule.json").read_bytes() == saved
+    saved = (tmp_path / "whole" / "schedule.json").read_bytes()
+    # Only the weights of the last two generations are kept.
+    kept = {path.stem for path in (tmp_path / "whole" / "artifacts").iterdir()}
+    assert kept == {f"{g}-{s}" for g in (2, 3) for s in range(4)}
+    assert run("whole", resume=True) == schedule
+
+    # As a kill in the third generation would leave it: its artifacts are there, its lines partly.
+    shutil.copytree(tmp_path / "whole", tmp_path / "killed")
+    journal = tmp_path / "killed" / "trials.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    third = [number for number, line in enumerate(lines) if json.loads(line)["batch"] == 3]
+    journal.write_bytes(b"".join(lines[: third[1]]) + lines[third[1]][:50])
+    (tmp_path / "killed" / "schedule.json").unlink()
+    assert run("killed", resume=True) == schedule
+    assert (tmp_path / "killed" / "schedule.json").read_bytes() == saved
+
+    # An artifact with a flipped bit is never gone on from.
+    journal.write_bytes(b"".join(lines[: third[0]]))
+    (tmp_path / "killed" / "schedule.json").unlink()
+    for broken in (tmp_path / "killed" / "artifacts").glob("2-*.bin"):
+        content = bytearray(broken.read_bytes())
+        content[len(content) // 2] ^= 1
+        broken.write_bytes(content)
+    with pytest.raises(JournalError, match=r"2-\d.bin is damaged"):
+        run("killed", resume=True)
     with pytest.raises(InputError, match="resume"):
-        run_pba(config.changed(population=5), tmp_path / "run", resume=True)
+        run_pba(config.changed(population=5), tmp_path / "whole", resume=True)

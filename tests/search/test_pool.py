@@ -20,6 +20,7 @@ from search import FixedSearcher, PoolConfig, fixed_candidates
 from search.engine import cluster
 from search.engine import loop as engine
 from search.errors import WorkerError
+from search.runs.blobs import read_blob, write_blob
 from search.runs.journal import Journal
 from tests.search import fakes
 
@@ -114,13 +115,22 @@ def test_one_off_work_is_done_once_and_shared(ray, tmp_path):
     assert {record.evaluation.reward for record in records.values()} == {0.25}
     assert len({record.worker for record in records.values()}) == 2
     assert trained.read_text() == "trained\n"
-    assert (folder / "prepared" / "main" / "child.bin").read_bytes() == b"0.25"
+    shared = folder / "prepared" / "main.bin"
+    assert read_blob(shared) == b"0.25"
 
     (folder / "trials.jsonl").unlink()  # everything is to be evaluated again, nothing trained
-    (folder / "prepared" / "main" / "child.bin").write_bytes(b"0.75")
+    write_blob(shared, b"0.75")
     _, records = run(folder, fakes.make_prepared, options=options)
     assert {record.evaluation.reward for record in records.values()} == {0.75}
     assert trained.read_text() == "trained\n"
+
+    damaged = shared.read_bytes().replace(b"0.75", b"0.85")
+    shared.write_bytes(damaged)
+    (folder / "trials.jsonl").unlink()
+    _, records = run(folder, fakes.make_prepared, options=options)
+    assert {record.evaluation.reward for record in records.values()} == {0.25}
+    assert trained.read_text() == 2 * "trained\n"
+    assert "is damaged" in (folder / "run.log").read_text()
 
 
 class Surroundings(Evaluator):

@@ -1,0 +1,117 @@
+"""Binary files of a run folder: shared weights and what evaluations leave for their descendants.
+
+Each file begins with the sha256 of the rest, so that a flipped bit is noticed before anything is
+made of the content. The content is data for whoever wrote it; nothing here unpickles it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from policies.files import fsync_directory, write_atomically
+from proxy_tasks.trials import Key
+from search.errors import JournalError
+
+_HEADER = b"augsearch 1 sha256 "
+MAX_BYTES = 2**32
+
+
+class DamagedBlob(ValueError):
+    """A binary file that is not as it was written; the message says how."""
+
+
+def digest(content: bytes) -> str:
+    """sha256, hex."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def write_blob(path: Path, content: bytes) -> str:
+    """Write the file whole or not at all, and its folder if need be; returns the sha256 (hex)."""
+    if not path.parent.is_dir():
+        path.parent.mkdir()
+        fsync_directory(path.parent.parent)
+    checksum = digest(content)
+    write_atomically(path, _HEADER + checksum.encode() + b"\n" + content)
+    return checksum
+
+
+def read_blob(path: Path, checksum: str | None = None) -> bytes:
+    """The content of a file that `write_blob` wrote.
+
+    checksum: what the content's must be besides, e.g. as a journal has it.
+
+    Raises:
+        DamagedBlob: when it is no ordinary file, or its content is another.
+    """
+    if not path.is_file():
+        raise DamagedBlob(f"{path} is missing, or no ordinary file")
+    if path.stat().st_size > MAX_BYTES:
+        raise DamagedBlob(f"{path} is larger than {MAX_BYTES} bytes")
+    header, newline, content = path.read_bytes().partition(b"\n")
+    found = digest(content)
+    if not newline or header != _HEADER + found.encode():
+        raise DamagedBlob(f"{path} is damaged: its content does not have the checksum it names")
+    if checksum is not None and checksum != found:
+        raise DamagedBlob(f"{path} is of another run: its sha256 is {found}, not {checksum}")
+    return content
+
+
+class Blobs:
+    """The binary files of one run: prepared/SCORER.bin and artifacts/BATCH-SLOT.bin.
+
+    note: called with a line of text about a damaged file.
+    """
+
+    def __init__(self, directory: Path, note: Callable[[str], None]) -> None:
+        self._directory = directory
+        self._note = note
+
+    def prepared(self, scorers: Iterable[str]) -> dict[str, bytes]:
+        """The one-off work that is done; what is damaged is said, and left out to be made again."""
+        found = {}
+        for scorer in scorers:
+            path = self._directory / "prepared" / f"{scorer}.bin"
+            if path.exists():
+                try:
+                    found[scorer] = read_blob(path)
+                except DamagedBlob as damage:
+                    self._note(f"{damage}; what it held is made again")
+        return found
+
+    def keep_prepared(self, scorer: str, content: bytes) -> None:
+        """Raises JournalError when the disk takes no more."""
+        self._write(self._directory / "prepared" / f"{scorer}.bin", content)
+
+    def artifact(self, key: Key, checksum: str | None) -> bytes:
+        """What the evaluation `key` left. Raises JournalError when that is lost."""
+        try:
+            return read_blob(self._artifact(key), checksum)
+        except DamagedBlob as damage:
+            raise JournalError(
+                f"{damage}; nothing can go on from it. Restore it from a copy, or start a new run"
+            ) from damage
+
+    def keep_artifact(self, key: Key, content: bytes) -> None:
+        """Raises JournalError when the disk takes no more."""
+        self._write(self._artifact(key), content)
+
+    def forget_artifacts(self, unwanted: Callable[[Key], bool]) -> None:
+        """Delete the artifacts of the evaluations that are `unwanted`."""
+        for path in (self._directory / "artifacts").glob("*-*.bin"):
+            batch, slot = path.stem.split("-")
+            if unwanted((int(batch), int(slot))):
+                path.unlink(missing_ok=True)
+
+    def _artifact(self, key: Key) -> Path:
+        return self._directory / "artifacts" / f"{key[0]}-{key[1]}.bin"
+
+    def _write(self, path: Path, content: bytes) -> None:
+        try:
+            write_blob(path, content)
+        except OSError as error:
+            raise JournalError(
+                f"cannot write {path}: {error.strerror}; the finished evaluations are safe. Make "
+                f"room, then run: augsearch resume {self._directory}"
+            ) from error
