@@ -11,6 +11,7 @@ import torch
 
 from policies.augmentations import Augmentation
 from policies.errors import InputError, check_integer
+from policies.schedule import augmentation_for_epoch
 from proxy_tasks.data import ProxyTask
 from proxy_tasks.learner import Learner
 from proxy_tasks.models import own_randomness
@@ -51,7 +52,8 @@ class Population(Children, Continued):
             for epoch in range(first, min(self.epochs, first + self.interval)):
                 # Seeded by the epoch, so that a member goes on as if it had never been left.
                 rng = np.random.default_rng([seed, 1, epoch])
-                augment = seeded_augment(as_transform(augmentation), int(rng.integers(2**31)))
+                drawn = seeded_augment(as_transform(augmentation), int(rng.integers(2**31)))
+                augment = augmentation_for_epoch(drawn, epoch, self.epochs)
                 with own_randomness(seed + epoch, self.arena.device):
                     trained = self.arena.train_epoch(learner, augment, training, epoch, rng)
                 loss, done = trained.loss, epoch + 1

@@ -60,7 +60,7 @@ class SharedChild(Children, Evaluator):
         """
         child, loss = self._train_shared()
         self._take(child, loss)
-        state = {name: value.cpu() for name, value in self._shared_state.items()}
+        state = {name: value.cpu() for name, value in child.state_dict().items()}
         stream = io.BytesIO()
         torch.save({"facts": self._facts(), "state": state}, stream)
         return stream.getvalue()

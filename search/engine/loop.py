@@ -235,8 +235,7 @@ class _Search:
             prepared=self.blobs.prepared(configs),
         ) as pool:
             self.signals.install()
-            prepared = pool.prepare(lambda: self.signals.number is not None)
-            for name, content in prepared.items():
+            for name, content in pool.prepare(lambda: self.signals.number is not None).items():
                 self.blobs.keep_prepared(name, content)
             self._loop(pool)
             return pool.restarts

@@ -183,8 +183,12 @@ def _distributions(values: Mapping[Key, Values]) -> dict[str, BaseDistribution]:
         if isinstance(seen[0], str):
             distributions[name] = CategoricalDistribution(sorted(set(map(str, seen))))
         else:
-            kind = IntDistribution if isinstance(seen[0], int) else FloatDistribution
-            distributions[name] = kind(min(seen), max(seen))
+            numbers = [value for value in seen if not isinstance(value, str)]
+            low, high = min(numbers), max(numbers)
+            if isinstance(seen[0], int):
+                distributions[name] = IntDistribution(int(low), int(high))
+            else:
+                distributions[name] = FloatDistribution(low, high)
     return distributions
 
 

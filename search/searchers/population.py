@@ -216,7 +216,7 @@ def schedule_of(
     best = max(last)[2]
     ranges: list[tuple[int, Policy]] = []
     for trial in ancestry(trials, best.key):
-        policy = Policy(trial.augmentation)
+        policy = Policy(trial.augmentation or ())
         if not ranges or ranges[-1][1] != policy:
             ranges.append((trial.batch * interval, policy))
     return Schedule(ranges, epochs), best

@@ -38,7 +38,7 @@ from search.searchers.population import (
     start_levels,
 )
 from search.studies.pba import run_pba
-from tests.contracts.searcher import SearcherContract, evaluation
+from search.testing import SearcherContract, evaluation
 from tests.proxy_tasks.test_evaluators import torch_bytes
 from tests.search.fakes import trial
 
