@@ -219,8 +219,10 @@ def test_a_foreign_inheritance_is_refused(task, content):
 
 
 class TestPopulation(SearcherContract):
-    source = "PopulationSearcher(6, 8, seed)"
     count = 40
+
+    def make(self, seed):
+        return PopulationSearcher(6, 20, seed)
 
     def space_contains(self, searcher, candidate):
         return SPACE.contains(candidate.augmentation)
