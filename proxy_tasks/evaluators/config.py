@@ -16,6 +16,7 @@ BEST_REWARDS = {
     "weight-sharing": "log_likelihood",
     "density-matching": "log_likelihood",
     "synthetic": "calibrated_log_likelihood",
+    "population": "accuracy",  # as in Population Based Augmentation (arXiv 1905.05393)
 }
 
 
