@@ -10,22 +10,8 @@ import numpy as np
 from numba import njit, types
 
 from .compiled import compiled
-from .lanes import (
-    WIDTH,
-    floats,
-    load,
-    load_pixels,
-    low_bytes,
-    mirrored,
-    move,
-    multiply_add,
-    shift_right,
-    spread,
-    store,
-    store_interleaved,
-    store_pixels,
-    whole,
-)
+from .lane_arithmetic import floats, low_bytes, mirrored, multiply_add, shift_right, whole
+from .lanes import WIDTH, load, load_pixels, move, spread, store, store_interleaved, store_pixels
 
 _BITS = 22  # of a weight, behind the point
 _HALF = np.int32(1 << (_BITS - 1))

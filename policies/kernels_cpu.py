@@ -26,17 +26,12 @@ import numpy as np
 from numba import njit, types
 
 from .compiled import compiled
-from .lanes import (
+from .lane_arithmetic import (
     HAS_LOOK_UP,
-    LINE,
-    WIDTH,
     clipped,
-    fill,
     floats,
     highest,
     least,
-    load,
-    load_line,
     look_up,
     low_bytes,
     lowest,
@@ -44,11 +39,10 @@ from .lanes import (
     multiply_add,
     shift_left,
     shift_right,
-    spread,
-    store,
     sum_of,
     whole,
 )
+from .lanes import LINE, WIDTH, fill, load, load_line, spread, store
 from .program import BY_GREY, BY_VALUE, CODE
 
 _IDENTITY = CODE["identity"]

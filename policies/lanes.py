@@ -3,8 +3,8 @@
 numba vectorises a loop where LLVM can prove that it may, keeps short inner loops (the 16 or 32
 channels of one pixel) scalar, and counts with 64 bits where 8 would do. These functions name the
 vectors instead: `load` and `store` move 16 neighbouring elements of an array to and from a `Lanes`
-value, on which +, -, *, <, > and `choose` work lane by lane; lines are 64 bytes. LLVM lowers them
-to what the processor has, from AVX-512 to none at all; `look_up` alone needs AVX512-VBMI.
+value; lines are 64 bytes. What is computed with them stands in `lane_arithmetic`. LLVM lowers all
+of it to what the processor has, from AVX-512 to none at all; `look_up` alone needs AVX512-VBMI.
 
 bfloat16, which numpy lacks, is the upper half of a float32: an array of it is passed as uint16,
 `load` widens it, `store` rounds to the nearest, ties to even, as torch does. Nothing is checked:
@@ -14,21 +14,15 @@ files with this one: numba's cache looks at those alone.
 
 from __future__ import annotations
 
-import operator
-
 from llvmlite import ir
 from numba import types
-from numba.core.cgutils import get_or_insert_function
 from numba.core.datamodel import models
-from numba.core.registry import cpu_target
-from numba.extending import intrinsic, overload, register_model
+from numba.extending import intrinsic, register_model
 from numba.np.arrayobj import make_array
 
 WIDTH = 16
 LINE = 64
 _I32 = ir.VectorType(ir.IntType(32), WIDTH)
-# What numba compiles for: part of its cache's keys, too.
-HAS_LOOK_UP = "+avx512vbmi" in cpu_target.target_context.codegen().magic_tuple()[2].split(",")
 
 
 class Lanes(types.Type):
@@ -56,7 +50,7 @@ class _LanesModel(models.PrimitiveModel):
         super().__init__(manager, lanes, lanes.vector)
 
 
-def _filled(vector: ir.VectorType, value) -> ir.Constant:
+def filled(vector: ir.VectorType, value) -> ir.Constant:
     return ir.Constant(vector, [ir.Constant(vector.element, value)] * vector.count)
 
 
@@ -66,17 +60,17 @@ def _pointer(context, builder, array_type, array, at, vector):
 
 
 def _widen(builder, bits):
-    wide = builder.shl(builder.zext(bits, _I32), _filled(_I32, 16))
+    wide = builder.shl(builder.zext(bits, _I32), filled(_I32, 16))
     return builder.bitcast(wide, _VECTORS[types.float32])
 
 
 def _narrow(builder, lanes):
     bits = builder.bitcast(lanes, _I32)
-    odd = builder.and_(builder.lshr(bits, _filled(_I32, 16)), _filled(_I32, 1))
-    rounded = builder.add(bits, builder.add(odd, _filled(_I32, 0x7FFF)))
+    odd = builder.and_(builder.lshr(bits, filled(_I32, 16)), filled(_I32, 1))
+    rounded = builder.add(bits, builder.add(odd, filled(_I32, 0x7FFF)))
     nan = builder.fcmp_unordered("uno", lanes, lanes)
-    upper = builder.select(nan, _filled(_I32, 0x7FC00000), rounded)
-    return builder.trunc(builder.lshr(upper, _filled(_I32, 16)), _VECTORS[types.uint16])
+    upper = builder.select(nan, filled(_I32, 0x7FC00000), rounded)
+    return builder.trunc(builder.lshr(upper, filled(_I32, 16)), _VECTORS[types.uint16])
 
 
 @intrinsic
@@ -205,7 +199,7 @@ def load_one(typing, array, at):
 
     def generate(context, builder, signature, arguments):
         data = make_array(array)(context, builder, arguments[0]).data
-        return _repeat(builder, vector, builder.load(builder.gep(data, [arguments[1]])))
+        return repeat(builder, vector, builder.load(builder.gep(data, [arguments[1]])))
 
     return Lanes(array.dtype)(array, types.intp), generate
 
@@ -216,7 +210,7 @@ def spread(typing, value):
     vector = _VECTORS[value]
 
     def generate(context, builder, signature, arguments):
-        return _repeat(builder, vector, arguments[0])
+        return repeat(builder, vector, arguments[0])
 
     return Lanes(value)(value), generate
 
@@ -228,147 +222,20 @@ def fill(typing, like, value):
 
     def generate(context, builder, signature, arguments):
         given = context.cast(builder, arguments[1], types.float64, like.element)
-        return _repeat(builder, vector, given)
+        return repeat(builder, vector, given)
 
     return like(like, types.float64), generate
 
 
-def _mask(order):
+def mask(order):
     kind = ir.IntType(32)
     return ir.Constant(ir.VectorType(kind, len(order)), [ir.Constant(kind, i) for i in order])
 
 
-def _repeat(builder, vector, value):
+def repeat(builder, vector, value):
     undefined = ir.Constant(vector, ir.Undefined)
     first = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(first, undefined, _mask([0] * vector.count))
-
-
-@intrinsic
-def multiply_add(typing, a, b, c):
-    """a * b + c, rounded once where the processor can."""
-
-    def generate(context, builder, signature, arguments):
-        vector = a.vector
-        name = f"llvm.fmuladd.v{WIDTH}f{a.element.bitwidth}"
-        function = get_or_insert_function(
-            builder.module, ir.FunctionType(vector, [vector] * 3), name
-        )
-        return builder.call(function, arguments)
-
-    return a(a, b, c), generate
-
-
-@intrinsic
-def choose(typing, where, a, b):
-    """Lane by lane, a where `where` holds and b elsewhere."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.select(*arguments)
-
-    return a(where, a, b), generate
-
-
-@intrinsic
-def exceeds(typing, a, b):
-    """a > b, or a is NaN: what max-pooling asks, so that NaN gets through it."""
-    lanes = Lanes(types.boolean)
-
-    def generate(context, builder, signature, arguments):
-        greater = builder.fcmp_ordered(">", *arguments)
-        return builder.or_(greater, builder.fcmp_unordered("uno", arguments[0], arguments[0]))
-
-    return lanes(a, b), generate
-
-
-@intrinsic
-def equals(typing, a, b):
-    """Of uint8 lanes."""
-    lanes = Lanes(types.boolean)
-
-    def generate(context, builder, signature, arguments):
-        return builder.icmp_unsigned("==", *arguments)
-
-    return lanes(a, b), generate
-
-
-@intrinsic
-def look_up(typing, line, first, second, third, fourth):
-    """The entries at 64 bytes of a table of 256, given as its four quarters. See HAS_LOOK_UP."""
-    vector = line.vector
-
-    def generate(context, builder, signature, arguments):
-        byte, a, b, c, d = arguments
-        select = get_or_insert_function(
-            builder.module,
-            ir.FunctionType(vector, [vector] * 3),
-            "llvm.x86.avx512.vpermi2var.qi.512",
-        )
-        low, high = builder.call(select, [a, byte, b]), builder.call(select, [c, byte, d])
-        return builder.select(builder.icmp_signed("<", byte, _filled(vector, 0)), high, low)
-
-    return line(line, line, line, line, line), generate
-
-
-def _extreme(predicate):
-    @intrinsic
-    def function(typing, a, b):
-        def generate(context, builder, signature, arguments):
-            return builder.select(builder.icmp_unsigned(predicate, *arguments), *arguments)
-
-        return a(a, b), generate
-
-    return function
-
-
-least, most = _extreme("<"), _extreme(">")  # of two lines, byte by byte
-
-
-def _reduction(name, element, count):
-    lanes = Lanes(element, count)
-
-    @intrinsic
-    def function(typing, given):
-        kind = lanes.vector
-
-        def generate(context, builder, signature, arguments):
-            intrinsic_name = f"llvm.vector.reduce.{name}.v{count}i{kind.element.width}"
-            reduce = get_or_insert_function(
-                builder.module, ir.FunctionType(kind.element, [kind]), intrinsic_name
-            )
-            return builder.call(reduce, arguments)
-
-        return element(lanes), generate
-
-    return function
-
-
-sum_of = _reduction("add", types.int32, WIDTH)  # of int32 lanes
-lowest, highest = _reduction("umin", types.uint8, LINE), _reduction("umax", types.uint8, LINE)
-
-
-@intrinsic
-def whole(typing, lanes):
-    """Bytes as int32; float32 as int32, truncated (they must fit)."""
-    wide = Lanes(types.int32, lanes.vector.count)
-
-    def generate(context, builder, signature, arguments):
-        convert = builder.zext if lanes.element == types.uint8 else builder.fptosi
-        return convert(arguments[0], wide.vector)
-
-    return wide(lanes), generate
-
-
-@intrinsic
-def mirrored(typing, lanes):
-    """The last lane first."""
-    count = lanes.vector.count
-    order = _mask(range(count)[::-1])
-
-    def generate(context, builder, signature, arguments):
-        return builder.shuffle_vector(arguments[0], arguments[0], order)
-
-    return lanes(lanes), generate
+    return builder.shuffle_vector(first, undefined, mask([0] * vector.count))
 
 
 @intrinsic
@@ -381,100 +248,10 @@ def store_interleaved(typing, array, at, a, b, c):
             context, builder, array, *arguments[:2], ir.VectorType(a.vector.element, 3 * count)
         )
         x, y, z = arguments[2:]
-        two = builder.shuffle_vector(x, y, _mask(range(2 * count)))
-        last = builder.shuffle_vector(z, z, _mask(range(2 * count)))
+        two = builder.shuffle_vector(x, y, mask(range(2 * count)))
+        last = builder.shuffle_vector(z, z, mask(range(2 * count)))
         order = [k * count + i if k < 2 else 2 * count + i for i in range(count) for k in range(3)]
-        builder.store(builder.shuffle_vector(two, last, _mask(order)), place, align=4)
+        builder.store(builder.shuffle_vector(two, last, mask(order)), place, align=4)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, a, b, c), generate
-
-
-def _shift(operate):
-    @intrinsic
-    def function(typing, lanes, bits):
-        def generate(context, builder, signature, arguments):
-            narrow = builder.trunc(arguments[1], lanes.vector.element)
-            return operate(builder, arguments[0], _repeat(builder, lanes.vector, narrow))
-
-        return lanes(lanes, types.int64), generate
-
-    return function
-
-
-# Of int32 lanes, by a number of bits; to the right, zeros follow.
-shift_left, shift_right = _shift(ir.IRBuilder.shl), _shift(ir.IRBuilder.lshr)
-
-
-@intrinsic
-def low_bytes(typing, lanes):
-    """The low byte of each int32."""
-    bytes_ = Lanes(types.uint8, lanes.vector.count)
-
-    def generate(context, builder, signature, arguments):
-        return builder.trunc(arguments[0], bytes_.vector)
-
-    return bytes_(lanes), generate
-
-
-@intrinsic
-def floats(typing, lanes):
-    """int32 or bytes as float32."""
-    real = Lanes(types.float32)
-
-    def generate(context, builder, signature, arguments):
-        convert = builder.uitofp if lanes.element == types.uint8 else builder.sitofp
-        return convert(arguments[0], real.vector)
-
-    return real(lanes), generate
-
-
-@intrinsic
-def clipped(typing, lanes):
-    """float32 as bytes: truncated, 0 below 0 and 255 above."""
-    bytes_ = Lanes(types.uint8)
-
-    def generate(context, builder, signature, arguments):
-        zero, top = _filled(lanes.vector, 0.0), _filled(lanes.vector, 255.0)
-        above = builder.fcmp_ordered(">", arguments[0], zero)
-        positive = builder.select(above, arguments[0], zero)
-        inside = builder.select(builder.fcmp_ordered("<", positive, top), positive, top)
-        whole_numbers = builder.fptosi(inside, Lanes(types.int32).vector)
-        return builder.trunc(whole_numbers, bytes_.vector)
-
-    return bytes_(lanes), generate
-
-
-def _binary(of_floats, of_integers):
-    @intrinsic
-    def function(typing, a, b):
-        operate = of_floats if isinstance(a.element, types.Float) else of_integers
-        return a(a, b), lambda context, builder, signature, arguments: operate(builder, *arguments)
-
-    return function
-
-
-def _comparison(predicate):
-    @intrinsic
-    def function(typing, a, b):
-        lanes = Lanes(types.boolean)
-        return lanes(a, b), lambda context, builder, signature, arguments: builder.fcmp_ordered(
-            predicate, *arguments
-        )
-
-    return function
-
-
-def _declare(operation, function):
-    def lower(a, b):
-        if isinstance(a, Lanes) and a == b:
-            return lambda a, b: function(a, b)
-
-    overload(operation)(lower)
-
-
-_declare(operator.add, _binary(ir.IRBuilder.fadd, ir.IRBuilder.add))
-_declare(operator.sub, _binary(ir.IRBuilder.fsub, ir.IRBuilder.sub))
-_declare(operator.mul, _binary(ir.IRBuilder.fmul, ir.IRBuilder.mul))
-_declare(operator.gt, _comparison(">"))
-_declare(operator.lt, _comparison("<"))

@@ -13,21 +13,8 @@ import numpy as np
 from numba import njit
 
 from policies.compiled import compiled
-from policies.lanes import (
-    WIDTH,
-    accumulate,
-    choose,
-    equals,
-    exceeds,
-    fill,
-    load,
-    load_bits,
-    load_one,
-    move,
-    multiply_add,
-    spread,
-    store,
-)
+from policies.lane_arithmetic import choose, equals, exceeds, multiply_add
+from policies.lanes import WIDTH, accumulate, fill, load, load_bits, load_one, move, spread, store
 
 
 @njit(nogil=True)

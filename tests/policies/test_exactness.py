@@ -226,7 +226,7 @@ def test_trivialaugment_reaches_right_angles():
 def test_a_processor_without_vector_tables_gives_the_same_bytes():
     """All of the above with what every x86-64 or ARM processor has."""
     plain = dict(os.environ, NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="")
-    program = "from policies.lanes import HAS_LOOK_UP; import sys; sys.exit(HAS_LOOK_UP)"
+    program = "from policies.lane_arithmetic import HAS_LOOK_UP; import sys; sys.exit(HAS_LOOK_UP)"
     root = Path(__file__).parents[2]
     subprocess.run([sys.executable, "-c", program], env=plain, cwd=root, check=True)
     done = subprocess.run(

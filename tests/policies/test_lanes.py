@@ -9,21 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numba import njit
 
-from policies.lanes import (
-    WIDTH,
-    accumulate,
-    choose,
-    equals,
-    exceeds,
-    fill,
-    load,
-    load_bits,
-    load_one,
-    move,
-    multiply_add,
-    spread,
-    store,
-)
+from policies.lane_arithmetic import choose, equals, exceeds, multiply_add
+from policies.lanes import WIDTH, accumulate, fill, load, load_bits, load_one, move, spread, store
 
 ODD = np.array([0x0000, 0x8000, 0x7F80, 0xFF80, 0x7FC0, 0xFFC1, 0x0001, 0x7F7F], np.uint32) << 16
 
