@@ -173,7 +173,7 @@ class PopulationSearcher(Searcher):
         replaced = {slot for slot in ranked if rewards[slot] is None} | {*ranked[-quarter:]}
         members = []
         for slot, member in enumerate(self._members):
-            if slot in replaced and slot not in best:
+            if slot in replaced:
                 parent = best[int(rng.integers(len(best)))]
                 members.append(_Member(parent, explore(self._members[parent].levels, rng)))
             else:

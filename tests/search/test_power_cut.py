@@ -1,0 +1,96 @@
+"""No fsync is missing: a run goes on from what a power cut leaves, wherever it strikes."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy_tasks.evaluators.config import EvaluatorConfig
+from search.engine import loop
+from search.engine.pool import Outcome
+from search.engine.resources import PoolConfig
+from search.runs.blobs import Blobs, DamagedBlob, read_blob, write_blob
+from search.searchers.population import PopulationSearcher
+from tests.search.fakes import FakePool, good
+from tests.search.power import Disk
+from tests.search.running import lines
+
+
+def test_the_disk_forgets_what_was_not_synced(tmp_path):
+    """The instrument itself: names and contents are lost apart from each other."""
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "old").write_text("old")
+    with Disk(root) as disk:
+        (root / "old").write_text("new")
+        (root / "unsynced").write_text("x")
+        write_blob(root / "sub" / "kept.bin", b"content")
+        (root / "sub" / "lost").write_text("x")
+        left = disk.after_power_cut(tmp_path / "left")
+    # The folder was synced for `sub`, and with it the name of a file whose content was not.
+    assert {path.name for path in left.iterdir()} == {"old", "unsynced", "sub"}
+    assert (left / "unsynced").read_text() == "" and (left / "old").read_text() == "old"
+    assert [path.name for path in (left / "sub").iterdir()] == ["kept.bin"]
+    assert read_blob(left / "sub" / "kept.bin") == b"content"
+
+
+def test_a_search_goes_on_from_every_power_cut(fake, config, tmp_path):
+    fake(config)
+    whole = tmp_path / "run"
+    place = tmp_path / "disk"
+    place.mkdir()
+    cuts = []
+
+    def cut():
+        cuts.append(disk.after_power_cut(tmp_path / "cuts" / str(len(cuts))))
+
+    with Disk(place, cut) as disk:
+        fake(config, out=place / "run")
+        cut()
+    assert len(cuts) > 20
+    for left in cuts:
+        fake(config, out=left / "run", resume=True)
+        assert lines(left / "run") == lines(whole)
+        assert (left / "run" / "policy.txt").read_bytes() == (whole / "policy.txt").read_bytes()
+        assert (left / "run" / "policy.json").read_bytes() == (whole / "policy.json").read_bytes()
+
+
+def leaving(job) -> Outcome:
+    """Each member leaves what it inherited and its own key."""
+    outcome = good(job)
+    left = (job.artifact or b"") + f"{job.candidate.key}".encode()
+    return Outcome(job, "ok", outcome.evaluation, None, "", 1.0, 2.0, "host:1", artifact=left)
+
+
+def population(folder, monkeypatch):
+    monkeypatch.setattr(loop, "WorkerPool", FakePool(answer=leaving))
+    return loop.run(
+        PopulationSearcher(4, 4), {"main": EvaluatorConfig(kind="population")}, None, folder,
+        pool=PoolConfig(workers=2), progress=False, resume=True,
+    )  # fmt: skip
+
+
+def test_a_population_goes_on_from_every_power_cut(tmp_path, monkeypatch):
+    """An artifact is on the disk before the trial that names it."""
+    population(tmp_path / "whole", monkeypatch)
+    place = tmp_path / "disk"
+    (place / "run").mkdir(parents=True)
+    cuts = []
+
+    def cut():
+        cuts.append(disk.after_power_cut(tmp_path / "cuts" / str(len(cuts))))
+
+    with Disk(place, cut) as disk:
+        population(place / "run", monkeypatch)
+        cut()
+    assert len(cuts) > 20
+    for left in cuts:
+        population(left / "run", monkeypatch)
+        assert lines(left / "run") == lines(tmp_path / "whole")
+
+
+def test_what_another_run_left_is_not_gone_on_from(tmp_path):
+    """Undamaged, but not what this run's journal names."""
+    blobs = Blobs(tmp_path, pytest.fail)
+    blobs.keep_artifact((0, 1), b"of another run")
+    with pytest.raises(DamagedBlob, match="of another run"):
+        read_blob(tmp_path / "artifacts" / "0-1.bin", "0" * 64)
