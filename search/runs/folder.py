@@ -122,6 +122,7 @@ def begun(out: Path, files: Mapping[str, Any]) -> Iterator[None]:
             if not folder.exists():
                 folder.mkdir()
                 made.append(folder)
+                fsync_directory(folder.parent)
     except OSError as error:
         _undo(made)
         raise _cannot_create(out, error) from error
@@ -134,7 +135,6 @@ def begun(out: Path, files: Mapping[str, Any]) -> Iterator[None]:
                     write_atomically(
                         out / name, value if isinstance(value, bytes) else _json(value)
                     )
-                fsync_directory(out.parent)
             except OSError as error:
                 raise _cannot_create(out, error) from error
             yield

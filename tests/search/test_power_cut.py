@@ -44,14 +44,20 @@ def test_a_search_goes_on_from_every_power_cut(fake, config, tmp_path):
         cuts.append(disk.after_power_cut(tmp_path / "cuts" / str(len(cuts))))
 
     with Disk(place, cut) as disk:
-        fake(config, out=place / "run")
+        fake(config, out=place / "runs" / "run")
         cut()
     assert len(cuts) > 20
+    # What was said to be complete is there, without any resuming.
+    assert lines(cuts[-1] / "runs" / "run") == lines(whole)
     for left in cuts:
-        fake(config, out=left / "run", resume=True)
-        assert lines(left / "run") == lines(whole)
-        assert (left / "run" / "policy.txt").read_bytes() == (whole / "policy.txt").read_bytes()
-        assert (left / "run" / "policy.json").read_bytes() == (whole / "policy.json").read_bytes()
+        fake(config, out=left / "runs" / "run", resume=True)
+        assert lines(left / "runs" / "run") == lines(whole)
+        assert (left / "runs" / "run" / "policy.txt").read_bytes() == (
+            whole / "policy.txt"
+        ).read_bytes()
+        assert (left / "runs" / "run" / "policy.json").read_bytes() == (
+            whole / "policy.json"
+        ).read_bytes()
 
 
 def leaving(job) -> Outcome:
