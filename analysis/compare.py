@@ -10,10 +10,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import plots, tables
+from policies import PUBLISHED, Policy, PolicyTransform
 from policies.errors import InputError
 
-from .runs import Run, load_run
+from . import plots, sections, tables
+from .document import (
+    Block,
+    Code,
+    Gallery,
+    Picture,
+    Report,
+    Section,
+    Sentences,
+    Table,
+    Text,
+    section,
+    write,
+)
+from .runs import Arm, Run, load_run
 from .statistics import (
     ALPHA,
     Difference,
@@ -94,6 +108,17 @@ class Comparison:
             said.append(f"Only the training seed varies: all this holds on {self.draw}.")
         return said
 
+    def between(self, first: str, second: str) -> str:
+        """A planned comparison of two arms in words, at 95 %; "" where they share no seed."""
+        rows = self.pairs
+        rows = rows[(rows["first"] == first) & (rows["second"] == second)] if len(rows) else rows
+        if not len(rows):
+            return ""
+        row = rows.iloc[0].rename({"low": "corrected_low", "high": "corrected_high", "n": "pairs"})
+        row["arm"], row["p_holm"] = second, row["p"]
+        row["verdict"] = verdict((row["corrected_low"], row["corrected_high"]), self.margin)
+        return self._sentence(first, row)
+
     def _sentence(self, first: str, row: pd.Series) -> str:
         if not np.isfinite(row["difference"]):
             return f"{row['arm']}: no seed in common with {first}."
@@ -135,10 +160,10 @@ def compare_arms(run: Run, margin: float = MARGIN) -> Comparison:
     arms = [arm for arm in arms if len(accuracy[arm])]
     if not arms:
         raise run.unfinished("at least one tested child")
-    costs = {arm["name"]: arm.get("search", {}) for arm in run.option("settings", "arms", [])}
+    costs = {arm.name: arm for arm in run.arms}
     # Written out once: every two arms ask which of their seeds had the same policies.
     policies = trials.pivot(index="seed", columns="label", values="policy").map(repr)
-    rows = [_row(trials, arm, arms[0], accuracy, policies, costs.get(arm, {})) for arm in arms]
+    rows = [_row(trials, arm, arms[0], accuracy, policies, costs.get(arm)) for arm in arms]
     pairs = []
     for first, second in itertools.combinations(arms, 2):
         between = _difference(second, first, accuracy, policies)
@@ -179,8 +204,13 @@ def _difference(
 
 
 def _row(
-    trials: pd.DataFrame, arm: str, first: str, accuracy: dict, policies: pd.DataFrame, search: dict
-) -> dict:
+    trials: pd.DataFrame,
+    arm: str,
+    first: str,
+    accuracy: dict[str, pd.Series],
+    policies: pd.DataFrame,
+    cost: Arm | None,
+) -> dict[str, Any]:
     mine = trials[trials["label"] == arm]
     by_policy = accuracy[arm].groupby(policies.loc[accuracy[arm].index, arm], sort=False).mean()
     estimate = mean_interval(by_policy if len(by_policy) > 1 else accuracy[arm])
@@ -193,8 +223,8 @@ def _row(
         "high": estimate.high,
         "failed": int((mine["status"] == "failed").sum()),
         "diverged": int(mine["diverged"].sum()),
-        "search_evaluations": search.get("evaluations", 0),
-        "search_children": search.get("image_passes", 0) / trials["image_passes"].mean(),
+        "search_evaluations": cost.evaluations if cost else 0.0,
+        "search_children": (cost.image_passes if cost else 0.0) / trials["image_passes"].mean(),
     }
     paired = None if arm == first else _difference(arm, first, accuracy, policies)
     if paired is None:
@@ -287,17 +317,62 @@ def write_comparison(directory: str | Path, margin: float = MARGIN) -> Compariso
     """
     run = load_run(directory)
     comparison = compare_arms(run, margin)
-    comparison.table.to_csv(run.directory / "compare.csv", index=False)
-    comparison.pairs.to_csv(run.directory / "pairs.csv", index=False)
-    plots.arms(comparison.table, comparison.runs, run.directory / "compare.png")
-    text = "\n\n".join(
-        [
-            f"# Comparison on {run.manifest.get('task', run.option('task', 'name', 'the task'))}",
-            tables.markdown(readable(comparison)),
-            "\n".join(f"- {sentence}" for sentence in comparison.sentences),
-            METHOD + " pairs.csv has every two arms.",
-            "![arms](compare.png)",
-        ]
-    )
-    tables.write_text(run.directory / "compare.md", text)
+    write(_report(run, comparison))
     return comparison
+
+
+def comparison_report(run: Run, margin: float = MARGIN) -> Report:
+    """The report of a comparison, finished or not."""
+    return _report(run, compare_arms(run, margin) if has_arms(run) else None)
+
+
+def has_arms(run: Run) -> bool:
+    """Whether there is anything to compare yet."""
+    trials = run.trials
+    return bool((trials["accuracy"].notna() & (trials["part"] == "test")).any())
+
+
+def comparison_blocks(comparison: Comparison) -> list[Block]:
+    """What a comparison says, as a table, a picture and words."""
+    return [
+        Sentences(tuple(comparison.sentences)),
+        Table(readable(comparison), METHOD + " pairs.csv has every two arms."),
+        Picture(
+            "compare",
+            "arms",
+            lambda path: plots.arms(comparison.table, comparison.runs, path),
+        ),
+    ]
+
+
+def _report(run: Run, comparison: Comparison | None) -> Report:
+    asked = len(run.choices("policy")) * run.number("settings", "seeds")
+    state = sections.state(len(run.trials), asked, "children")
+    blocks = comparison_blocks(comparison) if comparison else [Text("No child was tested yet.")]
+    data = {"compare.csv": comparison.table, "pairs.csv": comparison.pairs} if comparison else {}
+    return Report(
+        title=f"Comparison on {run.task}",
+        kind=run.kind,
+        directory=run.directory,
+        name="compare.md",
+        sections=(
+            section("", Text(state), *blocks),
+            sections.failures_section(run),
+            _policies(run),
+            sections.cost_section(run),
+            sections.data_section(run),
+            sections.how_section(run),
+        ),
+        data=data,
+    )
+
+
+def _policies(run: Run) -> Section:
+    """What the arms are that a name alone does not say: policies from files."""
+    blocks: list[Block] = []
+    for arm in run.arms:
+        for member in () if arm.text in PUBLISHED else arm.members:
+            if isinstance(member, Policy | PolicyTransform):
+                listing = Code(sections.listing(member), "python")
+                blocks += [Text(f"{arm.name}:"), listing, Gallery(member)]
+    return section("Policies of the arms", *blocks, details=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis import plots, tables
-
+from . import plots, sections, tables
+from .document import Block, Picture, Report, Section, Sentences, Table, Text, section, write
 from .runs import Run, load_run
 from .statistics import NoiseFloor, noise_floor, rank_correlation, seeds_needed, spearman
 
@@ -40,7 +40,13 @@ class Fidelity:
     noise: NoiseFloor
 
     @property
+    def text(self) -> str:
+        """Table and words for a terminal of 80 columns."""
+        return "\n\n".join([tables.plain(compact(self)), tables.wrapped(self.sentences)])
+
+    @property
     def sentences(self) -> list[str]:
+        """What the table says, in words."""
         policies = len(self.reference)
         sd = self.noise.run_sd
         best = self.reference.mean(axis=1)
@@ -64,13 +70,13 @@ def analyse_fidelity(run: Run) -> Fidelity:
     the evaluator concerned.
     """
     trials = run.trials
-    children = trials[(trials["evaluator"] == FROM_SCRATCH) & (trials["part"] == "test")]
-    reference = 100 * _wide(children, children["accuracy"]).dropna()
-    if reference.shape[0] < 4 or reference.shape[1] < 2:
+    children = _children(run)
+    reference = _reference(run)
+    if not _enough(reference):
         raise run.unfinished("at least 4 policies with all their children")
     rows = []
-    for evaluator in dict.fromkeys(trials["evaluator"]):
-        mine = trials[trials["evaluator"] == evaluator]
+    for evaluator in dict.fromkeys(trials["scorer"]):
+        mine = trials[trials["scorer"] == evaluator]
         for reward in REWARDS:
             scores = _wide(mine, _validation(mine, reward)).dropna()
             scores = scores[scores.index.isin(reference.index)]
@@ -89,13 +95,27 @@ def analyse_fidelity(run: Run) -> Fidelity:
     return Fidelity(pd.DataFrame(rows), reference, noise_floor(reference.to_numpy()))
 
 
+def _children(run: Run) -> pd.DataFrame:
+    return run.trials[(run.trials["scorer"] == FROM_SCRATCH) & (run.trials["part"] == "test")]
+
+
+def _reference(run: Run) -> pd.DataFrame:
+    """[policies, seeds] test accuracy in percent, of the policies that have all their children."""
+    children = _children(run)
+    return 100 * _wide(children, children["accuracy"]).dropna()
+
+
+def _enough(reference: pd.DataFrame) -> bool:
+    return reference.shape[0] >= 4 and reference.shape[1] >= 2
+
+
 def _validation(trials: pd.DataFrame, reward: str) -> pd.Series:
     """The score on validation images: of a tested child from its details, else the metric itself.
 
-    A diverged child has no such details; its metrics are those of guessing on either part.
+    A diverged child ranks below every child that trained, whatever its metrics are.
     """
     held = trials["details"].map(lambda details: details.get("validation", {}).get(reward))
-    return pd.to_numeric(held).fillna(trials[reward])
+    return pd.to_numeric(held).fillna(trials[reward]).mask(trials["diverged"], -np.inf)
 
 
 def _wide(trials: pd.DataFrame, values: pd.Series) -> pd.DataFrame:
@@ -153,25 +173,76 @@ def readable(fidelity: Fidelity) -> pd.DataFrame:
     )
 
 
+def compact(fidelity: Fidelity) -> pd.DataFrame:
+    """The columns of `readable` that a terminal has room for."""
+    table = fidelity.table.sort_values(["cost", "evaluator"], kind="stable")
+    short = {"log_likelihood": "log-lik.", "calibrated_log_likelihood": "calibrated"}
+    return pd.DataFrame(
+        {
+            "evaluator": table["evaluator"],
+            "reward": table["reward"].map(lambda name: short.get(name, name)),
+            "cost": [f"1/{1 / cost:.1f}" if cost else "–" for cost in table["cost"]],
+            "ρ": table["rho"].map(tables.number),
+            "95 % interval": tables.intervals(table["low"], table["high"]),
+            "ρ of mean": table["rho_mean"].map(tables.number),
+        }
+    )
+
+
 def write_fidelity(directory: str | Path) -> Fidelity:
     """Write fidelity.csv, reference.csv, fidelity.md and fidelity.png into the run folder."""
     run = load_run(directory)
     fidelity = analyse_fidelity(run)
-    fidelity.table.to_csv(run.directory / "fidelity.csv", index=False)
-    fidelity.reference.to_csv(run.directory / "reference.csv")
-    plots.fidelity_cost(fidelity.table, run.directory / "fidelity.png")
+    write(_report(run, fidelity))
+    return fidelity
+
+
+def fidelity_report(run: Run) -> Report:
+    """The report of a fidelity study, finished or not."""
+    return _report(run, analyse_fidelity(run) if _enough(_reference(run)) else None)
+
+
+def _report(run: Run, fidelity: Fidelity | None) -> Report:
+    policies, seeds = run.number("settings", "policies"), run.number("settings", "seeds")
+    children = int((run.trials["scorer"] == FROM_SCRATCH).sum())
+    state = Text(sections.state(children, policies * seeds, "children from scratch"))
+    if fidelity is None:
+        counts = run.evaluated.groupby("scorer").size()
+        known = ", ".join(f"{count} by {scorer}" for scorer, count in counts.items()) or "none"
+        found = [section("", state, Text(f"Too few for a correlation. Evaluations: {known}."))]
+    else:
+        found = [section("", state, *_blocks(fidelity)), _ranking(fidelity)]
+    return Report(
+        title=f"Fidelity on {run.task}",
+        kind=run.kind,
+        directory=run.directory,
+        name="fidelity.md",
+        sections=(
+            *found,
+            sections.failures_section(run),
+            sections.cost_section(run),
+            sections.data_section(run),
+            sections.how_section(run),
+        ),
+        data={"fidelity.csv": fidelity.table, "reference.csv": fidelity.reference}
+        if fidelity
+        else {},
+    )
+
+
+def _blocks(fidelity: Fidelity) -> list[Block]:
+    return [
+        Sentences(tuple(fidelity.sentences)),
+        Picture(
+            "fidelity",
+            "fidelity against cost",
+            lambda path: plots.fidelity_cost(fidelity.table, path),
+        ),
+        Table(readable(fidelity), METHOD),
+    ]
+
+
+def _ranking(fidelity: Fidelity) -> Section:
     means = fidelity.reference.mean(axis=1).sort_values(ascending=False)
     ranking = pd.DataFrame({"policy": means.index, "test accuracy (%)": means.map(tables.number)})
-    text = "\n\n".join(
-        [
-            f"# Fidelity on {run.option('task', 'name', 'the task')}",
-            "\n".join(f"- {sentence}" for sentence in fidelity.sentences),
-            "![fidelity against cost](fidelity.png)",
-            tables.markdown(readable(fidelity)),
-            METHOD,
-            "## From-scratch test accuracy",
-            tables.markdown(ranking),
-        ]
-    )
-    tables.write_text(run.directory / "fidelity.md", text)
-    return fidelity
+    return section("From-scratch test accuracy", Table(ranking))

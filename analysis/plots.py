@@ -156,6 +156,33 @@ def arms(table: pd.DataFrame, runs: Mapping[str, Sequence[float]], path: str | P
     return _save(figure, path)
 
 
+def schedule_map(applied: pd.DataFrame, path: str | Path) -> Path:
+    """Operations by epochs, shaded by how often each is applied to an image."""
+    figure, axis = _figure(8, 0.9 + 0.24 * len(applied))
+    axis.grid(visible=False)
+    most = max(0.01, float(applied.to_numpy().max()))
+    image = axis.imshow(applied.to_numpy(), cmap="Greys", aspect="auto", vmin=0, vmax=most)
+    axis.set_yticks(range(len(applied)), applied.index)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.set(xlabel="epoch", title="Operations applied to an image")
+    figure.colorbar(image, ax=axis, label="times per image")
+    return _save(figure, path)
+
+
+def population(trials: pd.DataFrame, path: str | Path, reward: str) -> Path:
+    """The reward of every member (slot) after every generation (batch); the best one stands out."""
+    trained = trials[~trials["diverged"]]
+    table = trained.pivot(index="batch", columns="slot", values="reward")
+    figure, axis = _figure(8, 4)
+    axis.plot(table.index, table.to_numpy(), "o-", color=GREY, linewidth=1, markersize=3, alpha=0.7)
+    if len(table):
+        axis.plot(table.index, table.max(axis=1), "--", color=ORANGE, linewidth=2, label="best")
+        figure.legend(frameon=False, loc="outside lower center", fontsize=9)
+    axis.set(xlabel="generation", ylabel=reward, title="The population's rewards")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return _save(figure, path)
+
+
 def heat_map(grid: pd.DataFrame, path: str | Path, unit: str, best: tuple[int, int]) -> Path:
     """The N x M grid: `grid` has columns n, m, mean, half_width (NaN with one seed)."""
     table = grid.pivot(index="n", columns="m", values="mean")

@@ -8,16 +8,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import scipy.stats
+from scipy.stats import norm
 
-from analysis import plots, tables
+from policies import RandAugment
 
+from . import plots, sections, tables
+from .document import Block, Gallery, Picture, Report, Sentences, Table, Text, section, write
 from .runs import Run, load_run
-from .statistics import CONFIDENCE, noise_floor, seeds_needed
+from .statistics import ALPHA, CONFIDENCE, noise_floor, seeds_needed
+
+MOST_N = 16  # operations that RandAugment takes
 
 
 @dataclass(frozen=True)
 class Grid:
-    """`table`: n, m, mean, half_width (95 %), count, p_worse, one row per cell, best mean first.
+    """`table`: n, m, mean, half_width (95 %), count, p_worse, one row per cell, best mean first;
+    cells with a diverged child are not in it, but listed in `diverged`.
 
     Intervals and tests use one noise estimate pooled over all cells (residual of cell and seed
     means), because two or three seeds say little about the noise of a single cell. `p_worse` is
@@ -29,6 +35,7 @@ class Grid:
     run_sd: float
     seeds: int
     unit: str
+    diverged: tuple[tuple[int, int], ...] = ()
 
     @property
     def best(self) -> tuple[int, int]:
@@ -44,29 +51,54 @@ class Grid:
         ]
         return self.table[near].iloc[1:]
 
-    def recommendation(self) -> list[str]:
+    @property
+    def text(self) -> str:
+        """What the grid says, for a terminal of 80 columns."""
+        return tables.wrapped(self.sentences)
+
+    @property
+    def inflation(self) -> float:
+        """By how much the best mean would stand above all others by luck alone, were all equal.
+
+        The expected largest of as many normal means as there are cells; NaN with one seed.
+        """
+        count = len(self.table)
+        nodes, weights = np.polynomial.hermite_e.hermegauss(64)
+        largest = float(weights @ (nodes * count * norm.cdf(nodes) ** (count - 1)))
+        return largest / float(np.sqrt(2 * np.pi)) * self.run_sd / float(np.sqrt(self.seeds))
+
+    def edges(self) -> list[str]:
+        """The sides on which the best cell lies at the end of what was tried and more is legal."""
+        said = []
+        for name, value, least, most in (
+            ("N", self.best[0], 1, MOST_N),
+            ("M", self.best[1], 0, 30),
+        ):
+            values = self.table[name.lower()]
+            if value == values.max() and value < most:
+                said.append(f"the largest {name} tried")
+            elif value == values.min() and value > least:
+                said.append(f"the smallest {name} tried")
+        return said
+
+    @property
+    def sentences(self) -> list[str]:
         """What to use and how sure that is, in words."""
         n, m = self.best
-        said = [f"Best cell: N = {n}, M = {m}."]
-        if not np.isfinite(self.run_sd):
-            said.append("One seed per cell: no two cells can be told apart; use --seeds 2 or more.")
-            return said
-        alike = self.table.iloc[1:][self.table["p_worse"].iloc[1:] >= 1 - CONFIDENCE]
-        near = self.neighbours()
-        near_alike = near[near["p_worse"] >= 1 - CONFIDENCE]
-        if len(near_alike):
-            names = ", ".join(f"({row.n}, {row.m})" for row in near_alike.itertuples())
+        said = [f"Best cell: N = {n}, M = {m}. M is torchvision's, 0 to 30 (timm's is 0 to 10)."]
+        edges = self.edges()
+        if edges:
             said.append(
-                f"Not distinguishable from its neighbours {names} with {self.seeds} seeds: "
-                "any of them is as good a choice on this evidence."
+                f"It is {' and '.join(edges)}: the optimum may lie beyond; extend the grid there."
             )
-        elif len(near):
-            said.append("Distinguishable from every neighbouring cell.")
-        said.append(
-            f"{len(alike)} of the other {len(self.table) - 1} cells cannot be told from the best."
-            if len(alike)
-            else "Every other cell can be told from the best."
-        )
+        if self.diverged:
+            cells = ", ".join(map(str, self.diverged))
+            said.append(f"Children of {cells} diverged: these cells are left out.")
+        if not np.isfinite(self.run_sd):
+            why = "One seed per cell" if self.seeds < 2 else "Seeds that scatter alike in all cells"
+            said.append(f"{why}: no two cells can be told apart; use more --seeds.")
+            return said
+        said += self._neighbourhood()
         if len(self.table) > 1:
             gap = float(self.table["mean"].iloc[0] - self.table["mean"].iloc[1])
             if gap > 0:
@@ -75,16 +107,52 @@ class Grid:
                     f"To confirm its lead of {gap:.2g} over the second cell, about {needed} seeds "
                     "would be needed (paired t test, 80 % power)."
                 )
+            said.append(
+                f"The winner of {len(self.table)} cells is partly the luckiest: were all equal, "
+                f"the best mean would stand {self.inflation:.2g} above the truth. `augsearch "
+                "compare` with --policy none and this cell measures it anew."
+            )
+        return said
+
+    def _neighbourhood(self) -> list[str]:
+        alike = self.table.iloc[1:][self.table["p_worse"].iloc[1:] >= ALPHA]
+        near = self.neighbours()
+        near_alike = near[near["p_worse"] >= ALPHA]
+        said = []
+        if len(near_alike):
+            names = ", ".join(f"({row.n}, {row.m})" for row in near_alike.itertuples())
+            said.append(
+                f"Not distinguishable from its neighbours {names} with {self.seeds} seeds: "
+                "any of them is as good a choice on this evidence."
+            )
+        elif len(near):
+            said.append("Distinguishable from every neighbouring cell.")
+        if len(self.table) > 1:
+            said.append(
+                f"{len(alike)} of the other {len(self.table) - 1} cells cannot be told from the "
+                "best."
+                if len(alike)
+                else "Every other cell can be told from the best."
+            )
         return said
 
 
 def analyse_grid(run: Run) -> Grid:
-    """The grid of a run folder of `augsearch randaugment`; rows are labelled "N=1 M=5"."""
+    """The grid of a run folder of `augsearch randaugment`; rows are labelled "N=1 M=5".
+
+    Raises InputError without a cell whose children all trained.
+    """
     rows = run.evaluated
     if rows.empty:
         raise run.unfinished("at least one cell")
     cells = rows["label"].str.extract(r"^N=(\d+) M=(\d+)$").astype(int)
     rows = rows.assign(n=cells[0], m=cells[1])
+    # A diverged child ranks below every child that trained, whatever its reward.
+    lost = rows.groupby(["n", "m"])["diverged"].transform("any")
+    diverged = sorted(set(zip(rows["n"][lost], rows["m"][lost], strict=True)))
+    rows = rows[~lost]
+    if rows.empty:
+        raise run.unfinished("a cell without a diverged child")
     wide = rows.pivot(index=["n", "m"], columns="seed", values="reward")
     reward = run.option("evaluator", "reward", "accuracy")
     percent = reward == "accuracy"
@@ -95,30 +163,64 @@ def analyse_grid(run: Run) -> Grid:
     run_sd, half, p_worse = np.nan, np.nan, np.full(len(table), np.nan)
     if cells_known >= 2 and seeds >= 2:
         run_sd = noise_floor(complete.to_numpy()).run_sd
+    # Seeds that shift all cells alike, but for rounding, leave no scatter to judge by.
+    if run_sd > 1e-12 * table["mean"].abs().max():
         freedom = (cells_known - 1) * (seeds - 1)
         half = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * run_sd / np.sqrt(table["count"])
         # Cells with fewer results get the wider error of their own count (Tukey and Kramer).
         best = table.loc[table["mean"].idxmax()]
         error = run_sd * np.sqrt((1 / table["count"] + 1 / best["count"]) / 2)
-        ranges = (
-            (best["mean"] - table["mean"]) / error
-            if run_sd > 0
-            else pd.Series(np.where(table["mean"] < best["mean"], np.inf, 0.0))
-        )
+        ranges = (best["mean"] - table["mean"]) / error
         p_worse = scipy.stats.studentized_range.sf(ranges, cells_known, freedom)
+    else:
+        run_sd = np.nan
     table = table.assign(half_width=half, p_worse=p_worse)
     # Ties go to the gentler cell: fewer operations, then smaller magnitude.
     table = table.sort_values(["mean", "n", "m"], ascending=[False, True, True], ignore_index=True)
     unit = "validation accuracy (%)" if percent else f"validation {reward.replace('_', ' ')} (nats)"
-    return Grid(table, float(run_sd), seeds, unit)
+    return Grid(table, float(run_sd), seeds, unit, tuple((int(n), int(m)) for n, m in diverged))
 
 
 def write_grid(directory: str | Path) -> Grid:
     """Write grid.csv, grid.md and grid.png into the run folder of a grid search."""
     run = load_run(directory)
     grid = analyse_grid(run)
-    grid.table.to_csv(run.directory / "grid.csv", index=False)
-    plots.heat_map(grid.table, run.directory / "grid.png", grid.unit, grid.best)
+    write(_report(run, grid))
+    return grid
+
+
+def grid_report(run: Run) -> Report:
+    """The report of a grid, finished or not."""
+    return _report(run, None if run.evaluated.empty else analyse_grid(run))
+
+
+def _report(run: Run, grid: Grid | None) -> Report:
+    cells = len(run.choices("n")) * len(run.choices("m"))
+    state = Text(sections.state(len(run.trials), cells * run.number("settings", "seeds")))
+    found = (
+        section("", state, *_blocks(grid))
+        if grid
+        else section("", state, Text("No cell was evaluated yet."))
+    )
+    chosen = section("The best cell on images", Gallery(RandAugment(*grid.best))) if grid else None
+    return Report(
+        title=f"RandAugment grid on {run.task}",
+        kind=run.kind,
+        directory=run.directory,
+        name="grid.md",
+        sections=(
+            found,
+            *([chosen] if chosen else []),
+            sections.failures_section(run),
+            sections.cost_section(run),
+            sections.data_section(run),
+            sections.how_section(run),
+        ),
+        data={"grid.csv": grid.table} if grid else {},
+    )
+
+
+def _blocks(grid: Grid) -> list[Block]:
     digits = 2 if "%" in grid.unit else 4
     shown = pd.DataFrame(
         {
@@ -130,15 +232,14 @@ def write_grid(directory: str | Path) -> Grid:
             "p against the best (Tukey)": grid.table["p_worse"].map(tables.p_value),
         }
     )
-    text = "\n\n".join(
-        [
-            "# RandAugment grid",
-            "\n".join(f"- {sentence}" for sentence in grid.recommendation()),
-            "![grid](grid.png)",
-            tables.markdown(shown),
-            "The intervals use one noise estimate pooled over the cells "
-            f"(standard deviation of one run: {tables.number(grid.run_sd, digits)}).",
-        ]
+    note = (
+        "The intervals use one noise estimate pooled over the cells (standard deviation of one "
+        f"run: {tables.number(grid.run_sd, digits)})."
     )
-    tables.write_text(run.directory / "grid.md", text)
-    return grid
+    return [
+        Sentences(tuple(grid.sentences)),
+        Picture(
+            "grid", "grid", lambda path: plots.heat_map(grid.table, path, grid.unit, grid.best)
+        ),
+        Table(shown, note),
+    ]

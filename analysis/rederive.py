@@ -1,4 +1,4 @@
-"""`augsearch rederive`: the policy found beside the published ImageNet policy."""
+"""The report of `augsearch rederive`: the policy found beside the published ImageNet policy."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis import compare as comparison
-from analysis import plots, tables
-from policies import IMAGENET, Policy
+from policies import IMAGENET, PUBLISHED, Policy
 
+from . import plots, sections, tables
+from .compare import compare_arms, comparison_blocks, comparison_report, has_arms
 from .composition import PolicyStatistics, histogram_overlap, policy_statistics
-from .runs import load_run
-from .search import write_report
+from .document import Picture, Report, Section, Table, Text, section, write
+from .runs import Run, load_run
+from .search import policy_section, search_report
 
 DRAWS = 2000
 
@@ -38,40 +39,93 @@ def chance_overlap(subpolicies: int, operations: int = 2, seed: int = 0) -> tupl
 
 
 def write_rederivation(directory: str | Path) -> Path:
-    """Write `directory`/rederive.md and rederive.png from the runs in search/ and compare/."""
-    directory = Path(directory)
-    run = load_run(directory / "search")
-    write_report(run.directory)
-    found = run.policy
-    if found is None:
-        raise run.unfinished("a finished search")
-    ours, theirs = policy_statistics([found]), policy_statistics([IMAGENET])
-    plots.policy_histograms(
-        {"found": ours, "published ImageNet policy": theirs}, directory / "rederive.png"
-    )
-    parts = ["# The ImageNet policy, searched anew", _overlap(found, ours, theirs)]
-    parts.append("![operations, probabilities and magnitudes](rederive.png)")
-    parts.append(tables.markdown(_operations(ours, theirs)))
-    compared = directory / "compare"
-    if compared.is_dir():
-        result = comparison.compare_arms(load_run(compared))
+    """Write the reports of the runs in search/ and compare/, and rederive.md that joins them."""
+    run = load_run(directory)
+    for stage in _stages(run):
+        write(STAGES[stage.kind](stage))
+    return write(rederivation_report(run))
+
+
+def rederivation_report(run: Run) -> Report:
+    """The report of a re-derivation, finished or not."""
+    stages = {stage.kind: stage for stage in _stages(run)}
+    search, compared = stages.get("search"), stages.get("compare")
+    evaluations = run.number("settings", "evaluations")
+    done = len(search.trials) if search else 0
+    parts = [section("", Text(sections.state(done, evaluations, "evaluations of the search")))]
+    if search and search.policy:
+        parts += [_agreement(search.policy), policy_section(search, "The policy found")]
+    else:
+        parts.append(section("", Text("The search has not exported a policy yet.")))
+    if compared:
+        parts.append(_children(compared))
+    if search:
         parts += [
-            "## Children trained from scratch",
-            tables.markdown(comparison.readable(result)),
-            "\n".join(f"- {sentence}" for sentence in result.sentences),
+            section("The search", Text(f"[Its report](search/report.md), {done} evaluations.")),
+            sections.cost_section(search),
         ]
-    parts.append(f"The search: [report](search/report.md), {len(run.trials)} evaluations.")
-    return tables.write_text(directory / "rederive.md", "\n\n".join(parts))
+    parts += [sections.data_section(run), sections.how_section(run)]
+    return Report(
+        title="The ImageNet policy, searched anew",
+        kind=run.kind,
+        directory=run.directory,
+        name="rederive.md",
+        sections=tuple(parts),
+    )
+
+
+def _children(compared: Run) -> Section:
+    title = "Children trained from scratch"
+    if not has_arms(compared):
+        return section(title, Text("No child was tested yet."))
+    comparison = compare_arms(compared)
+    found = comparison.table["arm"].iloc[-1]
+    return section(
+        title, Text(comparison.between("imagenet", found)), *comparison_blocks(comparison)
+    )
+
+
+STAGES = {"search": search_report, "compare": comparison_report}
+
+
+def _stages(run: Run) -> list[Run]:
+    """The runs in this folder that were begun."""
+    folders = [run.directory / name for name in STAGES]
+    return [load_run(folder) for folder in folders if (folder / "config.json").exists()]
+
+
+def _agreement(found: Policy) -> Section:
+    ours, theirs = policy_statistics([found]), policy_statistics([IMAGENET])
+    return section(
+        "Agreement with the published policy",
+        Text(_overlap(found, ours, theirs)),
+        Picture(
+            "rederive",
+            "operations, probabilities and magnitudes",
+            lambda path: plots.policy_histograms(
+                {"found": ours, "published ImageNet policy": theirs}, path
+            ),
+        ),
+        Table(_operations(ours, theirs), "Shares count how often an operation is applied."),
+    )
 
 
 def _overlap(found: Policy, ours: PolicyStatistics, theirs: PolicyStatistics) -> str:
     overlap = histogram_overlap(ours.operations, theirs.operations)
-    low, high = chance_overlap(len(found))
+    low, high = chance_overlap(len(found), max(map(len, found)))
     verdict = "more than" if overlap > high else "less than" if overlap < low else "as much as"
+    others = ", ".join(
+        f"that for {name.upper()} {100 * histogram_overlap(shares, theirs.operations):.0f} %"
+        for name, policy in PUBLISHED.items()
+        if policy != IMAGENET
+        for shares in [policy_statistics([policy]).operations]
+    )
     return (
-        f"The two policies share {100 * overlap:.0f} % of their histogram of operations; random "
-        f"policies of {len(found)} sub-policies share {100 * low:.0f} to {100 * high:.0f} % with "
-        f"the published one (95 % of them). So they agree {verdict} chance would."
+        f"The policy found and the published one share {100 * overlap:.0f} % of their histogram of "
+        f"applied operations. Random policies of {len(found)} sub-policies share "
+        f"{100 * low:.0f} to {100 * high:.0f} % with the published one (95 % of them); of the "
+        f"other published policies {others}. So the two agree {verdict} chance would. One search: "
+        "another would find another policy."
     )
 
 

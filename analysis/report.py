@@ -2,29 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from .compare import write_comparison
-from .fidelity import write_fidelity
-from .randaugment import write_grid
-from .runs import load_run
-from .search import write_report
+from policies.errors import InputError
+
+from .compare import comparison_report
+from .document import Report, write
+from .fidelity import fidelity_report
+from .pba import pba_report
+from .randaugment import grid_report
+from .rederive import rederivation_report, write_rederivation
+from .runs import Run, load_run
+from .search import search_report
+from .select import select_report
+from .train import train_report
+
+REPORTS: dict[str, Callable[[Run], Report]] = {
+    "search": search_report,
+    "select": select_report,
+    "randaugment": grid_report,
+    "compare": comparison_report,
+    "fidelity": fidelity_report,
+    "rederive": rederivation_report,
+    "pba": pba_report,
+    "train": train_report,
+}
+
+
+def report_of(directory: str | Path) -> Report:
+    """The report of a run folder, finished or not; its config.json says of which kind it is.
+
+    Raises InputError for a folder that is no run.
+    """
+    run = load_run(directory)
+    if run.kind not in REPORTS:
+        raise InputError(
+            str(run.directory / "config.json"),
+            f"must be of a kind that has a report: {', '.join(REPORTS)}",
+            run.kind,
+            "give the --out folder of a run",
+        )
+    return REPORTS[run.kind](run)
 
 
 def write_any(directory: str | Path) -> Path:
-    """Write (again) the report of a run folder and return its path.
-
-    The kind of run stands in its config.json; a search names none.
-    """
-    directory = Path(directory)
-    kind = load_run(directory).config.get("kind")
-    if kind == "compare":
-        write_comparison(directory)
-        return directory / "compare.md"
-    if kind == "randaugment":
-        write_grid(directory)
-        return directory / "grid.md"
-    if kind == "fidelity":
-        write_fidelity(directory)
-        return directory / "fidelity.md"
-    return write_report(directory)
+    """Write (again) the report of a run folder and return its path."""
+    report = report_of(directory)
+    if report.kind == "rederive":
+        return write_rederivation(directory)
+    return write(report)

@@ -3,30 +3,75 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from policies import InputError, Policy, load_policy_file
-from proxy_tasks.trials import Trial, read_journal
+from policies.augmentations import Augmentation, decode_augmentation
+from policies.errors import InputError
+from policies.files import read_json
+from policies.policy import Policy
+from policies.policy_files import load_policy_file
+from proxy_tasks.names import RUN_FORMAT, RUN_VERSION
+from proxy_tasks.trials import JOURNAL_NAME, Trial, read_journal
 
 METRICS = ("accuracy", "log_likelihood", "calibrated_log_likelihood", "temperature")
-_LINE = ("batch", "slot", "label", "evaluator", "part", "seed", "status", "attempts", "error")
+_LINE = ("batch", "slot", "label", "scorer", "part", "seed", "status", "attempts", "error")
 _EVALUATION = ("reward", "stderr", "seconds", "image_passes", "diverged")
 _TIMES = ("started", "finished", "worker")
 COLUMNS = (*_LINE, *_EVALUATION, *METRICS, *_TIMES, "policy", "details")
 
 
 @dataclass(frozen=True)
+class Arm:
+    """An arm of a comparison, as config.json describes it.
+
+    Attributes:
+        name: in tables.
+        text: what was asked for.
+        members: what it stands for; several where a method made several policies, none where every
+            seed has a random one.
+        evaluations: what finding it has cost, evaluations of a search.
+        image_passes: likewise, images trained on.
+    """
+
+    name: str
+    text: str
+    members: tuple[Augmentation, ...]
+    evaluations: float
+    image_passes: float
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Arm:
+        """Raises AttributeError, TypeError or ValueError for anything but such data."""
+        search = data.get("search", {})
+        return cls(
+            str(data.get("name", "")),
+            str(data.get("text", "")),
+            tuple(decode_augmentation(member) for member in data.get("members", ())),
+            float(search.get("evaluations", 0)),
+            float(search.get("image_passes", 0)),
+        )
+
+
+@dataclass(frozen=True)
 class Run:
     """A run folder in memory.
 
-    `trials` has one row per journal line, ordered by batch and slot, with the columns COLUMNS:
-    `policy` is a tuple of sub-policies, the JSON text of another augmentation, or None; a duplicate
-    carries the evaluation that it repeats, with `seconds` and `image_passes` 0 because they were
-    not spent again. `policy` is the exported policy or None.
+    Attributes:
+        directory: the folder.
+        config: config.json; empty for a folder that was never begun by a command.
+        environment: environment.json, or empty.
+        manifest: manifest.json, or empty.
+        trials: one row per journal line, ordered by batch and slot, with the columns COLUMNS:
+            `policy` is a tuple of sub-policies, the JSON text of another augmentation, or None; a
+            duplicate carries the evaluation that it repeats, with `seconds` and `image_passes` 0
+            because they were not spent again.
+        chosen: the exported augmentation (policy.json); None where there is none.
+        provenance: of the exported augmentation.
     """
 
     directory: Path
@@ -34,7 +79,23 @@ class Run:
     environment: dict[str, Any]
     manifest: dict[str, Any]
     trials: pd.DataFrame
-    policy: Policy | None
+    chosen: Augmentation = None
+    provenance: dict[str, Any] | None = None
+
+    @property
+    def kind(self) -> str:
+        """The command that made the run, e.g. "search"."""
+        return str(self.config.get("kind", ""))
+
+    @property
+    def task(self) -> str:
+        """Name of the proxy task."""
+        return str(self.manifest.get("task") or self.option("task", "name", "the task"))
+
+    @property
+    def policy(self) -> Policy | None:
+        """The exported policy; None where there is none yet, or a transform was chosen."""
+        return self.chosen if isinstance(self.chosen, Policy) else None
 
     @property
     def evaluated(self) -> pd.DataFrame:
@@ -46,11 +107,38 @@ class Run:
         part = self.config.get(section)
         return part.get(name, default) if isinstance(part, dict) else default
 
+    def number(self, section: str, name: str) -> int:
+        """An option that is a whole number; 0 where it is not there."""
+        value = self.option(section, name)
+        return value if type(value) is int else 0
+
+    def choices(self, name: str) -> list[Any]:
+        """A setting that is a list; empty where it is not there."""
+        value = self.option("settings", name)
+        return value if isinstance(value, list) else []
+
+    @property
+    def arms(self) -> list[Arm]:
+        """The arms of a comparison. Raises InputError for a config.json that was tampered with."""
+        try:
+            return [Arm.from_json(arm) for arm in self.choices("arms")]
+        except (AttributeError, TypeError, ValueError) as error:
+            raise InputError(
+                str(self.directory / "config.json"),
+                "must hold the arms as the engine wrote them",
+                str(error),
+                "restore it from a copy",
+            ) from error
+
+    def stage(self, name: str) -> Run:
+        """This run with the journal in its folder `name` (of several stages); empty without one."""
+        return replace(self, trials=_trials(self.directory / name / JOURNAL_NAME))
+
     def unfinished(self, needed: str) -> InputError:
-        """The error of a report that needs more results than there are."""
+        """The error of an analysis that needs more results than there are."""
         return InputError(
             "run",
-            f"must have {needed} for its report",
+            f"must have {needed}",
             f"{len(self.evaluated)} results",
             "resume it first",
         )
@@ -59,30 +147,47 @@ class Run:
 def load_run(directory: str | Path) -> Run:
     """Load a run folder.
 
-    Raises InputError when the folder or its journal is missing, or a line is not readable. A last
-    line without its line end (a run was killed while writing) is left out; the engine repairs it
-    when the run is resumed.
+    A last line of the journal without its line end (a run was killed while writing) is left out;
+    the engine repairs it when the run is resumed.
+
+    Raises:
+        InputError: when there is no such run, when another version wrote it, or when one of its
+            files is not as the engine wrote it.
     """
     directory = Path(directory)
-    journal = directory / "trials.jsonl"
     if not directory.is_dir():
         raise InputError("run", "must be a run folder", str(directory), "give an existing folder")
-    if not journal.is_file():
+    config = _object(directory / "config.json")
+    if not config:
         raise InputError(
-            "run", "must hold trials.jsonl", str(directory), "give the --out folder of a run"
+            "run", "must hold config.json", str(directory), "give the --out folder of a run"
         )
-    final = directory / "policy.json"
+    written = config.get("format"), config.get("version")
+    if written != (RUN_FORMAT, RUN_VERSION):
+        raise InputError(
+            str(directory / "config.json"),
+            f"must be of {RUN_FORMAT}, version {RUN_VERSION}",
+            f"{written[0]}, version {written[1]}",
+            "use the version of augsearch that wrote it",
+        )
+    exported = directory / "policy.json"
+    chosen = load_policy_file(exported) if exported.is_file() else None
     return Run(
         directory=directory,
-        config=_read_json(directory / "config.json"),
-        environment=_read_json(directory / "environment.json"),
-        manifest=_read_json(directory / "manifest.json"),
-        trials=trials_table(read_journal(journal)),
-        policy=_policy(final),
+        config=config,
+        environment=_object(directory / "environment.json"),
+        manifest=_object(directory / "manifest.json"),
+        trials=_trials(directory / JOURNAL_NAME),
+        chosen=chosen.augmentation if chosen else None,
+        provenance=chosen.provenance if chosen else None,
     )
 
 
-def trials_table(trials: list[Trial]) -> pd.DataFrame:
+def _trials(journal: Path) -> pd.DataFrame:
+    return trials_table(read_journal(journal) if journal.exists() else [])
+
+
+def trials_table(trials: Sequence[Trial]) -> pd.DataFrame:
     """Trials as the table described at Run."""
     rows = []
     for trial in sorted(trials, key=lambda trial: trial.key):
@@ -92,8 +197,7 @@ def trials_table(trials: list[Trial]) -> pd.DataFrame:
             evaluation = {**evaluation, "seconds": 0.0, "image_passes": 0}
         rows.append(
             {
-                **{name: line[name] for name in _LINE if name != "evaluator"},
-                "evaluator": trial.scorer,
+                **{name: line[name] for name in _LINE},
                 **{name: evaluation.get(name) for name in _EVALUATION},
                 **{name: evaluation.get("metrics", {}).get(name) for name in METRICS},
                 **{name: line[name] for name in _TIMES},
@@ -104,16 +208,13 @@ def trials_table(trials: list[Trial]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     numbers = ["reward", "stderr", "seconds", "image_passes", *METRICS]
     table[numbers] = table[numbers].apply(pd.to_numeric)
-    table["diverged"] = table["diverged"].map(bool)
+    table["diverged"] = table["diverged"].map(bool).astype(bool)
     return table
 
 
-def _policy(path: Path) -> Policy | None:
-    """The policy of a search; None where there is none yet, or a transform was chosen."""
-    if not path.is_file():
-        return None
-    augmentation = load_policy_file(path).augmentation
-    return augmentation if isinstance(augmentation, Policy) else None
+def augmentation_of(policy: Any) -> Augmentation:
+    """What an entry of the column `policy` means."""
+    return decode_augmentation(json.loads(policy) if isinstance(policy, str) else policy)
 
 
 def _hashable(policy: Any) -> Any:
@@ -122,14 +223,11 @@ def _hashable(policy: Any) -> Any:
     return json.dumps(policy) if isinstance(policy, dict) else policy
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _object(path: Path) -> dict[str, Any]:
     """The file as a dictionary; empty when there is none (the run was killed while starting)."""
-    if not path.is_file():
+    if not path.exists():
         return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(str(path), "must be JSON", str(error), "restore it") from error
+    value = read_json(path)
     if not isinstance(value, dict):
         raise InputError(str(path), "must hold an object", type(value).__name__, "restore it")
     return value

@@ -94,6 +94,19 @@ def duration(seconds: float) -> str:
     return f"{seconds:.1f} s"
 
 
+def policy(policy: object) -> str:
+    """A policy on one line, sub-policies joined by ';'."""
+    if not isinstance(policy, tuple):
+        return "none" if policy is None else str(policy)
+    return "; ".join(
+        " + ".join(
+            f"{name} {probability:g}" + ("" if magnitude is None else f" {magnitude}")
+            for name, probability, magnitude in sub
+        )
+        for sub in policy
+    )
+
+
 def write_text(path: str | Path, text: str) -> Path:
     """Write a report file as UTF-8 with one line end at its end."""
     path = Path(path)

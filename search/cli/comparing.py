@@ -41,9 +41,7 @@ def fidelity(config: Config, out: str, **how: Any) -> None:
     result = run_fidelity(config, out, **how)
     check_complete(result)
     study = analysis.write_fidelity(out)
-    click.echo(analysis.fidelity.readable(study).to_string(index=False))
-    for sentence in study.sentences:
-        click.echo(sentence)
+    click.echo(study.text)
     click.echo(f"tables and picture in {Path(out) / 'fidelity.md'}")
 
 

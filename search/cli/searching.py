@@ -128,8 +128,7 @@ def randaugment(config: Config, out: str, **how: Any) -> None:
     check_complete(result)
     grid = analysis.write_grid(out)
     export_best(out, grid.best, result)
-    for sentence in grid.recommendation():
-        click.echo(sentence)
+    click.echo(grid.text)
     click.echo(f"heat map {Path(out) / 'grid.png'}, policy {Path(out) / 'policy.json'}")
 
 

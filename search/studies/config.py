@@ -23,13 +23,12 @@ from policies.errors import InputError, check_choice
 from policies.files import read_json
 from policies.options import options_of, to_json, unknown_option
 from proxy_tasks.evaluators.config import EvaluatorConfig, resolve
+from proxy_tasks.names import RUN_FORMAT, RUN_VERSION
 from search.engine.resources import PoolConfig
 
 from .kinds import KINDS, options_of_kind, section_classes
 from .settings import SearcherConfig, TaskConfig
 
-FORMAT = "augsearch-run"
-VERSION = 2
 CONFIG_NAME = "config.json"
 
 
@@ -101,7 +100,7 @@ class Config:
 
     def to_json(self) -> dict[str, Any]:
         """As config.json holds it."""
-        return {"format": FORMAT, "version": VERSION, **to_json(self)}
+        return {"format": RUN_FORMAT, "version": RUN_VERSION, **to_json(self)}
 
     @classmethod
     def from_json(cls, data: Any, where: str = CONFIG_NAME) -> Config:
@@ -111,13 +110,13 @@ class Config:
             InputError: naming `where`, for another kind of file, another version or unknown fields.
         """
         fix = "restore it from a copy"
-        if not isinstance(data, dict) or data.get("format") != FORMAT:
+        if not isinstance(data, dict) or data.get("format") != RUN_FORMAT:
             found = data.get("format", "no format") if isinstance(data, dict) else type(data)
             raise InputError(where, "must be the configuration of a run", found, fix)
-        if data.get("version") != VERSION:
+        if data.get("version") != RUN_VERSION:
             raise InputError(
                 where,
-                f"must be a run folder of version {VERSION}",
+                f"must be a run folder of version {RUN_VERSION}",
                 data.get("version"),
                 "use the version of augsearch that wrote it, or start a new run",
             )

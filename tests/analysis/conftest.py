@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from proxy_tasks.names import RUN_FORMAT, RUN_VERSION
+
 
 @pytest.fixture
 def write_run(tmp_path):
@@ -15,7 +17,8 @@ def write_run(tmp_path):
         directory.mkdir()
         text = "".join(json.dumps(line) + "\n" for line in lines)
         (directory / "trials.jsonl").write_text(text)
-        (directory / "config.json").write_text(json.dumps(config or {}))
+        begun = {"format": RUN_FORMAT, "version": RUN_VERSION, "kind": "search"}
+        (directory / "config.json").write_text(json.dumps({**begun, **(config or {})}))
         return directory
 
     return write

@@ -55,7 +55,7 @@ def test_a_child_never_predicts_itself(write_run):
     run = load_run(write_run(lines()))
     table = analyse_fidelity(run).table.set_index(["evaluator", "reward"])
     trials = run.trials
-    children = trials[trials["evaluator"] == "from-scratch"]
+    children = trials[trials["scorer"] == "from-scratch"]
     reference = children.pivot(index="label", columns="seed", values="accuracy")
     held = children["details"].map(lambda details: details["validation"]["accuracy"])
     scores = children.assign(held=held).pivot(index="label", columns="seed", values="held")

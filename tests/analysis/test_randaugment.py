@@ -28,12 +28,12 @@ def test_the_planted_best_cell_is_found_and_told_apart(write_run):
     grid = analyse_grid(load_run(write_run(lines(peak, sd=0.0005))))
     assert grid.best == (2, 10)
     assert (grid.table["p_worse"].iloc[1:] < 0.05).all()
-    assert "Distinguishable from every neighbouring cell." in grid.recommendation()
+    assert "Distinguishable from every neighbouring cell." in grid.sentences
 
 
 def test_a_flat_grid_is_said_to_be_flat(write_run):
     grid = analyse_grid(load_run(write_run(lines(lambda n, m: 0.5, sd=0.01, noise=1))))
-    said = " ".join(grid.recommendation())
+    said = " ".join(grid.sentences)
     assert "Not distinguishable from its neighbours" in said
     assert "11 of the other 11 cells" in said
 
@@ -80,7 +80,7 @@ def test_the_best_of_a_flat_grid_is_rarely_called_significant(write_run):
 def test_one_seed_says_that_nothing_can_be_said(write_run):
     grid = analyse_grid(load_run(write_run(lines(peak, seeds=1))))
     assert grid.best == (2, 10)
-    assert "One seed per cell" in grid.recommendation()[1]
+    assert "One seed per cell" in grid.sentences[1]
 
 
 def test_ties_go_to_the_gentler_cell(write_run):

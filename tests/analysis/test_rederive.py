@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from analysis import histogram_overlap, policy_statistics, write_rederivation
 from analysis.rederive import chance_overlap
-from policies import IMAGENET, PAPER_OPS, InputError, Policy
+from policies import IMAGENET, PAPER_OPS, Policy, save_policy
 from tests.analysis.journals import journal_line
 
 
@@ -30,7 +29,30 @@ def test_the_published_policy_itself_is_beyond_chance():
     assert chance_overlap(25)[1] < 1
 
 
-def test_a_search_without_a_policy_yet_is_unfinished_not_a_crash(write_run, tmp_path):
-    write_run([journal_line(0, slot) for slot in range(6)], name="search")
-    with pytest.raises(InputError, match="a finished search.*6 results"):
-        write_rederivation(tmp_path)
+def test_an_unfinished_search_is_reported_as_such(write_run, tmp_path):
+    write_run([], {"kind": "rederive", "settings": {"evaluations": 9}}, name="run")
+    write_run([journal_line(0, slot) for slot in range(6)], name="run/search")
+    text = write_rederivation(tmp_path / "run").read_text()
+    assert "Unfinished: 6 of 9 evaluations" in text and "not exported a policy yet" in text
+
+
+def test_a_finished_one_sets_the_policies_side_by_side(write_run, tmp_path):
+    write_run([], {"kind": "rederive", "settings": {"evaluations": 1}}, name="run")
+    searched = write_run([journal_line(0, 0)], name="run/search")
+    save_policy(searched / "policy.json", IMAGENET)
+    noise = (-0.002, 0.002, -0.001, 0.001)
+    arms = {"none": 0.50, "imagenet": 0.55, "search/policy.json": 0.551}
+    rows = [
+        journal_line(
+            seed, slot, value + (slot == 2) * noise[seed], label=arm, part="test", seed=seed
+        )
+        for slot, (arm, value) in enumerate(arms.items())
+        for seed in range(4)
+    ]
+    write_run(rows, {"kind": "compare"}, name="run/compare")
+    text = write_rederivation(tmp_path / "run").read_text()
+    assert "share 100 %" in text and "agree more than chance" in text
+    assert "that for CIFAR10 49 %" in text and "that for SVHN 41 %" in text
+    assert "search/policy.json against imagenet: +0.10 points" in text
+    assert "equal within the margin" in text
+    assert (searched / "report.md").is_file() and (tmp_path / "run/compare/compare.md").is_file()

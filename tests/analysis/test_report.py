@@ -1,29 +1,133 @@
+"""Every kind of run has a report, finished or not."""
+
 from __future__ import annotations
+
+import json
 
 import pytest
 
-from analysis.report import write_any
-from policies import InputError
+from analysis import report_of, write_any
+from analysis.report import REPORTS
+from policies import IMAGENET, InputError, Policy, Schedule, save_policy, save_schedule
+from search.studies.config import KINDS
 from tests.analysis.journals import journal_line
 
+EMPTY = {
+    "search": "has not exported a policy yet",
+    "select": "no policy is chosen yet",
+    "randaugment": "No cell was evaluated yet",
+    "compare": "No child was tested yet",
+    "fidelity": "Too few for a correlation",
+    "rederive": "has not exported a policy yet",
+    "pba": "there is no schedule yet",
+    "train": "not trained yet",
+}
 
-@pytest.mark.parametrize("kind", ["compare", "randaugment", "fidelity"])
+
+def test_every_kind_of_run_has_a_report():
+    assert set(REPORTS) == set(KINDS) - {"estimate"}  # which keeps no folder
+
+
+@pytest.mark.parametrize("kind", REPORTS)
 @pytest.mark.parametrize("rows", [[], [journal_line(0, 0, None)]])
-def test_a_study_without_results_says_so(write_run, kind, rows):
-    with pytest.raises(InputError, match="resume it first"):
-        write_any(write_run(rows, {"kind": kind}))
+def test_a_run_without_results_has_a_report_that_says_so(write_run, kind, rows):
+    text = write_any(write_run(rows, {"kind": kind})).read_text()
+    assert EMPTY[kind] in text and "Unfinished" in text
+    assert f"augsearch {kind}" in text  # the command that makes it
 
 
 @pytest.mark.parametrize(
     ("kind", "line", "name"),
     [
-        (None, journal_line(0, 0), "report.md"),
-        ("select", journal_line(0, 0, label="best-5"), "report.md"),
+        ("search", journal_line(0, 0), "report.md"),
         ("compare", journal_line(0, 0, label="none", part="test"), "compare.md"),
         ("randaugment", journal_line(0, 0, label="N=1 M=5"), "grid.md"),
+        ("fidelity", journal_line(0, 0, scorer="cheap"), "fidelity.md"),
     ],
 )
 def test_the_kind_of_run_decides_on_the_report(write_run, kind, line, name):
     directory = write_run([line], {"kind": kind})
     assert write_any(directory) == directory / name
     assert (directory / name).stat().st_size > 0
+
+
+def test_a_kind_without_a_report_is_refused(write_run):
+    with pytest.raises(InputError, match="must be of a kind"):
+        report_of(write_run([], {"kind": "estimate"}))
+
+
+def test_a_training_tells_its_accuracy_with_its_error(write_run):
+    directory = write_run([], {"kind": "train"})
+    evaluation = journal_line(0, 0, 0.625, part="test")["evaluation"]
+    evaluation["details"] = {"stderrs": {"accuracy": 0.01}, "epochs": 4}
+    arm = {"name": "imagenet", "members": [IMAGENET.to_json()]}
+    (directory / "result.json").write_text(json.dumps({"arm": arm, "evaluation": evaluation}))
+    text = write_any(directory).read_text()
+    assert "Test accuracy 62.50 % ± 1.00" in text
+    assert '("Posterize", 0.4, 8)' in text
+
+
+def test_a_schedule_is_told_by_what_it_applies(write_run):
+    rows = [
+        journal_line(generation, member, 0.4 + 0.1 * generation + 0.01 * member)
+        for generation in range(2)
+        for member in range(4)
+    ]
+    settings = {"population": 4, "interval": 2, "seed": 0}
+    directory = write_run(rows, {"kind": "pba", "settings": settings})
+    nothing = Policy([[("Rotate", 0.0, 3)]])
+    much = Policy([[("Rotate", 0.5, 3)], [("Color", 1.0, 3)]])
+    schedule = Schedule([(0, nothing), (2, much)], 4)
+    save_schedule(directory / "schedule.json", schedule, {"reward": 0.53})
+    text = write_any(directory).read_text()
+    assert "2 policies over 4 epochs" in text and "0.5300" in text
+    assert "Color 0.50, Rotate 0.25" in text  # of the images, half draw either sub-policy
+    for picture in ("schedule.png", "population.png"):
+        assert (directory / picture).read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_schedule_of_nothing_says_so(write_run):
+    directory = write_run([], {"kind": "pba"})
+    save_schedule(directory / "schedule.json", Schedule([(0, Policy([[("Rotate", 0.0, 3)]]))], 4))
+    assert "Every probability is 0" in write_any(directory).read_text()
+
+
+class TestSelect:
+    def write(self, write_run, evaluator):
+        """Two proposals with three seeds, and four candidates measured again."""
+        directory = write_run([], {"kind": "select", "evaluator": {"kind": "synthetic"}})
+        (directory / "searched.json").write_text(json.dumps({"evaluator": {"kind": evaluator}}))
+        policies = [[[["Color", 0.5, m]]] for m in range(4)]
+        stages = {
+            "searched.jsonl": [
+                journal_line(0, m, 0.6 - 0.05 * m, augmentation=policies[m]) for m in range(4)
+            ],
+            "rescore/trials.jsonl": [
+                journal_line(0, m, 0.5, label=f"rank {m + 1}", augmentation=policies[m])
+                for m in range(4)
+            ],
+            "final/trials.jsonl": [
+                journal_line(seed, slot, value + noise * (slot + 1), label=name, seed=seed)
+                for slot, (name, value) in enumerate({"best-5": 0.4, "one-by-one": 0.5}.items())
+                for seed, noise in enumerate((0.001, -0.002, 0.001))
+            ],
+        }
+        for name, lines in stages.items():
+            (directory / name).parent.mkdir(exist_ok=True)
+            (directory / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+        save_policy(directory / "policy.json", IMAGENET, provenance={"selection": "one-by-one"})
+        return write_any(directory).read_text()
+
+    def test_proposals_are_ranked_with_paired_differences(self, write_run):
+        text = self.write(write_run, "synthetic")
+        assert "Complete. Chosen: one-by-one." in text
+        lines = [line for line in text.splitlines() if line.startswith(("| one-by", "| best-5"))]
+        assert "0.5000" in lines[0] and "0.4000" in lines[1] and "-0.1000" in lines[1]
+        assert "the best of several" in text
+
+    def test_the_best_of_many_stands_beside_its_value_measured_again(self, write_run):
+        text = self.write(write_run, "synthetic")
+        assert "best 2 of the search had a mean reward of 0.5750; measured again it is 0.5" in text
+
+    def test_rewards_of_different_evaluators_are_not_subtracted(self, write_run):
+        assert "other scales" in self.write(write_run, "weight-sharing")

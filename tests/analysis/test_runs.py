@@ -56,15 +56,53 @@ def test_the_exported_policy_comes_along(write_run):
     assert load_run(directory).policy == policy
 
 
-def test_a_folder_without_journal_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"trials\.jsonl"):
+def test_what_is_no_run_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"config\.json"):
         load_run(tmp_path)
     with pytest.raises(InputError, match="run folder"):
         load_run(tmp_path / "missing")
 
 
-def test_a_config_that_is_no_json_is_refused(write_run):
+@pytest.mark.parametrize("version", [1, 3, "2", None])
+def test_another_version_is_refused_in_one_line_that_names_it(write_run, version):
+    directory = write_run([journal_line(0, 0)], {"version": version})
+    with pytest.raises(InputError) as caught:
+        load_run(directory)
+    assert f"version {version}" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_run_without_a_journal_has_no_trials(write_run):
+    directory = write_run([])
+    (directory / "trials.jsonl").unlink()
+    assert load_run(directory).trials.empty
+
+
+@pytest.mark.parametrize("text", ["{", '{"kind": "search", "kind": "search"}', '{"a": NaN}', "[]"])
+def test_a_config_that_is_not_as_written_is_refused(write_run, text):
     directory = write_run([journal_line(0, 0)])
-    (directory / "config.json").write_text("{")
+    (directory / "config.json").write_text(text)
     with pytest.raises(InputError, match=r"config\.json"):
         load_run(directory)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"evaluation": {**journal_line(0, 1)["evaluation"], "reward": float("nan")}},
+        {"evaluation": {**journal_line(0, 1)["evaluation"], "reward": "99"}},
+        {"slot": 0},  # the key of the line before it
+        {"seed": "1"},
+        {"status": "fine"},
+    ],
+)
+def test_a_journal_that_is_not_as_written_is_refused(write_run, changes):
+    directory = write_run([journal_line(0, 0), {**journal_line(0, 1), **changes}])
+    with pytest.raises(InputError, match="line 2"):
+        load_run(directory)
+
+
+def test_arms_that_were_tampered_with_are_refused(write_run):
+    arms = [{"name": "x", "members": [[[["No", 1, 1]]]]}]
+    run = load_run(write_run([], {"settings": {"arms": arms}}))
+    with pytest.raises(InputError, match="arms as the engine wrote them"):
+        assert run.arms

@@ -91,7 +91,7 @@ def test_report_of_a_finished_search(write_run):
     )
     save_policy(directory / "policy.json", Policy([[("Rotate", 0.5, 3), ("Invert", 0.2, None)]]))
     text = write_report(directory).read_text()
-    assert "40 evaluations of 40 asked for, 1 failed" in text
+    assert "Complete: 40 evaluations." in text and "1 of them failed" in text
     assert "RuntimeError: planted" in text and '("Rotate", 0.5, 3)' in text
     for picture in ("reward.png", "diversity.png", "histograms.png"):
         assert picture in text and (directory / picture).is_file()
@@ -141,3 +141,29 @@ def test_sheets_are_reproducible(tmp_path):
     first = policy_sheet(IMAGENET, images, tmp_path / "a.png", seed=3).read_bytes()
     assert policy_sheet(IMAGENET, images, tmp_path / "b.png", seed=3).read_bytes() == first
     assert policy_sheet(IMAGENET, images, tmp_path / "c.png", seed=4).read_bytes() != first
+
+
+def test_a_diverged_child_is_never_the_best(write_run):
+    """Its reward, the log-likelihood of guessing, may be above those of honest children."""
+    rows = [journal_line(0, slot, 0.1 + 0.01 * slot) for slot in range(4)]
+    rows[1]["evaluation"] |= {"reward": 0.9, "diverged": True}
+    text = write_report(write_run(rows)).read_text()
+    assert "Best reward 0.1300" in text and "1 children diverged" in text
+    assert "0.9000" not in text
+
+
+def test_the_best_of_many_stands_beside_what_its_policy_got_with_other_seeds(write_run):
+    lucky = [[["Color", 0.5, 3]]]
+    rows = [journal_line(0, slot, 0.4 + 0.001 * slot) for slot in range(5)]
+    rows += [
+        journal_line(1, slot, reward, augmentation=lucky) for slot, reward in enumerate((0.6, 0.45))
+    ]
+    text = write_report(write_run(rows)).read_text()
+    assert "other seeds" in text
+    best = next(line for line in text.splitlines() if "0.6000" in line and line.startswith("|"))
+    assert "0.4500" in best and "Color 0.5 3" in best
+
+
+def test_equal_rewards_are_said_to_say_nothing(write_run):
+    text = write_report(write_run([journal_line(0, slot, 0.5) for slot in range(3)])).read_text()
+    assert "All rewards are the same" in text

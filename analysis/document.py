@@ -1,0 +1,139 @@
+"""What a report consists of, whatever it is written as: sections of words, tables and pictures.
+
+Every kind of run makes a `Report` (report.py); `write` puts it into the run's folder as Markdown
+with its pictures and tables beside it, html.py makes one page of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from policies.augmentations import Augmentation
+
+from . import tables
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """A list of sentences that stand for themselves."""
+
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of formatted cells, and a line about it."""
+
+    frame: pd.DataFrame
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A chart. `draw(path)` writes it in the format of the path's ending (.png or .svg)."""
+
+    name: str
+    alt: str
+    draw: Callable[[Path], Path]
+
+
+@dataclass(frozen=True)
+class Code:
+    """Text to copy, in a language ("python", "json", "console")."""
+
+    text: str
+    language: str
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """What an augmentation does to images of the task; pages show it, Markdown does not."""
+
+    augmentation: Augmentation
+    about: str = ""
+
+
+Block = Text | Sentences | Table | Picture | Code | Gallery
+
+
+@dataclass(frozen=True)
+class Section:
+    """Blocks under a title; `details` are for reference: a page folds them."""
+
+    title: str
+    blocks: tuple[Block, ...]
+    details: bool = False
+
+
+@dataclass(frozen=True)
+class Report:
+    """The report of one run.
+
+    Attributes:
+        title: of the document.
+        kind: of the run, e.g. "compare".
+        directory: the run folder.
+        name: of the Markdown file in it.
+        sections: in order; the first may have no title and says what was found.
+        data: tables in full, by the name of their CSV file.
+    """
+
+    title: str
+    kind: str
+    directory: Path
+    name: str
+    sections: tuple[Section, ...]
+    data: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+
+
+def section(title: str, *blocks: Block | None, details: bool = False) -> Section:
+    """A section of those blocks that are there."""
+    return Section(title, tuple(block for block in blocks if block is not None), details)
+
+
+def write(report: Report) -> Path:
+    """Write the Markdown file, its pictures and the CSV files; returns the Markdown's path."""
+    for part in report.sections:
+        for block in part.blocks:
+            if isinstance(block, Picture):
+                block.draw(report.directory / f"{block.name}.png")
+    for name, frame in report.data.items():
+        frame.to_csv(report.directory / name, index=frame.index.name is not None)
+    return tables.write_text(report.directory / report.name, markdown(report))
+
+
+def markdown(report: Report) -> str:
+    """The report as GitHub shows it."""
+    parts = [f"# {report.title}"]
+    for part in report.sections:
+        blocks = [text for block in part.blocks if (text := _markdown(block))]
+        if blocks:
+            parts += [f"## {part.title}"] * bool(part.title) + blocks
+    return "\n\n".join(parts)
+
+
+def _markdown(block: Block) -> str:
+    match block:
+        case Text(text):
+            return text
+        case Sentences(lines):
+            return "\n".join(f"- {line}" for line in lines)
+        case Table(frame, note):
+            return "\n\n".join([tables.markdown(frame)] + [note] * bool(note))
+        case Picture(name, alt, _):
+            return f"![{alt}]({name}.png)"
+        case Code(text, language):
+            return f"```{language}\n{text.strip()}\n```"
+        case Gallery():
+            return ""

@@ -1,0 +1,128 @@
+"""Sections that the reports of several kinds of run share: data, cost, and how to make it again."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+
+import pandas as pd
+
+from policies import Augmentation, Policy, PolicyTransform
+from proxy_tasks.manifest import manifest_hash
+
+from . import tables
+from .document import Code, Section, Table, Text, section
+from .runs import Run
+
+FEW = 12  # classes that are named one by one
+
+
+def data_section(run: Run) -> Section:
+    """Which images, from where, drawn how."""
+    if not run.manifest:
+        return section("Data", Text("The images had not been drawn yet."), details=True)
+    manifest = run.manifest
+    names = [str(name) for name in manifest.get("class_names", [])]
+    classes = ", ".join(names[:FEW]) + (", …" if len(names) > FEW else "")
+    counts = manifest.get("counts", {})
+    rows = [
+        ("task", str(manifest.get("task", ""))),
+        ("source", str(manifest.get("source", ""))),
+        ("images", ", ".join(f"{count} {part}" for part, count in counts.items())),
+        ("channels, height, width", " × ".join(map(str, manifest.get("shape", [])))),
+        ("classes", f"{len(names)}: {classes}"),
+        ("mirrored in training", "yes" if manifest.get("flip") else "no"),
+        ("seed of the draw", str(manifest.get("seed", ""))),
+        ("manifest", manifest_hash(manifest)[:16]),
+    ]
+    skipped = manifest.get("skipped")
+    if skipped:
+        rows.append(("images that could not be read", str(len(skipped))))
+    return section("Data", facts(rows), details=True)
+
+
+def cost_section(run: Run) -> Section:
+    """What the evaluations have cost."""
+    done = run.evaluated
+    spent = done[done["status"] != "duplicate"]
+    if spent.empty:
+        return section("Cost")
+    seconds = spent["seconds"]
+    rows = [
+        ("evaluations that were computed", str(len(spent))),
+        ("seconds per evaluation, mean (largest)", f"{seconds.mean():.2f} ({seconds.max():.2f})"),
+        ("time in evaluations", tables.duration(seconds.sum())),
+        ("image passes", f"{spent['image_passes'].sum():,.0f}"),
+    ]
+    wall = run.trials["finished"].max() - run.trials["started"].min()
+    rows.append(("from the first start to the last result", tables.duration(wall)))
+    return section("Cost", facts(rows), details=True)
+
+
+def failures_section(run: Run) -> Section:
+    """Why evaluations failed, by the last line of their errors."""
+    failed = run.trials[run.trials["status"] == "failed"]
+    if failed.empty:
+        return section("Failures")
+    reasons = failed["error"].map(lambda text: str(text).strip().split("\n")[-1])
+    table = reasons.value_counts().rename_axis("reason").reset_index(name="evaluations")
+    return section("Failures", Table(table.astype(str)))
+
+
+def how_section(run: Run) -> Section:
+    """The configuration, the machine, and the command that makes the run again."""
+    words = ["augsearch", run.kind]
+    searched = run.option("settings", "run")
+    if run.kind == "select" and searched:
+        words.append(str(searched))
+    words += ["--config", str(run.directory / "config.json"), "--out", "NEW-FOLDER"]
+    environment = run.environment
+    packages = environment.get("packages", {})
+    rows = [
+        ("python", str(environment.get("python", ""))),
+        ("packages", ", ".join(f"{name} {version}" for name, version in packages.items())),
+        ("platform", str(environment.get("platform", ""))),
+        (
+            "processor",
+            f"{environment.get('processor', '')}, {environment.get('cpu_count', '?')} cores",
+        ),
+        ("accelerators", ", ".join(map(str, environment.get("gpus", []))) or "none"),
+    ]
+    return section(
+        "How it was made, and how to make it again",
+        Text("The same run, in another folder:"),
+        Code(shlex.join(words), "console"),
+        facts(rows) if environment else None,
+        Text("config.json:"),
+        Code(json.dumps(run.config, indent=1, ensure_ascii=False), "json"),
+        details=True,
+    )
+
+
+def facts(rows: Sequence[tuple[str, str]]) -> Table:
+    """Names and values."""
+    return Table(pd.DataFrame(list(rows), columns=["what", "value"]))
+
+
+def state(done: int, asked: int, what: str = "evaluations") -> str:
+    """How far a run is, in a sentence."""
+    if done >= asked > 0:
+        return f"Complete: {done} {what}."
+    of = f" of {asked}" if asked else ""
+    return f"Unfinished: {done}{of} {what}; the same command with --resume goes on."
+
+
+def reward_name(run: Run) -> str:
+    """The reward that was maximised, in words."""
+    return str(run.option("evaluator", "reward") or "reward").replace("_", " ")
+
+
+def listing(augmentation: Augmentation) -> str:
+    """The augmentation as Python, to copy: a tuple list, or the transform's constructor."""
+    if isinstance(augmentation, Policy):
+        return augmentation.to_text()
+    if isinstance(augmentation, PolicyTransform):
+        rows = augmentation.policy.to_text().strip()
+        return f"PolicyTransform(\n{rows},\nconvention={augmentation.convention!r},\n)"
+    return repr(augmentation)
