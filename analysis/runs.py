@@ -15,6 +15,7 @@ from policies.errors import InputError
 from policies.files import read_json
 from policies.policy import Policy
 from policies.policy_files import load_policy_file
+from proxy_tasks.manifest import Manifest
 from proxy_tasks.names import RUN_FORMAT, RUN_VERSION
 from proxy_tasks.trials import JOURNAL_NAME, Trial, read_journal
 
@@ -65,7 +66,7 @@ class Run:
         directory: the folder.
         config: config.json; empty for a folder that was never begun by a command.
         environment: environment.json, or empty.
-        manifest: manifest.json, or empty.
+        manifest: which images; None for a run that was killed before they were drawn.
         trials: one row per journal line, ordered by batch and slot, with the columns COLUMNS:
             `policy` is a tuple of sub-policies, the JSON text of another augmentation, or None; a
             duplicate carries the evaluation that it repeats, with `seconds` and `image_passes` 0
@@ -77,7 +78,7 @@ class Run:
     directory: Path
     config: dict[str, Any]
     environment: dict[str, Any]
-    manifest: dict[str, Any]
+    manifest: Manifest | None
     trials: pd.DataFrame
     chosen: Augmentation = None
     provenance: dict[str, Any] | None = None
@@ -90,7 +91,7 @@ class Run:
     @property
     def task(self) -> str:
         """Name of the proxy task."""
-        return str(self.manifest.get("task") or self.option("task", "name", "the task"))
+        return self.manifest.task if self.manifest else str(self.option("task", "name", "a task"))
 
     @property
     def policy(self) -> Policy | None:
@@ -170,13 +171,13 @@ def load_run(directory: str | Path) -> Run:
             f"{written[0]}, version {written[1]}",
             "use the version of augsearch that wrote it",
         )
-    exported = directory / "policy.json"
+    exported, manifest = directory / "policy.json", directory / "manifest.json"
     chosen = load_policy_file(exported) if exported.is_file() else None
     return Run(
         directory=directory,
         config=config,
         environment=_object(directory / "environment.json"),
-        manifest=_object(directory / "manifest.json"),
+        manifest=Manifest.read(manifest) if manifest.exists() else None,
         trials=_trials(directory / JOURNAL_NAME),
         chosen=chosen.augmentation if chosen else None,
         provenance=chosen.provenance if chosen else None,

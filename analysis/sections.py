@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import pandas as pd
 
 from policies import Augmentation, Policy, PolicyTransform
-from proxy_tasks.manifest import manifest_hash
 
 from . import tables
 from .document import Code, Section, Table, Text, section
@@ -20,25 +19,28 @@ FEW = 12  # classes that are named one by one
 
 def data_section(run: Run) -> Section:
     """Which images, from where, drawn how."""
-    if not run.manifest:
-        return section("Data", Text("The images had not been drawn yet."), details=True)
     manifest = run.manifest
-    names = [str(name) for name in manifest.get("class_names", [])]
+    if manifest is None:
+        return section("Data", Text("The images had not been drawn yet."), details=True)
+    names = manifest.class_names
     classes = ", ".join(names[:FEW]) + (", …" if len(names) > FEW else "")
-    counts = manifest.get("counts", {})
     rows = [
-        ("task", str(manifest.get("task", ""))),
-        ("source", str(manifest.get("source", ""))),
-        ("images", ", ".join(f"{count} {part}" for part, count in counts.items())),
-        ("channels, height, width", " × ".join(map(str, manifest.get("shape", [])))),
+        ("task", manifest.task),
+        ("source", manifest.source),
+        ("images", ", ".join(f"{len(rows)} {part}" for part, rows in manifest.parts.items())),
+        ("channels, height, width", " × ".join(map(str, manifest.shape))),
         ("classes", f"{len(names)}: {classes}"),
-        ("mirrored in training", "yes" if manifest.get("flip") else "no"),
-        ("seed of the draw", str(manifest.get("seed", ""))),
-        ("manifest", manifest_hash(manifest)[:16]),
+        ("mirrored in training", "yes" if manifest.flip else "no"),
+        ("seed of the draw", str(manifest.seed)),
+        ("manifest", manifest.hash[:16]),
     ]
-    skipped = manifest.get("skipped")
-    if skipped:
-        rows.append(("images that could not be read", str(len(skipped))))
+    if manifest.skipped:
+        rows.append(("images that could not be read", str(len(manifest.skipped))))
+    rows += [
+        (f"duplicates, {kind}", str(count))
+        for kind, count in manifest.duplicates.counts.items()
+        if count
+    ]
     return section("Data", facts(rows), details=True)
 
 

@@ -130,7 +130,7 @@ def test_a_search_leaves_a_complete_run_folder(small_run):
 def test_report_and_show(small_run, tmp_path):
     folder = shutil.copytree(small_run, tmp_path / "run")
     assert run("report", folder).strip() == str(folder / "report.md")
-    assert "30 evaluations of 30" in (folder / "report.md").read_text()
+    assert "Complete: 30 evaluations" in (folder / "report.md").read_text()
     run("show", "--policy", folder / "policy.json", "--out", tmp_path / "a.png", "--rows", "4")
     assert Image.open(tmp_path / "a.png").width > 400
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -71,7 +73,7 @@ def test_the_best_of_a_flat_grid_is_rarely_called_significant(write_run):
         rows = lines(lambda n, m: 0.5)
         for row in rows:
             row["evaluation"]["reward"] += rng.normal() * 0.01
-        run = Run(None, {}, {}, {}, trials_table([Trial.from_json(row) for row in rows]), None)
+        run = Run(Path(), {}, {}, None, trials_table([Trial.from_json(row) for row in rows]))
         false += (analyse_grid(run).table["p_worse"] < 0.05).any()
     # Binomial(100, 0.05): mean 5, five standard deviations above it 16.
     assert false <= 16
