@@ -19,20 +19,23 @@ adds half again to the time of --help. What is needed of it is a check of five t
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 import operator
 import re
+import sys
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
+from inspect import Parameter
 from typing import Any, Literal, Union, get_args, get_origin
 
 from .errors import InputError, check_choice
 
 _ONE = {
     int: "a whole number", float: "a number", str: "text", bool: "true or false",
-    dict: "an object",
+    dict: "an object", object: "anything",
 }  # fmt: skip
 _MANY = {int: "whole numbers", str: "names"}
 
@@ -73,7 +76,8 @@ class Declared:
 
     Attributes:
         field: name of the field. name: how users call it, with underscores.
-        type: of one value: int, float, str, bool or dict. many: whether there are several.
+        type: of one value: int, float, str, bool, dict, or object (anything).
+        many: whether there are several.
         optional: whether None is allowed. choices: the legal values where they are few.
         default: of the field; None for a field that is `required`.
     """
@@ -159,7 +163,10 @@ def _as(kind: type, value: Any) -> Any:
         except TypeError:
             return None
     if kind is float:
-        number = isinstance(value, int | float) and math.isfinite(value)
+        try:
+            number = isinstance(value, int | float) and math.isfinite(value)
+        except OverflowError:  # an integer beyond every float
+            return None
         return float(value) if number else None
     return value if isinstance(value, kind) else None
 
@@ -180,15 +187,57 @@ def options_of(cls: type) -> tuple[Declared, ...]:
     return tuple(found)
 
 
+def keywords_of(make: Callable[..., Any]) -> tuple[Declared, ...]:
+    """The options that keyword-only arguments of a class or function declare, in order.
+
+    An argument may stand without an `Option`: its type is checked if it is one of those here.
+    """
+    function = make.__init__ if isinstance(make, type) else make
+    parameters = inspect.signature(function).parameters.values()
+    named = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
+    notes = getattr(function, "__annotations__", {})
+    part = types.SimpleNamespace(__annotations__={n: notes.get(n, Any) for n in named})
+    hints = typing.get_type_hints(part, vars(sys.modules[function.__module__]), None, True)
+    found = []
+    for name, hint in hints.items():
+        option, kind = Option(name), hint
+        if get_origin(hint) is typing.Annotated:
+            kind, *extras = get_args(hint)
+            option = next((extra for extra in extras if isinstance(extra, Option)), option)
+        default = named[name].default
+        default = MISSING if default is Parameter.empty else default
+        found.append(_declared(name, option, kind, default))
+    return tuple(found)
+
+
+def checked_options(
+    values: Mapping[str, Any], known: Iterable[Declared], where: str
+) -> dict[str, Any]:
+    """`values` as those options hold them. Raises InputError that names `where` and the option."""
+    options = {declared.name: declared for declared in known}
+    checked = {}
+    for name, value in values.items():
+        if name not in options:
+            raise unknown_option(str(name), options, f"option of {where}")
+        try:
+            checked[name] = options[name].checked(value)
+        except InputError as error:
+            argument = f"option {error.argument} of {where}"
+            raise InputError(argument, error.rule, error.got, error.fix) from None
+    return checked
+
+
 def _declared(field: str, option: Option, kind: Any, default: Any) -> Declared:
-    optional = get_origin(kind) in (Union, types.UnionType)
+    optional = get_origin(kind) in (Union, types.UnionType) and type(None) in get_args(kind)
     if optional:
-        (kind,) = (part for part in get_args(kind) if part is not type(None))
+        rest = [part for part in get_args(kind) if part is not type(None)]
+        kind = rest[0] if len(rest) == 1 else Any
     many = get_origin(kind) is tuple
     if many:
         kind = get_args(kind)[0]
     choices = get_args(kind) if get_origin(kind) is Literal else ()
     kind = str if choices else get_origin(kind) or kind
+    kind = kind if kind in _ONE else object  # of which nothing is checked here
     required = default is MISSING
     return Declared(
         field, option, kind, many, optional, choices, None if required else default, required

@@ -177,8 +177,8 @@ CASES: dict[str, tuple[list[str], str]] = {
     # JSON options
     "no JSON": (search("--searcher-options", "{"), "must be JSON"),
     "no object": (search("--searcher-options", "[1]"), "must be a JSON object"),
-    "searcher option": (search("--searcher-options", '{"warp": 1}'), "warp.*is not an option of"),
-    "evaluator option": (search("--evaluator-options", '{"warp": 1}'), "options of synthetic"),
+    "searcher option": (search("--searcher-options", '{"warp": 1}'), "option of the search.*warp"),
+    "evaluator option": (search("--evaluator-options", '{"warp": 1}'), "option of synthetic.*warp"),
     # data
     "no data": (search("--task", "folder"), "data: is needed by folder"),
     "data for the embedded task": (search("--data", "tree"), "data: is not used"),

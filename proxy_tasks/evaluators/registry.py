@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from policies.errors import check_choice
+from policies.options import checked_options, keywords_of
 from proxy_tasks.data import ProxyTask
 
 from .base import Evaluator
@@ -42,13 +42,5 @@ def make_evaluator(config: EvaluatorConfig, task: ProxyTask) -> Evaluator:
 
 
 def check_config(config: EvaluatorConfig) -> None:
-    """InputError for an option that the kind of evaluator does not have; nothing is built."""
-    known = _keywords(KINDS[config.kind])
-    for name in config.options:
-        if name not in known:
-            check_choice(f"options of {config.kind}", name, known or ("none",))
-
-
-def _keywords(make: Callable) -> tuple[str, ...]:
-    code = make.__init__.__kwdefaults__ or {}
-    return tuple(code)
+    """InputError for options that the kind of evaluator does not take; nothing is built."""
+    checked_options(config.options, keywords_of(KINDS[config.kind]), config.kind)

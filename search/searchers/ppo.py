@@ -25,86 +25,87 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from policies.errors import InputError
+from policies.options import Configuration, Option
 from search.spaces import PolicySpace, Space
 
 from .additive import AdditiveModel
 from .base import STREAM_DRAW, STREAM_IMAGINE, STREAM_INITIALISE, derive_seed
-from .batches import BatchSearcher, Decisions
-
-SUBPOLICIES = ("joint", "independent")
-CREDITS = ("policy", "additive")
+from .batches import BatchSearcher, BatchSize, Decisions
 
 
 @dataclasses.dataclass(frozen=True)
-class PPOConfig:
-    """Settings of the controller. The defaults are the preset "paper".
+class PPOConfig(Configuration):
+    """Settings of the controller. The defaults are the preset "paper"."""
 
-    learning_rate: of Adam, > 0.
-    clip: ratio of new to behaviour probability of a decision is clipped to 1 - clip .. 1 + clip.
-    epochs: gradient steps per batch, each over the whole batch.
-    batch_size: policies per batch.
-    entropy_weight: times the mean entropy of a decision in nats, added to the objective.
-    baseline_weight: 0 <= w < 1, weight of the old baseline for each new reward.
-    hidden: units of the LSTM, and size of the embeddings.
-    init: weights start in U(-init, init).
-    normalise_advantages: divide a batch's advantages by their root mean square.
-    subpolicies: "joint" writes all decisions of a policy in one sequence (the paper);
-        "independent" writes every sub-policy as a sequence of its own, from the same weights.
-    credit: "policy" gives every decision the advantage of its policy (the paper); "additive"
-        gives a sub-policy an equal share of it plus what the additive model thinks the sub-policy
-        is worth above the policy's average. The credits of a policy add up to its advantage.
-    imagined: sub-policies per update drawn from the controller and valued by the additive model
-        alone; 0 for none. They train it like a second batch.
-    optimism: standard deviations of the model's uncertainty added to imagined values.
-    ridge: of the additive model.
-    """
-
-    learning_rate: float = 0.00035
-    clip: float = 0.2
-    epochs: int = 4
-    batch_size: int = 20
-    entropy_weight: float = 0.00001
-    baseline_weight: float = 0.95
-    hidden: int = 100
-    init: float = 0.1
-    normalise_advantages: bool = False
-    subpolicies: str = "joint"
-    credit: str = "policy"
-    imagined: int = 0
-    optimism: float = 0.0
-    ridge: float = 1.0
+    learning_rate: Annotated[float, Option("learning rate of Adam", above=0)] = 0.00035
+    clip: Annotated[
+        float,
+        Option(
+            "ratio of new to old probability of a decision is clipped to 1 - clip .. 1 + clip",
+            above=0,
+            below=1,
+        ),
+    ] = 0.2
+    epochs: Annotated[
+        int, Option("gradient steps per batch, each over the whole batch", least=1, most=10_000)
+    ] = 4
+    batch_size: BatchSize = 20
+    entropy_weight: Annotated[
+        float,
+        Option("times the mean entropy of a decision in nats, added to the objective", least=0),
+    ] = 0.00001
+    baseline_weight: Annotated[
+        float, Option("weight of the old baseline for each new reward", least=0, below=1)
+    ] = 0.95
+    hidden: Annotated[
+        int, Option("units of the LSTM, and size of the embeddings", least=1, most=10_000)
+    ] = 100
+    init: Annotated[float, Option("weights start in U(-init, init)", above=0)] = 0.1
+    normalise_advantages: Annotated[
+        bool, Option("divide a batch's advantages by their root mean square")
+    ] = False
+    subpolicies: Annotated[
+        Literal["joint", "independent"],
+        Option(
+            "joint: all decisions of a policy in one sequence (the paper); independent: every "
+            "sub-policy as a sequence of its own, from the same weights"
+        ),
+    ] = "joint"
+    credit: Annotated[
+        Literal["policy", "additive"],
+        Option(
+            "policy: every decision has the advantage of its policy (the paper); additive: a "
+            "sub-policy has an equal share of it, and what the additive model thinks it is worth "
+            "above the policy's average; the credits of a policy add up to its advantage"
+        ),
+    ] = "policy"
+    imagined: Annotated[
+        int,
+        Option(
+            "sub-policies per update drawn from the controller and valued by the additive model "
+            "alone; 0 for none; they train it like a second batch",
+            least=0,
+            most=100_000,
+        ),
+    ] = 0
+    optimism: Annotated[
+        float,
+        Option("standard deviations of uncertainty added to imagined values", least=0),
+    ] = 0.0
+    ridge: Annotated[float, Option("ridge of the additive model", above=0)] = 1.0
 
     def __post_init__(self) -> None:
-        rules = (
-            ("learning_rate", "greater than 0", self.learning_rate > 0),
-            ("clip", "between 0 and 1", 0 < self.clip < 1),
-            ("epochs", "at least 1", self.epochs >= 1),
-            ("batch_size", "at least 1", self.batch_size >= 1),
-            ("entropy_weight", "at least 0", self.entropy_weight >= 0),
-            ("baseline_weight", "at least 0 and below 1", 0 <= self.baseline_weight < 1),
-            ("hidden", "at least 1", self.hidden >= 1),
-            ("init", "greater than 0", self.init > 0),
-            ("subpolicies", f"one of {', '.join(SUBPOLICIES)}", self.subpolicies in SUBPOLICIES),
-            ("credit", f"one of {', '.join(CREDITS)}", self.credit in CREDITS),
-            ("imagined", "at least 0", self.imagined >= 0),
-            ("optimism", "at least 0", self.optimism >= 0),
-            ("ridge", "greater than 0", self.ridge > 0),
-        )
-        for name, rule, holds in rules:
-            if not holds:
-                raise InputError(
-                    f"ppo.{name}", f"must be {rule}", getattr(self, name), "see PPOConfig"
-                )
+        super().__post_init__()
         if self.imagined and self.subpolicies != "independent":
             raise InputError(
-                "ppo.imagined",
+                "imagined",
                 "needs subpolicies='independent'",
                 self.imagined,
                 "pass imagined=0 or subpolicies='independent'",

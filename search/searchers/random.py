@@ -10,19 +10,19 @@ from typing import Any
 
 from search.spaces import Space, sample_decisions
 
-from .batches import BatchSearcher, Decisions
+from .batches import BatchSearcher, BatchSize, Decisions
 
 
 class RandomSearcher(BatchSearcher):
     """Draws uniformly and, since it does not learn, never waits.
 
-    Arguments as for `BatchSearcher`, without lag.
+    Arguments as for `BatchSearcher`, without `lag`.
     """
 
     name = "random"
 
-    def __init__(self, space: Space, seed: int = 0, **options: Any) -> None:
-        super().__init__(space, seed, lag=None, **options)
+    def __init__(self, space: Space, seed: int = 0, *, batch_size: BatchSize = 20) -> None:
+        super().__init__(space, seed, batch_size=batch_size, lag=None)
 
     def _draw(self, batch: int) -> tuple[list[Decisions], dict[str, Any]]:
         rng = self._generator(batch)

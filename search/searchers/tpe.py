@@ -12,7 +12,7 @@ import datetime
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import optuna
 from optuna.distributions import (
@@ -23,10 +23,11 @@ from optuna.distributions import (
 from optuna.trial import FrozenTrial, TrialState
 
 from policies.errors import InputError
+from policies.options import Option, checked_options, keywords_of
 from search.spaces import PolicySpace, RandAugmentSpace, Space
 
 from .base import STREAM_DRAW, derive_seed
-from .batches import BatchSearcher, Decisions
+from .batches import BatchSearcher, BatchSize, Decisions, Lag
 
 
 def distributions(space: Space) -> dict[str, BaseDistribution]:
@@ -63,11 +64,9 @@ class OptunaSearcher(BatchSearcher):
     Candidates of one batch are drawn one after the other from the same results; those drawn before
     in the batch count as bad ones (Optuna's "constant liar"), which keeps them apart.
 
-    batch_size: smaller than PPO's, since TPE changes its mind with every result.
-    startup: candidates drawn uniformly before TPE begins.
-    multivariate: model decisions jointly (Optuna's `multivariate=True`).
-    history: results that TPE sees: the best half and the latest others. Optuna itself would keep
-        all, at a cost per ask that grows with their number (20 ms at 500 results).
+    A batch is smaller than PPO's, since TPE changes its mind with every result. `history` bounds
+    what TPE sees: Optuna itself would keep all, at a cost per ask that grows with their number
+    (20 ms at 500 results).
     """
 
     name = "tpe"
@@ -77,16 +76,22 @@ class OptunaSearcher(BatchSearcher):
         space: Space,
         seed: int = 0,
         *,
-        batch_size: int = 10,
-        startup: int = 50,
-        multivariate: bool = True,
-        history: int = 500,
-        **options: Any,
+        batch_size: BatchSize = 10,
+        lag: Lag = 1,
+        startup: Annotated[
+            int, Option("candidates drawn uniformly before TPE begins", least=1)
+        ] = 50,
+        multivariate: Annotated[
+            bool, Option("model decisions jointly (Optuna's multivariate=True)")
+        ] = True,
+        history: Annotated[
+            int,
+            Option("results that TPE sees: the best half and the latest others", least=20),
+        ] = 500,
     ) -> None:
-        super().__init__(space, seed, batch_size=batch_size, **options)
-        for option, value, least in (("startup", startup, 1), ("history", history, 20)):
-            if value < least:
-                raise InputError(option, f"must be at least {least}", value, "see OptunaSearcher")
+        super().__init__(space, seed, batch_size=batch_size, lag=lag)
+        given = {"startup": startup, "multivariate": multivariate, "history": history}
+        checked_options(given, keywords_of(OptunaSearcher), self.name)
         self.startup = startup
         self.multivariate = multivariate
         self.history = history

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from search import (
 )
 from search.searchers import tpe
 from search.searchers.base import derive_seed
+from search.searchers.registry import searcher_options
 from search.testing import (
     SearcherContract,
     check_fresh_process,
@@ -311,17 +313,34 @@ def test_registry_builds_each_and_names_it(name):
 
 @pytest.mark.parametrize(("name", "options", "text"), [
     ("annealing", {}, "searcher: must be one of"),
-    ("ppo", {"preset": "gpu"}, "preset: must be one of paper, cpu"),
-    ("ppo", {"learning_rat": 1.0}, "option learning_rat"),
-    ("ppo", {"clip": 2.0}, "ppo.clip"),
-    ("ppo", {"preset": "paper", "imagined": 5}, "ppo.imagined"),
-    ("random", {"lag": 1}, "option lag"),
-    ("random", {"evaluator": "x"}, "option evaluator"),
+    ("ppo", {"preset": "gpu"}, "preset of the searcher ppo: must be one of cpu, paper"),
+    ("ppo", {"learning_rat": 1.0}, "did you mean 'learning_rate'"),
+    ("ppo", {"clip": 2.0}, "clip of the searcher ppo: must be a number, above 0, below 1"),
+    ("ppo", {"preset": "paper", "imagined": 5}, "imagined: needs"),
+    ("random", {"lag": 1}, "option of the searcher random"),
+    ("random", {"evaluator": "x"}, "option of the searcher random"),
     ("tpe", {"startup": 0}, "startup"),
 ])  # fmt: skip
 def test_registry_refuses(name, options, text):
     with pytest.raises(InputError, match=text):
         make_searcher(name, PolicySpace(), 0, options)
+
+
+WRONG: dict[type, list] = {
+    int: ["x", None, True, 1.5, [1], {}, -1, math.nan],
+    float: ["x", None, True, [1], {}, -1, math.nan, 10**400],
+    str: ["x", None, True, 1, [1], {}],
+    bool: ["x", None, 1, 1.0, [True], {}],
+}
+
+
+@pytest.mark.parametrize("name", sorted(SEARCHERS))
+def test_no_option_takes_a_value_of_another_type(name):
+    """A wrong type found later would be found after evaluations."""
+    for declared in searcher_options(name):
+        for value in WRONG[declared.type]:
+            with pytest.raises(InputError, match=declared.name):
+                make_searcher(name, PolicySpace(), 0, {declared.name: value})
 
 
 # The grid ------------------------------------------------------------------------------------
