@@ -192,7 +192,7 @@ def keywords_of(make: Callable[..., Any]) -> tuple[Declared, ...]:
 
     An argument may stand without an `Option`: its type is checked if it is one of those here.
     """
-    function = make.__init__ if isinstance(make, type) else make
+    function = vars(make)["__init__"] if isinstance(make, type) else make
     parameters = inspect.signature(function).parameters.values()
     named = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
     notes = getattr(function, "__annotations__", {})

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .errors import JournalError, NothingFound, SearchError, SearchInterrupted, WorkerError
     from .searchers.base import Searcher
     from .searchers.batches import BatchSearcher
+    from .searchers.evolution import EvolutionSearcher
     from .searchers.fixed import FixedSearcher, fixed_candidates
     from .searchers.grid import GridSearcher
     from .searchers.population import PopulationSearcher
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from .searchers.random import RandomSearcher
     from .searchers.ray_tune import TuneSearcher
     from .searchers.registry import SEARCHERS, make_searcher
+    from .searchers.thompson import ThompsonSearcher
     from .searchers.tpe import OptunaSearcher
     from .spaces import PolicySpace, RandAugmentSpace
     from .studies.compare import run_compare
@@ -47,6 +49,7 @@ _NAMES = {
     "errors": ("JournalError", "NothingFound", "SearchError", "SearchInterrupted", "WorkerError"),
     "searchers.base": ("Searcher",),
     "searchers.batches": ("BatchSearcher",),
+    "searchers.evolution": ("EvolutionSearcher",),
     "searchers.fixed": ("FixedSearcher", "fixed_candidates"),
     "searchers.grid": ("GridSearcher",),
     "searchers.population": ("PopulationSearcher",),
@@ -54,6 +57,7 @@ _NAMES = {
     "searchers.random": ("RandomSearcher",),
     "searchers.ray_tune": ("TuneSearcher",),
     "searchers.registry": ("SEARCHERS", "make_searcher"),
+    "searchers.thompson": ("ThompsonSearcher",),
     "searchers.tpe": ("OptunaSearcher",),
     "spaces": ("PolicySpace", "RandAugmentSpace"),
     "studies.compare": ("run_compare",),
@@ -77,6 +81,7 @@ __all__ = [
     "BatchSearcher",
     "Candidate",
     "Config",
+    "EvolutionSearcher",
     "FixedSearcher",
     "GridSearcher",
     "JournalError",
@@ -95,6 +100,7 @@ __all__ = [
     "Searcher",
     "SearcherConfig",
     "TaskConfig",
+    "ThompsonSearcher",
     "Trial",
     "TuneSearcher",
     "WorkerError",

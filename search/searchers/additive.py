@@ -24,6 +24,7 @@ class AdditiveModel:
 
     space: gives operations and bins; the number of sub-policies of a policy is free.
     ridge: > 0, variance of one evaluation's noise over prior variance of a weight.
+    table: features of one operation [operations, probabilities, magnitudes, F], float64.
 
     Only the normal equations are kept: memory and the cost of `fit` do not grow with the data.
     Rewards may have any scale and offset (the intercept is not penalised).
@@ -34,8 +35,8 @@ class AdditiveModel:
             raise InputError("ridge", "must be greater than 0", ridge, "pass for example 1.0")
         self.space = space
         self.ridge = ridge
-        self._table = _feature_table(space)
-        self.num_features = self._table.shape[-1]
+        self.table = _feature_table(space)
+        self.num_features = self.table.shape[-1]
         size = self.num_features + 1
         self._gram = np.zeros((size, size))
         self._moment = np.zeros(size)
@@ -44,12 +45,14 @@ class AdditiveModel:
         self.weights = np.zeros(self.num_features)
         self.intercept = 0.0
         self._covariance = np.zeros((self.num_features, self.num_features))
+        self._inverse = np.eye(self.num_features) / ridge
+        self._energy = 0.0
 
     def features(self, decisions: np.ndarray | Sequence[Sequence[int]]) -> np.ndarray:
         """Decisions [..., operations x 3] of sub-policies -> features [..., F], float64."""
         rows = np.asarray(decisions)
         rows = rows.reshape(*rows.shape[:-1], -1, 3)
-        return self._table[rows[..., 0], rows[..., 1], rows[..., 2]].sum(axis=-2)
+        return self.table[rows[..., 0], rows[..., 1], rows[..., 2]].sum(axis=-2)
 
     def add(self, features: np.ndarray, rewards: Sequence[float] | np.ndarray) -> None:
         """Add evaluated policies: features [n, F], each the mean over its sub-policies."""
@@ -70,7 +73,10 @@ class AdditiveModel:
         variance = max(0.0, float(residual)) / max(1, self.count)
         self.weights = solution[:-1]
         self.intercept = float(solution[-1])
-        self._covariance = inverse[:-1, :-1] * variance
+        self._inverse = inverse[:-1, :-1]
+        self._covariance = self._inverse * variance
+        shrunk = self.ridge * self.weights @ self.weights
+        self._energy = max(0.0, float(residual)) + float(shrunk)
 
     def corrected(self, features: np.ndarray, rewards: Sequence[float]) -> AdditiveModel:
         """A model of another evaluator's rewards, of which there are few (call after `fit`).
@@ -97,6 +103,18 @@ class AdditiveModel:
     def uncertainty(self, features: np.ndarray) -> np.ndarray:
         """Posterior standard deviation of `worth`, in reward units."""
         return np.sqrt(np.maximum(0.0, ((features @ self._covariance) * features).sum(axis=-1)))
+
+    def sample(self, rng: np.random.Generator) -> np.ndarray:
+        """The weights [F], drawn from their posterior (call after `fit`).
+
+        The noise's variance s is unknown, with the prior 1/s: its posterior is inverse gamma, and
+        given s the weights are normal (Gelman et al., Bayesian Data Analysis, section 14.2, with
+        the prior N(0, s / ridge) of the weights). Other than `uncertainty`, which takes s from
+        the residuals, this is not sure of itself while there are fewer rewards than weights.
+        """
+        variance = self._energy / rng.chisquare(max(1, self.count - 1))
+        root = np.linalg.cholesky(self._inverse)
+        return self.weights + np.sqrt(variance) * (root @ rng.standard_normal(self.num_features))
 
 
 def _feature_table(space: PolicySpace) -> np.ndarray:

@@ -12,8 +12,10 @@ from search.spaces import Space
 
 from .base import Searcher
 from .batches import Lag
+from .evolution import EvolutionSearcher
 from .ppo import PPO_PRESETS, PPOConfig, PPOSearcher
 from .random import RandomSearcher
+from .thompson import ThompsonSearcher
 from .tpe import OptunaSearcher
 
 
@@ -36,6 +38,8 @@ SEARCHERS: dict[str, Callable[..., Searcher]] = {
     "random": RandomSearcher,
     "ppo": make_ppo,
     "tpe": OptunaSearcher,
+    "thompson": ThompsonSearcher,
+    "evolution": EvolutionSearcher,
 }
 
 

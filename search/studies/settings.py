@@ -77,7 +77,8 @@ class SearcherConfig(Configuration):
     """Who proposes candidates."""
 
     name: Annotated[
-        Literal["random", "ppo", "tpe"], Option("search algorithm", name="searcher", unit="NAME")
+        Literal["random", "ppo", "tpe", "thompson", "evolution"],
+        Option("search algorithm", name="searcher", unit="NAME"),
     ] = "ppo"
     options: Annotated[
         dict,

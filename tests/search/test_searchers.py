@@ -15,6 +15,7 @@ from search import (
     PPO_PRESETS,
     SEARCHERS,
     BatchSearcher,
+    EvolutionSearcher,
     FixedSearcher,
     GridSearcher,
     OptunaSearcher,
@@ -23,6 +24,7 @@ from search import (
     PPOSearcher,
     RandAugmentSpace,
     RandomSearcher,
+    ThompsonSearcher,
     fixed_candidates,
     make_searcher,
 )
@@ -208,8 +210,10 @@ def test_a_diverged_child_is_told_below_all_that_trained_so_far():
     [
         (lambda space: PPOSearcher(space, 1, PPO_PRESETS["cpu"]), 400),
         (lambda space: OptunaSearcher(space, 1, startup=20), 150),
+        (lambda space: ThompsonSearcher(space, 1), 150),
+        (lambda space: EvolutionSearcher(space, 1), 150),
     ],
-    ids=["ppo", "tpe"],
+    ids=["ppo", "tpe", "thompson", "evolution"],
 )
 def test_searchers_learn_to_avoid_what_diverges(make, evaluations):
     """The diverged children's log-likelihood is that of guessing: better than what trains here."""

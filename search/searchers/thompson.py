@@ -1,0 +1,111 @@
+"""Thompson sampling on the additive model: candidates are the best under one draw of what is known.
+
+Thompson 1933; Russo et al., A Tutorial on Thompson Sampling (arXiv 1707.02038). The model
+(`additive.AdditiveModel`) takes a policy for the mean of its sub-policies and a sub-policy for the
+sum of its operations. Each candidate draws weights from their posterior and takes the best
+sub-policies of a random pool under them. Why not the best there are: they differ in next to
+nothing, and the best candidates of a search are joined in the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import numpy as np
+
+from policies.errors import InputError
+from policies.options import Option, checked_options, keywords_of
+from search.spaces import PolicySpace, Space, sample_decisions
+
+from .additive import AdditiveModel
+from .batches import BatchSearcher, BatchSize, Decisions, Lag
+
+
+class ThompsonSearcher(BatchSearcher):
+    """Draws a set of weights for every candidate, from what was told so far.
+
+    Args:
+        space: a `PolicySpace`; the model has no other features.
+        startup: uniform candidates before the model is asked.
+        pool: uniform sub-policies that a candidate is chosen from; the larger, the more alike are
+            the candidates of a search.
+        ridge: variance of one evaluation's noise over prior variance of a weight.
+        batch_size, lag: as for `BatchSearcher`.
+    """
+
+    name = "thompson"
+
+    def __init__(
+        self,
+        space: Space,
+        seed: int = 0,
+        *,
+        batch_size: BatchSize = 5,
+        lag: Lag = 1,
+        startup: Annotated[
+            int, Option("uniform candidates before the model is asked", least=1, most=10_000)
+        ] = 10,
+        ridge: Annotated[
+            float, Option("variance of the noise over prior variance of a weight", above=0)
+        ] = 0.1,
+        pool: Annotated[
+            int,
+            Option("uniform sub-policies that a candidate is chosen from", least=1, most=1_000_000),
+        ] = 2000,
+    ) -> None:
+        super().__init__(space, seed, batch_size=batch_size, lag=lag)
+        given = {"startup": startup, "ridge": ridge, "pool": pool}
+        checked_options(given, keywords_of(ThompsonSearcher), self.name)
+        if not isinstance(space, PolicySpace):
+            raise InputError(
+                "space", "must be a PolicySpace", type(space).__name__,
+                "use the searcher tpe or evolution",
+            )  # fmt: skip
+        self._policies = space
+        self._startup = startup
+        self._pool = max(pool, space.num_subpolicies)
+        self._model = AdditiveModel(space, ridge)
+
+    def _draw(self, batch: int) -> tuple[list[Decisions], dict[str, Any]]:
+        rng = self._generator(batch)
+        # Two rewards are the least that tell candidates apart.
+        if batch * self.batch_size < self._startup or self._model.count < 2:
+            sizes = self.space.decisions
+            return [sample_decisions(sizes, rng) for _ in range(self.batch_size)], {}
+        self._model.fit()
+        return [self._candidate(rng) for _ in range(self.batch_size)], {}
+
+    def _candidate(self, rng: np.random.Generator) -> Decisions:
+        """The best of a pool of sub-policies under one draw of the weights.
+
+        Every combination of operations is taken once, while the pool has others: what the model
+        likes is alike, and a policy of alike sub-policies trains worse than its parts.
+        """
+        space = self._policies
+        width = 3 * space.num_operations
+        rows = rng.integers(0, space.decisions[:width], (self._pool, width))
+        weights = self._model.sample(rng)
+        order = np.argsort(-(self._model.features(rows) @ weights), kind="stable").tolist()
+        first: dict[tuple[int, ...], int] = {}
+        for place in order:
+            first.setdefault(tuple(sorted(rows[place, ::3].tolist())), place)
+            if len(first) == space.num_subpolicies:
+                break
+        chosen = [*first.values()]
+        rest = [place for place in order if place not in chosen]
+        chosen += rest[: space.num_subpolicies - len(chosen)]
+        return tuple(rows[chosen].ravel().tolist())
+
+    def _update(
+        self,
+        batch: int,
+        decisions: Sequence[Decisions],
+        rewards: Sequence[float | None],
+        notes: dict[str, Any],
+    ) -> None:
+        told = [(row, r) for row, r in zip(decisions, rewards, strict=True) if r is not None]
+        if told:
+            width = 3 * self._policies.num_operations
+            rows = np.array([row for row, _ in told]).reshape(len(told), -1, width)
+            self._model.add(self._model.features(rows).mean(axis=1), [r for _, r in told])
