@@ -44,8 +44,11 @@ def workloads(kernels: str, data: str | None) -> dict[str, Callable[[], Any]]:
     sharing = make_evaluator(
         EvaluatorConfig("weight-sharing", options={"shared_epochs": 4}, **more), task
     )
-    with tempfile.TemporaryDirectory() as folder:
-        sharing.prepare(Path(folder))
+    if kernels == "old":  # it keeps its child in a folder
+        with tempfile.TemporaryDirectory() as folder:
+            sharing.prepare(Path(folder))
+    else:
+        sharing.prepare()
     square = torch.randn(1024, 1024).bfloat16()
     work: dict[str, Callable[[], Any]] = {
         f"child, {EPOCHS} epochs": lambda: scratch.evaluate(policies.CIFAR10, 0),
