@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from policies import IMAGENET, PUBLISHED, Policy
+from proxy_tasks.run_format import CONFIG_NAME
 
 from . import plots, sections, tables
 from .compare import compare_arms, comparison_blocks, comparison_report, has_arms
@@ -91,7 +92,7 @@ STAGES = {"search": search_report, "compare": comparison_report}
 def _stages(run: Run) -> list[Run]:
     """The runs in this folder that were begun."""
     folders = [run.directory / name for name in STAGES]
-    return [load_run(folder) for folder in folders if (folder / "config.json").exists()]
+    return [load_run(folder) for folder in folders if (folder / CONFIG_NAME).exists()]
 
 
 def _agreement(found: Policy) -> Section:

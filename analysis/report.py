@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from policies.errors import InputError
+from proxy_tasks.run_format import CONFIG_NAME
 
 from .compare import comparison_report
 from .document import Report, write
@@ -38,7 +39,7 @@ def report_of(directory: str | Path) -> Report:
     run = load_run(directory)
     if run.kind not in REPORTS:
         raise InputError(
-            str(run.directory / "config.json"),
+            str(run.directory / CONFIG_NAME),
             f"must be of a kind that has a report: {', '.join(REPORTS)}",
             run.kind,
             "give the --out folder of a run",

@@ -16,7 +16,7 @@ from policies.files import read_json
 from policies.policy import Policy
 from policies.policy_files import load_policy_file
 from proxy_tasks.manifest import Manifest
-from proxy_tasks.names import RUN_FORMAT, RUN_VERSION
+from proxy_tasks.run_format import CONFIG_NAME, read_run_config
 from proxy_tasks.trials import JOURNAL_NAME, Trial, read_journal
 
 METRICS = ("accuracy", "log_likelihood", "calibrated_log_likelihood", "temperature")
@@ -125,7 +125,7 @@ class Run:
             return [Arm.from_json(arm) for arm in self.choices("arms")]
         except (AttributeError, TypeError, ValueError) as error:
             raise InputError(
-                str(self.directory / "config.json"),
+                str(self.directory / CONFIG_NAME),
                 "must hold the arms as the engine wrote them",
                 str(error),
                 "restore it from a copy",
@@ -158,19 +158,7 @@ def load_run(directory: str | Path) -> Run:
     directory = Path(directory)
     if not directory.is_dir():
         raise InputError("run", "must be a run folder", str(directory), "give an existing folder")
-    config = _object(directory / "config.json")
-    if not config:
-        raise InputError(
-            "run", "must hold config.json", str(directory), "give the --out folder of a run"
-        )
-    written = config.get("format"), config.get("version")
-    if written != (RUN_FORMAT, RUN_VERSION):
-        raise InputError(
-            str(directory / "config.json"),
-            f"must be of {RUN_FORMAT}, version {RUN_VERSION}",
-            f"{written[0]}, version {written[1]}",
-            "use the version of augsearch that wrote it",
-        )
+    config = read_run_config(directory)
     exported, manifest = directory / "policy.json", directory / "manifest.json"
     chosen = load_policy_file(exported) if exported.is_file() else None
     return Run(

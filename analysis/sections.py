@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from policies import Augmentation, Policy, PolicyTransform
+from proxy_tasks.run_format import CONFIG_NAME
 
 from . import tables
 from .document import Code, Section, Table, Text, section
@@ -78,7 +79,7 @@ def how_section(run: Run) -> Section:
     searched = run.option("settings", "run")
     if run.kind == "select" and searched:
         words.append(str(searched))
-    words += ["--config", str(run.directory / "config.json"), "--out", "NEW-FOLDER"]
+    words += ["--config", str(run.directory / CONFIG_NAME), "--out", "NEW-FOLDER"]
     environment = run.environment
     packages = environment.get("packages", {})
     rows = [

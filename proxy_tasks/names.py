@@ -1,10 +1,6 @@
-"""Names of parts, of ways to spread them over classes, of run folders. Without numpy or torch."""
+"""Names of parts, and of ways to spread them over classes. Without numpy or torch."""
 
 from __future__ import annotations
-
-# What config.json of a run folder says it is: whoever reads a run asks for exactly this.
-RUN_FORMAT = "augsearch-run"
-RUN_VERSION = 2
 
 PARTS = ("train", "validation", "test")
 # How a part's images are spread over the classes.

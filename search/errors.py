@@ -6,11 +6,13 @@ import shlex
 import signal
 from pathlib import Path
 
+from proxy_tasks.run_format import CONFIG_NAME
+
 
 def resume_command(directory: Path, *options: str) -> str:
     """What to type to go on with the run in `directory`, or of which it is a stage."""
-    stage = not (directory / "config.json").is_file()
-    root = directory.parent if stage and (directory.parent / "config.json").is_file() else directory
+    stage = not (directory / CONFIG_NAME).is_file()
+    root = directory.parent if stage and (directory.parent / CONFIG_NAME).is_file() else directory
     return shlex.join(["augsearch", "resume", str(root), *options])
 
 

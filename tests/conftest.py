@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from search.engine import cluster
+from search.engine.resources import PoolConfig
 
 # The contract of searchers is a test that ships with the package.
 pytest.register_assert_rewrite("search.testing")
@@ -40,6 +41,15 @@ def small_run(tmp_path_factory) -> Path:
     result = CliRunner().invoke(main, [*arguments.split(), "--quiet", "--out", str(out)])
     assert result.exit_code == 0, result.output
     return out
+
+
+@pytest.fixture(scope="module")
+def one_ray():
+    """The commands of a module share a Ray instead of starting one each."""
+    started = cluster.connect(PoolConfig(workers=2))
+    yield
+    if started:
+        cluster.disconnect()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

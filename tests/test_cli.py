@@ -28,9 +28,8 @@ from policies.schedule import Schedule, ScheduleTransform
 from proxy_tasks import REWARDS, TASKS
 from proxy_tasks.evaluators.config import BEST_REWARDS
 from proxy_tasks.evaluators.registry import KINDS
-from search import SEARCHERS, PolicySpace, PoolConfig
+from search import SEARCHERS, PolicySpace
 from search.cli.main import main
-from search.engine import cluster
 from search.errors import JournalError
 from search.studies import settings
 from search.studies.arms import NAMES, Arm, parse_arm, parse_arms
@@ -44,13 +43,7 @@ from search.studies.selection import fit_model, proposals
 SYNTHETIC = ["--evaluator", "synthetic", "--quiet", "--workers", "1"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_ray():
-    """The commands of this module share a Ray instead of starting one each."""
-    started = cluster.connect(PoolConfig(workers=2))
-    yield
-    if started:
-        cluster.disconnect()
+pytestmark = pytest.mark.usefixtures("one_ray")
 
 
 def run(*arguments: object, code: int = 0) -> str:

@@ -19,9 +19,9 @@ from typing import Any
 from policies.errors import InputError
 from policies.files import fsync_directory, write_atomically
 from proxy_tasks.manifest import Manifest
+from proxy_tasks.run_format import CONFIG_NAME
 from proxy_tasks.trials import JOURNAL_NAME
 
-CONFIG_NAME = "config.json"
 ENVIRONMENT_NAME = "environment.json"
 MANIFEST_NAME = "manifest.json"
 POLICY_NAME = "policy.json"

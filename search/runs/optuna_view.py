@@ -32,6 +32,7 @@ from policies.files import read_json
 from policies.ops import OPS
 from policies.policy import Policy
 from policies.transforms import RandAugment
+from proxy_tasks.run_format import CONFIG_NAME
 from proxy_tasks.trials import JOURNAL_NAME, Key, Trial, read_journal
 from search.errors import SearchError
 from search.searchers.tpe import quiet
@@ -275,7 +276,7 @@ def _differs(row: FrozenTrial, wanted: FrozenTrial | None) -> bool:
 
 def _name(run: Path) -> str:
     """The run's kind; "augsearch" for a journal without a configuration."""
-    path = run / "config.json"
+    path = run / CONFIG_NAME
     config = read_json(path) if path.is_file() else None
     kind = config.get("kind") if isinstance(config, dict) else None
     return kind if isinstance(kind, str) else "augsearch"

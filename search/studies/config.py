@@ -23,13 +23,17 @@ from policies.errors import InputError, check_choice
 from policies.files import read_json
 from policies.options import options_of, to_json, unknown_option
 from proxy_tasks.evaluators.config import EvaluatorConfig, resolve
-from proxy_tasks.names import RUN_FORMAT, RUN_VERSION
+from proxy_tasks.run_format import (
+    CONFIG_NAME,
+    RUN_FORMAT,
+    RUN_VERSION,
+    check_run_format,
+    read_run_config,
+)
 from search.engine.resources import PoolConfig
 
 from .kinds import KINDS, options_of_kind, section_classes
 from .settings import SearcherConfig, TaskConfig
-
-CONFIG_NAME = "config.json"
 
 
 @dataclass(frozen=True)
@@ -109,18 +113,7 @@ class Config:
         Raises:
             InputError: naming `where`, for another kind of file, another version or unknown fields.
         """
-        fix = "restore it from a copy"
-        if not isinstance(data, dict) or data.get("format") != RUN_FORMAT:
-            found = data.get("format", "no format") if isinstance(data, dict) else type(data)
-            raise InputError(where, "must be the configuration of a run", found, fix)
-        if data.get("version") != RUN_VERSION:
-            raise InputError(
-                where,
-                f"must be a run folder of version {RUN_VERSION}",
-                data.get("version"),
-                "use the version of augsearch that wrote it, or start a new run",
-            )
-        return cls._build(*_nested(data, where))
+        return cls._build(*_nested(check_run_format(data, where), where))
 
     def changed(self, **values: Any) -> Config:
         """This configuration with other values, named as in `of`; InputError for unknown names."""
@@ -194,12 +187,7 @@ def _nested(data: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:
 
 def read_config(folder: Path) -> Config:
     """The configuration of the run in `folder`. Raises InputError naming the file."""
-    path = folder / CONFIG_NAME
-    if not path.is_file():
-        raise InputError(
-            "run", f"must be a run folder, with {CONFIG_NAME} in it", str(folder), "check the path"
-        )
-    return Config.from_json(read_json(path), str(path))
+    return Config.from_json(read_run_config(folder), str(folder / CONFIG_NAME))
 
 
 def read_options(path: str | Path, kind: str) -> dict[str, Any]:

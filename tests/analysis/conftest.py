@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy_tasks.names import RUN_FORMAT, RUN_VERSION
+from proxy_tasks.run_format import RUN_FORMAT, RUN_VERSION
 
 
 @pytest.fixture

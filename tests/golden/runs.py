@@ -19,16 +19,23 @@ import numpy as np
 from click.testing import CliRunner
 from PIL import Image
 
+from proxy_tasks.trials import read_journal
 from search.cli.main import main
 from search.engine import cluster
 from search.engine.resources import PoolConfig
 
 FOLDER = Path(__file__).parent / "runs"
+# What a run begins with or keeps while it works; everything else is made of it at the end.
+_BEGUN_WITH = {"config.json", "environment.json", "manifest.json", "trials.jsonl", "optuna.db"}
+_BEGUN_WITH_IN = {"prepared", "artifacts"}
+# Results whose bytes depend on nothing but the configuration: no seconds, no dates.
+_TIMELESS = {"policy.txt", "schedule.json", "compare.csv", "pairs.csv", "grid.csv", "reference.csv"}
 PLANTED = "--task synthetic --evaluator synthetic --workers 2 --quiet"
 CHILDREN = (
     "--task reduced-fashion --train-images 20 --validation-images 20 --test-images 20 --epochs 2 "
     "--precision float32 --workers 2 --quiet"
 )
+_LEFT_OUT = (".*.lock", "*.md", "*.png", "*.html", "run.log")
 TREE = "images"  # where `tree` draws its images, beside the runs
 # Their names begin with their kind. Later ones may use earlier ones.
 RUNS = {
@@ -47,8 +54,34 @@ RUNS = {
         --workers 2 --quiet""",
     "pba": f"""pba --population 4 --interval 1
         {CHILDREN.replace("--test-images 20", "")}""",
-    "train": f"train --policy imagenet {CHILDREN.replace('--workers 2', '')}",
 }
+
+
+def begun_with(path: Path) -> bool:
+    """Whether a file of a run is what the run begins with or goes on from."""
+    name = path.name
+    return (
+        name in _BEGUN_WITH
+        or path.parent.name in _BEGUN_WITH_IN
+        or name.startswith(("searched", "."))
+    )
+
+
+def results(run: Path) -> dict[str, bytes]:
+    """What a run found, by path in its folder: files free of times, and every journal's rewards."""
+    found = {
+        str(path.relative_to(run)): path.read_bytes()
+        for path in run.rglob("*")
+        if path.name in _TIMELESS
+    }
+    for path in run.rglob("trials.jsonl"):
+        trials = sorted(read_journal(path), key=lambda trial: trial.key)
+        lines = [
+            (trial.key, trial.seed, trial.status, trial.evaluation and trial.evaluation.reward)
+            for trial in trials
+        ]
+        found[str(path.relative_to(run))] = repr(lines).encode()
+    return found
 
 
 def tree(folder: Path) -> Path:
@@ -65,6 +98,15 @@ def tree(folder: Path) -> Path:
     return folder
 
 
+def keep_the_last_parent(run: Path) -> None:
+    """Delete the artifacts that the last evaluation does not go on from: they are large."""
+    for artifacts in run.rglob("artifacts"):
+        batch, slot = read_journal(run / "trials.jsonl")[-1].parent
+        for path in artifacts.iterdir():
+            if path.stem != f"{batch}-{slot}":
+                path.unlink()
+
+
 def write(names: list[str]) -> None:
     """Make the runs in a temporary folder, and put them in the place of the recorded ones."""
     with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
@@ -77,7 +119,8 @@ def write(names: list[str]) -> None:
             print(f"golden: {run}", flush=True)
         for run in names:
             shutil.rmtree(FOLDER / run, ignore_errors=True)
-            shutil.copytree(here / run, FOLDER / run, ignore=shutil.ignore_patterns(".*.lock"))
+            shutil.copytree(here / run, FOLDER / run, ignore=shutil.ignore_patterns(*_LEFT_OUT))
+            keep_the_last_parent(FOLDER / run)
 
 
 if __name__ == "__main__":

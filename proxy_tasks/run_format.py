@@ -1,0 +1,61 @@
+"""What says that a folder holds a run, and in which version: `config.json`, read in one place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from policies.errors import InputError
+from policies.files import read_json
+
+CONFIG_NAME = "config.json"
+RUN_FORMAT = "augsearch-run"
+RUN_VERSION = 2
+
+# Of version 1: pba had a format of its own, and these kinds kept no config.json beside such files.
+_PBA_1 = "augsearch-pba"
+_WITHOUT_CONFIG_1 = ("rescore/config.json", "search/config.json", "child.pt")
+
+
+def read_run_config(folder: Path) -> dict[str, Any]:
+    """The content of a run's config.json, its format and version checked, nothing else.
+
+    Raises:
+        InputError: there is no run, or one of another version.
+    """
+    path = folder / CONFIG_NAME
+    if path.is_file():
+        return check_run_format(read_json(path), str(path))
+    if any((folder / name).is_file() for name in _WITHOUT_CONFIG_1):
+        raise _other_version(str(folder), 1)
+    raise InputError(
+        "run", f"must be a run folder, with {CONFIG_NAME} in it", str(folder),
+        "give the --out folder of a run",
+    )  # fmt: skip
+
+
+def check_run_format(data: Any, where: str) -> dict[str, Any]:
+    """`data` when it says that it is the configuration of a run of this version.
+
+    Raises:
+        InputError: naming `where`.
+    """
+    found = data.get("format", "no format") if isinstance(data, dict) else type(data).__name__
+    if found == _PBA_1:
+        raise _other_version(where, 1)
+    if found != RUN_FORMAT:
+        raise InputError(
+            where, "must be the configuration of a run", found, "restore it from a copy"
+        )
+    if data.get("version") != RUN_VERSION:
+        raise _other_version(where, data.get("version"))
+    return data
+
+
+def _other_version(where: str, version: Any) -> InputError:
+    return InputError(
+        where,
+        f"must be a run folder of version {RUN_VERSION}",
+        f"version {version}",
+        "use the version of augsearch that wrote it, or start a new run",
+    )
