@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .studies.search import run_search
     from .studies.select import run_select
     from .studies.settings import SearcherConfig, TaskConfig
+    from .studies.tabulate import run_tabulate
     from .studies.train import run_train
     from .trial import Candidate, Trial, best_trials, read_journal
 
@@ -70,6 +71,7 @@ _NAMES = {
     "studies.search": ("run_search",),
     "studies.select": ("run_select",),
     "studies.settings": ("SearcherConfig", "TaskConfig"),
+    "studies.tabulate": ("run_tabulate",),
     "studies.train": ("run_train",),
     "trial": ("Candidate", "Trial", "best_trials", "read_journal"),
 }
@@ -116,6 +118,7 @@ __all__ = [
     "run_rederive",
     "run_search",
     "run_select",
+    "run_tabulate",
     "run_train",
 ]
 

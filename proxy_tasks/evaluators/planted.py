@@ -12,6 +12,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -88,20 +89,10 @@ class PlantedLandscape(Evaluator):
         if self.sleep:
             time.sleep(self.sleep)
         diverged = self._misbehave(seed) == "nan"
-        # The noise differs between parts, as different images would make it.
-        rng = np.random.default_rng([seed, 0 if part == "validation" else 1])
-        accuracy = self.truth.value(augmentation) + self.noise * rng.standard_normal()
-        if self.bias and part == "validation":
-            accuracy += self.bias.value(augmentation) - self.bias.base
-        accuracy = 0.1 if diverged else float(np.clip(accuracy, 0.0, 1.0))
-        # Likelihoods move with accuracy; their scale is of no interest here.
-        likelihood = math.log(max(accuracy, 1e-3))
-        metrics = {
-            "accuracy": accuracy,
-            "log_likelihood": likelihood,
-            "calibrated_log_likelihood": likelihood,
-            "temperature": 1.0,
-        }
+        metrics = self._metrics(augmentation, seed, part, diverged)
+        details: dict[str, Any] = {}
+        if part == "test" and not diverged:  # of the same child, as real evaluators tell
+            details["validation"] = self._metrics(augmentation, seed, "validation", False)
         return Evaluation(
             metrics[self.config.reward],
             self.noise,
@@ -110,7 +101,26 @@ class PlantedLandscape(Evaluator):
             1,
             diverged,
             part,
+            details,
         )
+
+    def _metrics(
+        self, augmentation: Augmentation, seed: int, part: str, diverged: bool
+    ) -> dict[str, float]:
+        # The noise differs between parts, as different images would make it.
+        rng = np.random.default_rng([seed, 0 if part == "validation" else 1])
+        accuracy = self.truth.value(augmentation) + self.noise * rng.standard_normal()
+        if self.bias and part == "validation":
+            accuracy += self.bias.value(augmentation) - self.bias.base
+        accuracy = 0.1 if diverged else float(np.clip(accuracy, 0.0, 1.0))
+        # Likelihoods move with accuracy; their scale is of no interest here.
+        likelihood = math.log(max(accuracy, 1e-3))
+        return {
+            "accuracy": accuracy,
+            "log_likelihood": likelihood,
+            "calibrated_log_likelihood": likelihood,
+            "temperature": 1.0,
+        }
 
     def _misbehave(self, seed: int) -> str:
         draw = np.random.default_rng([seed, self.attempt, 7]).random()

@@ -22,6 +22,7 @@ from .settings import (
     SearcherConfig,
     SearchSettings,
     SelectSettings,
+    TabulateSettings,
     TaskConfig,
     TrainSettings,
 )
@@ -99,6 +100,12 @@ KINDS: dict[str, Kind] = {
         hidden=("evaluator", *_NOT_OF_A_CHILD),
         defaults=_CHILD,
         grows=("policies", "seeds", "evaluation_seeds"),
+    ),
+    "tabulate": Kind(
+        TabulateSettings,
+        hidden=_NOT_OF_A_CHILD,
+        defaults=_CHILD,
+        grows=("policies", "policies_from", "late"),
     ),
     "train": Kind(
         TrainSettings,

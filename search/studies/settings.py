@@ -160,6 +160,21 @@ def narrowed(ops: tuple[str, ...], without: tuple[str, ...]) -> tuple[tuple[str,
     return left, len(every) - len(left)
 
 
+def grown_entries(
+    argument: str, name: str, before: tuple[dict[str, Any], ...], after: tuple[dict[str, Any], ...]
+) -> tuple[dict[str, Any], ...]:
+    """The entries of `after`, those of `before` in front; InputError where one of them changed."""
+    old = {entry[name]: entry for entry in before}
+    new = {entry[name]: entry for entry in after}
+    for text, entry in old.items():
+        if new[text] != entry:
+            raise InputError(
+                argument, "must be what it was when the run was started", text,
+                "restore the file, or start a new run in another folder",
+            )  # fmt: skip
+    return tuple((old | new).values())
+
+
 # Settings of each kind -------------------------------------------------------------------------
 
 
@@ -256,16 +271,8 @@ class CompareSettings(Settings):
 
     def grown_from(self, saved: CompareSettings) -> CompareSettings:
         """With the arms that were there first in front; they must be what they were."""
-        before = {arm["text"]: arm for arm in saved.arms}
-        after = {arm["text"]: arm for arm in self.arms}
-        for text, arm in before.items():
-            if after[text] != arm:
-                raise InputError(
-                    "policy", "must be what it was when the run was started", text,
-                    "restore the file, or start a new run in another folder",
-                )  # fmt: skip
-        texts = (*before, *(text for text in after if text not in before))
-        return replace(self, policy=texts, arms=tuple((after | before)[text] for text in texts))
+        kept = grown_entries("policy", "text", saved.arms, self.arms)
+        return replace(self, policy=tuple(arm["text"] for arm in kept), arms=kept)
 
 
 @dataclass(frozen=True)
@@ -292,6 +299,46 @@ class FidelitySettings(Settings):
             unset="a selection",
         ),
     ] = None
+
+
+@dataclass(frozen=True)
+class TabulateSettings(Settings):
+    """optimised: what `policies_from` means, filled in before the first evaluation
+    (`tabulate.with_searches`)."""
+
+    policies: Annotated[
+        int,
+        Option("policies to measure beside those of searches", unit="N", least=1, most=100_000),
+    ] = 600  # fmt: skip
+    policies_from: Annotated[
+        tuple[str, ...],
+        Option(
+            "folders of finished searches: the exported policy of each, and its late candidates",
+            unit="RUN...",
+            unset="none: a table without the region where searches end misleads",
+            example="runs/first",
+        ),
+    ] = ()
+    late: Annotated[
+        int,
+        Option(
+            "late candidates of each of these searches, the last first, all from its last third",
+            unit="N",
+            least=0,
+            most=100_000,
+        ),
+    ] = 50
+    seed: Annotated[int, _seed("seed of the policies and first of the training seeds")] = 0
+    optimised: tuple[dict[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "optimised", tuple(self.optimised))
+
+    def grown_from(self, saved: TabulateSettings) -> TabulateSettings:
+        """With the searches that were there first in front; they must be what they were."""
+        kept = grown_entries("policies_from", "run", saved.optimised, self.optimised)
+        return replace(self, policies_from=tuple(run["run"] for run in kept), optimised=kept)
 
 
 @dataclass(frozen=True)
