@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         seeds_needed,
         verdict,
     )
+    from .tabulate import Tabulation, analyse_tabulation, write_tabulation
 
 _NAMES = {
     "compare": ("Comparison", "compare_arms", "write_comparison"),
@@ -62,6 +63,7 @@ _NAMES = {
         "mean_interval", "minimum_detectable_difference", "noise_floor", "paired_difference",
         "probability_of_improvement", "rank_correlation", "seeds_needed", "verdict",
     ),
+    "tabulate": ("Tabulation", "analyse_tabulation", "write_tabulation"),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 _MODULES = ("plots", "tables")
@@ -76,8 +78,10 @@ __all__ = [
     "NoiseFloor",
     "PolicyStatistics",
     "Run",
+    "Tabulation",
     "analyse_fidelity",
     "analyse_grid",
+    "analyse_tabulation",
     "arm_difference",
     "batch_entropies",
     "compare_arms",
@@ -105,6 +109,7 @@ __all__ = [
     "write_grid",
     "write_rederivation",
     "write_report",
+    "write_tabulation",
 ]
 
 

@@ -17,6 +17,7 @@ from .rederive import rederivation_report, write_rederivation
 from .runs import Run, load_run
 from .search import search_report
 from .select import select_report
+from .tabulate import tabulation_report, write_tabulation
 from .train import train_report
 
 REPORTS: dict[str, Callable[[Run], Report]] = {
@@ -27,6 +28,7 @@ REPORTS: dict[str, Callable[[Run], Report]] = {
     "fidelity": fidelity_report,
     "rederive": rederivation_report,
     "pba": pba_report,
+    "tabulate": tabulation_report,
     "train": train_report,
 }
 
@@ -52,4 +54,7 @@ def write_any(directory: str | Path) -> Path:
     report = report_of(directory)
     if report.kind == "rederive":
         return write_rederivation(directory)
+    if report.kind == "tabulate" and report.data:  # with a table of what there is so far
+        write_tabulation(directory)
+        return report.directory / report.name
     return write(report)

@@ -203,6 +203,8 @@ def trials_table(trials: Sequence[Trial]) -> pd.DataFrame:
 
 def augmentation_of(policy: Any) -> Augmentation:
     """What an entry of the column `policy` means."""
+    if isinstance(policy, tuple):
+        return Policy(policy)
     return decode_augmentation(json.loads(policy) if isinstance(policy, str) else policy)
 
 

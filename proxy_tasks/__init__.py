@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .evaluators.shared_child import WeightSharing
     from .models import MODELS, make_child
     from .presets import PRESETS, Preset, get_preset
+    from .tables import Table, load_table
     from .tasks import TASKS
 
 _MODULE_OF = {
@@ -42,9 +43,11 @@ _MODULE_OF = {
     "REWARDS": "proxy_tasks.evaluators.config",
     "Repeat": "proxy_tasks.evaluators.repeat",
     "TASKS": "proxy_tasks.tasks",
+    "Table": "proxy_tasks.tables",
     "WeightSharing": "proxy_tasks.evaluators.shared_child",
     "get_preset": "proxy_tasks.presets",
     "get_task": "proxy_tasks.data",
+    "load_table": "proxy_tasks.tables",
     "make_child": "proxy_tasks.models",
     "make_evaluator": "proxy_tasks.evaluators.registry",
 }
@@ -65,9 +68,11 @@ __all__ = [
     "Preset",
     "ProxyTask",
     "Repeat",
+    "Table",
     "WeightSharing",
     "get_preset",
     "get_task",
+    "load_table",
     "make_child",
     "make_evaluator",
 ]

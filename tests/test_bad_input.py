@@ -241,6 +241,11 @@ CASES: dict[str, tuple[list[str], str]] = {
         ["fidelity", "--policies", "3", "--out", "new"], "policies: .*at least 8"),
     "an evaluator field": (
         ["fidelity", "--evaluators", '{"a": {"kin": 1}}', "--out", "new"], "did you mean 'kind'"),
+    "a table from nothing": (
+        ["tabulate", "--policies-from", "nowhere", "--out", "new"], "run: must be a run folder"),
+    "a table by a cheap evaluator": (
+        ["tabulate", "--evaluator", "weight-sharing", "--out", "new"],
+        "evaluator: must be one of from-scratch, synthetic"),
     "a small population": (["pba", "--population", "2", "--out", "new"], "population: .*4"),
     "pba into a folder": (["pba", "--out", "tree"], "out: must be a new folder"),
     "a schedule without ranges": (compare("ranges.json"), "ranges: must list objects"),

@@ -303,8 +303,8 @@ class FidelitySettings(Settings):
 
 @dataclass(frozen=True)
 class TabulateSettings(Settings):
-    """optimised: what `policies_from` means, filled in before the first evaluation
-    (`tabulate.with_searches`)."""
+    """What `policies_from` means (`optimised`) and how policies are measured (`fidelities`) is
+    filled in before the first evaluation (`tabulate.filled_in`)."""
 
     policies: Annotated[
         int,
@@ -330,6 +330,7 @@ class TabulateSettings(Settings):
     ] = 50
     seed: Annotated[int, _seed("seed of the policies and first of the training seeds")] = 0
     optimised: tuple[dict[str, Any], ...] = ()
+    fidelities: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()

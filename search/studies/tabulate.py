@@ -26,7 +26,7 @@ from policies.ops import PAPER_OPS
 from policies.policy_files import load_policy_file
 from proxy_tasks import Augmentation, get_preset
 from proxy_tasks.evaluators.config import EvaluatorConfig
-from proxy_tasks.tables import OPTIMISED
+from proxy_tasks.tables import OPTIMISED, TESTED
 from search.engine.loop import RunResult
 from search.runs.folder import POLICY_NAME
 from search.trial import JOURNAL_NAME, Candidate, Trial, read_journal
@@ -141,19 +141,20 @@ def _by_turns(groups: Iterable[tuple[float, Iterable[Entry]]]) -> Iterator[Entry
             yield entry
 
 
-# Policies of searches --------------------------------------------------------------------------
+# What is filled in -----------------------------------------------------------------------------
 
 
-def with_searches(config: Config) -> Config:
-    """With the policies of the searches that are named read in, so that the run folder holds them.
+def filled_in(config: Config) -> Config:
+    """With searches read in and fidelities decided, so that the run folder holds both.
 
-    Raises InputError for what is no finished search.
+    Raises InputError for what is no finished search, and for an evaluator that is no reference.
     """
     settings = config.settings
     known = {run["run"]: run for run in settings.optimised}
-    runs = dict.fromkeys(settings.policies_from)
+    runs = tuple(dict.fromkeys(settings.policies_from))
     optimised = tuple(known.get(run) or _searched(run) for run in runs)
-    settings = replace(settings, policies_from=tuple(runs), optimised=optimised)
+    decided = settings.fidelities or _fidelities(config)
+    settings = replace(settings, policies_from=runs, optimised=optimised, fidelities=decided)
     return replace(config, settings=settings)
 
 
@@ -173,11 +174,11 @@ def _searched(run: str) -> dict[str, Any]:
         )  # fmt: skip
     exported = encode_augmentation(load_policy_file(folder / POLICY_NAME).augmentation)
     trials = sorted(read_journal(folder / JOURNAL_NAME), key=lambda trial: trial.key)
-    late = [trial.augmentation for trial in trials[len(trials) - len(trials) // 3 :] if _trained(trial)]
-    policies: list[Any] = []
-    for policy in (exported, *reversed(late)):
-        if policy not in policies:
-            policies.append(policy)
+    last_third = trials[len(trials) - len(trials) // 3 :]
+    policies: list[Any] = [exported]
+    for trial in reversed(last_third):
+        if _trained(trial) and trial.augmentation not in policies:
+            policies.append(trial.augmentation)
     source = f"{config.searcher.name}, {config.evaluator.kind}"
     return {"run": run, "source": source, "policies": policies}
 
@@ -186,34 +187,36 @@ def _trained(trial: Trial) -> bool:
     return trial.evaluation is not None and not trial.evaluation.diverged
 
 
-# At which fidelities ---------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Fidelity:
-    """A way to measure. seeds: how many. quarter: with a quarter of the epochs from scratch."""
+    """A way to measure.
+
+    Attributes:
+        seeds: how many of each policy. part: whose images give the reward.
+        kind: of evaluator. options: its further arguments.
+        epochs: share of the preset's epochs, of a child from scratch.
+    """
 
     seeds: int
     part: str = "validation"
     kind: str = "from-scratch"
-    quarter: bool = False
+    epochs: float = 1.0
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-SCRATCH = "scratch"
 # By the evaluator that is the reference. The order is part of the format of journals.
 FIDELITIES: dict[str, dict[str, Fidelity]] = {
     "from-scratch": {
-        SCRATCH: Fidelity(2, "test"),
+        TESTED: Fidelity(2, "test"),
         "sharing-80": Fidelity(2, kind="weight-sharing"),
         "sharing-20": Fidelity(
             2, kind="weight-sharing", options={"shared_epochs": 20, "finetune_epochs": 20}
         ),
-        "quarter": Fidelity(1, quarter=True),
+        "quarter": Fidelity(1, epochs=0.25),
     },
     # Planted rewards: a table in seconds, to try out what reads tables.
     "synthetic": {
-        SCRATCH: Fidelity(2, "test", "synthetic"),
+        TESTED: Fidelity(2, "test", "synthetic"),
         "sharing-80": Fidelity(2, kind="synthetic", options={"cheap_bias": 1.0}),
         "sharing-20": Fidelity(2, kind="synthetic", options={"cheap_bias": 0.7}),
         "quarter": Fidelity(1, kind="synthetic", options={"noise": 0.016}),
@@ -221,26 +224,32 @@ FIDELITIES: dict[str, dict[str, Fidelity]] = {
 }
 
 
-def fidelities(config: Config) -> dict[str, Fidelity]:
-    """By name. Raises InputError for an evaluator that is no reference."""
-    check_choice("evaluator", config.evaluator.kind, tuple(FIDELITIES))
-    return FIDELITIES[config.evaluator.kind]
+def _fidelities(config: Config) -> dict[str, dict[str, Any]]:
+    """As `settings.fidelities` has them; the config's own epochs stand for the preset's."""
+    child = config.evaluator
+    check_choice("evaluator", child.kind, tuple(FIDELITIES))
+    epochs = child.epochs or get_preset(child.preset, config.task.name).epochs
+    found = {}
+    for name, fidelity in FIDELITIES[child.kind].items():
+        scratch = fidelity.kind == "from-scratch"
+        found[name] = {
+            "seeds": fidelity.seeds,
+            "part": fidelity.part,
+            "kind": fidelity.kind,
+            "epochs": max(1, round(epochs * fidelity.epochs)) if scratch else None,
+            "options": dict(fidelity.options),
+        }
+    return found
 
 
 def evaluators(config: Config) -> dict[str, EvaluatorConfig]:
-    """Of every fidelity; what the configuration's evaluator says of the child holds for all."""
-    child = config.evaluator
-    epochs = child.epochs or get_preset(child.preset, config.task.name).epochs
-    found = {}
-    for name, fidelity in fidelities(config).items():
-        own = max(1, epochs // 4) if fidelity.quarter else child.epochs
-        found[name] = replace(
-            child,
-            kind=fidelity.kind,
-            epochs=own if fidelity.kind == "from-scratch" else None,
-            options=dict(fidelity.options),
+    """Of every fidelity; what the run's evaluator says of the child besides holds for all."""
+    return {
+        name: replace(
+            config.evaluator, **{part: about[part] for part in ("kind", "epochs", "options")}
         )
-    return found
+        for name, about in config.settings.fidelities.items()
+    }
 
 
 # The run ---------------------------------------------------------------------------------------
@@ -258,7 +267,7 @@ def run_tabulate(config: Config, out: Path | str, **how: Any) -> RunResult:
         InputError: a user's mistake; nothing is left behind if nothing was finished.
     """
     return run_fixed(
-        with_searches(config),
+        filled_in(config),
         out,
         tabulate_candidates,
         evaluators=lambda run: evaluators(run.config),
@@ -278,12 +287,12 @@ def tabulate_candidates(config: Config) -> list[Candidate]:
             100 * number + index,
             entry.slot,
             entry.augmentation,
-            training_seed("tabulate" if name == SCRATCH else "tabulate cheap", seed, index),
+            training_seed("tabulate" if name == TESTED else "tabulate cheap", seed, index),
             name,
-            fidelity.part,
+            about["part"],
             entry.label,
         )
         for entry in study_entries(config)
-        for number, (name, fidelity) in enumerate(fidelities(config).items())
-        for index in range(fidelity.seeds)
+        for number, (name, about) in enumerate(config.settings.fidelities.items())
+        for index in range(about["seeds"])
     ]

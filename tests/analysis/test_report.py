@@ -20,6 +20,7 @@ EMPTY = {
     "fidelity": "Too few for a correlation",
     "rederive": "has not exported a policy yet",
     "pba": "there is no schedule yet",
+    "tabulate": "Nothing is measured yet",
     "train": "not trained yet",
 }
 

@@ -49,6 +49,7 @@ RUNS = {
     "compare": f"compare {PLANTED} --policy none imagenet randaugment:3,10 random:3 --seeds 2",
     "fidelity": f"""fidelity {CHILDREN} --policies 8 --seeds 2 --evaluation-seeds 1
         --evaluators '{{"planted": {{"kind": "synthetic"}}}}'""",
+    "tabulate": f"""tabulate {PLANTED} --policies 12 --policies-from search-random --late 3""",
     "rederive": f"""rederive --data {TREE} --evaluator synthetic --preset cpu --evaluations 8
         --train-images 120 --validation-images 120 --seeds 1 --resolution 8 --epochs 1
         --workers 2 --quiet""",
