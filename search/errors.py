@@ -43,12 +43,18 @@ class WorkerError(SearchError):
 class SearchInterrupted(SearchError):
     """Stopped by SIGINT or SIGTERM; `exit_code` is 128 + the signal's number (130, 143)."""
 
-    def __init__(self, signal_number: int, directory: Path, finished: int) -> None:
+    def __init__(self, signal_number: int, directory: Path | None, finished: int) -> None:
+        """directory: of the run that can be resumed; None where nothing is kept."""
         self.signal_number = signal_number
         self.exit_code = 128 + signal_number
+        self.finished = finished
+        kept = (
+            "none of them kept"
+            if directory is None
+            else f"all of them kept in {directory}; go on with: {resume_command(directory)}"
+        )
         super().__init__(
-            f"stopped by {signal.Signals(signal_number).name} after {finished} evaluations, all "
-            f"of them kept in {directory}; go on with: {resume_command(directory)}"
+            f"stopped by {signal.Signals(signal_number).name} after {finished} evaluations, {kept}"
         )
 
 

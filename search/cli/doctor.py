@@ -9,7 +9,7 @@ import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,11 @@ from policies.errors import InputError
 from search.runs.environment import package_versions
 
 MINIMUM_PYTHON = (3, 11)
-MODULES = ("torch", "torchvision", "numpy", "numba", "PIL", "scipy", "optuna", "ray")
+# Everything that setup.cfg asks for.
+MODULES = (
+    "click", "matplotlib", "numba", "numpy", "optuna", "pandas", "PIL", "ray", "scipy",
+    "sqlalchemy", "statsmodels", "tabulate", "torch", "torchvision", "tqdm",
+)  # fmt: skip
 # Below this, Ray moves shared task data from memory to the disk, and small disks fill up.
 FEW_BYTES = 2**29
 
@@ -30,14 +34,16 @@ class Check(NamedTuple):
     detail: str
 
 
-def doctor(
-    *, task: str | None = None, data: str | Path | None = None, out: str | Path = "."
-) -> list[Check]:
+def doctor(drawn: Mapping[str, Any] | None = None, out: str | Path = ".") -> list[Check]:
     """Check Python, packages, kernels, device, Ray, Optuna, the folder for runs, and the data.
 
-    task, data: draw this proxy task, as a search would (reads and decodes its images). data alone:
-    only look whether images there can be read. out: folder that runs will be created in.
+    Args:
+        drawn: options of a search that decide its images (`task`, `data`, `train_images`, ...):
+            they are drawn as the search would draw them. With `data` alone it is only seen
+            whether an image there can be read.
+        out: folder that runs will be created in.
     """
+    drawn = drawn or {}
     checks: list[tuple[str, Callable[[], str]]] = [
         ("python", _python),
         ("packages", _packages),
@@ -48,10 +54,10 @@ def doctor(
         ("memory", _shared_memory),
         ("folder", lambda: _folder(Path(out))),
     ]
-    if task is not None:
-        checks.append(("data", lambda: _task(task, data)))
-    elif data is not None:
-        checks.append(("data", lambda: _images(Path(data))))
+    if drawn.keys() == {"data"}:
+        checks.append(("data", lambda: _images(Path(drawn["data"]))))
+    elif drawn:
+        checks.append(("data", lambda: _task(drawn)))
     return [_checked(name, check) for name, check in checks]
 
 
@@ -182,27 +188,36 @@ def _folder(folder: Path) -> str:
     return f"{folder.resolve()} is writable, {free / 2**30:.1f} GB free"
 
 
-def _task(task: str, data: str | Path | None) -> str:
-    from proxy_tasks import get_task
+def _task(drawn: Mapping[str, Any]) -> str:
+    from search.studies.config import Config
+    from search.studies.study import build_task
 
-    found = get_task(task, data)
-    return (
+    config = Config.of("search", **drawn)
+    found = build_task(config.task, config.evaluator.preset)
+    counted = (
         f"{found.name}: {len(found.train)} training, {len(found.validation)} validation and "
         f"{len(found.test)} test images of {found.num_classes} classes"
     )
+    return "; ".join((counted, *found.notes))
 
 
 def _images(data: Path) -> str:
-    """The first image that can be found below a folder must decode."""
-    from PIL import Image
+    """An image below a folder must decode, as a search would decode it."""
+    from proxy_tasks.images import Unreadable, decode, read_bytes
+    from proxy_tasks.sources import ignored_text, list_images
 
     if not data.is_dir():
         raise Unwell(f"{data} is no folder")
-    os.listdir(data)  # PermissionError, if so
-    for extension in ("png", "jpg", "jpeg", "JPEG", "bmp", "webp"):
-        path = next(data.rglob(f"*.{extension}"), None)
-        if path is not None:
-            with Image.open(path) as image:
-                image.load()
-                return f"{path} is a readable {image.mode} image of {image.size}"
-    raise Unwell(f"no image file below {data}; name the task too to have its own files checked")
+    found = list_images(data, ".")
+    if not found.files:
+        ignored = f"; ignored: {ignored_text(found.ignored)}" if found.ignored else ""
+        raise Unwell(f"no image file below {data}{ignored}")
+    path = data / found.files[0]
+    try:
+        image = decode(read_bytes(path))
+    except Unreadable as error:
+        raise Unwell(f"{path}: {error}") from None
+    return (
+        f"{path} is a readable {image.mode} image of {image.size}, the first of "
+        f"{len(found.files)}; name the task too to have them drawn"
+    )

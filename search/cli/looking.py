@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from search.studies.config import Config
 
-from .options import ManyValues, option, options_of_run
+from .options import ManyValues, option, options_of_data, options_of_run
 
 if TYPE_CHECKING:
     from policies.policy_files import PolicyFile
@@ -105,15 +105,18 @@ def estimate(config: Config) -> None:
 
 
 @click.command(cls=ManyValues)
-@option("--task", metavar="NAME", help="Proxy task to draw as a search would. [default: none]")
-@option("--data", metavar="PATH", help="Where its images are, or any images. [default: none]")
+@options_of_data
 @option("--out", default=".", metavar="DIR", help="Folder that runs will be created in.")
 @click.pass_context
-def doctor(ctx: click.Context, task: str | None, data: str | None, out: str) -> None:
-    """Check the installation, the device and the data; changes nothing."""
+def doctor(ctx: click.Context, drawn: dict[str, Any], out: str) -> None:
+    """Check the installation and the device, and draw the images; changes nothing.
+
+    With --task the images are drawn as `augsearch search` draws them with the same options; with
+    --data alone it is only seen whether an image there can be read.
+    """
     from .doctor import doctor as examine
 
-    checks = examine(task=task, data=data, out=out)
+    checks = examine(drawn, out)
     for check in checks:
         click.echo(f"{'ok  ' if check.ok else 'FAIL'} {check.name:9} {check.detail}")
     ctx.exit(0 if all(check.ok for check in checks) else 1)

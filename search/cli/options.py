@@ -160,6 +160,24 @@ def options_of_run(kind: str) -> Callable:
     return decorate
 
 
+def options_of_data(function: Callable) -> Callable:
+    """What decides the images of a search, as the `drawn` options that the user gave, by name."""
+    declared = [
+        each for section, each in options_of_kind("search")
+        if section == "task" or each.name == "preset"
+    ]  # fmt: skip
+
+    @functools.wraps(function)
+    @click.pass_context
+    def command(ctx: click.Context, /, **values: Any) -> Any:
+        return function(drawn=_given(ctx, values, declared), **values)
+
+    wrapped: Callable = command
+    for each in reversed(declared):
+        wrapped = _declared(each, each.option.help, default_text(each))(wrapped)
+    return wrapped
+
+
 def options_for_resuming(function: Callable) -> Callable:
     """The pool's options, the place of the data and what may grow, as `changes` by name."""
     found: dict[str, tuple[Declared, list[str]]] = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import threading
 from typing import Any
@@ -11,6 +13,8 @@ class Signals:
     """Turns the first SIGINT or SIGTERM into a flag; a second one acts as ever.
 
     A context manager. Only the main thread can do that; elsewhere it does nothing.
+
+    That it came is said at once: Ray may be starting, or evaluations have to be ended first.
 
     Attributes:
         number: of the signal that came, else None.
@@ -35,6 +39,10 @@ class Signals:
     def _note(self, number: int, frame: Any) -> None:
         self.number = number
         self._restore()
+        name = signal.Signals(number).name
+        # Not through stderr's buffer or the log, in the midst of which the signal may have come.
+        with contextlib.suppress(OSError):  # a terminal that is gone reads nothing
+            os.write(2, f"\n{name}: ending after what is under way; again to stop now\n".encode())
 
     def _restore(self) -> None:
         while self._previous:

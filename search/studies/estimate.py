@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import tempfile
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from proxy_tasks.evaluators.registry import check_config
 from search.engine.loop import run
+from search.engine.progress import LOG_NAME
 from search.engine.resources import PoolConfig
-from search.errors import WorkerError
+from search.errors import SearchInterrupted, WorkerError
 from search.searchers.random import RandomSearcher
 from search.trial import JOURNAL_NAME, read_journal
 
@@ -115,7 +119,7 @@ def run_estimate(config: Config) -> Estimate:
     Each worker makes one evaluation more than asked for, beforehand, which pays for compilation
     and is not counted. At most as many workers as there are cores run side by side on this
     machine; one-off preparation (weight sharing) is done, but not part of the figures. Writes
-    nothing but a temporary folder.
+    nothing but a temporary folder, which stays only when evaluations fail: run.log says why.
 
     Args:
         config: `Config.of("estimate", price=0.05)`.
@@ -131,7 +135,7 @@ def run_estimate(config: Config) -> Estimate:
     if config.pool.address is None:
         side_by_side = min(side_by_side, os.cpu_count() or 1)
     pool = replace(config.pool, workers=side_by_side, retries=0)
-    with tempfile.TemporaryDirectory(prefix="augsearch-estimate-") as folder:
+    with _scratch() as folder:
         result = run(
             RandomSearcher(policy_space(settings)),
             {"main": evaluator},
@@ -142,10 +146,9 @@ def run_estimate(config: Config) -> Estimate:
             progress=False,
         )
         if result.failed:
-            trials = read_journal(Path(folder) / JOURNAL_NAME)
-            first = next(trial.error for trial in trials if trial.error is not None)
-            raise WorkerError(f"evaluations fail, the first with: {first}")
-        seconds = _seconds_when_warm(Path(folder))
+            trials = read_journal(folder / JOURNAL_NAME)
+            raise WorkerError(next(trial.error for trial in trials if trial.error is not None))
+        seconds = _seconds_when_warm(folder)
     return Estimate(
         tuple(seconds),
         side_by_side,
@@ -154,6 +157,27 @@ def run_estimate(config: Config) -> Estimate:
         _cores(config.pool, evaluator.threads),
         settings.price,
     )
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[Path]:
+    """A temporary folder that stays only where an error names a file in it.
+
+    A run cannot be resumed in it, so errors of the engine are said without that advice.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="augsearch-estimate-"))
+    keep = False
+    try:
+        yield folder
+    except WorkerError as error:
+        keep = (folder / LOG_NAME).exists()
+        where = f" (tracebacks in {folder / LOG_NAME})" if keep else ""
+        raise WorkerError(f"nothing can be evaluated: {error.__cause__ or error}{where}") from error
+    except SearchInterrupted as error:
+        raise SearchInterrupted(error.signal_number, None, error.finished) from error
+    finally:
+        if not keep:
+            shutil.rmtree(folder)
 
 
 def _cores(pool: PoolConfig, threads: int) -> float:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +14,9 @@ import pytest
 from policies.errors import InputError
 from search import Config
 from search.engine import loop as engine
+from search.errors import SearchInterrupted, WorkerError
 from search.studies.estimate import PAPER_BUDGETS, Estimate, run_estimate
-from tests.search.fakes import FakePool, good
+from tests.search.fakes import FakePool, bad, good
 
 
 @pytest.fixture
@@ -81,3 +84,45 @@ def test_threads_count_as_cores(monkeypatch, config):
 def test_bad_input(config, options):
     with pytest.raises(InputError):
         config.changed(**options)
+
+
+def test_what_failed_can_be_looked_up(monkeypatch, config, tmp_path):
+    """The file that the error names is there, and no advice to resume what cannot be resumed."""
+    monkeypatch.setattr(engine, "WorkerPool", FakePool(0, bad))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(WorkerError, match="ValueError: no") as caught:
+        run_estimate(config)
+    (folder,) = tmp_path.iterdir()
+    assert f"tracebacks in {folder / 'run.log'}" in str(caught.value)
+    assert "Traceback: all of it" in (folder / "run.log").read_text()
+    assert "resume" not in str(caught.value)
+
+
+def test_some_evaluations_failed(monkeypatch, config, tmp_path):
+    """A price is never made of the others alone."""
+
+    def answer(job):
+        return bad(job) if job.candidate.slot == 1 else None
+
+    monkeypatch.setattr(engine, "WorkerPool", FakePool(0, answer))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(WorkerError, match="ValueError: no"):
+        run_estimate(config)
+
+
+def test_an_interrupted_estimate_leaves_nothing(monkeypatch, config, tmp_path):
+    class Signalling(FakePool):
+        def wait(self, timeout):
+            if timeout > 0:  # once, before what has arrived is collected
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().wait(timeout)
+
+    monkeypatch.setattr(engine, "WorkerPool", Signalling())
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    previous = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with pytest.raises(SearchInterrupted, match="none of them kept") as caught:
+            run_estimate(config)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    assert caught.value.exit_code == 143 and list(tmp_path.iterdir()) == []

@@ -1,0 +1,54 @@
+"""A signal is answered at once, whatever is under way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from search.engine.signals import Signals
+
+STARTING = """\
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
+from search.engine.signals import Signals
+with Signals() as signals:
+    print("ready", flush=True)
+    time.sleep(30)          # as when Ray starts: nothing looks at the flag
+print(signals.number)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_is_said_at_once_and_a_second_one_ends_it(number):
+    process = subprocess.Popen(
+        [sys.executable, "-c", STARTING], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    with process:
+        assert process.stdout.readline() == b"ready\n"
+        sent = time.monotonic()
+        process.send_signal(number)
+        assert process.stderr.readline() == b"\n"
+        assert process.stderr.readline().decode().startswith(f"{number.name}: ending")
+        assert time.monotonic() - sent < 5
+        process.send_signal(number)
+        assert process.wait(timeout=20) != 0
+        assert time.monotonic() - sent < 20
+
+
+def test_a_terminal_that_is_gone_does_not_matter(monkeypatch):
+    def gone(handle, data):
+        raise OSError(5, "Input/output error")
+
+    previous = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        monkeypatch.setattr(os, "write", gone)
+        with Signals() as signals:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert signals.number == signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGTERM, previous)
