@@ -35,19 +35,27 @@ def no_jitter(count: int, pad: int) -> Jitter:
     return Jitter(centre, centre, np.zeros(count, np.int64))
 
 
-def normalisation(images: np.ndarray) -> np.ndarray:
-    """float32 [C, 256]: the normalised value of each byte, by channel (mean and sd of `images`).
+def channel_statistics(images: np.ndarray) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel of uint8 [N, C, H, W], in 0..255.
 
-    A channel without variation is only centred.
+    A channel without variation has the standard deviation 1, so that it is only centred.
     """
     values = np.arange(256)
-    rows = []
+    means, deviations = [], []
     for channel in range(images.shape[1]):
         counts = np.bincount(images[:, channel].ravel(), minlength=256)
         mean = counts @ values / counts.sum()
-        sd = np.sqrt(counts @ (values - mean) ** 2 / counts.sum())
-        rows.append((values - mean) / (sd or 1.0))
-    return np.array(rows, np.float32)
+        deviation = np.sqrt(counts @ (values - mean) ** 2 / counts.sum())
+        means.append(float(mean))
+        deviations.append(float(deviation) or 1.0)
+    return means, deviations
+
+
+def normalisation(images: np.ndarray) -> np.ndarray:
+    """float32 [C, 256]: the normalised value of each byte, by channel (mean and sd of `images`)."""
+    values = np.arange(256)
+    channels = zip(*channel_statistics(images), strict=True)
+    return np.array([(values - mean) / sd for mean, sd in channels], np.float32)
 
 
 def prepare_batch(

@@ -124,6 +124,62 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
+def _torchvision(name: str, channels: int, num_classes: int) -> nn.Module:
+    """A classifier of torchvision, without weights."""
+    # Here, since importing torchvision costs each worker a second and 100 MB, and few need it.
+    from torchvision import models
+
+    known = [f"torchvision:{each}" for each in models.list_models(module=models)]
+    check_choice("model", f"torchvision:{name}", known)
+    return _in_colour(models.get_model(name, weights=None, num_classes=num_classes), channels)
+
+
+def _in_colour(network: nn.Module, channels: int) -> nn.Module:
+    """A network of 3 channels that takes images of one channel too, three times over.
+
+    A hook does it, so that the weights' names stay those of the library.
+    """
+    if channels == 1:
+        network.register_forward_pre_hook(_threefold)
+    return network
+
+
+def _threefold(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(images.expand(-1, 3, -1, -1) for images in inputs)
+
+
+def _timm(name: str, channels: int, num_classes: int) -> nn.Module:
+    """A classifier of timm, without weights."""
+    try:
+        import timm
+    except ModuleNotFoundError as error:
+        raise InputError(
+            "model", "needs timm, which is not installed", f"timm:{name}", "pip install timm"
+        ) from error
+    if not timm.is_model(name):
+        raise InputError(
+            "model", "must be a model that timm has", f"timm:{name}",
+            "timm.list_models('*resnet*') lists those whose name contains resnet",
+        )  # fmt: skip
+    return timm.create_model(name, pretrained=False, num_classes=num_classes, in_chans=channels)
+
+
+# Whole libraries of models: "torchvision:resnet18", "timm:vit_tiny_patch16_224".
+LIBRARIES: dict[str, Callable[..., nn.Module]] = {"torchvision": _torchvision, "timm": _timm}
+
+
+def _maker(model: str | Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    """The callable of num_classes and channels that `model` means. Raises InputError."""
+    if isinstance(model, str):
+        library, colon, name = model.partition(":")
+        if colon and library in LIBRARIES:
+            return functools.partial(LIBRARIES[library], name)
+        if not colon:
+            check_choice("model", model, MODELS)
+            return MODELS[model]
+    return resolve("model", model)
+
+
 def make_child(
     model: str | Callable[..., nn.Module],
     channels: int,
@@ -134,19 +190,16 @@ def make_child(
     """A child as its author initialises it, with torch's generator at `seed` meanwhile.
 
     Args:
-        model: a name in `MODELS`, or a callable (a class, say) or its import path
-            "package.module:name". It is called with `num_classes` and `channels` and returns any
-            nn.Module from float images [N, channels, H, W] to logits [N, num_classes].
+        model: a name in `MODELS`, one of a library ("torchvision:resnet18", "timm:resnet18"), or
+            a callable (a class, say) or its import path "package.module:name", called with
+            `num_classes` and `channels`. It returns any nn.Module from float images
+            [N, channels, H, W] to logits [N, num_classes].
         seed: decides the weights; torch's global random state is left as it was.
 
     Raises:
         InputError: there is no such model, or it is not such a callable.
     """
-    if callable(model) or ":" in model:
-        make = resolve("model", model)
-    else:
-        check_choice("model", model, MODELS)
-        make = MODELS[model]
+    make = _maker(model)
     try:
         inspect.signature(make).bind(num_classes=classes, channels=channels)
     except TypeError as error:

@@ -43,8 +43,15 @@ class WorkerError(SearchError):
 class SearchInterrupted(SearchError):
     """Stopped by SIGINT or SIGTERM; `exit_code` is 128 + the signal's number (130, 143)."""
 
-    def __init__(self, signal_number: int, directory: Path | None, finished: int) -> None:
-        """directory: of the run that can be resumed; None where nothing is kept."""
+    def __init__(
+        self,
+        signal_number: int,
+        directory: Path | None,
+        finished: int,
+        unit: str = "evaluations",
+    ) -> None:
+        """directory: of the run that can be resumed; None where nothing is kept. unit: what is
+        counted."""
         self.signal_number = signal_number
         self.exit_code = 128 + signal_number
         self.finished = finished
@@ -54,7 +61,7 @@ class SearchInterrupted(SearchError):
             else f"all of them kept in {directory}; go on with: {resume_command(directory)}"
         )
         super().__init__(
-            f"stopped by {signal.Signals(signal_number).name} after {finished} evaluations, {kept}"
+            f"stopped by {signal.Signals(signal_number).name} after {finished} {unit}, {kept}"
         )
 
 

@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+import torch
 from torch import nn
 
 from policies.errors import InputError
 from policies.imports import import_path
 from proxy_tasks.data import ProxyTask
-from proxy_tasks.models import make_child
+from proxy_tasks.learner import autocast
+from proxy_tasks.models import make_child, own_randomness
 from proxy_tasks.presets import Preset, get_preset
 from proxy_tasks.training import (
     Arena,
@@ -50,15 +52,32 @@ class Children:
             self._check_model()
 
     def _check_model(self) -> None:
-        found = self.arena.logits(self.new_child(0), self.task.train.images[:2]).shape
-        expected = (len(self.task.train.images[:2]), self.task.num_classes)
-        if found != expected:
-            raise InputError(
-                "model",
-                f"must turn {expected[0]} images into logits {list(expected)}",
-                list(found),
-                "end it with a layer of num_classes outputs",
-            )
+        """InputError unless the model turns images of the task into logits, training or not."""
+        images = self.task.train.images[:2]
+        expected = (len(images), self.task.num_classes)
+        child = self.new_child(0)
+        (batch,) = self.arena.batches(images)
+        for training in (True, False):
+            try:
+                with (
+                    own_randomness(0, self.arena.device),
+                    autocast(self.arena.device, self.arena.precision),
+                    torch.no_grad(),
+                ):
+                    found: object = child.train(training)(batch)
+            except (RuntimeError, ValueError, AssertionError) as error:
+                raise InputError(
+                    "model", f"must take images {list(batch.shape)}",
+                    f"{self.preset.model} ({error})", "choose another --resolution or model",
+                ) from error  # fmt: skip
+            found = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
+            if found != expected:
+                raise InputError(
+                    "model",
+                    f"must turn {expected[0]} images into logits {list(expected)}",
+                    found,
+                    "end it with a layer of num_classes outputs, and let it return these alone",
+                )
 
     def new_child(self, seed: int) -> nn.Module:
         channels = self.task.train.images.shape[1]

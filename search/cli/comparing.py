@@ -63,17 +63,27 @@ def tabulate(config: Config, out: str, **how: Any) -> None:
 
 @run_command("train")
 def train(config: Config, out: str, **how: Any) -> None:
-    """Train the task's child under a policy, save its weights and report its test accuracy.
+    """Train a model under a policy, epoch by epoch; keep its weights, tell its test accuracy.
 
-    DIR/child.pt holds the weights (a state_dict, read with weights_only), DIR/result.json the
-    numbers. To train a model of your own, use PolicyTransform in your data loader.
+    After every epoch DIR/checkpoint.pt holds all that `augsearch resume DIR` needs to go on, and
+    DIR/epochs.jsonl a line about it. In the end DIR/best.pt and DIR/last.pt hold weights (a
+    state_dict, read with weights_only; beside each a .json about classes, normalisation and
+    policy), and DIR/result.json the accuracy of the best, chosen on the validation part, on the
+    test part. Several GPUs: torchrun --nproc-per-node N -m search.cli.main train ...
     """
     from search.studies.train import run_train
 
     evaluation = run_train(config, out, **how)
+    if evaluation is None:
+        return  # process 0 says it
+    best = evaluation.details.get("best_epoch")
+    if best is None:
+        click.echo(f"it diverged: {evaluation.details['divergence']}; see {Path(out)}/epochs.jsonl")
+        return
     click.echo(
-        f"test accuracy {100 * evaluation.metrics['accuracy']:.2f} % "
-        f"({evaluation.seconds:.0f} s); weights in {Path(out) / 'child.pt'}"
+        f"test accuracy {100 * evaluation.metrics['accuracy']:.2f} % after the best epoch, {best} "
+        f"of {evaluation.details['epochs']} ({evaluation.seconds:.0f} s); weights in "
+        f"{Path(out) / 'best.pt'}"
     )
 
 

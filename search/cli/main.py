@@ -102,3 +102,6 @@ def main(ctx: click.Context) -> None:
 
 for command in (*searching.COMMANDS, *comparing.COMMANDS, *looking.COMMANDS):
     main.add_command(command)
+
+if __name__ == "__main__":  # as torchrun starts it
+    main()

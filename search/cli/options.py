@@ -90,8 +90,9 @@ def _declared(declared: Declared, help: str, default: str) -> Callable:
     """The click option of a field; its value counts only when the user gives it (`_given`)."""
     help += f": {', '.join(declared.choices)}" if declared.choices else ""
     note = "[required]" if declared.required and default != AS_IT_WAS else f"[default: {default}]"
+    name = "--" + declared.name.replace("_", "-")
     return click.option(
-        "--" + declared.name.replace("_", "-"),
+        name + (f"/--no-{name[2:]}" if declared.type is bool else ""),
         declared.name,
         type=JsonObject() if declared.type is dict else declared.type,
         multiple=declared.many,

@@ -56,10 +56,19 @@ class RunLog:
 class Progress:
     """Evaluations done, best reward, failures and time left; a context manager.
 
-    total: None when unknown. done: from an earlier run, left out of the time estimate.
+    total: None when unknown. done: from an earlier run, left out of the time estimate. unit,
+    score: what is counted, and by what the best is known.
     """
 
-    def __init__(self, total: int | None, done: int, enabled: bool) -> None:
+    def __init__(
+        self,
+        total: int | None,
+        done: int,
+        enabled: bool,
+        unit: str = "evaluation",
+        score: str = "reward",
+    ) -> None:
+        self._unit, self._score = unit, score
         self._total = total
         self._done = done
         self._new = 0
@@ -72,7 +81,7 @@ class Progress:
         if self._enabled and sys.stderr.isatty():
             with self._harmless():
                 self._bar = tqdm(
-                    total=self._total, initial=self._done, unit="evaluation", smoothing=0.1,
+                    total=self._total, initial=self._done, unit=self._unit, smoothing=0.1,
                     dynamic_ncols=True,
                 )  # fmt: skip
                 self._redirect.enter_context(logging_redirect_tqdm())
@@ -99,15 +108,17 @@ class Progress:
             with self._harmless():
                 self._bar.close()
 
-    def update(self, done: int, new: int, best: float | None, failed: int) -> None:
-        """done, failed: of the whole run; new: evaluations made since the last call."""
+    def update(self, done: int, new: int, best: float | None, failed: int | None = None) -> None:
+        """done, failed: of the whole run; new: made since the last call. Without `failed` nothing
+        is said of failures."""
         if not self._enabled:
             return
         self._new += new
         shown = "-" if best is None else f"{best:.4g}"
         if self._bar is not None:
             with self._harmless():
-                self._bar.set_postfix(best=shown, failed=failed, refresh=False)
+                failures = {} if failed is None else {"failed": failed}
+                self._bar.set_postfix(best=shown, **failures, refresh=False)
                 self._bar.update(done - self._done)
             self._done = done
             return
@@ -116,11 +127,13 @@ class Progress:
         if now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
             log.info(
-                "%d of %s evaluations, best reward %s, %d failed, %s left",
+                "%d of %s %ss, best %s %s, %s%s left",
                 done,
                 self._total or "?",
+                self._unit,
+                self._score,
                 shown,
-                failed,
+                "" if failed is None else f"{failed} failed, ",
                 self._left(now),
             )
 

@@ -24,8 +24,8 @@ from .settings import (
     SelectSettings,
     TabulateSettings,
     TaskConfig,
-    TrainSettings,
 )
+from .training import TrainSettings
 
 # What of a run that goes on may change, beside the pool: the manifest proves the images.
 MOVABLE = "data"

@@ -364,12 +364,6 @@ class PBASettings(Settings):
 
 
 @dataclass(frozen=True)
-class TrainSettings(Settings):
-    policy: Annotated[str, Option(ARMS, unit="ARM", example="imagenet")]
-    seed: Annotated[int, _seed("seed of the child's weights, image order and augmentation")] = 0
-
-
-@dataclass(frozen=True)
 class EstimateSettings(Space):
     evaluations: Annotated[int, Option("candidate policies of the search", unit="N", least=1)] = 200
     price: Annotated[

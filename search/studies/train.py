@@ -1,21 +1,47 @@
-"""`augsearch train`: one child of the task, trained under a policy, with its weights."""
+"""`augsearch train`: one model trained under a policy, epoch by epoch, and its weights.
+
+The checkpoint is the one truth about a training: it holds the network, what was best, and a row
+for every epoch. epochs.jsonl is a view of these rows, best.pt and last.pt are made from it at the
+end. An epoch counts once its checkpoint is on the disk; a kill at any moment costs at most the
+epoch under way, and what it drew is drawn again (see `proxy_tasks.trainer`).
+"""
 
 from __future__ import annotations
 
+import contextlib
 import io
+import json
+import pickle
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
+from policies.errors import InputError
 from policies.files import read_json, write_atomically, write_json
-from proxy_tasks import Evaluation, FromScratch
+from proxy_tasks import Evaluation, ProxyTask, get_preset
+from proxy_tasks.batches import channel_statistics
+from proxy_tasks.processes import Processes, processes
+from proxy_tasks.trainer import Trainer
+from search.engine.progress import Progress
+from search.engine.signals import Signals
+from search.errors import JournalError, SearchInterrupted, resume_command
+from search.runs.blobs import DamagedBlob, digest, read_blob, write_blob
+from search.runs.folder import check_manifest
 
-from .arms import parse_arm
-from .config import Config
+from .arms import Arm, parse_arm
+from .config import Config, read_config
 from .seeds import training_seed
-from .study import open_run
+from .study import OpenRun, build_task, open_run
 
-RESULT_NAME, CHILD_NAME = "result.json", "child.pt"
+CHECKPOINT_NAME, LOG_NAME, BOARD_NAME = "checkpoint.pt", "epochs.jsonl", "tensorboard"
+RESULT_NAME = "result.json"
+# What process 0 tells the others about the folder that it opened.
+DONE, BEGUN, RESUMED = 0, 1, 2
+WEIGHTS_FORMAT, WEIGHTS_VERSION = "augsearch weights", 1
 
 
 def run_train(
@@ -25,37 +51,248 @@ def run_train(
     resume: bool = False,
     retry_failed: bool = False,
     progress: bool = True,
-) -> Evaluation:
-    """Train, write child.pt (state_dict) and result.json into the folder `out`.
+) -> Evaluation | None:
+    """Train in the run folder `out`; started by torchrun, together with the other processes.
 
     Args:
         config: `Config.of("train", policy="imagenet")`; see `arms.FORMS` for the policy.
 
     Returns:
-        The evaluation on the test part.
+        The evaluation of the best weights on the test part; None in processes other than 0.
 
     Raises:
-        InputError: a user's mistake; nothing is left behind.
+        InputError: a user's mistake; nothing is left behind if no epoch was finished.
+        SearchInterrupted: SIGINT or SIGTERM, after the epoch's checkpoint.
+        JournalError: the disk takes no more.
     """
-    settings = config.settings
-    arm = parse_arm(settings.policy)
-    augmentation = arm.augmentation(settings.seed, 0)
-    with open_run(config, out, resume) as run:
+    config = _with_arm(config)
+    board = _board_class() if config.settings.tensorboard else None
+    with processes() as mine, contextlib.ExitStack() as stack:
+        if mine.rank > 0:
+            _follow(Path(out), mine)
+            return None
+        run = stack.enter_context(open_run(config, out, resume))
         if (run.path / RESULT_NAME).exists():
+            mine.total(DONE)
             return Evaluation.from_json(read_json(run.path / RESULT_NAME)["evaluation"])
-        evaluator = FromScratch(run.config.evaluator, run.task)
-        seed = training_seed("train", settings.seed)
-        child, evaluation = evaluator.train(augmentation, seed, "test")
-        buffer = io.BytesIO()
-        torch.save({name: value.cpu() for name, value in child.state_dict().items()}, buffer)
-        write_atomically(run.path / CHILD_NAME, buffer.getvalue())
+        for left in run.path.glob(".*.tmp"):
+            left.unlink()  # of a process that was killed while it wrote
+        mine.total(RESUMED if run.resumed else BEGUN)
+        trainer = _trainer(run.config, run.task, mine)
+        if run.resumed:
+            _restore(trainer, run.path)
+        _train(trainer, run.path, mine, board, progress)
+        return _finish(trainer, run)
+
+
+def _with_arm(config: Config) -> Config:
+    """With the policy read in, so that the run folder holds it."""
+    settings = config.settings
+    arm = parse_arm(settings.policy) if settings.arm is None else Arm.from_json(settings.arm)
+    return replace(config, settings=replace(settings, arm=arm.to_json()))
+
+
+def _follow(out: Path, mine: Processes) -> None:
+    """Train beside process 0, which has opened the folder and does all the writing."""
+    state = mine.total(0)  # what process 0 says
+    if state == DONE:
+        return
+    config = read_config(out)
+    task = build_task(config.task, config.evaluator.preset)
+    check_manifest(out, task)
+    trainer = _trainer(config, task, mine)
+    if state == RESUMED:
+        _restore(trainer, out)
+    _train(trainer, out, mine, None, progress=False)
+
+
+def _trainer(config: Config, task: ProxyTask, mine: Processes) -> Trainer:
+    settings = config.settings
+    evaluator = config.evaluator
+    if mine.count > 1 and evaluator.device.startswith("cuda"):
+        evaluator = replace(evaluator, device=f"cuda:{torch.cuda.current_device()}")
+    return Trainer(
+        evaluator,
+        task,
+        settings.recipe(get_preset(evaluator.preset, task.name)),
+        Arm.from_json(settings.arm).augmentation(settings.seed, 0),
+        training_seed("train", settings.seed),
+        mine,
+    )
+
+
+# Epochs ----------------------------------------------------------------------------------------
+
+
+def _train(
+    trainer: Trainer, path: Path, mine: Processes, board: Callable | None, progress: bool
+) -> None:
+    """Train what is left. Process 0 writes checkpoint, log and events after every epoch."""
+    done = len(trainer.rows)
+    first = True
+    with (
+        Signals() as signals,
+        _events(path, board, trainer.rows) as tell,
+        Progress(trainer.epochs, done, progress, "epoch", "accuracy") as shown,
+    ):
+        if mine.rank == 0 and done:
+            _write_log(trainer, path)
+        while not trainer.finished:
+            row = trainer.train_epoch()
+            if mine.rank == 0:
+                _keep(trainer, path, check=first)
+                _write_log(trainer, path)
+                tell(row)
+                best = trainer.best_row
+                shown.update(len(trainer.rows), 1, best["accuracy"] if best else None)
+            first = False
+            number = int(mine.largest(signals.number or 0))
+            if number:
+                raise SearchInterrupted(number, path, len(trainer.rows), "epochs")
+
+
+def _keep(trainer: Trainer, path: Path, check: bool) -> None:
+    """Write the checkpoint. check: make sure that it can be read again without running code."""
+    buffer = io.BytesIO()
+    torch.save(trainer.state_dict(), buffer)
+    if check:
+        try:
+            _load(buffer.getvalue())
+        except pickle.UnpicklingError as error:
+            raise InputError(
+                "optimizer", "must keep tensors, numbers and text as its state",
+                str(error).splitlines()[0], "use another optimiser",
+            ) from error  # fmt: skip
+    with _writing(path):
+        write_blob(path / CHECKPOINT_NAME, buffer.getvalue())
+
+
+def _load(content: bytes) -> Any:
+    """Tensors, numbers and text; nothing in the file is executed."""
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+
+
+def _restore(trainer: Trainer, path: Path) -> None:
+    """Go on from the checkpoint. Raises InputError when it is damaged or gone."""
+    file = path / CHECKPOINT_NAME
+    try:
+        state = _load(read_blob(file))
+    except (DamagedBlob, pickle.UnpicklingError) as error:
+        raise InputError(
+            str(file), "must be as it was written", str(error),
+            "restore it from a copy, or start a new run",
+        ) from error  # fmt: skip
+    trainer.load_state_dict(state)
+
+
+def _write_log(trainer: Trainer, path: Path) -> None:
+    """epochs.jsonl: a line for every epoch, replaced as a whole so that none is ever cut."""
+    lines = [json.dumps(row, allow_nan=False) + "\n" for row in trainer.rows]
+    with _writing(path):
+        write_atomically(path / LOG_NAME, "".join(lines))
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise JournalError(
+            f"cannot write in {path}: {error.strerror}; the epochs up to the last checkpoint are "
+            f"safe. Make room, then go on with: {resume_command(path)}"
+        ) from error
+
+
+# TensorBoard -----------------------------------------------------------------------------------
+
+
+def _board_class() -> Callable:
+    """torch's SummaryWriter. Raises InputError without TensorBoard."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ModuleNotFoundError as error:
+        raise InputError(
+            "tensorboard", "needs the package tensorboard, which is not installed",
+            f"no module {error.name}", "pip install tensorboard, or leave it out",
+        ) from error  # fmt: skip
+    return SummaryWriter
+
+
+@contextlib.contextmanager
+def _events(
+    path: Path, board: Callable | None, rows: list[dict[str, Any]]
+) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """A function that tells TensorBoard a row. The files are a view: `rows`, those of the
+    checkpoint, are told anew in place of whatever is there."""
+    if board is None:
+        yield lambda row: None
+        return
+    folder = path / BOARD_NAME
+    for old in folder.glob("events.out.tfevents.*"):
+        old.unlink()
+    with contextlib.ExitStack() as stack:
+        writer: Any = None
+
+        def tell(row: dict[str, Any]) -> None:
+            nonlocal writer
+            if writer is None:  # only now: a folder in which nothing is finished stays as it began
+                writer = stack.enter_context(contextlib.closing(board(str(folder))))
+            for name in ("lr", "loss", "accuracy", "log_likelihood"):
+                if row[name] is not None:
+                    writer.add_scalar(name, row[name], row["epoch"])
+            writer.flush()
+
+        for row in rows:
+            tell(row)
+        yield tell
+
+
+# The end ---------------------------------------------------------------------------------------
+
+
+def _finish(trainer: Trainer, run: OpenRun) -> Evaluation:
+    """Write the weights and what they reached; result.json, which ends the run, comes last."""
+    best, last = trainer.best_row, trainer.rows[-1]
+    evaluation = trainer.judge()
+    with _writing(run.path):
+        if best is not None:
+            _write_weights(run, "best", trainer.best, best)
+        _write_weights(run, "last", trainer.weights(), last)
         write_json(
             run.path / RESULT_NAME,
             {
-                "arm": arm.to_json(),
-                "seed": seed,
+                "arm": run.config.settings.arm,
+                "seed": trainer.seed,
                 "manifest_hash": run.task.manifest_hash,
                 "evaluation": evaluation.to_json(),
             },
         )
     return evaluation
+
+
+def _write_weights(run: OpenRun, name: str, weights: dict[str, Tensor], row: dict) -> None:
+    """NAME.pt, a state_dict, and NAME.json: what a user of the weights must know."""
+    buffer = io.BytesIO()
+    torch.save(weights, buffer)
+    write_atomically(run.path / f"{name}.pt", buffer.getvalue())
+    settings, evaluator = run.config.settings, run.config.evaluator
+    preset = settings.recipe(get_preset(evaluator.preset, run.task.name))
+    means, deviations = channel_statistics(run.task.train.images)
+    channels, *side = run.task.train.images.shape[1:]
+    about = {
+        "format": WEIGHTS_FORMAT,
+        "version": WEIGHTS_VERSION,
+        "sha256": digest(buffer.getvalue()),
+        "model": preset.model,
+        "channels": channels,
+        "resolution": side,
+        "class_names": list(run.task.class_names),
+        # Of values between 0 and 1, as torchvision's Normalize takes them.
+        "mean": [value / 255 for value in means],
+        "std": [value / 255 for value in deviations],
+        "policy": settings.arm,
+        "epoch": row["epoch"],
+        "validation": {key: row[key] for key in ("accuracy", "log_likelihood", "divergence")},
+        "manifest_hash": run.task.manifest_hash,
+    }
+    write_json(run.path / f"{name}.json", about)

@@ -1,0 +1,452 @@
+"""`augsearch train`: killed at any moment, it ends in the same weights, and they can be used."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import nn
+
+from policies import InputError
+from policies.policy_files import save_policy
+from proxy_tasks import make_child
+from proxy_tasks.learner import Learner
+from proxy_tasks.trainer import Trainer
+from search import Config, run_train
+from search.cli.main import main
+from search.runs.blobs import read_blob
+from search.studies import train as study
+from search.studies.study import build_task
+from search.studies.training import TrainSettings
+
+HERE = "tests.search.test_train"
+EPOCHS = 4
+# Everything that draws: mixing, erasing, repeated augmentation, dropout; and an average of weights.
+OPTIONS = {
+    "policy": "imagenet", "epochs": EPOCHS, "train_images": 40, "validation_images": 40,
+    "test_images": 40, "batch_size": 16, "device": "cpu", "precision": "float32",
+    "model": f"{HERE}:Dropping", "schedule": "cosine", "warmup": 0.1, "lr": 0.05, "ema": 0.5,
+    "mixup": 0.2, "cutmix": 1.0, "erase": 0.3, "copies": 2, "smoothing": 0.1,
+}  # fmt: skip
+
+
+class Dropping(nn.Sequential):
+    def __init__(self, num_classes: int, channels: int):
+        super().__init__(
+            nn.Conv2d(channels, 8, 5, stride=3), nn.BatchNorm2d(8), nn.ReLU(),
+            nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Dropout(0.3), nn.Linear(72, num_classes),
+        )  # fmt: skip
+
+
+class Opaque(torch.optim.SGD):
+    """Keeps a state that no file should hold."""
+
+    def step(self, closure=None):
+        super().step(closure)
+        for group in self.param_groups:
+            group["memory"] = Path("here")
+
+
+def config(**options) -> Config:
+    return Config.of("train", **{**OPTIONS, **options})
+
+
+def weights(out: Path) -> dict[str, bytes]:
+    names = ("best.pt", "last.pt", "best.json", "last.json")
+    return {name: (out / name).read_bytes() for name in names}
+
+
+def rows(out: Path) -> list[dict]:
+    """The lines of the log without the times."""
+    lines = (out / study.LOG_NAME).read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if "seconds" not in k} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    out = tmp_path_factory.mktemp("train") / "run"
+    evaluation = run_train(config(), out, progress=False)
+    return out, evaluation
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing catches it."""
+
+
+def kill(monkeypatch, where, name: str, call: int, after: bool) -> None:
+    """Die before or after the `call`-th time that `where.name` is called."""
+    real, calls = getattr(where, name), iter(range(1, 10_000))
+
+    def deadly(*args, **kwargs):
+        now = next(calls) == call
+        if now and not after:
+            raise Killed
+        result = real(*args, **kwargs)
+        if now:
+            raise Killed
+        return result
+
+    monkeypatch.setattr(where, name, deadly)
+
+
+# (place, call, after), and how many epochs are safe then.
+MOMENTS = {
+    "in the first epoch": (Learner, "step", 2, False, 0),
+    "before the first checkpoint": (study, "write_blob", 1, False, 0),
+    "between the first checkpoint and its line": (study, "write_blob", 1, True, 1),
+    "after the first line": (study, "_write_log", 1, True, 1),
+    "in the second epoch": (Learner, "step", 5, True, 1),
+    "before the third checkpoint": (study, "write_blob", 3, False, 2),
+    "between the third checkpoint and its line": (study, "write_blob", 3, True, 3),
+    "between the last checkpoint and its line": (study, "write_blob", EPOCHS, True, EPOCHS),
+    "before the test part is judged": (Trainer, "judge", 1, False, EPOCHS),
+    "before the first weights": (study, "_write_weights", 1, False, EPOCHS),
+    "between the two weights": (study, "_write_weights", 1, True, EPOCHS),
+    "before the result": (study, "_write_weights", 2, True, EPOCHS),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_training_killed_at_any_moment_ends_in_the_same_weights(
+    undisturbed, tmp_path, monkeypatch, moment
+):
+    where, name, call, after, safe = MOMENTS[moment]
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        kill(patch, where, name, call, after)
+        with pytest.raises(Killed):
+            run_train(config(), out, progress=False)
+    kept = out / study.CHECKPOINT_NAME
+    assert (len(study._load(read_blob(kept))["rows"]) if kept.exists() else 0) == safe
+    epochs = []
+    real = Trainer.train_epoch
+    monkeypatch.setattr(Trainer, "train_epoch", lambda self: epochs.append(1) or real(self))
+    evaluation = run_train(config(), out, resume=True, progress=False)
+    assert len(epochs) == EPOCHS - safe
+    assert weights(out) == weights(undisturbed[0])
+    assert rows(out) == rows(undisturbed[0]) and len(rows(out)) == EPOCHS
+    assert evaluation.metrics == undisturbed[1].metrics
+
+
+def test_every_draw_matters(undisturbed, tmp_path):
+    """The test above would pass without seeds per epoch, were nothing drawn."""
+    found = {(undisturbed[0] / "last.pt").read_bytes()}
+    changes = (
+        {"seed": 1}, {"mixup": 0.0, "cutmix": 0.0}, {"erase": 0.0}, {"copies": 1}, {"ema": 0.0},
+        {"policy": "none"}, {"smoothing": 0.0}, {"warmup": 0.0}, {"schedule": "step"},
+    )  # fmt: skip
+    for number, change in enumerate(changes):
+        run_train(config(**change), tmp_path / str(number), progress=False)
+        found.add((tmp_path / str(number) / "last.pt").read_bytes())
+    assert len(found) == 1 + len(changes)
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        kill(patch, study, "_write_log", 2, True)
+        with pytest.raises(Killed):
+            run_train(config(), out, progress=False)
+    (out / ".checkpoint.pt.123.tmp").write_bytes(b"half")
+    run_train(config(), out, resume=True, progress=False)
+    assert not list(out.glob(".*.tmp"))
+
+
+# The end ----------------------------------------------------------------------------------------
+
+
+def test_a_finished_run_is_left_alone(undisturbed, monkeypatch):
+    out, evaluation = undisturbed
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in out.iterdir()}
+    monkeypatch.setattr(study, "_trainer", None)  # nothing is trained
+    said = CliRunner().invoke(main, ["resume", str(out)])
+    assert said.exit_code == 0 and "test accuracy" in said.output
+    assert run_train(config(), out, resume=True) == evaluation
+    after = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in out.iterdir()}
+    assert after == before
+
+
+@pytest.mark.parametrize("name", ["best", "last"])
+def test_the_weights_are_used_with_what_stands_beside_them(undisturbed, name):
+    """With torch alone: normalise, load, and reach the accuracy that is stated."""
+    out, _ = undisturbed
+    about = json.loads((out / f"{name}.json").read_text())
+    task = build_task(config().task, "cpu")
+    assert about["class_names"] == list(task.class_names)
+    assert about["resolution"] == [28, 28] and about["policy"]["name"] == "imagenet"
+    network = make_child(
+        about["model"], about["channels"], len(about["class_names"]), 0, torch.device("cpu")
+    )
+    network.load_state_dict(torch.load(out / f"{name}.pt", weights_only=True))
+    images = torch.tensor(task.validation.images) / 255
+    mean, std = (torch.tensor(about[key]).view(1, -1, 1, 1) for key in ("mean", "std"))
+    found = network.eval()((images - mean) / std).argmax(1).numpy()
+    assert (found == task.validation.labels).mean() == about["validation"]["accuracy"]
+
+
+def test_the_best_epoch_is_that_of_the_validation_part_and_judged_once(tmp_path, monkeypatch):
+    validation = iter([0.3, 0.5, 0.5, 0.4])
+    real = Trainer.validation_scores
+
+    def scores(self, child, loss=0.0):
+        found, why = real(self, child, loss)
+        accuracy = next(validation, None)  # the last time, `judge` asks for the temperature
+        metrics = {**found.metrics, "log_likelihood": -1.0}
+        return (found if accuracy is None else replace(
+            found, metrics={**metrics, "accuracy": accuracy})), why  # fmt: skip
+
+    judged = []
+    monkeypatch.setattr(Trainer, "validation_scores", scores)
+    logits = study.Trainer.judge
+    monkeypatch.setattr(Trainer, "judge", lambda self: judged.append(1) or logits(self))
+    out = tmp_path / "run"
+    evaluation = run_train(config(), out, progress=False)
+    assert evaluation.details["best_epoch"] == 2  # the earlier of equals
+    assert evaluation.part == "test" and judged == [1]
+    assert json.loads((out / "best.json").read_text())["epoch"] == 2
+    assert json.loads((out / "last.json").read_text())["epoch"] == 4
+
+
+def test_a_network_that_diverges_ends_early_and_has_no_best_weights(tmp_path):
+    out = tmp_path / "run"
+    said = CliRunner().invoke(main, ["train", *arguments(lr=1e30, warmup=0.0), "--out", str(out)])
+    assert said.exit_code == 0 and "it diverged: the training loss was" in said.output
+    assert len(rows(out)) < EPOCHS and rows(out)[-1]["loss"] is None
+    assert not (out / "best.pt").exists() and (out / "last.pt").exists()
+    assert json.loads((out / "result.json").read_text())["evaluation"]["diverged"]
+
+
+# Refusals ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def left(tmp_path, monkeypatch):
+    """A run that was killed after its second epoch."""
+    with monkeypatch.context() as patch:
+        kill(patch, study, "_write_log", 2, True)
+        with pytest.raises(Killed):
+            run_train(config(), tmp_path / "run", progress=False)
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("place", [0, 30, 0.3, 0.6, -1])
+def test_a_flipped_bit_in_the_checkpoint_is_refused_in_one_line(left, undisturbed, place):
+    path = left / study.CHECKPOINT_NAME
+    content = bytearray(path.read_bytes())
+    index = int(place * len(content)) if isinstance(place, float) else place
+    content[index] ^= 4
+    path.write_bytes(content)
+    said = CliRunner().invoke(main, ["resume", str(left)])
+    assert said.exit_code == 2
+    assert re.fullmatch(rf"Error: {path}: must be as it was written.*\n", said.output)
+    content[index] ^= 4
+    path.write_bytes(content)
+    assert CliRunner().invoke(main, ["resume", str(left), "--quiet"]).exit_code == 0
+    assert weights(left) == weights(undisturbed[0])
+
+
+def test_a_checkpoint_that_is_gone_or_of_another_training_is_refused(left, undisturbed):
+    path = left / study.CHECKPOINT_NAME
+    path.unlink()
+    with pytest.raises(InputError, match="is missing"):
+        run_train(config(), left, resume=True)
+    other = left.parent / "other"
+    run_train(config(model="convnet", epochs=1), other, progress=False)
+    path.write_bytes((other / study.CHECKPOINT_NAME).read_bytes())
+    with pytest.raises(InputError, match="checkpoint: must be of this training"):
+        run_train(config(), left, resume=True)
+
+
+def test_nothing_in_a_checkpoint_is_executed(left):
+    import io
+    import pickle
+
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(left / "executed"),)
+
+    for content in (pickle.dumps(Evil()), None):
+        buffer = io.BytesIO()
+        torch.save(Evil(), buffer)
+        study.write_blob(left / study.CHECKPOINT_NAME, content or buffer.getvalue())
+        with pytest.raises(InputError, match="must be as it was written"):
+            run_train(config(), left, resume=True)
+    assert not (left / "executed").exists()
+
+
+@pytest.mark.parametrize(
+    "change", [{"lr": 0.06}, {"epochs": 5}, {"ema": 0.6}, {"model": "convnet"}, {"seed": 1}]
+)
+def test_changed_options_are_refused(left, change):
+    (name,) = change
+    with pytest.raises(InputError, match=f"must have the configuration.*{name} was"):
+        run_train(config(**change), left, resume=True)
+
+
+def test_a_policy_file_is_read_once(tmp_path, monkeypatch):
+    file, out = tmp_path / "policy.json", tmp_path / "run"
+    save_policy(file, [[("Rotate", 0.5, 3)]])
+    with monkeypatch.context() as patch:
+        kill(patch, study, "_write_log", 2, True)
+        with pytest.raises(Killed):
+            run_train(config(policy=str(file)), out, progress=False)
+    save_policy(file, [[("Rotate", 0.5, 4)]])
+    with pytest.raises(InputError, match="policy: must be what it was"):
+        run_train(config(policy=str(file)), out, resume=True)
+    file.unlink()
+    assert CliRunner().invoke(main, ["resume", str(out), "--quiet"]).exit_code == 0
+    assert json.loads((out / "best.json").read_text())["policy"]["members"] == [
+        [[["Rotate", 0.5, 3]]]
+    ]
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"optimizer": f"{HERE}:Opaque"}, "optimizer: must keep tensors, numbers and text"),
+        ({"model": "torchvision:resnet81"}, "did you mean 'torchvision:resnet18'"),
+        ({"model": "torchvision:googlenet"}, "model: must turn 2 images into logits"),
+        ({"model": "torchvision:alexnet"}, "model: must take images .* --resolution"),
+        ({"momentum": 0.9, "optimizer": "adamw"}, "momentum: is a setting of sgd only"),
+        ({"loss": "hinge", "smoothing": 0.0}, "loss: must be one of"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_and_leaves_nothing(tmp_path, options, message):
+    with pytest.raises(InputError, match=message):
+        run_train(config(**options), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_recipe_is_the_preset_but_for_what_is_set():
+    from proxy_tasks import get_preset
+
+    preset = get_preset("paper", "reduced-cifar10")
+    assert TrainSettings("none").recipe(preset) == preset
+    changed = TrainSettings("none", ema=0.9, lr=0.5, erase=0.0).recipe(preset)
+    assert changed == replace(preset, ema=0.9, lr=0.5)
+
+
+# Around the training ----------------------------------------------------------------------------
+
+
+def arguments(**options) -> list[str]:
+    given = {**OPTIONS, **options}
+    return [word for name, value in given.items() for word in (f"--{name}".replace("_", "-"), str(value))]  # noqa: E501  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_after_the_epochs_checkpoint(undisturbed, tmp_path, monkeypatch, number):
+    out = tmp_path / "run"
+    steps = iter(range(100))
+    real = Learner.step
+
+    def interrupted(self, *args):
+        if next(steps) == 4:  # within the second epoch
+            os.kill(os.getpid(), number)
+        return real(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "step", interrupted)
+        said = CliRunner().invoke(main, ["train", *arguments(), "--out", str(out)])
+    assert said.exit_code == 128 + number
+    assert f"after 2 epochs, all of them kept in {out}" in said.output
+    assert f"augsearch resume {out}" in said.output
+    assert len(rows(out)) == 2
+    assert CliRunner().invoke(main, ["resume", str(out), "--quiet"]).exit_code == 0
+    assert weights(out) == weights(undisturbed[0])
+
+
+def test_tensorboard_is_refused_where_it_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    said = CliRunner().invoke(
+        main, ["train", *arguments(), "--tensorboard", "--out", str(tmp_path / "run")]
+    )
+    assert said.exit_code == 2 and "pip install tensorboard" in said.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_tensorboard_shows_the_rows_of_the_checkpoint(undisturbed, tmp_path, monkeypatch):
+    told: list[tuple] = []
+
+    class Board:
+        def __init__(self, folder):
+            told.clear()
+            Path(folder).mkdir(exist_ok=True)
+            assert not any(Path(folder).iterdir())
+            (Path(folder) / "events.out.tfevents.1").touch()
+
+        def add_scalar(self, name, value, step):
+            told.append((name, step, value))
+
+        def flush(self):
+            pass
+
+        close = flush
+
+    monkeypatch.setattr(study, "_board_class", lambda: Board)
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        kill(patch, study, "write_blob", 3, True)  # the third epoch is kept, but not told
+        with pytest.raises(Killed):
+            run_train(config(tensorboard=True), out, progress=False)
+    assert {step for _, step, _ in told} == {1, 2}
+    run_train(config(tensorboard=True), out, resume=True, progress=False)
+    assert told == [
+        (name, row["epoch"], row[name])
+        for row in rows(undisturbed[0])
+        for name in ("lr", "loss", "accuracy", "log_likelihood")
+    ]
+
+
+def test_tensorboard_reads_what_is_written(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    out = tmp_path / "run"
+    run_train(config(tensorboard=True), out, progress=False)
+    events = EventAccumulator(str(out / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("accuracy")] == [1, 2, 3, 4]
+    assert np.allclose(
+        [event.value for event in events.Scalars("loss")], [row["loss"] for row in rows(out)]
+    )
+
+
+@pytest.mark.long
+def test_two_processes_train_one_network_and_go_on(tmp_path):
+    """With gloo, as torchrun starts them; the folder is written by the first alone."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
+               "-m", "search.cli.main"]  # fmt: skip
+
+    def started(*words: str) -> subprocess.CompletedProcess:
+        return subprocess.run([*command, *words], capture_output=True, text=True, timeout=240)
+
+    given = arguments(model="convnet", epochs=20)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    done = started("train", *given, "--out", str(whole))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("test accuracy") == 1
+    with subprocess.Popen(
+        [*command, "train", *given, "--out", str(parts)], stderr=subprocess.PIPE, text=True
+    ) as stopped:
+        while not (parts / study.LOG_NAME).exists() and stopped.poll() is None:
+            time.sleep(0.01)
+        stopped.terminate()
+        said = stopped.communicate(timeout=100)[1]
+    assert f"augsearch resume {parts}" in said, said
+    assert 1 <= len(rows(parts)) < 20
+    alone = CliRunner().invoke(main, ["resume", str(parts)])
+    assert alone.exit_code == 2 and "processes: must be as many" in alone.output
+    rest = started("resume", str(parts))
+    assert rest.returncode == 0, rest.stderr
+    assert weights(parts) == weights(whole)
