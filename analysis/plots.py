@@ -183,6 +183,28 @@ def population(trials: pd.DataFrame, path: str | Path, reward: str) -> Path:
     return _save(figure, path)
 
 
+def training_curve(epochs: pd.DataFrame, path: str | Path) -> Path:
+    """Loss, validation accuracy (%) and learning rate by epoch; the best accuracy stands out."""
+    figure, axes = _figure(8, 6, nrows=3, sharex=True, height_ratios=(2, 2, 1))
+    marker = "o" if len(epochs) < 20 else ""
+    columns = (
+        (epochs["loss"], "training loss", BLUE),
+        (100 * epochs["accuracy"], "validation\naccuracy (%)", GREEN),
+        (epochs["lr"], "learning rate", GREY),
+    )
+    for axis, (values, label, colour) in zip(axes, columns, strict=True):
+        axis.plot(epochs["epoch"], values, color=colour, linewidth=2, marker=marker, markersize=4)
+        axis.set_ylabel(label)
+    sound = epochs[epochs["divergence"] == ""]
+    if len(sound):
+        merit = ["accuracy", "log_likelihood"]  # as training chooses it
+        best = sound.sort_values(merit, ascending=False, kind="stable").iloc[0]
+        axes[1].plot(best["epoch"], 100 * best["accuracy"], "o", color=ORANGE, markersize=8)
+    axes[-1].set_xlabel("epoch")
+    axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    return _save(figure, path)
+
+
 def heat_map(grid: pd.DataFrame, path: str | Path, unit: str, best: tuple[int, int]) -> Path:
     """The N x M grid: `grid` has columns n, m, mean, half_width (NaN with one seed)."""
     table = grid.pivot(index="n", columns="m", values="mean")

@@ -1,20 +1,34 @@
-"""The report of `augsearch train`: one child, what it reached and under which policy."""
+"""The report of `augsearch train`: one child, how it learnt and what it reached."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pandas as pd
 
 from policies import Policy, PolicyTransform, decode_augmentation
-from policies.files import read_json
+from policies.errors import InputError
+from policies.files import MAX_JSON_BYTES, read_json, read_text
 from proxy_tasks.evaluators.evaluation import Evaluation
 
-from . import sections, tables
-from .document import Block, Code, Gallery, Report, Sentences, Table, Text, section
+from . import plots, sections, tables
+from .document import (
+    Block,
+    Code,
+    Gallery,
+    Picture,
+    Report,
+    Section,
+    Sentences,
+    Table,
+    Text,
+    section,
+)
 from .runs import Run
 
-RESULT_NAME = "result.json"
+RESULT_NAME, LOG_NAME = "result.json", "epochs.jsonl"
+EPOCH = {"epoch": int, "lr": float, "loss": float, "accuracy": float, "log_likelihood": float}
 
 
 def train_report(run: Run) -> Report:
@@ -25,15 +39,62 @@ def train_report(run: Run) -> Report:
         found = section("", *_blocks(Evaluation.from_json(result["evaluation"])))
         augmentation = section("Augmentation", *_augmentation(result["arm"]))
     else:
-        found = section("", Text("Unfinished: the child is not trained yet."))
+        found = section("", Text("Unfinished: the child is not trained yet. --resume goes on."))
         augmentation = section("Augmentation", Text(f"{run.option('settings', 'policy')}"))
     return Report(
         title=f"A child trained on {run.task}",
         kind=run.kind,
         directory=run.directory,
         name="train.md",
-        sections=(found, augmentation, sections.data_section(run), sections.how_section(run)),
-    )
+        sections=(
+            found, *_epochs(run), augmentation, sections.data_section(run),
+            sections.how_section(run),
+        ),
+    )  # fmt: skip
+
+
+def read_epochs(run: Run) -> pd.DataFrame:
+    """epochs.jsonl as a table with the columns of EPOCH and `divergence`; empty without one.
+
+    Raises InputError for a line that no training wrote.
+    """
+    path = run.directory / LOG_NAME
+    rows = []
+    text = read_text(path, "log", MAX_JSON_BYTES) if path.exists() else ""
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            row = json.loads(line)
+            numbers = {
+                name: kind("nan" if row[name] is None else row[name])
+                for name, kind in EPOCH.items()
+            }
+            rows.append({**numbers, "divergence": str(row["divergence"])})
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{path}, line {number}", "must be as a training wrote it", str(error),
+                "resume the run, which writes it anew",
+            ) from error  # fmt: skip
+    return pd.DataFrame(rows, columns=[*EPOCH, "divergence"]).astype(EPOCH)
+
+
+def _epochs(run: Run) -> list[Section]:
+    epochs = read_epochs(run)
+    if epochs.empty:
+        return []
+    blocks: list[Block] = [
+        Picture(
+            "epochs",
+            "training loss, validation accuracy and learning rate after every epoch",
+            lambda path: plots.training_curve(epochs, path),
+        )
+    ]
+    reasons = epochs[epochs["divergence"] != ""]
+    if len(reasons):
+        last = reasons.iloc[-1]
+        blocks.append(
+            Text(f"Diverged in {len(reasons)} epochs, last in {last.epoch}: {last.divergence}.")
+        )
+    return [section("Epochs", *blocks)]
 
 
 def _blocks(evaluation: Evaluation) -> list[Block]:
@@ -60,6 +121,7 @@ def _blocks(evaluation: Evaluation) -> list[Block]:
         ("time", tables.duration(evaluation.seconds)),
         ("image passes", f"{evaluation.image_passes:,}"),
         ("epochs", str(evaluation.details.get("epochs", ""))),
+        ("best epoch, by the validation part", str(evaluation.details.get("best_epoch", "–"))),
     ]
     return [Sentences(tuple(lines)), Table(table), sections.facts(cost)]
 

@@ -276,7 +276,7 @@ def test_train_saves_weights_that_load_without_running_code(tmp_path):
         out,
     )
     assert "test accuracy" in said
-    assert torch.load(out / "child.pt", weights_only=True)
+    assert torch.load(out / "best.pt", weights_only=True)
     result = json.loads((out / "result.json").read_text())
     assert result["evaluation"]["part"] == "test"
 

@@ -68,6 +68,30 @@ def test_a_training_tells_its_accuracy_with_its_error(write_run):
     assert '("Posterize", 0.4, 8)' in text
 
 
+def epoch_line(number: int, loss: float | None, why: str = "") -> str:
+    row = {"epoch": number, "lr": 0.1, "loss": loss, "accuracy": 0.5, "log_likelihood": -1.0}
+    return json.dumps({**row, "divergence": why, "seconds": 1.0}) + "\n"
+
+
+def test_a_training_shows_its_epochs_finished_or_not(write_run):
+    directory = write_run([], {"kind": "train"})
+    lines = [epoch_line(1, 2.5), epoch_line(2, None, "the training loss was nan")]
+    (directory / "epochs.jsonl").write_text("".join(lines))
+    text = write_any(directory).read_text()
+    assert "(epochs.png)" in text and (directory / "epochs.png").stat().st_size > 1000
+    assert "Diverged in 1 epochs, last in 2: the training loss was nan." in text
+
+
+@pytest.mark.parametrize(
+    "line", ["{", "[]\n", "{}\n", epoch_line(None, 1.0), epoch_line("x", 1.0), epoch_line(1, {})]
+)
+def test_a_broken_line_of_the_epochs_is_named(write_run, line):
+    directory = write_run([], {"kind": "train"})
+    (directory / "epochs.jsonl").write_text(epoch_line(1, 2.5) + line)
+    with pytest.raises(InputError, match="epochs.jsonl, line 2: must be as a training wrote it"):
+        write_any(directory)
+
+
 def test_a_schedule_is_told_by_what_it_applies(write_run):
     rows = [
         journal_line(generation, member, 0.4 + 0.1 * generation + 0.01 * member)

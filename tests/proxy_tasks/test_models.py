@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -116,3 +118,41 @@ class TestOwnModel:
     def test_mistakes_are_named_before_anything_is_trained(self, model, message):
         with pytest.raises(InputError, match=message):
             make_evaluator(EvaluatorConfig(options={"model": model}), striped_task())
+
+
+class TestLibraries:
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_torchvision_by_name_with_its_own_names_of_weights(self, channels):
+        from torchvision.models import resnet18
+
+        child = make_child("torchvision:resnet18", channels, 7, 0, CPU)
+        assert child(torch.rand(2, channels, 32, 32)).shape == (2, 7)
+        resnet18(num_classes=7).load_state_dict(child.state_dict())
+        again = make_child("torchvision:resnet18", channels, 7, 0, CPU)
+        assert torch.equal(child.fc.weight, again.fc.weight)
+
+    def test_an_image_of_one_channel_is_one_of_three_equal_ones(self):
+        child = make_child("torchvision:resnet18", 1, 7, 0, CPU).eval()
+        colour = make_child("torchvision:resnet18", 3, 7, 0, CPU).eval()
+        grey = torch.rand(2, 1, 32, 32)
+        assert torch.equal(child(grey), colour(grey.expand(-1, 3, -1, -1)))
+
+    def test_a_name_that_torchvision_lacks(self):
+        with pytest.raises(InputError, match="did you mean 'torchvision:resnet18'"):
+            make_child("torchvision:resnet81", 3, 7, 0, CPU)
+
+    def test_timm_is_asked_for_when_it_is_missing(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "timm", None)
+        with pytest.raises(InputError, match="needs timm.*pip install timm"):
+            make_child("timm:resnet18", 3, 7, 0, CPU)
+
+    def test_timm_makes_a_model_of_the_tasks_classes_and_channels(self, monkeypatch):
+        timm = types.ModuleType("timm")
+        timm.is_model = lambda name: name == "own"
+        timm.create_model = lambda name, pretrained, num_classes, in_chans: Own(
+            num_classes, in_chans
+        )
+        monkeypatch.setitem(sys.modules, "timm", timm)
+        assert make_child("timm:own", 1, 7, 0, CPU)(torch.rand(2, 1, 8, 8)).shape == (2, 7)
+        with pytest.raises(InputError, match="must be a model that timm has"):
+            make_child("timm:other", 1, 7, 0, CPU)

@@ -16,61 +16,19 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from torch import nn
 
 from policies import InputError
 from policies.policy_files import save_policy
 from proxy_tasks import make_child
 from proxy_tasks.learner import Learner
 from proxy_tasks.trainer import Trainer
-from search import Config, run_train
+from search import run_train
 from search.cli.main import main
 from search.runs.blobs import read_blob
 from search.studies import train as study
 from search.studies.study import build_task
 from search.studies.training import TrainSettings
-
-HERE = "tests.search.test_train"
-EPOCHS = 4
-# Everything that draws: mixing, erasing, repeated augmentation, dropout; and an average of weights.
-OPTIONS = {
-    "policy": "imagenet", "epochs": EPOCHS, "train_images": 40, "validation_images": 40,
-    "test_images": 40, "batch_size": 16, "device": "cpu", "precision": "float32",
-    "model": f"{HERE}:Dropping", "schedule": "cosine", "warmup": 0.1, "lr": 0.05, "ema": 0.5,
-    "mixup": 0.2, "cutmix": 1.0, "erase": 0.3, "copies": 2, "smoothing": 0.1,
-}  # fmt: skip
-
-
-class Dropping(nn.Sequential):
-    def __init__(self, num_classes: int, channels: int):
-        super().__init__(
-            nn.Conv2d(channels, 8, 5, stride=3), nn.BatchNorm2d(8), nn.ReLU(),
-            nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Dropout(0.3), nn.Linear(72, num_classes),
-        )  # fmt: skip
-
-
-class Opaque(torch.optim.SGD):
-    """Keeps a state that no file should hold."""
-
-    def step(self, closure=None):
-        super().step(closure)
-        for group in self.param_groups:
-            group["memory"] = Path("here")
-
-
-def config(**options) -> Config:
-    return Config.of("train", **{**OPTIONS, **options})
-
-
-def weights(out: Path) -> dict[str, bytes]:
-    names = ("best.pt", "last.pt", "best.json", "last.json")
-    return {name: (out / name).read_bytes() for name in names}
-
-
-def rows(out: Path) -> list[dict]:
-    """The lines of the log without the times."""
-    lines = (out / study.LOG_NAME).read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if "seconds" not in k} for line in lines]
+from tests.search.trainings import EPOCHS, HERE, Killed, arguments, config, kill, rows, weights
 
 
 @pytest.fixture(scope="module")
@@ -78,26 +36,6 @@ def undisturbed(tmp_path_factory):
     out = tmp_path_factory.mktemp("train") / "run"
     evaluation = run_train(config(), out, progress=False)
     return out, evaluation
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL: nothing catches it."""
-
-
-def kill(monkeypatch, where, name: str, call: int, after: bool) -> None:
-    """Die before or after the `call`-th time that `where.name` is called."""
-    real, calls = getattr(where, name), iter(range(1, 10_000))
-
-    def deadly(*args, **kwargs):
-        now = next(calls) == call
-        if now and not after:
-            raise Killed
-        result = real(*args, **kwargs)
-        if now:
-            raise Killed
-        return result
-
-    monkeypatch.setattr(where, name, deadly)
 
 
 # (place, call, after), and how many epochs are safe then.
@@ -338,11 +276,6 @@ def test_the_recipe_is_the_preset_but_for_what_is_set():
 
 
 # Around the training ----------------------------------------------------------------------------
-
-
-def arguments(**options) -> list[str]:
-    given = {**OPTIONS, **options}
-    return [word for name, value in given.items() for word in (f"--{name}".replace("_", "-"), str(value))]  # noqa: E501  # fmt: skip
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
