@@ -39,6 +39,7 @@ from search.studies.kinds import options_of_kind
 from search.studies.seeds import training_seeds
 from search.studies.select import journalled_policies
 from search.studies.selection import fit_model, proposals
+from tests.search.fakes import FakePool, bad
 
 SYNTHETIC = ["--evaluator", "synthetic", "--quiet", "--workers", "1"]
 
@@ -148,30 +149,19 @@ def test_compare_writes_tables_and_says_what_they_mean(small_run, tmp_path):
     assert (out / "trials.jsonl").read_bytes() == before
 
 
-def test_a_study_with_failed_evaluations_is_not_complete(tmp_path):
-    """Exit code 1, but the table of what there is."""
-    out = tmp_path / "grid"
-    said = run(
-        "randaugment",
-        "--n",
-        1,
-        "--m",
-        5,
-        10,
-        "--seed",
-        3,
-        "--seeds",
-        8,
-        *SYNTHETIC,
-        "--retries",
-        0,
-        "--out",
-        out,
-        "--evaluator-options",
-        '{"fail_rate": 0.5}',
-        code=1,
+def test_a_study_with_failed_evaluations_is_not_complete(tmp_path, monkeypatch):
+    """Exit code 1, and what to do; `resume --retry-failed` completes it."""
+    monkeypatch.setattr(
+        "search.engine.loop.WorkerPool",
+        FakePool(0, lambda job: bad(job) if job.candidate.key == (1, 31 + 10) else None),
     )
-    assert "evaluations failed after all retries" in said
+    out = tmp_path / "grid"
+    arguments = ["randaugment", "--n", 1, "--m", 5, 10, "--seeds", 3, *SYNTHETIC]
+    said = run(*arguments, "--retries", 0, "--out", out, code=1)
+    assert "1 of 6 evaluations failed after all retries" in said
+    assert f"augsearch resume {out} --retry-failed" in said
+    monkeypatch.setattr("search.engine.loop.WorkerPool", FakePool())
+    assert "Best cell" in run("resume", out, "--retry-failed")
 
 
 def studied(path):

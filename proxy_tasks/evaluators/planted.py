@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -37,18 +36,9 @@ class PlantedLandscape(Evaluator):
     policy_sd      sd of the true value over uniform policies of 5 x 2 operations (accuracy, 0..1)
     noise          sd of one evaluation around the true value
     sleep          seconds each evaluation takes
-    fail_rate      share of evaluations that raise RuntimeError
-    hang_rate      share that sleep for `hang_seconds`
-    nan_rate       share that come back diverged, with the reward of guessing
-    crash_rate     share that kill their process
     cheap_bias     how strongly a second, unrelated landscape is mixed in (0: none), to imitate a
                    cheap evaluator with a bias of its own
-
-    Which evaluations misbehave follows from (seed, `attempt`) alone; set `attempt` (0 at first)
-    before a retry to let it fare differently.
     """
-
-    attempt = 0
 
     def __init__(
         self,
@@ -59,16 +49,9 @@ class PlantedLandscape(Evaluator):
         policy_sd: float = 0.015,
         noise: float = 0.008,
         sleep: float = 0.0,
-        fail_rate: float = 0.0,
-        hang_rate: float = 0.0,
-        nan_rate: float = 0.0,
-        crash_rate: float = 0.0,
-        hang_seconds: float = 3600.0,
         cheap_bias: float = 0.0,
     ):
-        self.config, self.noise, self.sleep, self.hang_seconds = config, noise, sleep, hang_seconds
-        self.rates = (("fail", fail_rate), ("hang", hang_rate), ("nan", nan_rate),
-                      ("crash", crash_rate))  # fmt: skip
+        self.config, self.noise, self.sleep = config, noise, sleep
         self.truth = Landscape(landscape, policy_sd)
         self.bias = Landscape(landscape + 1_000_003, policy_sd * cheap_bias) if cheap_bias else None
 
@@ -88,31 +71,27 @@ class PlantedLandscape(Evaluator):
         started = time.perf_counter()
         if self.sleep:
             time.sleep(self.sleep)
-        diverged = self._misbehave(seed) == "nan"
-        metrics = self._metrics(augmentation, seed, part, diverged)
+        metrics = self._metrics(augmentation, seed, part)
         details: dict[str, Any] = {}
-        if part == "test" and not diverged:  # of the same child, as real evaluators tell
-            details["validation"] = self._metrics(augmentation, seed, "validation", False)
+        if part == "test":  # of the same child, as real evaluators tell
+            details["validation"] = self._metrics(augmentation, seed, "validation")
         return Evaluation(
             metrics[self.config.reward],
             self.noise,
             metrics,
             time.perf_counter() - started,
             1,
-            diverged,
-            part,
-            details,
+            part=part,
+            details=details,
         )
 
-    def _metrics(
-        self, augmentation: Augmentation, seed: int, part: str, diverged: bool
-    ) -> dict[str, float]:
+    def _metrics(self, augmentation: Augmentation, seed: int, part: str) -> dict[str, float]:
         # The noise differs between parts, as different images would make it.
         rng = np.random.default_rng([seed, 0 if part == "validation" else 1])
         accuracy = self.truth.value(augmentation) + self.noise * rng.standard_normal()
         if self.bias and part == "validation":
             accuracy += self.bias.value(augmentation) - self.bias.base
-        accuracy = 0.1 if diverged else float(np.clip(accuracy, 0.0, 1.0))
+        accuracy = float(np.clip(accuracy, 0.0, 1.0))
         # Likelihoods move with accuracy; their scale is of no interest here.
         likelihood = math.log(max(accuracy, 1e-3))
         return {
@@ -121,20 +100,6 @@ class PlantedLandscape(Evaluator):
             "calibrated_log_likelihood": likelihood,
             "temperature": 1.0,
         }
-
-    def _misbehave(self, seed: int) -> str:
-        draw = np.random.default_rng([seed, self.attempt, 7]).random()
-        for kind, rate in self.rates:
-            if draw < rate:
-                if kind == "fail":
-                    raise RuntimeError(f"planted failure (seed {seed}, attempt {self.attempt})")
-                if kind == "hang":
-                    time.sleep(self.hang_seconds)
-                if kind == "crash":
-                    os._exit(13)
-                return kind
-            draw -= rate
-        return "none"
 
 
 class Landscape:

@@ -272,7 +272,6 @@ class WorkerPool:
                 candidate.augmentation,
                 candidate.seed,
                 candidate.part,
-                job.attempt - 1,
                 job.artifact,
             )
             if not slot.queue:

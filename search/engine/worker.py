@@ -88,25 +88,16 @@ class Worker:
             return failure(error)
 
     def evaluate(
-        self,
-        name: str,
-        augmentation: Any,
-        seed: int,
-        part: str,
-        attempt: int,
-        artifact: bytes | None,
+        self, name: str, augmentation: Any, seed: int, part: str, artifact: bytes | None
     ) -> dict[str, Any]:
         """One evaluation; "started" and "finished" are in seconds of this machine's clock.
 
-        attempt: 0 at first; handed to evaluators that have a use for it (`attempt`).
         artifact: what the parent evaluation left; only evaluators that are `Continued` have one,
         and their answer has an "artifact" too.
         """
         started = time.time()
         try:
             evaluator = self._evaluators[name]
-            if hasattr(evaluator, "attempt"):
-                evaluator.attempt = attempt
             if isinstance(evaluator, Continued):
                 evaluation, left = evaluator.go_on(augmentation, seed, part, artifact)
                 outcome = {"evaluation": evaluation.to_json(), "artifact": left}

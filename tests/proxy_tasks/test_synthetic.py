@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import time
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest, kstest
+from scipy.stats import kstest
 
 from policies import Operation, Policy, RandAugment
 from proxy_tasks import EvaluatorConfig, get_task, make_evaluator
@@ -96,30 +95,7 @@ class TestNoise:
         assert evaluator.evaluate(policy, 0).reward != evaluator.value(policy)
 
 
-class TestMishaps:
-    def failing(self, evaluator, seeds=range(400)):
-        failed = set()
-        for seed in seeds:
-            try:
-                evaluator.evaluate(None, seed)
-            except RuntimeError:
-                failed.add(seed)
-        return failed
-
-    def test_fail_rate_and_attempts(self):
-        evaluator = planted(fail_rate=0.2)
-        first = self.failing(evaluator)
-        assert binomtest(len(first), 400, 0.2).pvalue > 0.01
-        assert self.failing(evaluator) == first
-        evaluator.attempt = 1
-        second = self.failing(evaluator)
-        assert second != first and len(first & second) < len(first)
-
-    def test_nan_rate(self):
-        results = [planted(nan_rate=1.0).evaluate(None, s) for s in range(3)]
-        assert all(r.diverged and math.isfinite(r.reward) for r in results)
-
-    def test_hang_and_sleep(self):
-        started = time.perf_counter()
-        planted(hang_rate=1.0, hang_seconds=0.05, sleep=0.05).evaluate(None, 0)
-        assert time.perf_counter() - started >= 0.1
+def test_it_takes_the_time_it_is_told_to():
+    started = time.perf_counter()
+    planted(sleep=0.1).evaluate(None, 0)
+    assert time.perf_counter() - started >= 0.1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import random
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,6 +19,7 @@ from search import PolicySpace, RandomSearcher
 from search.engine.pool import Job, Outcome, PoolConfig, WorkerPool, _Slot
 from search.searchers.batches import BatchSearcher
 from search.trial import Candidate, Trial
+from tests.search.unreliable import Unreliable
 
 SYNTHETIC = {"main": EvaluatorConfig(kind="synthetic")}
 
@@ -174,23 +174,10 @@ class ManyFailures(Evaluator):
         raise ValueError(f"no image at seed {seed}")
 
 
-class Misbehaving(Evaluator):
-    """Does something in particular at the seeds that end in 0..4, else rewards by seed."""
-
-    def __init__(self, config: EvaluatorConfig, task: Any) -> None:
-        self.options = config.options
-        self.attempt = 0
+class BySeed(Evaluator):
+    """Rewards by seed."""
 
     def evaluate(self, augmentation: Any, seed: int, part: str = "validation") -> Evaluation:
-        action = self.options.get(str(seed % 10))
-        if action == "always raise" or (action == "raise once" and self.attempt == 0):
-            raise RuntimeError(f"planted at seed {seed}")
-        if action == "crash once" and self.attempt == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        if action == "hang once" and self.attempt == 0:
-            time.sleep(3600)
-        if action == "nan":
-            return evaluation(float("nan"))
         return evaluation((seed % 1000) / 1000)
 
 
@@ -229,8 +216,8 @@ def meet(place: Path, people: int, patience: float = 60.0) -> None:
         time.sleep(0.05)
 
 
-def make_misbehaving(config: EvaluatorConfig, task: Any) -> Evaluator:
-    return Misbehaving(config, task)
+def make_unreliable(config: EvaluatorConfig, task: Any) -> Evaluator:
+    return Unreliable(BySeed(), config.options["plan"], config.options["place"])
 
 
 def make_prepared(config: EvaluatorConfig, task: Any) -> Evaluator:
