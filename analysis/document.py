@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from policies.augmentations import Augmentation
+from policies.files import write_atomically
 
 from . import tables
 
@@ -109,7 +110,8 @@ def write(report: Report) -> Path:
             if isinstance(block, Picture):
                 block.draw(report.directory / f"{block.name}.png")
     for name, frame in report.data.items():
-        frame.to_csv(report.directory / name, index=frame.index.name is not None)
+        csv = frame.to_csv(index=frame.index.name is not None)
+        write_atomically(report.directory / name, csv)
     return tables.write_text(report.directory / report.name, markdown(report))
 
 

@@ -6,6 +6,7 @@ the object interface, so that importing this module changes no global state of m
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
+
+from policies.files import write_atomically
 
 from .composition import PolicyStatistics
 
@@ -37,7 +40,9 @@ def _figure(width: float, height: float, **grid: Any) -> tuple[Figure, Any]:
 
 def _save(figure: Figure, path: str | Path) -> Path:
     path = Path(path)
-    figure.savefig(path, dpi=DPI)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=DPI, format=path.suffix[1:].lower() or "png")
+    write_atomically(path, drawn.getvalue())
     return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from policies import Policy, PolicyTransform
+from policies.files import write_atomically
 
 SIDE = 96  # pixels of one thumbnail
 GAP = 4
@@ -58,9 +60,10 @@ def policy_sheet(
             draw.text((6, top + SIDE / 2 + (line - len(label) / 2) * 17), text, TEXT, font)
         for column, picture in enumerate(pictures):
             sheet.paste(_thumbnail(picture), (margin + column * step, top))
-    path = Path(path)
-    sheet.save(path, format="PNG")
-    return path
+    picture_file = io.BytesIO()
+    sheet.save(picture_file, format="PNG")
+    write_atomically(Path(path), picture_file.getvalue())
+    return Path(path)
 
 
 def _label(sub: Sequence[tuple]) -> tuple[str, ...]:

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from policies.files import write_atomically
+
 WIDTH = 80  # columns of a terminal
 PROSE = 40  # characters: longer cells are text and stand on the left
 
@@ -110,5 +112,5 @@ def policy(policy: object) -> str:
 def write_text(path: str | Path, text: str) -> Path:
     """Write a report file as UTF-8 with one line end at its end."""
     path = Path(path)
-    path.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+    write_atomically(path, text.rstrip("\n") + "\n")
     return path

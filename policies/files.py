@@ -46,8 +46,10 @@ def write_atomically(path: Path, data: bytes | str) -> None:
         finally:
             os.close(handle)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None:
+            error.filename = str(path)  # else none, or the temporary one
         raise
     fsync_directory(path.parent)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def read_run_config(folder: Path) -> dict[str, Any]:
         InputError: there is no run, or one of another version.
     """
     path = folder / CONFIG_NAME
-    if path.is_file():
+    if os.path.lexists(path):
         return check_run_format(read_json(path), str(path))
     if any((folder / name).is_file() for name in _WITHOUT_CONFIG_1):
         raise _other_version(str(folder), 1)

@@ -80,6 +80,7 @@ def show(
 @option("--out", metavar="FILE", help="File to write. [default: print]")
 def export(policy: str, form: str, out: str | None, drop: bool) -> None:
     """Convert a policy to another format or library."""
+    from policies.files import write_atomically
     from policies.formats import convert
 
     text, left_out = convert(_file_named(policy), form, drop=drop)
@@ -90,7 +91,7 @@ def export(policy: str, form: str, out: str | None, drop: bool) -> None:
         click.echo(text, nl=False)
         return
     target = _new_file(out)
-    target.write_text(text, encoding="utf-8")
+    write_atomically(target, text)
     click.echo(target)
 
 

@@ -21,7 +21,7 @@ from policies.errors import InputError
 from policies.files import read_json, write_atomically
 from proxy_tasks.evaluators.evaluation import Evaluation
 from search.engine.loop import RunResult
-from search.runs.folder import CONFIG_NAME, POLICY_NAME
+from search.runs.folder import CONFIG_NAME, POLICY_NAME, check_journal
 from search.searchers.fixed import fixed_candidates
 from search.trial import (
     JOURNAL_NAME,
@@ -48,6 +48,8 @@ from .settings import narrowed
 from .study import OpenRun, open_run
 
 RESCORE, FINAL, PROPOSALS = "rescore", "final", "proposals"
+# What there is only when a stage is finished.
+_LATER = {RESCORE: FINAL, FINAL: PROPOSALS}
 SEARCHED_CONFIG, SEARCHED_JOURNAL = "searched.json", "searched.jsonl"
 
 
@@ -165,6 +167,8 @@ class _Selection:
 
     def _evaluate(self, stage: str, candidates: list[Candidate]) -> dict[Key, Evaluation | None]:
         folder = self.opened.path / stage
+        if (self.opened.path / _LATER[stage]).exists():
+            check_journal(folder)
         evaluators = {"main": self.opened.config.evaluator}
         result: RunResult = evaluate_fixed(self.opened, folder, candidates, evaluators, **self.how)
         self.failed += result.failed

@@ -1,0 +1,140 @@
+"""What holds for a search holds for every kind of run: a damaged folder, a full disk, two at once.
+
+On copies of the recorded run folders (tests/golden/runs), in this process and without workers.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from policies import files
+from search.cli.main import main
+from search.runs.folder import locked
+from tests.golden.runs import FOLDER, RUNS, TREE, begun_with, results, tree
+from tests.search.test_golden_runs import copied
+
+BEGINNING = ("config.json", "environment.json", "manifest.json")
+
+
+SLOW_TO_REPORT = {"fidelity", "rederive"}  # for `make quick`
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=[pytest.mark.long] * (name in SLOW_TO_REPORT))
+        for name in RUNS
+        if (FOLDER / name).is_dir()
+    ]
+)
+def run(request, tmp_path, monkeypatch) -> Path:
+    """A finished run of every kind, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    if request.param == "rederive":
+        tree(tmp_path / TREE)
+    return copied(request.param, tmp_path)
+
+
+def resumed(run: Path) -> Result:
+    return CliRunner().invoke(main, ["resume", str(run), "--quiet"])
+
+
+def made(run: Path) -> list[Path]:
+    """Files that follow from the journal: what the run found."""
+    return [path for path in run.rglob("*") if path.is_file() and not begun_with(path)]
+
+
+def journals(run: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in run.rglob("trials.jsonl")}
+
+
+def refused(result: Result, words: str) -> None:
+    assert result.exit_code == 2, (result.output, result.exception)
+    assert words in result.stderr and result.stderr.count("\n") == 1, result.stderr
+
+
+def test_what_is_lost_or_replaced_of_its_results_is_made_anew(run):
+    expected, held = results(run), journals(run)
+    for number, path in enumerate(made(run)):
+        if number % 3 == 0:
+            path.unlink()
+        else:
+            path.write_bytes(b"{}" if number % 3 == 1 else b"\xff\x00")
+    done = resumed(run)
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert results(run) == expected and journals(run) == held
+
+
+def test_without_a_journal_it_does_not_start_from_zero(run):
+    for path in journals(run):
+        held = path.read_bytes()
+        path.unlink()
+        refused(resumed(run), "trials.jsonl: must be there")
+        assert not path.exists()
+        path.write_bytes(held)
+
+
+def test_a_broken_journal_is_named_and_left(run):
+    for path, held in journals(run).items():
+        broken = b"{torn\n" + held
+        path.write_bytes(broken)
+        refused(resumed(run), f"{path.name}, line 1")
+        assert path.read_bytes() == broken
+        path.write_bytes(held)
+
+
+@pytest.mark.parametrize("name", [*BEGINNING, "trials.jsonl"])
+def test_a_pipe_in_the_place_of_a_file_is_not_opened(run, name):
+    path = next(run.rglob(name))
+    path.unlink()
+    os.mkfifo(path)
+    done = resumed(run)
+    assert done.exit_code in (1, 2) and done.stderr.count("\n") == 1, (done.output, done.exception)
+    assert name in done.stderr
+
+
+def test_a_pipe_in_the_place_of_the_log_ends_nothing(run):
+    for folder in {path.parent for path in journals(run)}:
+        os.mkfifo(folder / "run.log")
+    done = resumed(run)
+    assert done.exit_code == 0 and "cannot write" in done.stderr
+
+
+def test_other_versions_are_said(run):
+    path = run / "environment.json"
+    environment = json.loads(path.read_text())
+    environment["packages"]["torch"] = "1.0"
+    path.write_text(json.dumps(environment))
+    done = resumed(run)
+    assert done.exit_code == 0 and "begun with other versions" in done.stderr
+    assert "torch 1.0 -> " in done.stderr
+
+
+def test_two_at_once_are_refused(run):
+    with locked(run):
+        refused(resumed(run), "another process is running in it")
+
+
+def test_a_full_disk_at_the_end_is_one_line_and_loses_nothing(run, monkeypatch):
+    expected, held = results(run), journals(run)
+    for path in made(run):
+        path.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_all", _full)
+        done = resumed(run)
+    assert done.exit_code == 1 and isinstance(done.exception, SystemExit), done.exception
+    *warnings, error = done.stderr.splitlines()
+    assert all("run.log" in line or "written anew" in line for line in warnings), done.stderr
+    assert re.fullmatch(rf"Error: {run}.*: No space left on device", error), error
+    assert journals(run) == held
+    assert resumed(run).exit_code == 0 and results(run) == expected
+
+
+def _full(handle: int, data: bytes) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
