@@ -389,7 +389,7 @@ class TestConfig:
             (sharing(shared_epochs=0), "shared_epochs: must be at least 1, an integer"),
             (sharing(finetune_epochs=0), "finetune_epochs"),
             (sharing(shared_seed=-1), "shared_seed"),
-            (sharing(lr=-0.1), "option lr of weight-sharing: must be"),
+            (sharing(lr=-0.1), "lr: must be a number above 0"),
             (sharing(lr=math.nan), "option lr of weight-sharing: must be"),
             (sharing(final_lr=-0.1), "final_lr"),
             (density(shared_epochs=0), "shared_epochs"),
