@@ -42,13 +42,13 @@ search: $(READY)
 	    --searcher-options '{"batch_size": 10}' --evaluator from-scratch --reward accuracy \
 	    --evaluations 120 \
 	    --workers $(WORKERS) --out $(RUN)/search $(SEARCH_ARGS)
-	$(BIN)/augsearch report $(RUN)/search
 	$(BIN)/augsearch compare --task reduced-fashion --workers $(WORKERS) --seeds $(SEEDS) \
 	    --policy none --policy random:25 --policy $(RUN)/search/policy.json --out $(RUN)/compare
+	$(BIN)/augsearch report $(RUN)/search $(RUN)/compare
 	@echo
 	@echo "journal:     $(RUN)/search/trials.jsonl, one line per evaluation"
 	@echo "policy:      $(RUN)/search/policy.txt (tuple list), policy.json (with provenance)"
-	@echo "report:      $(RUN)/search/report.md"
+	@echo "report:      $(RUN)/report.html (both runs; a page for a browser), search/report.md"
 	@echo "comparison:  $(RUN)/compare/compare.md"
 
 test: $(READY)

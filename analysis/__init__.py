@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     )
     from .examples import example_images
     from .fidelity import Fidelity, analyse_fidelity, write_fidelity
+    from .html import page, write_page
     from .randaugment import Grid, analyse_grid, write_grid
     from .rederive import write_rederivation
     from .report import report_of, write_any
@@ -52,6 +53,7 @@ _NAMES = {
     ),
     "examples": ("example_images",),
     "fidelity": ("Fidelity", "analyse_fidelity", "write_fidelity"),
+    "html": ("page", "write_page"),
     "randaugment": ("Grid", "analyse_grid", "write_grid"),
     "rederive": ("write_rederivation",),
     "report": ("report_of", "write_any"),
@@ -92,6 +94,7 @@ __all__ = [
     "mean_interval",
     "minimum_detectable_difference",
     "noise_floor",
+    "page",
     "paired_difference",
     "plots",
     "policy_sheet",
@@ -107,6 +110,7 @@ __all__ = [
     "write_comparison",
     "write_fidelity",
     "write_grid",
+    "write_page",
     "write_rederivation",
     "write_report",
     "write_tabulation",

@@ -352,8 +352,7 @@ def _report(run: Run, comparison: Comparison | None) -> Report:
     data = {"compare.csv": comparison.table, "pairs.csv": comparison.pairs} if comparison else {}
     return Report(
         title=f"Comparison on {run.task}",
-        kind=run.kind,
-        directory=run.directory,
+        run=run,
         name="compare.md",
         sections=(
             section("", Text(state), *blocks),

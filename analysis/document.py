@@ -6,6 +6,7 @@ with its pictures and tables beside it, html.py makes one page of it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +17,12 @@ from policies.augmentations import Augmentation
 from policies.files import write_atomically
 
 from . import tables
+from .runs import Run
 
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph."""
+    """A paragraph. What stands between two backticks is code."""
 
     text: str
 
@@ -65,7 +67,14 @@ class Gallery:
     about: str = ""
 
 
-Block = Text | Sentences | Table | Picture | Code | Gallery
+@dataclass(frozen=True)
+class Part:
+    """The report of a run inside this run's folder: a page folds it, Markdown links to it."""
+
+    report: Report
+
+
+Block = Text | Sentences | Table | Picture | Code | Gallery | Part
 
 
 @dataclass(frozen=True)
@@ -83,19 +92,22 @@ class Report:
 
     Attributes:
         title: of the document.
-        kind: of the run, e.g. "compare".
-        directory: the run folder.
-        name: of the Markdown file in it.
+        run: what it reports.
+        name: of the Markdown file in the run's folder.
         sections: in order; the first may have no title and says what was found.
         data: tables in full, by the name of their CSV file.
     """
 
     title: str
-    kind: str
-    directory: Path
+    run: Run
     name: str
     sections: tuple[Section, ...]
     data: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        """Of the Markdown file."""
+        return self.run.directory / self.name
 
 
 def section(title: str, *blocks: Block | None, details: bool = False) -> Section:
@@ -104,28 +116,33 @@ def section(title: str, *blocks: Block | None, details: bool = False) -> Section
 
 
 def write(report: Report) -> Path:
-    """Write the Markdown file, its pictures and the CSV files; returns the Markdown's path."""
-    for part in report.sections:
-        for block in part.blocks:
-            if isinstance(block, Picture):
-                block.draw(report.directory / f"{block.name}.png")
+    """Write the Markdown file, its pictures and the CSV files, and those of its parts.
+
+    Returns the Markdown's path.
+    """
+    directory = report.run.directory
+    for block in (block for part in report.sections for block in part.blocks):
+        if isinstance(block, Picture):
+            block.draw(directory / f"{block.name}.png")
+        elif isinstance(block, Part):
+            write(block.report)
     for name, frame in report.data.items():
         csv = frame.to_csv(index=frame.index.name is not None)
-        write_atomically(report.directory / name, csv)
-    return tables.write_text(report.directory / report.name, markdown(report))
+        write_atomically(directory / name, csv)
+    return tables.write_text(report.path, markdown(report))
 
 
 def markdown(report: Report) -> str:
     """The report as GitHub shows it."""
     parts = [f"# {report.title}"]
     for part in report.sections:
-        blocks = [text for block in part.blocks if (text := _markdown(block))]
+        blocks = [text for block in part.blocks if (text := _markdown(block, report))]
         if blocks:
             parts += [f"## {part.title}"] * bool(part.title) + blocks
     return "\n\n".join(parts)
 
 
-def _markdown(block: Block) -> str:
+def _markdown(block: Block, report: Report) -> str:
     match block:
         case Text(text):
             return text
@@ -139,3 +156,6 @@ def _markdown(block: Block) -> str:
             return f"```{language}\n{text.strip()}\n```"
         case Gallery():
             return ""
+        case Part(part):
+            place = Path(os.path.relpath(part.path, report.run.directory)).as_posix()
+            return f"[{part.title}]({place})"

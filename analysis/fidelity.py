@@ -214,8 +214,7 @@ def _report(run: Run, fidelity: Fidelity | None) -> Report:
         found = [section("", state, *_blocks(fidelity)), _ranking(fidelity)]
     return Report(
         title=f"Fidelity on {run.task}",
-        kind=run.kind,
-        directory=run.directory,
+        run=run,
         name="fidelity.md",
         sections=(
             *found,

@@ -23,10 +23,15 @@ def pba_report(run: Run) -> Report:
         found = _found(run, load_schedule(path), provenance)
     return Report(
         title=f"Population based augmentation on {run.task}",
-        kind=run.kind,
-        directory=run.directory,
+        run=run,
         name="pba.md",
-        sections=(*found, sections.data_section(run), sections.how_section(run)),
+        sections=(
+            *found,
+            sections.failures_section(run),
+            sections.cost_section(run),
+            sections.data_section(run),
+            sections.how_section(run),
+        ),
     )
 
 
@@ -78,8 +83,6 @@ def _found(run: Run, schedule: Schedule, provenance: dict) -> list[Section]:
         )
     found += [
         section("The last policy on images", Text(f"From epoch {last[0]} on."), Gallery(last[1])),
-        sections.failures_section(run),
-        sections.cost_section(run),
     ]
     return found
 

@@ -1,15 +1,18 @@
-"""Pictures as PNG files (matplotlib's Agg back end; no display needed).
+"""Pictures as PNG or SVG files (no display needed).
 
 Every function takes data and a path, writes the file and returns the path. Figures are built with
-the object interface, so that importing this module changes no global state of matplotlib.
+the object interface, so that importing this module changes no global state of matplotlib. Colours
+are Okabe and Ito's, told apart by the colour-blind too; what they say is said again by markers,
+lines or hatches.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -21,10 +24,27 @@ from matplotlib.ticker import MaxNLocator
 
 from policies.files import write_atomically
 
+from . import tables
 from .composition import PolicyStatistics
 
-BLUE, ORANGE, GREEN, GREY = "#2f6db5", "#d9772b", "#3a8f5c", "#8c8c8c"
+BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#8c8c8c"
+GRID = "#e6e6e6"
+# Not black and white themselves: these stay as they are on any page (svg.py).
+DARK, LIGHT = "#111111", "#fefefe"
+# Of many evaluators, which have a letter too.
+PALETTE = (BLUE, ORANGE, GREEN, "#cc79a7", "#56b4e9", "#e69f00", "#7a6a3a", "#5d5d9c")
 DPI = 130
+TOLD = "#told:"
+
+
+def told(texts: Iterable[str]) -> list[str]:
+    """What points say when they are hovered over, for `set_urls`; a PNG cannot show it."""
+    return [TOLD + quote(text) for text in texts]
+
+
+def _literal(text: str) -> str:
+    """Text that somebody chose: dollars are no mathematics."""
+    return text.replace("$", r"\$")
 
 
 def _figure(width: float, height: float, **grid: Any) -> tuple[Figure, Any]:
@@ -33,7 +53,7 @@ def _figure(width: float, height: float, **grid: Any) -> tuple[Figure, Any]:
     axes = figure.subplots(**grid)
     for axis in np.atleast_1d(axes).flat:
         axis.spines[["top", "right"]].set_visible(False)
-        axis.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+        axis.grid(axis="y", color=GRID, linewidth=0.8)
         axis.set_axisbelow(True)
     return figure, axes
 
@@ -51,7 +71,16 @@ def reward_curve(trials: pd.DataFrame, path: str | Path, reward: str = "reward")
     data = trials[trials["reward"].notna()].sort_values(["batch", "slot"])
     position = np.arange(1, len(data) + 1)
     figure, axis = _figure(8, 4)
-    axis.scatter(position, data["reward"], s=12, color=GREY, alpha=0.6, label="one evaluation")
+    points = axis.scatter(
+        position, data["reward"], s=14, color=GREY, alpha=0.6, label="one evaluation"
+    )
+    points.set_urls(
+        told(
+            f"batch {row.batch}, slot {row.slot}: {row.reward:.4f}"
+            + (f"; {tables.policy(row.policy)}" if isinstance(row.policy, tuple) else "")
+            for row in data.itertuples()
+        )
+    )
     if data["batch"].nunique() > 1:
         batches = pd.DataFrame(
             {"x": position, "y": data["reward"].to_numpy(), "batch": data["batch"].to_numpy()}
@@ -62,6 +91,7 @@ def reward_curve(trials: pd.DataFrame, path: str | Path, reward: str = "reward")
         axis.plot(
             position,
             data["reward"].cummax(),
+            "--",
             color=ORANGE,
             drawstyle="steps-post",
             linewidth=1.5,
@@ -80,8 +110,9 @@ def reward_curve(trials: pd.DataFrame, path: str | Path, reward: str = "reward")
 def diversity_curve(entropies: pd.DataFrame, path: str | Path) -> Path:
     """Entropy of what each batch drew, as a share of the largest possible (`batch_entropies`)."""
     figure, axis = _figure(8, 3.2)
-    for (name, values), colour in zip(entropies.items(), (BLUE, ORANGE, GREEN), strict=True):
-        axis.plot(entropies.index, values, color=colour, linewidth=2, label=name)
+    looks = ((BLUE, "o-"), (ORANGE, "s--"), (GREEN, "^:"))
+    for (name, values), (colour, look) in zip(entropies.items(), looks, strict=True):
+        axis.plot(entropies.index, values, look, color=colour, markersize=4, label=name)
     axis.set_ylim(0, 1.02)
     axis.set(xlabel="batch", ylabel="entropy / maximum", title="Diversity of the candidates drawn")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -97,20 +128,32 @@ def policy_histograms(
     `groups` maps a legend entry to the statistics of its policies; each histogram shows shares of
     one group, so groups of very different size can be compared.
     """
-    colours = (BLUE, GREY, ORANGE)[: len(groups)]
+    looks = ((BLUE, ""), (GREY, "////"), (ORANGE, "....."))[: len(groups)]
     figure, (top, left, right) = _figure_rows()
     names = list(next(iter(groups.values())).operations.index)
     width = 0.8 / len(groups)
-    for number, ((label, group), colour) in enumerate(zip(groups.items(), colours, strict=True)):
+    for number, ((label, group), (colour, hatch)) in enumerate(
+        zip(groups.items(), looks, strict=True)
+    ):
         shift = (number - (len(groups) - 1) / 2) * width
         for axis, shares in (
             (top, group.operations),
             (left, group.probabilities),
             (right, group.magnitudes),
         ):
-            axis.bar(
-                np.arange(len(shares)) + shift, shares.to_numpy(), width, color=colour, label=label
+            bars = axis.bar(
+                np.arange(len(shares)) + shift,
+                shares.to_numpy(),
+                width,
+                color=colour,
+                hatch=hatch,
+                edgecolor="white",
+                linewidth=0,
+                label=label,
             )
+            texts = (f"{name}: {share:.1%}, {label}" for name, share in shares.items())
+            for bar, url in zip(bars, told(texts), strict=True):
+                bar.set_url(url)
     top.set_xticks(range(len(names)), names, rotation=35, ha="right")
     top.margins(x=0.01)
     left.set_xticks(range(11), [f"{value / 10:g}" for value in range(11)])
@@ -130,29 +173,40 @@ def _figure_rows() -> tuple[Figure, list[Axes]]:
     axes = [figure.add_subplot(grid[0, :]), *(figure.add_subplot(grid[1, i]) for i in (0, 1))]
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
-        axis.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+        axis.grid(axis="y", color=GRID, linewidth=0.8)
         axis.set_axisbelow(True)
     return figure, axes
 
 
-def arms(table: pd.DataFrame, runs: Mapping[str, Sequence[float]], path: str | Path) -> Path:
+def arms(table: pd.DataFrame, runs: Mapping[str, pd.Series], path: str | Path) -> Path:
     """Test accuracy (%) of each arm: every run as a dot, the mean with its interval.
 
     `table` has the columns arm, mean, low, high, best arm last or first as given; `runs` maps an
-    arm to its runs.
+    arm to its runs, by seed.
     """
     figure, axis = _figure(8, 1.3 + 0.42 * len(table))
-    axis.grid(axis="x", color="#e6e6e6", linewidth=0.8)
+    axis.grid(axis="x", color=GRID, linewidth=0.8)
     axis.grid(visible=False, axis="y")
     rows = np.arange(len(table))[::-1]
     for row, (_, arm) in zip(rows, table.iterrows(), strict=True):
         values = np.asarray(runs[arm["arm"]], dtype=float)
-        axis.scatter(values, np.full(values.size, row), s=16, color=GREY, alpha=0.7, zorder=2)
+        points = axis.scatter(
+            values, np.full(values.size, row - 0.22), s=18, color=GREY, alpha=0.7, zorder=2
+        )
+        seeds = runs[arm["arm"]].index
+        points.set_urls(
+            told(
+                f"{arm['arm']}, seed {seed}: {value:.2f} %"
+                for seed, value in zip(seeds, values, strict=True)
+            )
+        )
         if np.isfinite(arm["low"]):
             axis.plot([arm["low"], arm["high"]], [row, row], color=BLUE, linewidth=2.2, zorder=3)
-        axis.plot(arm["mean"], row, "o", color=BLUE, markersize=7, zorder=4)
+        mean = axis.scatter([arm["mean"]], [row], s=50, marker="D", color=BLUE, zorder=4)
+        shown = tables.interval(arm["low"], arm["high"])
+        mean.set_urls(told([f"{arm['arm']}: mean {arm['mean']:.2f} % {shown}"]))
     axis.axvline(table["mean"].iloc[0], color=ORANGE, linewidth=1, linestyle="--", zorder=1)
-    axis.set_yticks(rows, table["arm"])
+    axis.set_yticks(rows, table["arm"].map(_literal))
     axis.set_ylim(-0.6, len(table) - 0.4)
     axis.set(
         xlabel="test accuracy (%): runs, mean, 95 % interval; dashed: mean of the first arm",
@@ -179,7 +233,14 @@ def population(trials: pd.DataFrame, path: str | Path, reward: str) -> Path:
     trained = trials[~trials["diverged"]]
     table = trained.pivot(index="batch", columns="slot", values="reward")
     figure, axis = _figure(8, 4)
-    axis.plot(table.index, table.to_numpy(), "o-", color=GREY, linewidth=1, markersize=3, alpha=0.7)
+    axis.plot(table.index, table.to_numpy(), "-", color=GREY, linewidth=1, alpha=0.7)
+    points = axis.scatter(trained["batch"], trained["reward"], s=14, color=GREY, zorder=3)
+    points.set_urls(
+        told(
+            f"generation {row.batch}, child {row.slot}: {row.reward:.4f}"
+            for row in trained.itertuples()
+        )
+    )
     if len(table):
         axis.plot(table.index, table.max(axis=1), "--", color=ORANGE, linewidth=2, label="best")
         figure.legend(frameon=False, loc="outside lower center", fontsize=9)
@@ -235,7 +296,7 @@ def heat_map(grid: pd.DataFrame, path: str | Path, unit: str, best: tuple[int, i
                 ha="center",
                 va="center",
                 fontsize=9,
-                color="black" if light else "white",
+                color=DARK if light else LIGHT,
                 fontweight="bold" if (n, m) == best else "normal",
             )
     row, column = list(table.index).index(best[0]), list(table.columns).index(best[1])
@@ -255,36 +316,31 @@ def fidelity_cost(table: pd.DataFrame, path: str | Path) -> Path:
     markers = {"accuracy": "o", "log_likelihood": "s", "calibrated_log_likelihood": "^"}
     evaluators = list(dict.fromkeys(table["evaluator"]))
     spread = max(1.02, table["cost"].max() / table["cost"].min()) ** 0.015
-    palette = (
-        BLUE,
-        ORANGE,
-        GREEN,
-        "#a0489b",
-        "#b23a48",
-        "#4aa5b8",
-        "#7a6a3a",
-        "#444444",
-        "#d977b0",
-        "#9bb534",
-    )
     for index, evaluator in enumerate(evaluators):
         rows = table[table["evaluator"] == evaluator]
-        colour = palette[index % len(palette)]
+        colour, letter = PALETTE[index % len(PALETTE)], chr(ord("a") + index % 26)
         for offset, (_, row) in enumerate(rows.iterrows()):
             # Rewards of one evaluator cost the same; a small shift keeps their bars apart.
             cost = row["cost"] * spread ** (offset - (len(rows) - 1) / 2)
             axis.plot([cost] * 2, [row["low"], row["high"]], color=colour, linewidth=1.4)
-            axis.plot(
-                cost,
-                row["rho"],
-                markers[row["reward"]],
-                color=colour,
-                markersize=8,
-                markeredgecolor="white",
+            point = axis.scatter(
+                [cost], [row["rho"]], s=64, marker=markers[row["reward"]], color=colour,
+                edgecolors="white", zorder=3,
+            )  # fmt: skip
+            point.set_urls(
+                told(
+                    [
+                        f"{evaluator}, {row['reward'].replace('_', ' ')}: ρ {row['rho']:.2f} "
+                        f"{tables.interval(row['low'], row['high'])}, cost {row['cost']:.3g}"
+                    ]
+                )
             )
-        axis.plot([], [], "-", color=colour, label=evaluator, linewidth=3)
+        # Colours alone do not tell evaluators apart.
+        top = (rows["cost"].iloc[0], rows["high"].max())
+        axis.annotate(letter, top, (0, 4), textcoords="offset points", ha="center", fontsize=9)
+        axis.plot([], [], "-", color=colour, label=_literal(f"{letter}: {evaluator}"), linewidth=3)
     for reward, marker in markers.items():
-        axis.plot([], [], marker, color="#333333", linestyle="none", label=reward.replace("_", " "))
+        axis.plot([], [], marker, color=GREY, linestyle="none", label=reward.replace("_", " "))
     axis.set_xscale("log")
     axis.axhline(0, color="#b0b0b0", linewidth=0.8)
     axis.set(

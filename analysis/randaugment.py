@@ -205,8 +205,7 @@ def _report(run: Run, grid: Grid | None) -> Report:
     chosen = section("The best cell on images", Gallery(RandAugment(*grid.best))) if grid else None
     return Report(
         title=f"RandAugment grid on {run.task}",
-        kind=run.kind,
-        directory=run.directory,
+        run=run,
         name="grid.md",
         sections=(
             found,

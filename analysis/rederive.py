@@ -13,7 +13,7 @@ from proxy_tasks.run_format import CONFIG_NAME
 from . import plots, sections, tables
 from .compare import compare_arms, comparison_blocks, comparison_report, has_arms
 from .composition import PolicyStatistics, histogram_overlap, policy_statistics
-from .document import Picture, Report, Section, Table, Text, section, write
+from .document import Part, Picture, Report, Section, Table, Text, section, write
 from .runs import Run, load_run
 from .search import policy_section, search_report
 
@@ -41,10 +41,7 @@ def chance_overlap(subpolicies: int, operations: int = 2, seed: int = 0) -> tupl
 
 def write_rederivation(directory: str | Path) -> Path:
     """Write the reports of the runs in search/ and compare/, and rederive.md that joins them."""
-    run = load_run(directory)
-    for stage in _stages(run):
-        write(STAGES[stage.kind](stage))
-    return write(rederivation_report(run))
+    return write(rederivation_report(load_run(directory)))
 
 
 def rederivation_report(run: Run) -> Report:
@@ -62,14 +59,13 @@ def rederivation_report(run: Run) -> Report:
         parts.append(_children(compared))
     if search:
         parts += [
-            section("The search", Text(f"[Its report](search/report.md), {done} evaluations.")),
+            section("The search", Text(f"{done} evaluations."), Part(search_report(search))),
             sections.cost_section(search),
         ]
     parts += [sections.data_section(run), sections.how_section(run)]
     return Report(
         title="The ImageNet policy, searched anew",
-        kind=run.kind,
-        directory=run.directory,
+        run=run,
         name="rederive.md",
         sections=tuple(parts),
     )
@@ -78,20 +74,20 @@ def rederivation_report(run: Run) -> Report:
 def _children(compared: Run) -> Section:
     title = "Children trained from scratch"
     if not has_arms(compared):
-        return section(title, Text("No child was tested yet."))
+        return section(title, Text("No child was tested yet."), Part(comparison_report(compared)))
     comparison = compare_arms(compared)
     found = comparison.table["arm"].iloc[-1]
     return section(
-        title, Text(comparison.between("imagenet", found)), *comparison_blocks(comparison)
+        title,
+        Text(comparison.between("imagenet", found)),
+        *comparison_blocks(comparison),
+        Part(comparison_report(compared)),
     )
-
-
-STAGES = {"search": search_report, "compare": comparison_report}
 
 
 def _stages(run: Run) -> list[Run]:
     """The runs in this folder that were begun."""
-    folders = [run.directory / name for name in STAGES]
+    folders = [run.directory / name for name in ("search", "compare")]
     return [load_run(folder) for folder in folders if (folder / CONFIG_NAME).exists()]
 
 

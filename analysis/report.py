@@ -13,7 +13,7 @@ from .document import Report, write
 from .fidelity import fidelity_report
 from .pba import pba_report
 from .randaugment import grid_report
-from .rederive import rederivation_report, write_rederivation
+from .rederive import rederivation_report
 from .runs import Run, load_run
 from .search import search_report
 from .select import select_report
@@ -50,11 +50,9 @@ def report_of(directory: str | Path) -> Report:
 
 
 def write_any(directory: str | Path) -> Path:
-    """Write (again) the report of a run folder and return its path."""
+    """Write (again) the Markdown report of a run folder and return its path."""
     report = report_of(directory)
-    if report.kind == "rederive":
-        return write_rederivation(directory)
-    if report.kind == "tabulate" and report.data:  # with a table of what there is so far
+    if report.run.kind == "tabulate" and report.data:  # with a table of what there is so far
         write_tabulation(directory)
-        return report.directory / report.name
+        return report.path
     return write(report)

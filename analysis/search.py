@@ -41,8 +41,7 @@ def search_report(run: Run) -> Report:
     """The report of a search."""
     return Report(
         title=f"Search on {run.task}",
-        kind=run.kind,
-        directory=run.directory,
+        run=run,
         name="report.md",
         sections=(
             section("", Sentences(tuple(_summary(run)))),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import pandas as pd
 
@@ -129,3 +130,39 @@ def listing(augmentation: Augmentation) -> str:
         rows = augmentation.policy.to_text().strip()
         return f"PolicyTransform(\n{rows},\nconvention={augmentation.convention!r},\n)"
     return repr(augmentation)
+
+
+_SOUGHT = {
+    "search": "policies of {subpolicies} sub-policies × {operations} operations",
+    "select": "the final policy of a search",
+    "randaugment": "RandAugment's N and M",
+    "compare": "test accuracy under each arm",
+    "fidelity": "how well cheap scores rank policies",
+    "rederive": "policies of {subpolicies} sub-policies × {operations} operations",
+    "pba": "a schedule of policies, by {population} children",
+    "train": "a child under a policy",
+    "tabulate": "a table of evaluations",
+}
+
+
+def about(run: Run) -> list[tuple[str, str]]:
+    """What was sought, on which data, how, and what it has cost, in a few words each."""
+    settings = {
+        "subpolicies": run.number("settings", "subpolicies"),
+        "operations": run.number("settings", "operations"),
+        "population": run.number("settings", "population"),
+    }
+    rows = [("sought", _SOUGHT[run.kind].format(**settings)), ("data", run.task)]
+    if run.manifest:
+        counts = ", ".join(f"{len(rows)} {part}" for part, rows in run.manifest.parts.items())
+        rows.append(("images", counts))
+    if run.config.get("searcher"):
+        rows.append(("searcher", str(run.option("searcher", "name"))))
+    rows.append(("evaluator", f"{run.option('evaluator', 'kind')}, by {reward_name(run)}"))
+    trials = run.trials
+    if len(trials):
+        rows.append(("evaluations", f"{len(trials):,}"))
+        rows.append(("time in evaluations", tables.duration(trials["seconds"].sum())))
+        begun = datetime.fromtimestamp(trials["started"].min(), UTC)
+        rows.append(("begun", f"{begun:%Y-%m-%d %H:%M} UTC"))
+    return [(name, value) for name, value in rows if value]

@@ -34,8 +34,7 @@ def select_report(run: Run) -> Report:
         state = Text("Unfinished: no policy is chosen yet; the same command with --resume goes on.")
     return Report(
         title=f"Final policy of {run.option('settings', 'run')} on {run.task}",
-        kind=run.kind,
-        directory=run.directory,
+        run=run,
         name="select.md",
         sections=(
             section("", state),

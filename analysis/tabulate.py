@@ -318,8 +318,7 @@ def _report(run: Run, found: Tabulation | None) -> Report:
     nothing = Text("Nothing is measured yet.")
     return Report(
         title=f"A table of policies on {run.task}",
-        kind=run.kind,
-        directory=run.directory,
+        run=run,
         name="tabulate.md",
         sections=(
             section("", state, Sentences(tuple(found.sentences)) if found else nothing),

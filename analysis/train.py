@@ -43,8 +43,7 @@ def train_report(run: Run) -> Report:
         augmentation = section("Augmentation", Text(f"{run.option('settings', 'policy')}"))
     return Report(
         title=f"A child trained on {run.task}",
-        kind=run.kind,
-        directory=run.directory,
+        run=run,
         name="train.md",
         sections=(
             found, *_epochs(run), augmentation, sections.data_section(run),

@@ -195,6 +195,22 @@ class Transform(nn.Module, ABC):
         n, channels, height, width = batch.shape
         return run(batch, self._draw(n, channels, height, width, frames))
 
+    def explained(
+        self, batch: np.ndarray
+    ) -> tuple[np.ndarray, list[tuple[tuple[str, float], ...]]]:
+        """What a call makes of uint8 [N, C, H, W], and which operations each image underwent.
+
+        Returns the batch, and for each image (name, kernel parameter, see ops.py) in order; an
+        operation that was not applied is ("Identity", 0.0). The same draws as in a call.
+        """
+        array = contiguous(_check_batch(batch, batch.dtype == np.uint8))
+        n, channels, height, width = array.shape
+        program = self._draw(n, channels, height, width)
+        flat = array.reshape(n, channels, height * width)
+        images = run_cpu(flat, program, height, width, self.threads).reshape(array.shape)
+        known = program.table.operations
+        return images, [tuple(known[step] for step in steps) for steps in program.steps]
+
     # -------------------------------------------------------------- drawing
 
     def _draw(self, n: int, channels: int, height: int, width: int, frames: int = 1) -> Program:

@@ -36,12 +36,14 @@ class Table:
 
     ``codes`` int64 [E], ``values`` float64 [E] (threshold, bits, factor, side or weight),
     ``matrices`` int64 [E, 6]: 16.16 fixed point; output pixel (x, y) comes from column
-    (m0 x + m1 y + m2) >> 16 and row (m3 x + m4 y + m5) >> 16.
+    (m0 x + m1 y + m2) >> 16 and row (m3 x + m4 y + m5) >> 16; ``operations``: the E (name,
+    parameter) that they stand for.
     """
 
     codes: np.ndarray
     values: np.ndarray
     matrices: np.ndarray
+    operations: tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ def build_table(operations: Iterable[tuple[str, float]], height: int, width: int
         )  # fmt: skip
     known: dict[tuple[str, float], tuple] = {}  # a policy repeats the same few operations
     rows = []
+    operations = tuple(operations)
     for key in operations:
         if key not in known:
             known[key] = _entry(*key, height, width)
@@ -81,6 +84,7 @@ def build_table(operations: Iterable[tuple[str, float]], height: int, width: int
         np.array([code for code, _, _ in rows], np.int64),
         np.array([value for _, value, _ in rows], np.float64),
         np.array([matrix for _, _, matrix in rows], np.int64).reshape(-1, 6),
+        operations,
     )
 
 

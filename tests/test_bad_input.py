@@ -257,7 +257,7 @@ CASES: dict[str, tuple[list[str], str]] = {
     "rederive without ImageNet": (
         ["rederive", "--data", "tree", "--out", "new"], "data: must be the top of an ImageNet"),
     "report of nothing": (["report", "nowhere"], "run: must be a run folder"),
-    "report of no run": (["report", "tree"], "run: must hold trials.jsonl"),
+    "report of no run": (["report", "tree"], "run: must hold config.json"),
     "show without images": (
         ["show", "--policy", "imagenet", "--images", "empty", "--out", "a.png"], "at least 8 im"),
     "show a broken image": (

@@ -123,7 +123,8 @@ def test_a_search_leaves_a_complete_run_folder(small_run):
 
 def test_report_and_show(small_run, tmp_path):
     folder = shutil.copytree(small_run, tmp_path / "run")
-    assert run("report", folder).strip() == str(folder / "report.md")
+    written = [folder / "report.md", folder / "report.html"]
+    assert run("report", folder).split() == [str(path) for path in written]
     assert "Complete: 30 evaluations" in (folder / "report.md").read_text()
     run("show", "--policy", folder / "policy.json", "--out", tmp_path / "a.png", "--rows", "4")
     assert Image.open(tmp_path / "a.png").width > 400

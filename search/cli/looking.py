@@ -16,12 +16,25 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=ManyValues)
-@click.argument("run")
-def report(run: str) -> None:
-    """Write the report of a run folder: tables and pictures, from the journal."""
-    import analysis
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True)
+@option(
+    "--out",
+    metavar="HTML",
+    help="Page to write. [default: report.html in RUN, of several in the folder around them]",
+)
+def report(runs: tuple[str, ...], out: str | None) -> None:
+    """Write the report of run folders, finished or not, from their journals.
 
-    click.echo(analysis.write_any(run))
+    Of each a Markdown file with its pictures and tables, and of all together one HTML page that
+    needs no other file and no network.
+    """
+    import analysis
+    from analysis.html import place_of_page
+
+    place = place_of_page(runs, out)
+    for run in runs:
+        click.echo(analysis.write_any(run))
+    click.echo(analysis.write_page(runs, place))
 
 
 @click.command(cls=ManyValues)
