@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .presets import PRESETS, Preset, get_preset
     from .tables import Table, load_table
     from .tasks import TASKS
+    from .trainer import Trainer
 
 _MODULE_OF = {
     "Augmentation": "policies.augmentations",
@@ -43,6 +44,7 @@ _MODULE_OF = {
     "REWARDS": "proxy_tasks.evaluators.config",
     "Repeat": "proxy_tasks.evaluators.repeat",
     "TASKS": "proxy_tasks.tasks",
+    "Trainer": "proxy_tasks.trainer",
     "Table": "proxy_tasks.tables",
     "WeightSharing": "proxy_tasks.evaluators.shared_child",
     "get_preset": "proxy_tasks.presets",

@@ -15,7 +15,7 @@ from proxy_tasks.trials import Key
 from search.errors import JournalError
 
 _HEADER = b"augsearch 1 sha256 "
-MAX_BYTES = 2**32
+MAX_BYTES = 2**36  # checkpoints of large networks take gigabytes
 
 
 class DamagedBlob(ValueError):

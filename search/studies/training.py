@@ -130,7 +130,7 @@ class TrainSettings(Settings):
 
     def grown_from(self, saved: TrainSettings) -> TrainSettings:
         """The policy must be what it was, not only be called so."""
-        if self.arm != saved.arm:
+        if saved.arm is not None and self.arm != saved.arm:
             raise InputError(
                 "policy", "must be what it was when the run was started", self.policy,
                 "restore the file, or start a new run in another folder",

@@ -77,6 +77,28 @@ def test_a_training_killed_at_any_moment_ends_in_the_same_weights(
     assert evaluation.metrics == undisturbed[1].metrics
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"model": "convnet", "kernels": "fused"},
+        {"optimizer": "adamw", "optimizer_options": {"amsgrad": True}},
+        {"optimizer": "torch.optim:RMSprop", "momentum": None},
+        {"precision": "bfloat16", "schedule": "one-cycle"},
+        {"policy": "randaugment:2,9", "loss": "binary-cross-entropy", "threshold": 0.2},
+        {"model": "torchvision:shufflenet_v2_x0_5"},
+    ],
+    ids=lambda options: ",".join(map(str, options.values())),
+)
+def test_so_does_one_of_another_recipe(tmp_path, monkeypatch, options):
+    run_train(config(**options), tmp_path / "whole", progress=False)
+    with monkeypatch.context() as patch:
+        kill(patch, study, "write_blob", 2, True)
+        with pytest.raises(Killed):
+            run_train(config(**options), tmp_path / "parts", progress=False)
+    run_train(config(**options), tmp_path / "parts", resume=True, progress=False)
+    assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
+
+
 def test_every_draw_matters(undisturbed, tmp_path):
     """The test above would pass without seeds per epoch, were nothing drawn."""
     found = {(undisturbed[0] / "last.pt").read_bytes()}
