@@ -81,6 +81,7 @@ wheel: $(READY)
 golden: $(READY)
 	AUGSEARCH_WRITE_GOLDEN=1 $(BIN)/python -m pytest -q tests/policies
 	$(BIN)/python -m tests.golden.runs
+	$(BIN)/python -m tests.search.trainings
 	@git status --short tests/golden
 
 soak: $(READY)

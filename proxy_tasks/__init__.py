@@ -71,6 +71,7 @@ __all__ = [
     "ProxyTask",
     "Repeat",
     "Table",
+    "Trainer",
     "WeightSharing",
     "get_preset",
     "get_task",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,7 +29,18 @@ from search.runs.blobs import read_blob
 from search.studies import train as study
 from search.studies.study import build_task
 from search.studies.training import TrainSettings
-from tests.search.trainings import EPOCHS, HERE, Killed, arguments, config, kill, rows, weights
+from tests.search.trainings import (
+    EPOCHS,
+    GOLDEN,
+    HERE,
+    Killed,
+    arguments,
+    config,
+    die_after_two_epochs,
+    kill,
+    rows,
+    weights,
+)
 
 
 @pytest.fixture(scope="module")
@@ -191,13 +203,20 @@ def test_a_network_that_diverges_ends_early_and_has_no_best_weights(tmp_path):
 
 
 @pytest.fixture
-def left(tmp_path, monkeypatch):
+def left(tmp_path):
     """A run that was killed after its second epoch."""
-    with monkeypatch.context() as patch:
-        kill(patch, study, "_write_log", 2, True)
-        with pytest.raises(Killed):
-            run_train(config(), tmp_path / "run", progress=False)
+    die_after_two_epochs(tmp_path / "run")
     return tmp_path / "run"
+
+
+def test_one_that_an_earlier_version_left_is_gone_on_with(tmp_path):
+    out = Path(shutil.copytree(GOLDEN, tmp_path / "run"))
+    before = rows(out)
+    assert len(before) == 2
+    said = CliRunner().invoke(main, ["resume", str(out), "--quiet"])
+    assert said.exit_code == 0, said.output
+    assert rows(out)[:2] == before and len(rows(out)) == EPOCHS
+    assert json.loads((out / "last.json").read_text())["epoch"] == EPOCHS
 
 
 @pytest.mark.parametrize("place", [0, 30, 0.3, 0.6, -1])

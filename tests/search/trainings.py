@@ -1,17 +1,27 @@
-"""Small trainings for tests: everything in them draws, and they die where they are told to."""
+"""Small trainings for tests: everything in them draws, and they die where they are told to.
+
+    python -m tests.search.trainings
+
+records one that died after its second epoch, from which every later version must go on (`make
+golden` does). Do so only when a change of the format is meant.
+"""
 
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
-from search import Config
+from search import Config, run_train
 from search.studies import train as study
 
 HERE = "tests.search.trainings"
+GOLDEN = Path(__file__).parent.parent / "golden" / "training"
 EPOCHS = 4
 # Everything that draws: mixing, erasing, repeated augmentation, dropout; and an average of weights.
 OPTIONS = {
@@ -80,3 +90,26 @@ def kill(monkeypatch, where, name: str, call: int, after: bool) -> None:
         return result
 
     monkeypatch.setattr(where, name, deadly)
+
+
+def die_after_two_epochs(out: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        kill(patch, study, "_write_log", 2, True)
+        with pytest.raises(Killed):
+            run_train(config(), out, progress=False)
+
+
+def record() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        die_after_two_epochs(Path(folder) / "run")
+        shutil.rmtree(GOLDEN, ignore_errors=True)
+        shutil.copytree(
+            Path(folder) / "run", GOLDEN, ignore=shutil.ignore_patterns(".*", "run.log")
+        )
+
+
+if __name__ == "__main__":
+    # Under its own name, by which the model is found again.
+    from tests.search import trainings
+
+    trainings.record()
