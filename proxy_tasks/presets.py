@@ -33,7 +33,7 @@ class Preset:
     `train_images`, `validation_images`: totals the preset is meant for (None: the task's own
     default). `lr` is the peak, see `training.LearningRate`. `pad`: pixels of zero padding around
     the random crop. `evaluator` is what `augsearch fidelity` found fit for the task. The rest is
-    told by the options of `augsearch train`, which change a preset field by field.
+    told by the options of `recipe.Recipe`, which change a preset field by field.
     """
 
     name: str

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from proxy_tasks.data import ProxyTask
 from proxy_tasks.learner import autocast
 from proxy_tasks.models import make_child, own_randomness
 from proxy_tasks.presets import Preset, get_preset
+from proxy_tasks.recipe import Recipe
 from proxy_tasks.training import (
     Arena,
     LearningRate,
@@ -37,19 +39,28 @@ class Children:
 
     model: a child model of the user's own instead of the preset's, as a callable or its import
         path "package.module:name" (`models.make_child`).
+    recipe: how it is trained where that differs from the preset, see `proxy_tasks.recipe`.
     """
 
     def __init__(
-        self, config: EvaluatorConfig, task: ProxyTask, *, model: str | Callable | None = None
+        self,
+        config: EvaluatorConfig,
+        task: ProxyTask,
+        *,
+        model: str | Callable | None = None,
+        recipe: Mapping[str, Any] | None = None,
     ):
         self.config, self.task = config, task
-        self.preset: Preset = get_preset(config.preset, task.name)
+        preset: Preset = get_preset(config.preset, task.name)
+        self.preset = Recipe.of(recipe or {}, config.kind).applied(preset)
         device = pick_device(config.device)
         precision = pick_precision(config.precision, device)
         self.arena = Arena(task.train, device, precision, config.kernels)
         if model is not None:
             self.preset = dataclasses.replace(self.preset, model=import_path("model", model))
             self._check_model()
+        if recipe:  # a loss or an optimiser that cannot be made is told before anything is trained
+            self.arena.learner(self.new_child(0), self.scratch_config(1))
 
     def _check_model(self) -> None:
         """InputError unless the model turns images of the task into logits, training or not."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,8 +48,9 @@ class DensityMatching(SharedChild):
         images_per_subpolicy: int = 500,
         shared_seed: int = 0,
         model: str | Callable | None = None,
+        recipe: Mapping[str, Any] | None = None,
     ):
-        super().__init__(config, task, model=model)
+        super().__init__(config, task, model=model, recipe=recipe)
         if shared_epochs is not None:
             check_integer("shared_epochs", shared_epochs, 1)
         self.shared_epochs = shared_epochs or config.epochs or self.preset.epochs

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from torch import nn
 
@@ -21,9 +22,14 @@ class FromScratch(Children, Evaluator):
     """Train a child from scratch under the augmentation, as AutoAugment does (arXiv 1805.09501)."""
 
     def __init__(
-        self, config: EvaluatorConfig, task: ProxyTask, *, model: str | Callable | None = None
+        self,
+        config: EvaluatorConfig,
+        task: ProxyTask,
+        *,
+        model: str | Callable | None = None,
+        recipe: Mapping[str, Any] | None = None,
     ):
-        super().__init__(config, task, model=model)
+        super().__init__(config, task, model=model, recipe=recipe)
         self.epochs = config.epochs or self.preset.epochs
 
     def evaluate(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import pickle
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,8 +33,15 @@ class Population(Children, Continued):
     left of it. The artifact holds weights, optimiser and the number of epochs done.
     """
 
-    def __init__(self, config: EvaluatorConfig, task: ProxyTask, *, interval: int = 3):
-        super().__init__(config, task)
+    def __init__(
+        self,
+        config: EvaluatorConfig,
+        task: ProxyTask,
+        *,
+        interval: int = 3,
+        recipe: Mapping[str, Any] | None = None,
+    ):
+        super().__init__(config, task, recipe=recipe)
         check_integer("interval", interval, 1)
         self.interval = interval
         self.epochs = config.epochs or self.preset.epochs

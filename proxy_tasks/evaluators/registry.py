@@ -14,6 +14,8 @@ from collections.abc import Callable
 
 from policies.options import checked_options, keywords_of
 from proxy_tasks.data import ProxyTask
+from proxy_tasks.presets import get_preset
+from proxy_tasks.recipe import Recipe
 
 from .base import Evaluator
 from .config import EvaluatorConfig
@@ -43,4 +45,6 @@ def make_evaluator(config: EvaluatorConfig, task: ProxyTask) -> Evaluator:
 
 def check_config(config: EvaluatorConfig) -> None:
     """InputError for options that the kind of evaluator does not take; nothing is built."""
-    checked_options(config.options, keywords_of(KINDS[config.kind]), config.kind)
+    options = checked_options(config.options, keywords_of(KINDS[config.kind]), config.kind)
+    recipe = Recipe.of(options.get("recipe") or {}, config.kind)
+    recipe.applied(get_preset(config.preset, "*"))

@@ -9,7 +9,8 @@ import io
 import json
 import pickle
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -141,8 +142,9 @@ class WeightSharing(SharedChild):
         final_lr: float = 0.0005,
         shared_seed: int = 0,
         model: str | Callable | None = None,
+        recipe: Mapping[str, Any] | None = None,
     ):
-        super().__init__(config, task, model=model)
+        super().__init__(config, task, model=model, recipe=recipe)
         self.shared_epochs = check_integer("shared_epochs", shared_epochs, 1)
         self.shared_seed = check_integer("shared_seed", shared_seed, 0)
         check_positive("lr", lr)

@@ -1,12 +1,13 @@
-"""The arms of a comparison: what `--policy` accepts, as augmentations."""
+"""The arms of a comparison: what `--policy` accepts, as augmentations, and recipes beside them."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +22,25 @@ from policies import (
     load_policy_file,
 )
 from policies.augmentations import decode_augmentation, encode_augmentation
-from policies.errors import InputError
+from policies.errors import InputError, check_choice
+from policies.options import options_of
 from policies.policy_files import PolicyFile
 from policies.schedule import ScheduleTransform
 from proxy_tasks import Augmentation
+from proxy_tasks.evaluators.config import EvaluatorConfig
+from proxy_tasks.evaluators.registry import check_config
+from proxy_tasks.recipe import Recipe
 from proxy_tasks.trials import MAX_LINE_BYTES
 from search.spaces import PolicySpace
 
 NAMES = ("none", *PUBLISHED, "trivialaugment", "uniform")
 FORMS = (
     f"a policy or schedule file, {', '.join(NAMES)}, randaugment:N,M, random:K or "
-    "NAME=FILE,FILE,..."
+    "NAME=FILE,FILE,...; each may be followed by pieces of a recipe, as in none+cutmix:1.0"
 )
+# What `+NAME:VALUE` may set: every option of a recipe that is one number or one name.
+PIECES = {o.name: o for o in options_of(Recipe) if o.type in (int, float, str)}
+_WITH_PIECES = re.compile(r"(.*?)((?:\+[a-z_]+:[^+]*)+)", re.DOTALL)
 # Keeps the random policies of an arm apart from everything else drawn from the same seed.
 STREAM_RANDOM_ARM = 101
 MOST_RANDOM = 1000
@@ -47,6 +55,7 @@ class Arm:
         members: trained by turns, seed by seed; one, but for NAME=FILE,FILE,... (several searches
             by one method), whose scatter contains that between policies.
         random: instead of members: every seed has a new random policy of so many sub-policies.
+        recipe: options of `Recipe` that its children are trained with, over the evaluator's own.
         search: what finding a policy has cost, from the provenance of its file (mean over files).
     """
 
@@ -55,6 +64,7 @@ class Arm:
     members: tuple[Augmentation, ...] = ()
     random: int = 0
     search: dict[str, Any] = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
 
     def augmentation(self, seed: int, index: int) -> Augmentation:
         """What is trained as the `index`-th child, whose number is `seed`."""
@@ -62,25 +72,51 @@ class Arm:
             return random_policy(self.random, seed)
         return self.members[index % len(self.members)]
 
+    @property
+    def scorer(self) -> str:
+        """The name of its evaluator in a run; arms with the same recipe share one."""
+        if not self.recipe:
+            return "main"
+        text = json.dumps(self.recipe, sort_keys=True)
+        return "recipe-" + hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def evaluator(self, config: EvaluatorConfig) -> EvaluatorConfig:
+        """`config` with the arm's recipe. Raises InputError, naming the arm, where it has none."""
+        if not self.recipe:
+            return config
+        recipe = {**config.options.get("recipe", {}), **self.recipe}
+        changed = replace(config, options={**config.options, "recipe": recipe})
+        try:
+            check_config(changed)
+        except InputError as error:
+            raise InputError(
+                f"policy {self.text}: {error.argument}", error.rule, error.got, error.fix
+            ) from None
+        return changed
+
     def to_json(self) -> dict[str, Any]:
-        return {
+        data = {
             "text": self.text,
             "name": self.name,
             "members": [encode_augmentation(member) for member in self.members],
             "random": self.random,
             "search": self.search,
         }
+        return {**data, "recipe": self.recipe} if self.recipe else data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Arm:
         """The arm that `to_json` wrote. Raises InputError for anything else."""
         try:
             members = tuple(decode_augmentation(member) for member in data["members"])
-            arm = cls(data["text"], data["name"], members, data["random"], data["search"])
+            arm = cls(
+                data["text"], data["name"], members, data["random"], data["search"],
+                data.get("recipe", {}),
+            )  # fmt: skip
         except (KeyError, TypeError) as error:
             raise _no_arm(data) from error
-        kinds = (str, str, tuple, int, dict)
-        parts = (arm.text, arm.name, arm.members, arm.random, arm.search)
+        kinds = (str, str, tuple, int, dict, dict)
+        parts = (arm.text, arm.name, arm.members, arm.random, arm.search, arm.recipe)
         if not all(isinstance(part, kind) for part, kind in zip(parts, kinds, strict=True)):
             raise _no_arm(data)
         if not members and not 1 <= arm.random <= MOST_RANDOM:
@@ -94,6 +130,11 @@ def _no_arm(data: object) -> InputError:
 
 def parse_arm(text: str) -> Arm:
     """The arm that `text` (FORMS) means. Raises InputError."""
+    found = _WITH_PIECES.fullmatch(text)
+    if found and not Path(text).exists():
+        arm, pieces = parse_arm(found[1]), found[2][1:].split("+")
+        recipe = _recipe(text, pieces)
+        return replace(arm, text=text, name="+".join([arm.name, *pieces]), recipe=recipe)
     if text == "none":
         return Arm(text, text, (None,))
     if "=" in text and not Path(text).exists():
@@ -104,6 +145,32 @@ def parse_arm(text: str) -> Arm:
     if file is not None:
         return _fitting(Arm(text, _file_name(text), (file.augmentation,), search=_cost(file, text)))
     return Arm(text, text, (_transform(text),))
+
+
+def _recipe(text: str, pieces: Sequence[str]) -> dict[str, Any]:
+    """The options of a recipe that NAME:VALUE pieces mean; errors name the arm, `text`."""
+    recipe: dict[str, Any] = {}
+    for piece in pieces:
+        name, _, value = piece.partition(":")
+        argument = f"policy {text}: {name}"
+        try:
+            check_choice(argument, name, tuple(PIECES))
+            if name in recipe:
+                raise InputError(argument, "must be given once", piece, "drop one of the two")
+            recipe[name] = PIECES[name].checked(_number(value))
+        except InputError as error:
+            raise InputError(argument, error.rule, error.got, error.fix) from None
+    return recipe
+
+
+def _number(value: str) -> int | float | str:
+    """The number that a text says; the text itself where it is none."""
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return value
 
 
 def _fitting(arm: Arm) -> Arm:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from proxy_tasks.evaluators.config import EvaluatorConfig
 from search.engine.loop import RunResult
 from search.trial import Candidate
 
@@ -32,7 +33,15 @@ def run_compare(config: Config, out: Path | str, **how: Any) -> RunResult:
     Raises:
         InputError: a user's mistake; nothing is left behind if nothing was finished.
     """
-    return run_fixed(with_arms(config), out, compare_candidates, **how)
+    config = with_arms(config)
+    compare_evaluators(config)
+    return run_fixed(
+        config,
+        out,
+        compare_candidates,
+        evaluators=lambda run: compare_evaluators(run.config),
+        **how,
+    )
 
 
 def with_arms(config: Config) -> Config:
@@ -42,6 +51,12 @@ def with_arms(config: Config) -> Config:
     arms = parse_arms(settings.policy, settings.seeds, known)
     settings = replace(settings, arms=tuple(arm.to_json() for arm in arms))
     return replace(config, settings=settings)
+
+
+def compare_evaluators(config: Config) -> dict[str, EvaluatorConfig]:
+    """The evaluator of every arm by the name that its candidates ask for: one for each recipe."""
+    arms = [Arm.from_json(arm) for arm in config.settings.arms]
+    return {arm.scorer: arm.evaluator(config.evaluator) for arm in arms}
 
 
 def compare_candidates(config: Config) -> list[Candidate]:
@@ -54,6 +69,7 @@ def compare_candidates(config: Config) -> list[Candidate]:
             slot,
             arm.augmentation(settings.seed + index, index),
             training_seed("compare", settings.seed, index),
+            arm.scorer,
             part="test",
             label=arm.name,
         )

@@ -18,7 +18,7 @@ TASKS = (
 )  # fmt: skip
 ARMS = (
     "FILE, none, imagenet, cifar10, svhn, randaugment:N,M, trivialaugment, uniform, random:K or "
-    "NAME=FILE,FILE"
+    "NAME=FILE,FILE; with pieces of a recipe as in none+cutmix:1.0+erase:0.25"
 )
 
 

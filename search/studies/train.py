@@ -89,7 +89,8 @@ def _with_arm(config: Config) -> Config:
     """With the policy read in, so that the run folder holds it."""
     settings = config.settings
     arm = parse_arm(settings.policy) if settings.arm is None else Arm.from_json(settings.arm)
-    return replace(config, settings=replace(settings, arm=arm.to_json()))
+    settings = replace(settings.joined(arm.recipe), arm=arm.to_json())
+    return replace(config, settings=settings)
 
 
 def _follow(out: Path, mine: Processes) -> None:
@@ -114,7 +115,7 @@ def _trainer(config: Config, task: ProxyTask, mine: Processes) -> Trainer:
     return Trainer(
         evaluator,
         task,
-        settings.recipe(get_preset(evaluator.preset, task.name)),
+        settings.applied(get_preset(evaluator.preset, task.name)),
         Arm.from_json(settings.arm).augmentation(settings.seed, 0),
         training_seed("train", settings.seed),
         mine,
@@ -276,7 +277,7 @@ def _write_weights(run: OpenRun, name: str, weights: dict[str, Tensor], row: dic
     torch.save(weights, buffer)
     write_atomically(run.path / f"{name}.pt", buffer.getvalue())
     settings, evaluator = run.config.settings, run.config.evaluator
-    preset = settings.recipe(get_preset(evaluator.preset, run.task.name))
+    preset = settings.applied(get_preset(evaluator.preset, run.task.name))
     means, deviations = channel_statistics(run.task.train.images)
     channels, *side = run.task.train.images.shape[1:]
     about = {

@@ -311,8 +311,8 @@ def test_the_recipe_is_the_preset_but_for_what_is_set():
     from proxy_tasks import get_preset
 
     preset = get_preset("paper", "reduced-cifar10")
-    assert TrainSettings("none").recipe(preset) == preset
-    changed = TrainSettings("none", ema=0.9, lr=0.5, erase=0.0).recipe(preset)
+    assert TrainSettings(policy="none").applied(preset) == preset
+    changed = TrainSettings(policy="none", ema=0.9, lr=0.5, erase=0.0).applied(preset)
     assert changed == replace(preset, ema=0.9, lr=0.5)
 
 
