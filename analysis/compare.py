@@ -59,7 +59,8 @@ class Comparison:
         table: one row an arm: arm, n, mean, sd, low, high (95 %), difference from the first arm,
             difference_low, difference_high (95 %), freedom, p, p_holm, level (confidence of the
             corrected interval), corrected_low, corrected_high, verdict, ahead (probability of
-            improvement), detectable (at 80 % power and the corrected level), failed, diverged,
+            improvement), detectable (at 80 % power and the corrected level), validation (mean accuracy
+            of the same children on the validation part, to choose by), failed, diverged,
             search_evaluations, search_children. The last is the cost of the search in children: its
             image passes over those of a child here. The first arm has no difference. `n` counts
             seeds, or the policies of an arm that has several.
@@ -221,6 +222,7 @@ def _row(
         "sd": estimate.sd,
         "low": estimate.low,
         "high": estimate.high,
+        "validation": 100 * mine["details"].map(_validation).mean(),
         "failed": int((mine["status"] == "failed").sum()),
         "diverged": int(mine["diverged"].sum()),
         "search_evaluations": cost.evaluations if cost else 0.0,
@@ -231,6 +233,12 @@ def _row(
         return row | {"paired": None, "pairs": 0, "ahead": np.nan}
     ahead = probability_of_improvement(accuracy[arm], accuracy[first])
     return row | {"paired": paired, "pairs": paired.n, "ahead": ahead}
+
+
+def _validation(details: dict[str, Any]) -> float:
+    """Accuracy on the validation part of a child that was tested; nan for one that was not."""
+    metrics = details.get("validation")
+    return metrics.get("accuracy", np.nan) if isinstance(metrics, dict) else np.nan
 
 
 COLUMNS = (
@@ -260,7 +268,7 @@ def _corrected(table: pd.DataFrame, margin: float) -> pd.DataFrame:
         )  # fmt: skip
         rows.append(dict(zip(COLUMNS, values, strict=True)))
     columns = pd.DataFrame(rows, table.index, COLUMNS)
-    place = list(table).index("failed")
+    place = list(table).index("validation")
     return pd.concat([table.iloc[:, :place], columns, table.iloc[:, place:]], axis=1)
 
 

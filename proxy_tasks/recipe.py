@@ -27,7 +27,8 @@ class Recipe(Configuration):
     """Fields of a `Preset` by their names. None: as in the preset."""
 
     batch_size: Annotated[
-        int | None, Option("images of a batch, over all processes", unit="N", unset=_PRESETS, example=128,
+        int | None,
+        Option("images of a batch, over all processes", unit="N", unset=_PRESETS, example=128,
                least=2),
     ] = None  # fmt: skip
     lr: Annotated[
@@ -116,7 +117,7 @@ class Recipe(Configuration):
             raise InputError(
                 f"recipe of {where}", "must be an object", values, 'e.g. {"cutmix": 1.0}'
             )
-        return cls(**checked_options(values, options_of(cls), where))
+        return cls(**checked_options(values, options_of(Recipe), where))
 
     def applied(self, preset: Preset) -> Preset:
         """The preset with what is set here in its place."""

@@ -1,0 +1,151 @@
+"""Arms of a comparison: policies as before, with pieces of a recipe beside them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from policies import IMAGENET, RandAugment, save_policy
+from policies.errors import InputError
+from proxy_tasks import EvaluatorConfig
+from proxy_tasks.trials import read_journal
+from search.studies import fixed
+from search.studies.arms import Arm, parse_arm, parse_arms
+from search.studies.compare import compare_candidates, compare_evaluators, run_compare, with_arms
+from search.studies.config import Config
+from search.studies.training import TrainSettings
+from tests.search.fakes import FakePool
+
+
+def test_pieces_are_options_of_the_recipe_by_their_types():
+    arm = parse_arm("randaugment:2,9+cutmix:1+copies:3+loss:binary-cross-entropy+lr:1e-2")
+    assert arm.members == (RandAugment(2, 9),)
+    assert arm.recipe == {"cutmix": 1.0, "copies": 3, "loss": "binary-cross-entropy", "lr": 0.01}
+    assert type(arm.recipe["cutmix"]) is float and type(arm.recipe["copies"]) is int
+    assert arm.name == arm.text
+    assert parse_arm("none+loss:torch.nn:MSELoss").recipe == {"loss": "torch.nn:MSELoss"}
+
+
+def test_files_methods_and_random_policies_take_pieces_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.json", "b+c.json", "b+cutmix:1.0.json"):
+        save_policy(tmp_path / name, IMAGENET)
+    assert parse_arm("a.json+erase:0.5").recipe == {"erase": 0.5}
+    assert parse_arm("b+c.json").recipe == {}
+    assert parse_arm("b+c.json+erase:0.5").recipe == {"erase": 0.5}
+    assert parse_arm("b+cutmix:1.0.json").recipe == {}, "what is a file is a file"
+    method = parse_arm("mine=a.json,b+c.json+ema:0.9")
+    assert (method.name, len(method.members)) == ("mine+ema:0.9", 2)
+    assert parse_arm("random:5+mixup:0.2").random == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("imagenet+cutmx:1", r"policy imagenet\+cutmx:1: cutmx: must be one of .*mean 'cutmix'"),
+        ("none+erase:2", r"policy none\+erase:2: erase: must be a number, at least 0, at most 1"),
+        ("none+copies:1.5", "copies: must be a whole number, at least 1"),
+        ("none+cutmix:much", "cutmix: must be a number"),
+        ("none+cutmix:nan", "cutmix: must be a number"),
+        ("none+cutmix:", "cutmix: must be a number"),
+        ("none+optimizer_options:{}", "must be one of batch_size"),
+        ("none+cutmix:1+cutmix:1", "cutmix: must be given once"),
+        ("none+cutmix", "may be followed by pieces of a recipe, as in"),
+        ("nnone+cutmix:1", "policy: must be"),
+    ],
+)
+def test_mistakes_name_the_arm_and_the_rule(text, words):
+    with pytest.raises(InputError, match=words):
+        parse_arm(text)
+
+
+def test_json_holds_the_recipe_and_is_as_before_without_one():
+    plain, mixed = parse_arm("imagenet"), parse_arm("imagenet+cutmix:1.0")
+    assert mixed.to_json() == {
+        **plain.to_json(), "text": mixed.text, "name": mixed.name, "recipe": {"cutmix": 1.0}
+    }  # fmt: skip
+    assert "recipe" not in plain.to_json()
+    for arm in (plain, mixed):
+        assert Arm.from_json(json.loads(json.dumps(arm.to_json()))) == arm
+    with pytest.raises(InputError, match="arms as a comparison writes them"):
+        Arm.from_json({**plain.to_json(), "recipe": 3})
+
+
+def config(*policy: str, **options) -> Config:
+    return with_arms(Config.of("compare", policy=policy, seeds=2, **options))
+
+
+def test_each_recipe_has_an_evaluator_of_its_own_over_the_runs():
+    own = {"recipe": {"erase": 0.1, "smoothing": 0.1}, "model": "convnet"}
+    asked = config("none", "imagenet+erase:0.5", "none+erase:0.5", "none+cutmix:1.0")
+    asked = asked.changed(evaluator_options=own)
+    evaluators, candidates = compare_evaluators(asked), compare_candidates(asked)
+    assert len(evaluators) == 3 and evaluators["main"] == asked.evaluator
+    recipes = {c.label: evaluators[c.scorer].options["recipe"] for c in candidates}
+    assert recipes == {
+        "none": {"erase": 0.1, "smoothing": 0.1},
+        "imagenet+erase:0.5": {"erase": 0.5, "smoothing": 0.1},
+        "none+erase:0.5": {"erase": 0.5, "smoothing": 0.1},
+        "none+cutmix:1.0": {"erase": 0.1, "smoothing": 0.1, "cutmix": 1.0},
+    }
+    assert all(each.options["model"] == "convnet" for each in evaluators.values())
+    # Paired: every arm has the same seeds.
+    assert {c.seed for c in candidates if c.label == "none"} == {c.seed for c in candidates}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"task": "synthetic", "evaluator": "synthetic"}, "option of synthetic"),
+        ({"policy": ("none+momentum:0.5+optimizer:adamw",)}, "momentum: is a setting of sgd only"),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_refused_and_leaves_nothing(tmp_path, options, words):
+    asked = Config.of("compare", **{"policy": ("none+cutmix:1",), **options})
+    with pytest.raises(InputError, match=words) as error:
+        run_compare(asked, tmp_path / "run", progress=False)
+    assert f"policy {asked.settings.policy[0]}: " in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_comparison_grows_by_an_arm_with_a_recipe(tmp_path, monkeypatch):
+    seen: list[str] = []
+
+    def engine(searcher, evaluators, *arguments, **how):
+        from search.engine import loop
+
+        seen.extend(evaluators)
+        monkeypatch.setattr(loop, "WorkerPool", FakePool())
+        return loop.run(searcher, evaluators, *arguments, **how)
+
+    monkeypatch.setattr(fixed, "run", engine)
+    out = tmp_path / "run"
+    begun = Config.of("compare", policy=("none",), seeds=2, workers=1)
+    run_compare(begun, out, progress=False)
+    grown = begun.changed(policy=("none", "none+cutmix:1.0"))
+    run_compare(grown, out, progress=False, resume=True)
+    scorer = parse_arm("none+cutmix:1.0").scorer
+    assert seen == ["main", "main", scorer]
+    found = {(t.label, t.scorer, t.batch) for t in read_journal(out / "trials.jsonl")}
+    assert found == {
+        (label, name, batch) for label, name in (("none", "main"), ("none+cutmix:1.0", scorer))
+        for batch in (0, 1)
+    }  # fmt: skip
+
+
+def test_distinct_names_are_asked_for():
+    with pytest.raises(InputError, match="must not name an arm twice"):
+        parse_arms(["none+cutmix:1", "none+cutmix:1"], 1)
+
+
+def test_train_takes_the_pieces_as_its_options():
+    assert TrainSettings("none").joined({"cutmix": 1.0}) == TrainSettings("none", cutmix=1.0)
+    assert TrainSettings("none", cutmix=1.0).joined({"cutmix": 1.0}).cutmix == 1.0
+    with pytest.raises(InputError, match="cutmix: must not differ from the cutmix of the policy"):
+        TrainSettings("none", cutmix=0.5).joined({"cutmix": 1.0})
+
+
+def test_evaluators_without_pieces_are_the_runs_own():
+    own = EvaluatorConfig(options={"recipe": {"ema": 0.9}})
+    assert parse_arm("none").evaluator(own) is own and parse_arm("none").scorer == "main"
