@@ -59,8 +59,8 @@ class Comparison:
         table: one row an arm: arm, n, mean, sd, low, high (95 %), difference from the first arm,
             difference_low, difference_high (95 %), freedom, p, p_holm, level (confidence of the
             corrected interval), corrected_low, corrected_high, verdict, ahead (probability of
-            improvement), detectable (at 80 % power and the corrected level), validation (mean accuracy
-            of the same children on the validation part, to choose by), failed, diverged,
+            improvement), detectable (at 80 % power and the corrected level), validation (mean
+            accuracy of the same children on the validation part, to choose by), failed, diverged,
             search_evaluations, search_children. The last is the cost of the search in children: its
             image passes over those of a child here. The first arm has no difference. `n` counts
             seeds, or the policies of an arm that has several.

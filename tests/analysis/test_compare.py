@@ -40,6 +40,17 @@ def test_means_and_paired_differences_match_scipy(write_run):
     assert np.isnan(table.loc["none", "difference"])
 
 
+def test_accuracy_on_the_validation_part_is_that_of_the_same_children(write_run):
+    """Diverged children have none, and a run that never measured it an empty column."""
+    written = lines({"none": RUNS["none"], "found": RUNS["found"]})
+    for line in written[:5]:
+        line["evaluation"]["details"] = {"validation": {"accuracy": 0.4 + line["batch"] / 100}}
+    written[4]["evaluation"]["details"] = {"divergence": "the training loss was nan"}
+    table = compare_arms(load_run(write_run(written))).table.set_index("arm")
+    assert table.loc["none", "validation"] == pytest.approx(41.5)
+    assert np.isnan(table.loc["found", "validation"])
+
+
 def test_every_two_arms_are_compared(write_run):
     pairs = compare_arms(load_run(write_run(lines()))).pairs.set_index(["first", "second"])
     assert list(pairs.index) == [("none", "found"), ("none", "twin"), ("found", "twin")]
