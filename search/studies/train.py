@@ -72,9 +72,10 @@ def run_train(
             _follow(Path(out), mine)
             return None
         run = stack.enter_context(open_run(config, out, resume))
-        if (run.path / RESULT_NAME).exists():
+        found = _found(run.path)
+        if found is not None:
             mine.total(DONE)
-            return Evaluation.from_json(read_json(run.path / RESULT_NAME)["evaluation"])
+            return found
         for left in run.path.glob(".*.tmp"):
             left.unlink()  # of a process that was killed while it wrote
         mine.total(RESUMED if run.resumed else BEGUN)
@@ -251,14 +252,30 @@ def _events(
 # The end ---------------------------------------------------------------------------------------
 
 
+def _found(path: Path) -> Evaluation | None:
+    """The evaluation of a finished run; None where a result is missing or not as it was written.
+
+    All results follow from the checkpoint, and are made of it anew then.
+    """
+    try:
+        result = read_json(path / RESULT_NAME)
+        for name, checksum in result["files"].items():
+            if digest((path / name).read_bytes()) != checksum:
+                return None
+        return Evaluation.from_json(result["evaluation"])
+    except (InputError, OSError, KeyError, TypeError, AttributeError):
+        return None
+
+
 def _finish(trainer: Trainer, run: OpenRun) -> Evaluation:
     """Write the weights and what they reached; result.json, which ends the run, comes last."""
     best, last = trainer.best_row, trainer.rows[-1]
     evaluation = trainer.judge()
+    files = [LOG_NAME]
     with _writing(run.path):
         if best is not None:
-            _write_weights(run, "best", trainer.best, best)
-        _write_weights(run, "last", trainer.weights(), last)
+            files += _write_weights(run, "best", trainer.best, best)
+        files += _write_weights(run, "last", trainer.weights(), last)
         write_json(
             run.path / RESULT_NAME,
             {
@@ -266,13 +283,16 @@ def _finish(trainer: Trainer, run: OpenRun) -> Evaluation:
                 "seed": trainer.seed,
                 "manifest_hash": run.task.manifest_hash,
                 "evaluation": evaluation.to_json(),
+                "files": {name: digest((run.path / name).read_bytes()) for name in files},
             },
         )
     return evaluation
 
 
-def _write_weights(run: OpenRun, name: str, weights: dict[str, Tensor], row: dict) -> None:
-    """NAME.pt, a state_dict, and NAME.json: what a user of the weights must know."""
+def _write_weights(
+    run: OpenRun, name: str, weights: dict[str, Tensor], row: dict[str, Any]
+) -> list[str]:
+    """NAME.pt, a state_dict, and NAME.json: what a user of the weights must know. Returns both."""
     buffer = io.BytesIO()
     torch.save(weights, buffer)
     write_atomically(run.path / f"{name}.pt", buffer.getvalue())
@@ -297,3 +317,4 @@ def _write_weights(run: OpenRun, name: str, weights: dict[str, Tensor], row: dic
         "manifest_hash": run.task.manifest_hash,
     }
     write_json(run.path / f"{name}.json", about)
+    return [f"{name}.pt", f"{name}.json"]

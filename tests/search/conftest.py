@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from search import Config, run_search
+from search import Config, run_search, run_train
 from search.engine import loop as engine
+from tests.search import trainings
 from tests.search.fakes import FakePool
 
 
@@ -38,3 +39,10 @@ def fake(monkeypatch, tmp_path):
 def patch():
     with pytest.MonkeyPatch.context() as context:
         yield context
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory):
+    """(folder, evaluation) of a finished training; copy it before changing anything in it."""
+    out = tmp_path_factory.mktemp("train") / "run"
+    return out, run_train(trainings.config(), out, progress=False)
