@@ -1,4 +1,4 @@
-"""Commands that look at what is there: report, optuna, show, export, estimate, doctor."""
+"""Commands that look at what is there: report, watch, optuna, show, export, estimate, doctor."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from .options import ManyValues, option, options_of_data, options_of_run
 
 if TYPE_CHECKING:
     from policies.policy_files import PolicyFile
+
+PORT = 8765  # where the page of a run is served
 
 
 @click.command(cls=ManyValues)
@@ -35,6 +37,38 @@ def report(runs: tuple[str, ...], out: str | None) -> None:
     for run in runs:
         click.echo(analysis.write_any(run))
     click.echo(analysis.write_page(runs, place))
+
+
+@click.command(cls=ManyValues)
+@click.argument("run")
+@option("--once", is_flag=True, help="Show it once.")
+@option(
+    "--serve",
+    type=click.IntRange(0, 65535),
+    is_flag=False,
+    flag_value=PORT,
+    metavar="[PORT]",
+    help=f"Serve the report's page to browsers of this machine instead, at PORT ({PORT} when none "
+    "is given, 0 for any that is free). [default: off]",
+)
+def watch(run: str, once: bool, serve: int | None) -> None:
+    """Show how far a running or finished run is, from its journal; changes nothing.
+
+    In a terminal until the run is complete or Ctrl-C; elsewhere once.
+    """
+    if serve is None:
+        from analysis.watch import watch as show_run
+
+        show_run(run, once)
+        return
+    from analysis.serve import server
+
+    with server(run, serve) as serving:
+        click.echo(f"http://127.0.0.1:{serving.server_port}/ (Ctrl-C to end)")
+        try:
+            serving.serve_forever()
+        except KeyboardInterrupt:
+            return  # this is how it ends
 
 
 @click.command(cls=ManyValues)
@@ -166,4 +200,4 @@ def _new_file(text: str, suffix: str = "") -> Path:
     return path
 
 
-COMMANDS = (report, optuna, show, export, estimate, doctor)
+COMMANDS = (report, watch, optuna, show, export, estimate, doctor)

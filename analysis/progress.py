@@ -1,0 +1,169 @@
+"""How far a run is, by its journals: nothing is locked, a line being written is left out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from proxy_tasks.presets import get_preset
+from proxy_tasks.trials import JOURNAL_NAME
+
+from .runs import Run, load_run
+from .train import LOG_NAME, read_epochs
+
+RECENT = 50  # results by which the speed is judged
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A journal of a run and how far it is.
+
+    Attributes:
+        name: folder of the journal inside the run's, "" for the run's own.
+        trials: as in `Run`.
+        asked: evaluations that it will have; 0 where that is not known beforehand.
+        reward: what is maximised, in words.
+    """
+
+    name: str
+    trials: pd.DataFrame
+    asked: int
+    reward: str
+
+    @property
+    def done(self) -> int:
+        return len(self.trials)
+
+    @property
+    def failed(self) -> int:
+        return int((self.trials["status"] == "failed").sum())
+
+    @property
+    def diverged(self) -> int:
+        return int(self.trials["diverged"].sum())
+
+    @property
+    def tested(self) -> bool:
+        """Whether arms are compared on the test part, so that none of them is "the best so far"."""
+        return bool((self.trials["part"] == "test").any())
+
+    @property
+    def sound(self) -> pd.DataFrame:
+        """The rows of children that trained, in the order in which they ended."""
+        trials = self.trials
+        rows = trials[trials["reward"].notna() & ~trials["diverged"]]
+        return rows.sort_values("finished", kind="stable")
+
+    @property
+    def seconds_left(self) -> float:
+        """At the speed of the latest results; NaN where it cannot be known."""
+        ends = self.trials.loc[self.trials["status"] != "duplicate", "finished"].nlargest(RECENT)
+        pace = (ends.max() - ends.min()) / (len(ends) - 1) if len(ends) > 1 else math.nan
+        return pace * (self.asked - self.done) if self.asked else math.nan
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A run and its stages. `epochs`: of a training, done and asked."""
+
+    run: Run
+    stages: tuple[Stage, ...]
+    epochs: tuple[int, int] | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that was asked for is done."""
+        if self.epochs:
+            return self.epochs[0] >= self.epochs[1] > 0
+        known = [stage for stage in self.stages if stage.asked]
+        others = len(known) < len(self.stages)
+        return (
+            bool(self.stages)
+            and all(stage.done >= stage.asked for stage in known)
+            and (self.run.chosen is not None or not others)
+        )
+
+
+def progress(directory: str | Path) -> Progress:
+    """How far the run in a folder is. Raises InputError for a folder that is no run."""
+    run = load_run(directory)
+    if run.kind == "train":
+        return Progress(run, (), (len(read_epochs(run)), _epochs(run)))
+    stages = [_stage(run, path.parent) for path in journals(run.directory)]
+    # In the order in which they began.
+    stages.sort(key=lambda stage: float(stage.trials["started"].min()) if stage.done else math.inf)
+    return Progress(run, tuple(stages))
+
+
+def journals(directory: Path) -> list[Path]:
+    """The journals in a run's folder: its own, or those of its stages."""
+    return sorted(directory.rglob(JOURNAL_NAME))
+
+
+def stamp(directory: Path) -> tuple[tuple[str, int, int], ...]:
+    """Differs whenever a run has new results; asks the file system alone."""
+    found = []
+    for pattern in (JOURNAL_NAME, LOG_NAME, "*.json"):
+        for path in sorted(directory.rglob(pattern)):
+            try:
+                about = path.stat()
+            except FileNotFoundError:  # replaced meanwhile: the next look sees it
+                continue
+            found.append((str(path), about.st_size, about.st_mtime_ns))
+    return tuple(found)
+
+
+def _stage(run: Run, folder: Path) -> Stage:
+    """A stage in a folder; one with a configuration of its own is a run like any other."""
+    name = folder.relative_to(run.directory).as_posix().removeprefix(".")
+    own = load_run(folder) if name and (folder / "config.json").exists() else run.stage(name)
+    asked = ASKED.get(own.kind, _unknown)(own)
+    reward = str(own.option("evaluator", "reward") or "reward").replace("_", " ")
+    return Stage(name, own.trials, asked, reward)
+
+
+def _unknown(run: Run) -> int:
+    return 0
+
+
+def _search(run: Run) -> int:
+    return run.number("settings", "evaluations")
+
+
+def _grid(run: Run) -> int:
+    return len(run.choices("n")) * len(run.choices("m")) * run.number("settings", "seeds")
+
+
+def _arms(run: Run) -> int:
+    return len(run.choices("policy")) * run.number("settings", "seeds")
+
+
+def _fidelity(run: Run) -> int:
+    cheap = run.option("settings", "evaluators")
+    if not isinstance(cheap, dict):  # a selection that the study makes
+        return 0
+    each = run.number("settings", "seeds") + len(cheap) * run.number("settings", "evaluation_seeds")
+    return run.number("settings", "policies") * each
+
+
+def _population(run: Run) -> int:
+    interval = run.number("settings", "interval") or 1
+    return run.number("settings", "population") * math.ceil(_epochs(run) / interval)
+
+
+ASKED: dict[str, Callable[[Run], int]] = {
+    "search": _search,
+    "randaugment": _grid,
+    "compare": _arms,
+    "fidelity": _fidelity,
+    "pba": _population,
+}
+
+
+def _epochs(run: Run) -> int:
+    own = run.number("evaluator", "epochs")
+    return own or get_preset(str(run.option("evaluator", "preset", "cpu")), run.task).epochs

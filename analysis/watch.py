@@ -1,0 +1,180 @@
+"""`augsearch watch`: a run in the terminal, while it goes on."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from . import tables
+from .progress import Progress, Stage, progress, stamp
+from .statistics import mean_interval
+
+SECONDS = 2.0  # between looks
+ROWS = 12  # of groups, or of the latest results
+BARS = "▁▂▃▄▅▆▇█"
+WIDTH = 60  # bars of the curve
+
+
+def watch(directory: str | Path, once: bool = False, console: Console | None = None) -> None:
+    """Show a run, until it is complete or the user interrupts.
+
+    Args:
+        directory: a run folder. It is only read, nothing is locked.
+        once: show it once; so does an output that is no terminal.
+        console: where; default: standard output.
+
+    Raises:
+        InputError: for a folder that is no run, or no longer is.
+    """
+    console = console or Console(highlight=False)
+    seen, now = stamp(Path(directory)), progress(directory)
+    if once or not console.is_terminal:
+        console.print(view(now, time.time()))
+        return
+    pause = SECONDS
+    try:
+        with Live(view(now, time.time()), console=console, auto_refresh=False) as live:
+            while not now.complete:
+                time.sleep(pause)
+                began = time.monotonic()
+                latest = stamp(Path(directory))
+                if latest != seen:
+                    seen, now = latest, progress(directory)
+                live.update(view(now, time.time()), refresh=True)
+                # A long journal must not keep a core busy beside the search.
+                pause = max(SECONDS, 5 * (time.monotonic() - began))
+    except KeyboardInterrupt:
+        return  # this is how a watcher leaves
+
+
+def view(now: Progress, clock: float) -> RenderableType:
+    """A run as rich shows it. clock: seconds since 1970."""
+    run = now.run
+    state = "complete" if now.complete else "unfinished"
+    head = Text(f"{run.kind} on {_plain(run.task)}: {state}", style="bold")
+    parts: list[RenderableType] = [head, Text(_plain(run.directory), style="dim")]
+    if now.epochs:
+        parts.append(_bar(*now.epochs, "epochs"))
+    elif not now.stages:
+        parts.append(Text("Nothing is evaluated yet."))
+    for stage in now.stages:
+        parts += [Text(), *_stage(stage, clock, now.complete)]
+    return Group(*parts)
+
+
+def _stage(stage: Stage, clock: float, complete: bool) -> list[RenderableType]:
+    parts: list[RenderableType] = []
+    if stage.name:
+        parts.append(Text(_plain(stage.name), style="bold"))
+    parts.append(_bar(stage.done, stage.asked, "evaluations"))
+    if not stage.done:
+        return parts
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="dim", no_wrap=True)
+    facts.add_column()
+    for name, value in _facts(stage, clock, complete):
+        facts.add_row(name, value)
+    parts.append(facts)
+    table = _groups(stage) if (stage.trials["label"] != "").any() else _latest(stage)
+    return [*parts, table]
+
+
+def _bar(done: int, asked: int, what: str) -> RenderableType:
+    row = Table.grid(padding=(0, 2))
+    words = f"{done:,} of {asked:,} {what}" if asked else f"{done:,} {what}"
+    if asked:
+        row.add_row(ProgressBar(asked, min(done, asked), width=30), words)
+    else:
+        row.add_row(words)
+    return row
+
+
+def _facts(stage: Stage, clock: float, complete: bool) -> list[tuple[str, str]]:
+    trials, sound = stage.trials, stage.sound
+    facts = []
+    if len(sound) and not stage.tested:
+        best = sound.loc[sound["reward"].idxmax()]
+        error = f" ± {best['stderr']:.4f}" if best["stderr"] == best["stderr"] else ""
+        where = f"batch {best['batch']}, slot {best['slot']}; the largest of {len(sound)}"
+        facts.append(("maximised", stage.reward))
+        facts.append(("best so far", f"{best['reward']:.4f}{error} ({where})"))
+        latest = mean_interval(sound["reward"].tail(20))
+        if latest.n > 1:
+            facts.append((f"mean of the last {latest.n}", f"{latest.mean:.4f}, sd {latest.sd:.4f}"))
+            facts.append(("in order", curve(sound["reward"])))
+    lost = [f"{stage.failed} failed"] * bool(stage.failed)
+    lost += [f"{stage.diverged} diverged"] * bool(stage.diverged)
+    if lost:
+        facts.append(("lost", ", ".join(lost)))
+    cost = f"{tables.duration(trials['seconds'].sum())} in evaluations"
+    facts.append(("cost", f"{cost}, {trials['image_passes'].sum():,.0f} image passes"))
+    if not complete:
+        age = max(0.0, clock - trials["finished"].max())
+        facts.append(("last result", f"{tables.duration(age)} ago"))
+        if stage.seconds_left > 0:
+            facts.append(("left", f"about {tables.duration(stage.seconds_left)}"))
+    return facts
+
+
+def curve(rewards: pd.Series, width: int = WIDTH) -> str:
+    """Rewards as bars, each the mean of as many that follow one another; lowest to highest."""
+    values = rewards.to_numpy(float)
+    count = min(width, len(values))
+    means = [values[i * len(values) // count : (i + 1) * len(values) // count].mean()
+             for i in range(count)]  # fmt: skip
+    low, high = min(means), max(means)
+    scale = (len(BARS) - 1) / (high - low) if high > low else 0.0
+    return "".join(BARS[round((mean - low) * scale)] for mean in means)
+
+
+def _groups(stage: Stage) -> Table:
+    """Arms, cells or policies as they fill in; the best first where the best is what is sought."""
+    column = "accuracy" if stage.tested else "reward"
+    table = _table(
+        "", "evaluations", "mean test accuracy" if stage.tested else "mean", "sd", "failed"
+    )
+    rows = []
+    for (_, label), group in stage.trials.groupby(["scorer", "label"], sort=False):
+        sound = group.loc[group["reward"].notna() & ~group["diverged"], column]
+        failed = int((group["status"] == "failed").sum())
+        rows.append((label, len(group), sound.mean(), sound.std(), failed))
+    if not stage.tested:
+        rows.sort(key=lambda row: -row[2] if row[2] == row[2] else float("inf"))
+    for label, count, mean, sd, failed in rows[:ROWS]:
+        numbers = tables.number(mean, 4), tables.number(sd, 4)
+        table.add_row(Text(_plain(label)), str(count), *numbers, str(failed or ""))
+    if len(rows) > ROWS:
+        table.caption = f"{len(rows) - ROWS} more"
+    return table
+
+
+def _latest(stage: Stage) -> Table:
+    table = _table("batch, slot", "reward", "seconds", "")
+    for row in stage.trials.sort_values("finished", kind="stable").tail(ROWS // 2).itertuples():
+        said = {"failed": str(row.error).strip().split("\n")[-1], "duplicate": "a repeat"}
+        words = said.get(row.status, "diverged" if row.diverged else tables.policy(row.policy))
+        numbers = tables.number(row.reward, 4), tables.number(row.seconds, 1)
+        table.add_row(f"{row.batch}, {row.slot}", *numbers, Text(_plain(words)))
+    return table
+
+
+def _table(*heads: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", caption_justify="left")
+    for place, head in enumerate(heads):
+        right = 0 < place and head != ""
+        # What has no head is text, and is cut where the terminal ends.
+        least = len(head) if head else None
+        table.add_column(head, justify="right" if right else "left", no_wrap=True, min_width=least)
+    return table
+
+
+def _plain(text: object) -> str:
+    """Without what a terminal would obey: names and errors come from anywhere."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
