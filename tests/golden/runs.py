@@ -29,7 +29,10 @@ FOLDER = Path(__file__).parent / "runs"
 _BEGUN_WITH = {"config.json", "environment.json", "manifest.json", "trials.jsonl", "optuna.db"}
 _BEGUN_WITH_IN = {"prepared", "artifacts"}
 # Results whose bytes depend on nothing but the configuration: no seconds, no dates.
-_TIMELESS = {"policy.txt", "schedule.json", "compare.csv", "pairs.csv", "grid.csv", "reference.csv"}
+_TIMELESS = {
+    "policy.txt", "schedule.json", "compare.csv", "pairs.csv", "grid.csv", "reference.csv",
+    "correlations.csv", "noise.csv",
+}  # fmt: skip
 PLANTED = "--task synthetic --evaluator synthetic --workers 2 --quiet"
 CHILDREN = (
     "--task reduced-fashion --train-images 20 --validation-images 20 --test-images 20 --epochs 2 "
@@ -49,7 +52,7 @@ RUNS = {
     "compare": f"compare {PLANTED} --policy none imagenet randaugment:3,10 random:3 --seeds 2",
     "fidelity": f"""fidelity {CHILDREN} --policies 8 --seeds 2 --evaluation-seeds 1
         --evaluators '{{"planted": {{"kind": "synthetic"}}}}'""",
-    "tabulate": f"""tabulate {PLANTED} --policies 12 --policies-from search-random --late 3""",
+    "tabulate": f"tabulate {PLANTED} --policies 12 --policies-from search-random --late 8",
     "rederive": f"""rederive --data {TREE} --evaluator synthetic --preset cpu --evaluations 8
         --train-images 120 --validation-images 120 --seeds 1 --resolution 8 --epochs 1
         --workers 2 --quiet""",
