@@ -5,6 +5,7 @@
 # make docs     the documentation as a web site in build/site, links checked
 # make lowest   the quick tests with the oldest releases that setup.cfg allows
 # make wheel    build the wheel, install it into a fresh environment, search with it elsewhere
+# make table DATA=CIFAR   measure a slice of a packaged table anew, and compare
 # make golden   record the golden files and run folders anew, deliberately
 # make soak     everything, the slow tests too
 # make bench    timings of transforms, evaluators and the engine
@@ -20,10 +21,13 @@ SEEDS  ?= 5
 # Further options of `augsearch search`; they come last, so they win.
 SEARCH_ARGS ?=
 PYTEST_ARGS ?=
+# Of `make table`: which, and where its images are.
+TABLE ?= cifar10-1k
+DATA ?=
 # One process a core, one thread a process.
 QUICK  := -n auto -m "not ray and not long and not slow"
 
-.PHONY: venv search test quick lint docs lowest wheel golden soak bench clean
+.PHONY: venv search test quick lint docs lowest wheel table golden soak bench clean
 .DEFAULT_GOAL := test
 
 venv: $(READY)
@@ -77,6 +81,9 @@ lowest: $(READY)
 
 wheel: $(READY)
 	$(BIN)/python -m tests.packaging.wheel
+
+table: $(READY)
+	$(BIN)/python -m tests.benchmarks.table $(TABLE) --policies 3 $(if $(DATA),--data $(DATA))
 
 golden: $(READY)
 	AUGSEARCH_WRITE_GOLDEN=1 $(BIN)/python -m pytest -q tests/policies

@@ -29,10 +29,7 @@ FOLDER = Path(__file__).parent / "runs"
 _BEGUN_WITH = {"config.json", "environment.json", "manifest.json", "trials.jsonl", "optuna.db"}
 _BEGUN_WITH_IN = {"prepared", "artifacts"}
 # Results whose bytes depend on nothing but the configuration: no seconds, no dates.
-_TIMELESS = {
-    "policy.txt", "schedule.json", "compare.csv", "pairs.csv", "grid.csv", "reference.csv",
-    "correlations.csv", "noise.csv",
-}  # fmt: skip
+_TIMELESS = {"policy.txt", "schedule.json", "compare.csv", "pairs.csv", "grid.csv", "reference.csv"}
 PLANTED = "--task synthetic --evaluator synthetic --workers 2 --quiet"
 CHILDREN = (
     "--task reduced-fashion --train-images 20 --validation-images 20 --test-images 20 --epochs 2 "

@@ -42,6 +42,8 @@ def build(folder: Path) -> Path:
     names = zipfile.ZipFile(wheel).namelist()
     wanted = [f"{package}/py.typed" for package in PACKAGES]
     wanted += ["proxy_tasks/embedded/reduced-fashion.LICENSE"]
+    tables = (ROOT / "proxy_tasks" / "tables").iterdir()
+    wanted += [f"proxy_tasks/tables/{path.name}" for path in tables]
     missing = [name for name in wanted if name not in names]
     foreign = sorted({n.split("/")[0] for n in names if ".dist-info/" not in n} - set(PACKAGES))
     if missing or foreign or not any(n.endswith("licenses/LICENSE") for n in names):
