@@ -18,6 +18,7 @@ from search.cli.main import main
 from search.studies.kinds import KINDS
 from tests.golden.runs import FOLDER, RUNS, TREE, begun_with, results, tree
 
+# `estimate` keeps nothing; a training, left in the middle, is tests/golden/training.
 NOT_RUNS = {"estimate", "train"}
 
 
