@@ -50,8 +50,8 @@ class Recipe(Configuration):
     ] = None
     optimizer: Annotated[
         str | None,
-        Option(f"{', '.join(OPTIMIZERS)}, or package.module:name", unit="NAME", unset=_PRESETS,
-               example="sgd"),
+        Option(f"optimiser: {', '.join(OPTIMIZERS)}, or package.module:name", unit="NAME",
+               unset=_PRESETS, example="sgd"),
     ] = None  # fmt: skip
     optimizer_options: Annotated[
         dict | None,
@@ -67,7 +67,7 @@ class Recipe(Configuration):
     ] = None
     loss: Annotated[
         str | None,
-        Option(f"{', '.join(LOSSES)}, or package.module:name", unit="NAME", unset=_PRESETS,
+        Option(f"loss: {', '.join(LOSSES)}, or package.module:name", unit="NAME", unset=_PRESETS,
                example="cross-entropy"),
     ] = None  # fmt: skip
     smoothing: Annotated[
@@ -76,8 +76,8 @@ class Recipe(Configuration):
     ] = None
     threshold: Annotated[
         float | None,
-        Option("binary-cross-entropy: a mixed image's classes count as wholly present above this "
-               "share", unit="SHARE", unset="shares are kept", example=0.2, least=0, below=1),
+        Option("of binary-cross-entropy: a mixed image's classes count as wholly present above "
+               "this share", unit="SHARE", unset="shares are kept", example=0.2, least=0, below=1),
     ] = None  # fmt: skip
     mixup: Annotated[
         float | None,
