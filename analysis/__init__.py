@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .examples import example_images
     from .fidelity import Fidelity, analyse_fidelity, write_fidelity
     from .html import page, write_page
+    from .race import Race, analyse_race, write_race
     from .randaugment import Grid, analyse_grid, write_grid
     from .rederive import write_rederivation
     from .report import report_of, write_any
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
         seeds_needed,
         verdict,
     )
+    from .surrogate import surrogate_quality
     from .tabulate import Tabulation, analyse_tabulation, write_tabulation
 
 _NAMES = {
@@ -54,6 +56,7 @@ _NAMES = {
     "examples": ("example_images",),
     "fidelity": ("Fidelity", "analyse_fidelity", "write_fidelity"),
     "html": ("page", "write_page"),
+    "race": ("Race", "analyse_race", "write_race"),
     "randaugment": ("Grid", "analyse_grid", "write_grid"),
     "rederive": ("write_rederivation",),
     "report": ("report_of", "write_any"),
@@ -65,6 +68,7 @@ _NAMES = {
         "mean_interval", "minimum_detectable_difference", "noise_floor", "paired_difference",
         "probability_of_improvement", "rank_correlation", "seeds_needed", "verdict",
     ),
+    "surrogate": ("surrogate_quality",),
     "tabulate": ("Tabulation", "analyse_tabulation", "write_tabulation"),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
@@ -79,10 +83,12 @@ __all__ = [
     "Grid",
     "NoiseFloor",
     "PolicyStatistics",
+    "Race",
     "Run",
     "Tabulation",
     "analyse_fidelity",
     "analyse_grid",
+    "analyse_race",
     "analyse_tabulation",
     "arm_difference",
     "batch_entropies",
@@ -104,6 +110,7 @@ __all__ = [
     "rank_correlation",
     "report_of",
     "seeds_needed",
+    "surrogate_quality",
     "tables",
     "verdict",
     "write_any",
@@ -111,6 +118,7 @@ __all__ = [
     "write_fidelity",
     "write_grid",
     "write_page",
+    "write_race",
     "write_rederivation",
     "write_report",
     "write_tabulation",

@@ -9,6 +9,7 @@ lines or hatches.
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -349,4 +350,34 @@ def fidelity_cost(table: pd.DataFrame, path: str | Path) -> Path:
         title="Does the cheap score rank policies as full training does?",
     )
     axis.legend(frameon=False, fontsize=8.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return _save(figure, path)
+
+
+def anytime(table: pd.DataFrame, path: str | Path) -> Path:
+    """What each searcher has found by so many evaluations: columns searcher, evaluations, iqm, low,
+    high (percent)."""
+    figure, axis = _figure(8, 4.5)
+    ends = table[table["evaluations"] == table["evaluations"].max()]
+    names = ends.sort_values("iqm", ascending=False)["searcher"]
+    styles = zip(itertools.cycle(PALETTE), itertools.cycle("os^vDPX"))
+    for name, (colour, marker) in zip(names, styles, strict=False):
+        rows = table[table["searcher"] == name]
+        x = rows["evaluations"]
+        axis.fill_between(x, rows["low"], rows["high"], color=colour, alpha=0.18, linewidth=0)
+        axis.plot(x, rows["iqm"], color=colour, linewidth=2)
+        points = axis.scatter(x, rows["iqm"], s=22, color=colour, marker=marker, zorder=3,
+                              label=_literal(name))  # fmt: skip
+        points.set_urls(
+            told(
+                f"{row.searcher}, {row.evaluations} evaluations: {row.iqm:.2f} "
+                f"[{row.low:.2f}, {row.high:.2f}]"
+                for row in rows.itertuples()
+            )
+        )
+    axis.set(
+        xlabel="evaluations",
+        ylabel="test accuracy (%)",
+        title="True worth of the policy found: mean of the middle half, 95 % interval",
+    )
+    axis.legend(frameon=False, fontsize=9)
     return _save(figure, path)

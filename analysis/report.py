@@ -12,6 +12,7 @@ from .compare import comparison_report
 from .document import Report, write
 from .fidelity import fidelity_report
 from .pba import pba_report
+from .race import race_report
 from .randaugment import grid_report
 from .rederive import rederivation_report
 from .runs import Run, load_run
@@ -30,6 +31,7 @@ REPORTS: dict[str, Callable[[Run], Report]] = {
     "pba": pba_report,
     "tabulate": tabulation_report,
     "train": train_report,
+    "race": race_report,
 }
 
 

@@ -142,6 +142,7 @@ _SOUGHT = {
     "pba": "a schedule of policies, by {population} children",
     "train": "a child under a policy",
     "tabulate": "a table of evaluations",
+    "race": "the best searcher",
 }
 
 
@@ -152,8 +153,9 @@ def about(run: Run) -> list[tuple[str, str]]:
         "operations": run.number("settings", "operations"),
         "population": run.number("settings", "population"),
     }
-    rows = [("sought", _SOUGHT[run.kind].format(**settings)), ("data", run.task)]
-    if run.manifest:
+    table = run.option("settings", "table")  # of a race, which looks at no image
+    rows = [("sought", _SOUGHT[run.kind].format(**settings)), ("data", str(table or run.task))]
+    if run.manifest and not table:
         counts = ", ".join(f"{len(rows)} {part}" for part, rows in run.manifest.parts.items())
         rows.append(("images", counts))
     if run.config.get("searcher"):

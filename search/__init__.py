@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .studies.estimate import run_estimate
     from .studies.fidelity import run_fidelity
     from .studies.pba import run_pba
+    from .studies.race import run_race
     from .studies.randaugment import run_randaugment
     from .studies.rederive import run_rederive
     from .studies.search import run_search
@@ -66,6 +67,7 @@ _NAMES = {
     "studies.estimate": ("run_estimate",),
     "studies.fidelity": ("run_fidelity",),
     "studies.pba": ("run_pba",),
+    "studies.race": ("run_race",),
     "studies.randaugment": ("run_randaugment",),
     "studies.rederive": ("run_rederive",),
     "studies.search": ("run_search",),
@@ -114,6 +116,7 @@ __all__ = [
     "run_estimate",
     "run_fidelity",
     "run_pba",
+    "run_race",
     "run_randaugment",
     "run_rederive",
     "run_search",

@@ -84,7 +84,7 @@ def test_names_in_the_help_are_those_of_the_registries():
 def test_every_command_is_there():
     assert {
         "search", "randaugment", "rederive", "compare", "train", "report", "show", "export",
-        "estimate", "doctor", "optuna", "fidelity", "pba", "select", "resume", "tabulate",
+        "estimate", "doctor", "optuna", "fidelity", "pba", "select", "resume", "race", "tabulate",
     } <= set(main.commands)  # fmt: skip
 
 

@@ -40,6 +40,12 @@ def test_every_example_is_run():
 
 
 @pytest.mark.long
+def test_race_a_searcher(tmp_path):
+    said = run("race_a_searcher.py", "--seeds", "5", cwd=tmp_path)
+    assert re.search(r"^halves +5 ", said, re.MULTILINE) and "thompson against" in said
+
+
+@pytest.mark.long
 def test_train_with_policy(tmp_path):
     save_policy(tmp_path / "mine.json", SVHN, "timm")
     arguments = ["--policy", "mine.json", "--epochs", "6"]

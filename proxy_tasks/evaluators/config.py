@@ -15,6 +15,7 @@ BEST_REWARDS = {
     "from-scratch": "calibrated_log_likelihood",
     "weight-sharing": "log_likelihood",
     "density-matching": "log_likelihood",
+    "table": "log_likelihood",  # of its cheap fidelities
     "synthetic": "calibrated_log_likelihood",
     "population": "accuracy",  # as in Population Based Augmentation (arXiv 1905.05393)
 }
@@ -29,9 +30,17 @@ class EvaluatorConfig(Configuration):
     """
 
     kind: Annotated[
-        Literal["from-scratch", "weight-sharing", "density-matching", "population", "synthetic"],
+        Literal[
+            "from-scratch",
+            "weight-sharing",
+            "density-matching",
+            "population",
+            "synthetic",
+            "table",
+        ],
         Option(
-            "how a policy is evaluated (synthetic: planted rewards, for trials)",
+            "how a policy is evaluated (synthetic: planted rewards, for trials; "
+            "table: as measured by others)",
             name="evaluator",
             unit="NAME",
             unset="as measured for the task: from-scratch for reduced-fashion and the preset "

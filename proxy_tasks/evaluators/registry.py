@@ -5,6 +5,7 @@ WeightSharing    fine-tunes a copy of one shared child for a few epochs: about a
 DensityMatching  trains nothing per policy: how well does a child that never saw the policy
                  classify *augmented* validation images? Cheap, and biased (see the class).
 Population       trains a child a few epochs at a time, from whichever weights it is given.
+TableEvaluator   looks up what others have measured, and models the rest.
 Repeat           the mean of any evaluator over several seeds.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from policies.errors import InputError
 from policies.options import checked_options, keywords_of
 from proxy_tasks.data import ProxyTask
 from proxy_tasks.presets import get_preset
@@ -25,6 +27,7 @@ from .planted import PlantedLandscape
 from .population import Population
 from .repeat import Repeat
 from .shared_child import WeightSharing
+from .table import CHEAPEST, TableEvaluator, surrogate_of
 
 # What ships.
 KINDS: dict[str, Callable[..., Evaluator]] = {
@@ -33,6 +36,7 @@ KINDS: dict[str, Callable[..., Evaluator]] = {
     "density-matching": DensityMatching,
     "population": Population,
     "synthetic": PlantedLandscape,
+    "table": TableEvaluator,
 }
 
 
@@ -45,6 +49,15 @@ def make_evaluator(config: EvaluatorConfig, task: ProxyTask) -> Evaluator:
 
 def check_config(config: EvaluatorConfig) -> None:
     """InputError for options that the kind of evaluator does not take; nothing is built."""
-    options = checked_options(config.options, keywords_of(KINDS[config.kind]), config.kind)
+    known = keywords_of(KINDS[config.kind])
+    options = checked_options(config.options, known, config.kind)
+    for declared in known:
+        if declared.required and declared.name not in options:
+            raise InputError(
+                f"option {declared.name} of {config.kind}", "must be given", None,
+                f"it is: {declared.option.help}",
+            )  # fmt: skip
     recipe = Recipe.of(options.get("recipe") or {}, config.kind)
     recipe.applied(get_preset(config.preset, "*"))
+    if config.kind == "table":
+        surrogate_of(options["table"], options.get("fidelity", CHEAPEST))

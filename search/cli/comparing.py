@@ -1,4 +1,4 @@
-"""Commands that train children to judge: compare, fidelity, tabulate, train."""
+"""Commands that judge: compare, fidelity, tabulate, train, and races between searchers."""
 
 from __future__ import annotations
 
@@ -61,6 +61,23 @@ def tabulate(config: Config, out: str, **how: Any) -> None:
     click.echo(f"table in {Path(out) / 'table.parquet'}")
 
 
+@run_command("race")
+def race(config: Config, out: str, **how: Any) -> None:
+    """Race searchers on a table of measured policies: seconds instead of days.
+
+    Every searcher has the same evaluations and the same final selection; what is compared is the
+    true test accuracy of what it selects. Tables and a picture: DIR/race.md, race.csv, pairs.csv,
+    anytime.csv, race.png.
+    """
+    import analysis
+    from search.studies.race import run_race
+
+    run_race(config, out, **how)
+    result = analysis.write_race(out)
+    click.echo(result.text)
+    click.echo(f"tables and picture in {Path(out) / 'race.md'}")
+
+
 @run_command("train")
 def train(config: Config, out: str, **how: Any) -> None:
     """Train a model under a policy, epoch by epoch; keep its weights, tell its test accuracy.
@@ -87,4 +104,4 @@ def train(config: Config, out: str, **how: Any) -> None:
     )
 
 
-COMMANDS = (compare, fidelity, tabulate, train)
+COMMANDS = (compare, fidelity, tabulate, race, train)

@@ -78,8 +78,8 @@ class Config:
         sections = section_classes(kind)
         for section, part in sections.items():
             for declared in options_of(part):
-                if declared.name in given:
-                    nested.setdefault(section, {})[declared.field] = given[declared.name]
+                if declared.name in given:  # settings come first, and may use any name
+                    nested.setdefault(section, {})[declared.field] = given.pop(declared.name)
         if about.like:
             return _like(kind, values, nested)
         _resolve(nested)

@@ -17,6 +17,7 @@ from .settings import (
     EstimateSettings,
     FidelitySettings,
     PBASettings,
+    RaceSettings,
     RandAugmentSettings,
     RederiveSettings,
     SearcherConfig,
@@ -41,6 +42,7 @@ class Kind:
         defaults: defaults that differ from the fields'; None leaves the choice to `resolve`.
         grows: options that may grow once a run has begun: numbers rise, lists are added to.
         like: a setting that names another run, whose task and evaluator are taken.
+        journal: whether it keeps one of single evaluations (trials.jsonl).
     """
 
     settings: type
@@ -49,6 +51,7 @@ class Kind:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     grows: tuple[str, ...] = ()
     like: str = ""
+    journal: bool = True
 
 
 _MEASURED = {"evaluator": None, "reward": None}
@@ -112,6 +115,16 @@ KINDS: dict[str, Kind] = {
         ("task", "evaluator"),
         hidden=("evaluator", *_NOT_OF_A_CHILD),
         defaults=_CHILD,
+        journal=False,
+    ),
+    "race": Kind(
+        RaceSettings,
+        ("evaluator", "pool"),
+        hidden=("evaluator", "preset", "epochs", "threads", "device", "precision", "kernels",
+                "repeats", "evaluator_options", "cpus", "gpus", "address", "time_limit", "retries"),
+        defaults={"task": "synthetic", "evaluator": "table", "reward": None},
+        grows=("seeds", "searcher"),
+        journal=False,
     ),
     "estimate": Kind(EstimateSettings, hidden=("test_images",), defaults=_MEASURED),
 }  # fmt: skip

@@ -364,6 +364,55 @@ class PBASettings(Settings):
 
 
 @dataclass(frozen=True)
+class RaceSettings(Space):
+    table: Annotated[
+        str,
+        Option(
+            "name of a packaged table, a .parquet file of augsearch tabulate, or planted (another "
+            "landscape of known values for every seed)",
+            unit="NAME|FILE",
+            example="planted",
+        ),
+    ] = field(kw_only=True)
+    fidelity: Annotated[
+        str, Option("the table's evaluations that searchers are told", unit="NAME")
+    ] = "sharing-80"
+    searcher: Annotated[
+        tuple[Literal["random", "ppo", "tpe", "thompson", "evolution"], ...],
+        Option("searchers to race, the first is the one to beat", unit="NAME..."),
+    ] = ("random", "ppo", "tpe", "thompson", "evolution")
+    budget: Annotated[
+        int, Option("evaluations of each search", unit="N", least=10, most=100_000)
+    ] = 120
+    seeds: Annotated[int, Option("searches of each searcher", unit="N", least=2, most=10_000)] = 100
+    seed: Annotated[int, _seed("the first of their seeds")] = 0
+    top: Annotated[
+        int,
+        Option("best candidates whose sub-policies form the final policy", unit="N", least=1),
+    ] = 5
+    searcher_options: Annotated[
+        dict,
+        Option(
+            "further arguments by searcher as JSON",
+            unit="JSON",
+            rule='an object of objects, e.g. {"ppo": {"batch_size": 10}}',
+        ),
+    ] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "searcher", tuple(dict.fromkeys(self.searcher)))
+        for name in self.searcher_options:
+            check_choice("searcher_options", name, self.searcher)
+            if not isinstance(self.searcher_options[name], dict):
+                raise InputError(
+                    "searcher_options", "must hold an object for each searcher",
+                    self.searcher_options[name], 'pass for example {"ppo": {"batch_size": 10}}',
+                )  # fmt: skip
+        self.check_size(self.top)
+
+
+@dataclass(frozen=True)
 class EstimateSettings(Space):
     evaluations: Annotated[int, Option("candidate policies of the search", unit="N", least=1)] = 200
     price: Annotated[

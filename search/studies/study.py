@@ -158,7 +158,7 @@ def _saved(out: Path) -> Config | None:
     if not out.is_dir() or not has_begun(out) or not has_results(out):
         return None
     config = read_config(out)
-    if config.kind != "train":  # which makes one evaluation, and keeps no journal
+    if KINDS[config.kind].journal:
         check_journal(out)
     return config
 

@@ -22,6 +22,7 @@ EMPTY = {
     "pba": "there is no schedule yet",
     "tabulate": "Nothing is measured yet",
     "train": "not trained yet",
+    "race": "no search is done yet",
 }
 
 

@@ -1,0 +1,280 @@
+"""`augsearch race`: which searcher finds the better policy, at the same cost, and how surely."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from policies.errors import InputError
+from policies.files import read_json
+
+from . import plots, sections, tables
+from .document import Block, Picture, Report, Sentences, Table, Text, section, write
+from .runs import Run, load_run
+from .statistics import (
+    bootstrap,
+    holm,
+    holm_levels,
+    interquartile_mean,
+    paired_difference,
+    paired_superiority,
+    verdict,
+)
+
+RACE_NAME = "race.json"
+MARGIN = 0.1  # percentage points; a tenth of what one child's accuracy scatters by
+METHOD = (
+    "Every searcher has the same number of evaluations and the same final selection, the "
+    "sub-policies of its best candidates; judged is the true worth of that policy, without noise, "
+    "of which no searcher was told. Mean of the middle half (interquartile mean) with a percentile "
+    "bootstrap over searches. Pairs are searches with the same seed: P(A > B) is the share of "
+    "seeds in which A is ahead, ties counting half, with a bootstrap at 95 %; the mean difference "
+    "has Student's t interval at the level at which Holm's procedure over all pairs tests it, so "
+    "that interval, p and verdict agree. Equal: the interval lies within the margin."
+)
+
+
+@dataclass(frozen=True)
+class Race:
+    """What a race says; accuracies in percent, differences in percentage points.
+
+    Attributes:
+        table: a row a searcher, the best first: searcher, n (searches), mean, sd, iqm, iqm_low,
+            iqm_high (95 %), image_passes and hours of a search (means; hours on one worker),
+            duplicates (mean), empty (searches in which nothing trained, left out).
+        pairs: a row for every two searchers: first, second, n (seeds), difference (first -
+            second), low, high (corrected), p, p_holm, superiority, superiority_low,
+            superiority_high, verdict (of the first).
+        anytime: searcher, evaluations, iqm, low, high, n.
+        margin: what counts as equal.
+    """
+
+    table: pd.DataFrame
+    pairs: pd.DataFrame
+    anytime: pd.DataFrame
+    margin: float = MARGIN
+
+    @property
+    def text(self) -> str:
+        """Tables and words for a terminal of 80 columns."""
+        return "\n\n".join([tables.plain(_compact(self.table)), tables.wrapped(self.sentences)])
+
+    @property
+    def sentences(self) -> list[str]:
+        """What the pairs say, in words."""
+        said = [
+            f"{row.first} against {row.second}: {row.verdict}, {row.difference:+.2f} points "
+            f"[{tables.number(row.low, 2, True)}, {tables.number(row.high, 2, True)}], ahead in "
+            f"{100 * row.superiority:.0f} % of {row.n} seeds "
+            f"[{100 * row.superiority_low:.0f}, {100 * row.superiority_high:.0f}]."
+            for row in self.pairs.itertuples(index=False)
+        ]
+        empty = int(self.table["empty"].sum())
+        if empty:
+            said.append(f"In {empty} searches nothing trained; their pairs are missing.")
+        return said
+
+
+def analyse_race(laps: pd.DataFrame, margin: float = MARGIN) -> Race:
+    """Compare the searches of a race.
+
+    Args:
+        laps: one row per searcher, seed and checkpoint: searcher, seed, evaluations, value (true
+            worth 0..1, or missing), image_passes, seconds, duplicates (of the whole search).
+        margin: percentage points within which searchers count as equal.
+
+    Raises:
+        InputError: for fewer than two searches of a searcher in which something trained.
+    """
+    laps = laps.assign(value=100 * laps["value"].astype(float))
+    last = laps[laps["evaluations"] == laps["evaluations"].max()]
+    finals = last.pivot(index="seed", columns="searcher", values="value")
+    counted = finals.notna().sum()
+    if len(counted) == 0 or counted.min() < 2:
+        raise InputError(
+            "race", "must have at least two searches of each searcher that found something",
+            counted.to_dict(), "finish the race, or add seeds",
+        )  # fmt: skip
+    order = finals.mean().sort_values(ascending=False, kind="stable").index
+    table = pd.DataFrame([_row(name, finals[name], last) for name in order])
+    pairs = _pairs(finals[order], margin)
+    anytime = pd.DataFrame(
+        [
+            {"searcher": name, "evaluations": evaluations, "iqm": found.value, "low": found.low,
+             "high": found.high, "n": found.n}
+            for (name, evaluations), group in laps.groupby(["searcher", "evaluations"])
+            if group["value"].notna().any()
+            for found in [bootstrap(interquartile_mean, group["value"].dropna().to_numpy())]
+        ]
+    )  # fmt: skip
+    return Race(table, pairs, anytime, margin)
+
+
+def _row(name: str, values: pd.Series, last: pd.DataFrame) -> dict[str, Any]:
+    own = last[last["searcher"] == name]
+    found = bootstrap(interquartile_mean, values.dropna().to_numpy())
+    return {
+        "searcher": name,
+        "n": found.n,
+        "mean": values.mean(),
+        "sd": values.std(),
+        "iqm": found.value,
+        "iqm_low": found.low,
+        "iqm_high": found.high,
+        "image_passes": own["image_passes"].mean(),
+        "hours": own["seconds"].mean() / 3600,
+        "duplicates": own["duplicates"].mean(),
+        "empty": int(own["value"].isna().sum()),
+    }
+
+
+def _pairs(finals: pd.DataFrame, margin: float) -> pd.DataFrame:
+    rows, differences = [], []
+    for first, second in itertools.combinations(finals.columns, 2):
+        both = finals[[first, second]].dropna()
+        if len(both) < 2:
+            continue
+        difference = paired_difference(both[first].to_numpy(), both[second].to_numpy())
+        ahead = bootstrap(paired_superiority, (both[first] - both[second]).to_numpy())
+        differences.append(difference)
+        rows.append(
+            {"first": first, "second": second, "n": difference.n, "difference": difference.mean,
+             "p": difference.p, "superiority": ahead.value, "superiority_low": ahead.low,
+             "superiority_high": ahead.high}
+        )  # fmt: skip
+    p = [difference.p for difference in differences]
+    for row, corrected, level, difference in zip(
+        rows, holm(p), holm_levels(p), differences, strict=True
+    ):
+        low, high = difference.interval(1 - level)
+        row |= {"p_holm": corrected, "low": low, "high": high,
+                "verdict": verdict((low, high), margin)}  # fmt: skip
+    columns = ["first", "second", "n", "difference", "low", "high", "p", "p_holm", "superiority",
+               "superiority_low", "superiority_high", "verdict"]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns)
+
+
+# The run folder --------------------------------------------------------------------------------
+
+
+def race_report(run: Run) -> Report:
+    """The report of a race, finished or not."""
+    laps = _laps(run)
+    wanted = run.number("settings", "seeds") * len(run.choices("searcher"))
+    done = len(laps[["searcher", "seed"]].drop_duplicates())
+    course = run.option("settings", "table", "a table")
+    unfinished = Text(f"Unfinished: {done} of {wanted} searches.") if done < wanted else None
+    data: dict[str, pd.DataFrame] = {}
+    if done == 0:
+        parts = [section("", Text("Unfinished: no search is done yet."))]
+    else:
+        race = analyse_race(laps)
+        parts = _parts(race, unfinished, run)
+        data = {"race.csv": race.table, "pairs.csv": race.pairs, "anytime.csv": race.anytime}
+    return Report(
+        title=f"Searchers raced on {course}",
+        run=run,
+        name="race.md",
+        sections=(*parts, sections.how_section(run)),
+        data=data,
+    )
+
+
+def _parts(race: Race, unfinished: Text | None, run: Run) -> list[Any]:
+    budget = run.number("settings", "budget")
+    told: Block = Text(
+        f"{budget} evaluations a search, rewards "
+        f"{run.option('evaluator', 'reward', '')} of {run.option('settings', 'fidelity', '')}; "
+        f"{race.table['image_passes'].mean():,.0f} image passes a search. {_truth(run)}"
+    )
+    pairs = pd.DataFrame(
+        {
+            "first": race.pairs["first"],
+            "second": race.pairs["second"],
+            "difference": _numbers(race.pairs["difference"], True),
+            "interval": _intervals(race.pairs, "low", "high", 1.0, 2),
+            "p (Holm)": [f"{p:.2g}" if np.isfinite(p) else "–" for p in race.pairs["p_holm"]],
+            "P(first > second)": _numbers(race.pairs["superiority"]),
+            "95 %": _intervals(race.pairs, "superiority_low", "superiority_high", 1.0, 2),
+            "verdict": race.pairs["verdict"],
+        }
+    )
+    picture = Picture(
+        "race", "True worth of the policy found, by evaluations",
+        lambda path: plots.anytime(race.anytime, path),
+    )  # fmt: skip
+    return [
+        section("", unfinished, Table(_compact(race.table)), told, picture),
+        section("Pairs", Table(pairs), Sentences(tuple(race.sentences)),
+                Text(f"Margin: {race.margin} points. {METHOD}")),
+    ]  # fmt: skip
+
+
+def _truth(run: Run) -> str:
+    if run.option("settings", "table") == "planted":
+        return "Every seed has a planted landscape of its own, whose values are known."
+    return (
+        "True worth is what the table's surrogate expects of a child from scratch: it knows how "
+        "often and how strongly operations are applied, not how they go together."
+    )
+
+
+def write_race(directory: str | Path) -> Race:
+    """Analyse a race and write race.md, race.png and CSV files into its folder.
+
+    Raises InputError for a folder without a race, or with too little of one.
+    """
+    run = load_run(directory)
+    race = analyse_race(_laps(run))
+    write(race_report(run))
+    return race
+
+
+def _laps(run: Run) -> pd.DataFrame:
+    """race.json as the table that `analyse_race` takes."""
+    path = run.directory / RACE_NAME
+    columns = ["searcher", "seed", "evaluations", "value", "image_passes", "seconds", "duplicates"]
+    if not path.exists():
+        return pd.DataFrame(columns=columns)
+    try:
+        rows = [
+            {**{name: lap[name] for name in columns if name not in ("evaluations", "value")},
+             "evaluations": evaluations, "value": value}
+            for lap in read_json(path)["laps"]
+            for evaluations, value in zip(lap["evaluations"], lap["values"], strict=True)
+        ]  # fmt: skip
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            str(path), "must hold the laps of a race", str(error), "restore it from a copy"
+        ) from error
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _compact(table: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "searcher": table["searcher"],
+            "searches": table["n"].astype(str),
+            "middle half (%)": _numbers(table["iqm"]),
+            "95 %": _intervals(table, "iqm_low", "iqm_high", 1.0, 2),
+            "mean (%)": _numbers(table["mean"]),
+            "sd": _numbers(table["sd"]),
+            "repeats": [f"{value:.1f}" for value in table["duplicates"]],
+        }
+    )
+
+
+def _numbers(values: pd.Series, sign: bool = False) -> list[str]:
+    return [tables.number(value, 2, sign) for value in values]
+
+
+def _intervals(frame: pd.DataFrame, low: str, high: str, factor: float, digits: int) -> list[str]:
+    return [
+        f"{tables.number(factor * a, digits)} … {tables.number(factor * b, digits)}"
+        for a, b in zip(frame[low], frame[high], strict=True)
+    ]

@@ -1,0 +1,333 @@
+"""`augsearch race`: searchers against each other on a table, in seconds, without Ray.
+
+    run_race(Config.of("race", table="fashion-200", seeds=100), "runs/race")
+
+Every searcher has the same number of evaluations of the same fidelity, so the same cost, and the
+same final selection as a search exports (the sub-policies of its best candidates). What is compared
+is that policy's true worth, which no searcher is told: the test accuracy that the table's surrogate
+expects, without noise. race.json holds what was reached, `analysis.race` compares it.
+
+`compete` is the same for searchers that are not (yet) registered, see `search.testing.race`.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import functools
+import itertools
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+import scipy.stats
+
+from policies.augmentations import Augmentation, encode_augmentation
+from policies.files import read_json, write_json
+from policies.policy import Policy
+from proxy_tasks.evaluators.base import Evaluator
+from proxy_tasks.evaluators.config import EvaluatorConfig
+from proxy_tasks.evaluators.evaluation import Evaluation
+from proxy_tasks.evaluators.planted import PlantedLandscape
+from proxy_tasks.evaluators.registry import check_config
+from proxy_tasks.evaluators.table import CHEAPEST, TableEvaluator
+from proxy_tasks.surrogate import TEST
+from proxy_tasks.tables import TESTED
+from search.engine.progress import RunLog
+from search.searchers.base import Searcher
+from search.searchers.registry import make_searcher
+from search.trial import Candidate, Key
+
+from .config import Config
+from .search import policy_space
+from .selection import concatenate_best, evaluated_policies
+from .settings import RaceSettings
+from .study import open_run
+
+RACE_NAME = "race.json"
+PLANTED = "planted"
+CHECKPOINTS = 20
+SAVED_EVERY = 20  # laps; the others would be run again
+
+
+class Course(Protocol):
+    """What searchers race on."""
+
+    def start(self, seed: int) -> tuple[Evaluator, Callable[[Sequence[Policy]], list[float]]]:
+        """For the race with this seed: what judges candidates, and the true worth of policies."""
+        ...
+
+
+class TableCourse:
+    """A table: evaluations of one fidelity, and the test accuracy from scratch as the truth.
+
+    Raises InputError for what `TableEvaluator` refuses, and for a table without test accuracies.
+    """
+
+    def __init__(self, config: EvaluatorConfig) -> None:
+        check_config(config)
+        self._evaluator = TableEvaluator(config, **config.options)
+        self._truth = self._evaluator.surrogate.of(TESTED)
+
+    def start(self, seed: int) -> tuple[Evaluator, Callable[[Sequence[Policy]], list[float]]]:
+        return self._evaluator, lambda policies: self._truth.mean(policies)[TEST].tolist()
+
+
+class PlantedCourse:
+    """Planted landscapes, another one for every seed: no table has as many data sets."""
+
+    def __init__(self, config: EvaluatorConfig) -> None:
+        self._config = config
+
+    def start(self, seed: int) -> tuple[Evaluator, Callable[[Sequence[Policy]], list[float]]]:
+        evaluator = PlantedLandscape(self._config, landscape=seed, **self._config.options)
+        return evaluator, lambda policies: [evaluator.value(policy) for policy in policies]
+
+
+@dataclass(frozen=True)
+class Lap:
+    """One search of a race.
+
+    Attributes:
+        evaluations: numbers of evaluations at which the race is looked at, ascending.
+        values: true worth of the final policy after so many; None while nothing has trained.
+        seconds: that the evaluations would have taken, on one worker.
+        image_passes: likewise.
+        duplicates: candidates that were asked for again; they cost nothing, as in a search.
+    """
+
+    evaluations: tuple[int, ...]
+    values: tuple[float | None, ...]
+    seconds: float
+    image_passes: int
+    duplicates: int
+
+
+def compete(searcher: Searcher, course: Course, seed: int, budget: int, top: int = 5) -> Lap:
+    """One search of `budget` evaluations, one after the other.
+
+    A searcher does the same with any number of workers (`search.testing`), so no more is needed.
+    """
+    evaluator, worth = course.start(seed)
+    told: dict[Key, tuple[Candidate, Evaluation | None]] = {}
+    known: dict[Augmentation | str, Evaluation] = {}
+    seconds, passes = 0.0, 0
+    while len(told) < budget and (candidate := searcher.ask()) is not None:
+        mark = repr(encode_augmentation(candidate.augmentation))
+        if mark not in known:
+            known[mark] = evaluator.evaluate(candidate.augmentation, candidate.seed)
+            seconds += known[mark].seconds
+            passes += known[mark].image_passes
+        told[candidate.key] = candidate, known[mark]
+        searcher.tell(candidate, known[mark])
+    marks = checkpoints(budget)
+    found: dict[int, Policy] = {}
+    for count in marks:
+        # In order of arrival, which is that of the keys here.
+        evaluated = evaluated_policies(itertools.islice(told.values(), count))
+        if evaluated:
+            found[count] = concatenate_best(evaluated, top)
+    values = dict(zip(found, worth(list(found.values())), strict=True)) if found else {}
+    return Lap(
+        marks, tuple(values.get(count) for count in marks), seconds, passes, len(told) - len(known)
+    )
+
+
+def checkpoints(budget: int) -> tuple[int, ...]:
+    """Numbers of evaluations at which a race is looked at; the last is the budget."""
+    steps = min(budget, CHECKPOINTS)
+    return tuple(budget * step // steps for step in range(1, steps + 1))
+
+
+def race(
+    makers: Mapping[str, Callable[[int], Searcher]],
+    table: str = PLANTED,
+    *,
+    against: Sequence[str] = ("random",),
+    fidelity: str = CHEAPEST,
+    reward: str = "log_likelihood",
+    budget: int = 120,
+    seeds: int = 30,
+) -> pd.DataFrame:
+    """Race searchers of one's own in this process, for example in a test.
+
+    Args:
+        makers: name -> function of a seed that makes the searcher, over 10-bin policies.
+        table: as the option --table has it.
+        against: searchers that ship, with their defaults, on the paper's space.
+        fidelity, reward: what they are told. budget: evaluations. seeds: 0, 1, ...
+
+    Returns:
+        What `analysis.analyse_race` takes: one row per searcher, seed and checkpoint with the
+        columns searcher, seed, evaluations, value (true worth of the final policy), image_passes,
+        seconds, duplicates.
+
+    Raises:
+        InputError: for an unknown table, fidelity or searcher.
+    """
+    given: dict[str, Any] = {"searcher": tuple(against), "fidelity": fidelity, "budget": budget}
+    settings = RaceSettings(table=table, **given)
+    told: Any = reward  # checked in the constructor
+    course = course_of(_evaluator_of(settings, EvaluatorConfig(kind="table", reward=told)))
+    entrants: dict[str, Callable[[int], Searcher]] = {
+        name: functools.partial(build, settings, name) for name in against
+    }
+    return pd.DataFrame(
+        [
+            {"searcher": name, "seed": seed, "evaluations": count, "value": value,
+             "image_passes": lap.image_passes, "seconds": lap.seconds,
+             "duplicates": lap.duplicates}
+            for name, make in (entrants | dict(makers)).items()
+            for seed in range(seeds)
+            for lap in [compete(make(seed), course, seed, budget)]
+            for count, value in zip(lap.evaluations, lap.values, strict=True)
+        ]
+    )  # fmt: skip
+
+
+def ahead(laps: pd.DataFrame, first: str, second: str) -> float:
+    """p of the one-sided paired t test that `first` is not ahead of `second` in the end.
+
+    laps: of `race`. Seeds in which either found nothing are left out.
+    """
+    last = laps[laps["evaluations"] == laps["evaluations"].max()]
+    finals = last.pivot(index="seed", columns="searcher", values="value")[[first, second]].dropna()
+    values = finals.to_numpy(float)
+    return float(scipy.stats.ttest_rel(values[:, 0], values[:, 1], alternative="greater").pvalue)
+
+
+# The study -------------------------------------------------------------------------------------
+
+
+def run_race(
+    config: Config,
+    out: Path | str,
+    *,
+    resume: bool = False,
+    retry_failed: bool = False,
+    progress: bool = True,
+) -> dict[str, dict[int, Lap]]:
+    """Race in the folder `out`, and write race.json there.
+
+    Args:
+        config: `Config.of("race", table=..., ...)`.
+        resume: go on with the race in `out`; seeds and searchers may have been added.
+
+    Returns:
+        Searcher -> seed -> lap.
+
+    Raises:
+        InputError: a user's mistake; nothing is left behind.
+    """
+    config = replace(config, evaluator=_evaluator_of(config.settings, config.evaluator))
+    for name in config.settings.searcher:
+        build(config.settings, name, 0)  # a wrong option is told before anything runs
+    with open_run(config, out, resume) as run:
+        settings = run.config.settings
+        laps = read_race(run.path) if (run.path / RACE_NAME).exists() else {}
+        seeds = range(settings.seed, settings.seed + settings.seeds)
+        wanted = [
+            (name, seed)
+            for name in settings.searcher
+            for seed in seeds
+            if seed not in laps.get(name, {})
+        ]
+        for done, (name, seed, lap) in enumerate(_run(run.config, wanted), 1):
+            laps.setdefault(name, {})[seed] = lap
+            last = seed == seeds[-1]
+            if last or done % SAVED_EVERY == 0:
+                _save(run.path, laps)
+            if last and progress:
+                _tell(run.log, name, laps[name])
+        return laps
+
+
+def _evaluator_of(settings: RaceSettings, evaluator: EvaluatorConfig) -> EvaluatorConfig:
+    if settings.table == PLANTED:
+        return replace(evaluator, kind="synthetic", options={})
+    options = {"table": settings.table, "fidelity": settings.fidelity}
+    return replace(evaluator, kind="table", options=options)
+
+
+def build(settings: RaceSettings, name: str, seed: int) -> Searcher:
+    """The searcher `name` of a race, new. Raises InputError for options that it does not take."""
+    options = settings.searcher_options.get(name, {})
+    return make_searcher(name, policy_space(settings), seed, options)
+
+
+def course_of(evaluator: EvaluatorConfig) -> Course:
+    """The course that a race's evaluator means."""
+    return PlantedCourse(evaluator) if evaluator.kind == "synthetic" else TableCourse(evaluator)
+
+
+def _run(config: Config, wanted: Sequence[tuple[str, int]]) -> Iterator[tuple[str, int, Lap]]:
+    """Laps in the order of `wanted`, from as many processes as there are workers."""
+    workers = min(config.pool.workers, max(1, len(wanted)))
+    lap = functools.partial(_lap, config)
+    if workers == 1:
+        results: Iterable[Lap] = map(lap, wanted)
+        yield from ((*pair, found) for pair, found in zip(wanted, results, strict=True))
+        return
+    # Spawned, not forked: torch has threads by now.
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
+        results = pool.map(lap, wanted, chunksize=max(1, min(10, len(wanted) // workers)))
+        try:
+            yield from ((*pair, found) for pair, found in zip(wanted, results, strict=True))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _lap(config: Config, which: tuple[str, int]) -> Lap:
+    name, seed = which
+    settings = config.settings
+    searcher = build(settings, name, seed)
+    return compete(searcher, _course(config.evaluator), seed, settings.budget, settings.top)
+
+
+_courses: dict[str, Course] = {}
+
+
+def _course(evaluator: EvaluatorConfig) -> Course:
+    """Fitted once in a process."""
+    mark = repr(evaluator)
+    if mark not in _courses:
+        _courses[mark] = course_of(evaluator)
+    return _courses[mark]
+
+
+def _save(path: Path, laps: Mapping[str, Mapping[int, Lap]]) -> None:
+    write_json(
+        path / RACE_NAME,
+        {
+            "laps": [
+                {"searcher": name, "seed": seed, **asdict(lap)}
+                for name, some in laps.items()
+                for seed, lap in sorted(some.items())
+            ]
+        },
+    )
+
+
+def read_race(path: Path) -> dict[str, dict[int, Lap]]:
+    """Searcher -> seed -> lap of a race's folder."""
+    laps: dict[str, dict[int, Lap]] = {}
+    for line in read_json(path / RACE_NAME)["laps"]:
+        lap = Lap(
+            tuple(line["evaluations"]),
+            tuple(line["values"]),
+            line["seconds"],
+            line["image_passes"],
+            line["duplicates"],
+        )
+        laps.setdefault(line["searcher"], {})[line["seed"]] = lap
+    return laps
+
+
+def _tell(log: RunLog, name: str, laps: Mapping[int, Lap]) -> None:
+    final = [lap.values[-1] for lap in laps.values() if lap.values[-1] is not None]
+    mean = f"mean {100 * sum(final) / len(final):.2f} %" if final else "nothing trained"
+    log.info(f"{name}: {len(laps)} searches, {mean}")

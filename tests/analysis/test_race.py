@@ -1,0 +1,117 @@
+"""Races: the figures, against others' and by hand, and the report."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+
+from analysis import analyse_race, write_any, write_race
+from analysis.statistics import bootstrap, interquartile_mean, paired_superiority
+from policies import InputError
+
+
+def laps(finals: dict[str, list[float | None]], marks=(5, 10)) -> pd.DataFrame:
+    """Searcher -> final values in percent by seed; half way, each is a point worse."""
+    return pd.DataFrame(
+        [
+            {"searcher": name, "seed": seed, "evaluations": count,
+             "value": None if value is None else value / 100 - 0.01 * (count < marks[-1]),
+             "image_passes": 100, "seconds": 7200.0, "duplicates": 1}
+            for name, values in finals.items()
+            for seed, value in enumerate(values)
+            for count in marks
+        ]
+    )  # fmt: skip
+
+
+def test_the_statistics_by_hand():
+    assert interquartile_mean(np.array([100.0, 1, 2, 3, -50, 2, 4, 9])) == pytest.approx(2.75)
+    assert paired_superiority(np.array([1.0, 0, -1, 2])) == pytest.approx(0.625)
+    found = bootstrap(lambda v: v.mean(axis=-1), np.arange(40.0))
+    assert found.value == 19.5 and found.n == 40
+    # The mean's standard error, without the factor of n / (n - 1).
+    half = 1.96 * np.arange(40.0).std() / np.sqrt(40)
+    assert (found.low, found.high) == pytest.approx((19.5 - half, 19.5 + half), abs=0.4)
+    with pytest.raises(ValueError, match="finite"):
+        bootstrap(paired_superiority, [1.0, np.nan])
+
+
+def test_a_clear_race():
+    rng = np.random.default_rng(0)
+    base = rng.normal(57, 1, 40)
+    finals = {
+        "slow": base.tolist(),
+        "quick": (base + 1 + rng.normal(0, 0.5, 40)).tolist(),
+        "same": (base + rng.normal(0, 0.01, 40)).tolist(),
+    }
+    race = analyse_race(laps(finals))
+    assert list(race.table["searcher"])[0] == "quick"
+    pairs = race.pairs.set_index(["first", "second"])
+    quick = pairs.loc[("quick", "slow")]
+    gap = np.array(finals["quick"]) - base
+    assert quick["difference"] == pytest.approx(gap.mean())
+    assert quick["p"] == pytest.approx(scipy.stats.ttest_1samp(gap, 0).pvalue)
+    assert quick["superiority"] == (gap > 0).mean()
+    assert quick["verdict"] == "better"
+    [other] = [row for names, row in pairs.iterrows() if "quick" not in names]
+    assert other["verdict"] == "equal" and abs(other["difference"]) < 0.01
+    assert "quick against slow: better" in race.text
+    assert list(race.anytime["n"]) == [40] * 6
+    first = race.anytime.set_index(["searcher", "evaluations"])["iqm"]
+    assert first["quick", 10] - first["quick", 5] == pytest.approx(1)
+
+
+def test_searchers_of_which_none_is_better_are_seldom_told_apart():
+    rng = np.random.default_rng(1)
+    verdicts = []
+    for _ in range(100):
+        finals = {name: rng.normal(57, 1, 15).tolist() for name in ("a", "b", "c", "d")}
+        verdicts.append((analyse_race(laps(finals)).pairs["verdict"] != "undecided").any())
+    # At 5 % in the family of six pairs, 12 of 100 and more have a probability below 0.01.
+    assert sum(verdicts) <= 11
+
+
+def test_a_search_that_found_nothing_is_left_out_and_told():
+    race = analyse_race(laps({"a": [57.0, 58.0, None, 59.0], "b": [56.0, 56.5, 57.0, 57.5]}))
+    assert race.pairs["n"].tolist() == [3]
+    assert race.table.set_index("searcher").loc["a", "empty"] == 1
+    assert "In 1 searches nothing trained" in race.text
+
+
+def test_too_little_of_a_race_is_refused():
+    with pytest.raises(InputError, match="two searches of each"):
+        analyse_race(laps({"a": [57.0], "b": [56.0]}))
+
+
+def test_the_report_of_a_race(write_run):
+    finals = {"a": [57.0, 58.0, 58.5], "b": [56.0, 56.5, 57.0]}
+    settings = {"table": "planted", "fidelity": "sharing-80", "searcher": ["a", "b"], "seeds": 4,
+                "budget": 10}  # fmt: skip
+    directory = write_run([], {"kind": "race", "settings": settings})
+    lines = [
+        {"searcher": name, "seed": seed, "evaluations": [5, 10], "values": [None, value / 100],
+         "seconds": 10.0, "image_passes": 100, "duplicates": 0}
+        for name, values in finals.items()
+        for seed, value in enumerate(values)
+    ]  # fmt: skip
+    (directory / "race.json").write_text(json.dumps({"laps": lines}))
+    race = write_race(directory)
+    text = (directory / "race.md").read_text()
+    assert "Unfinished: 6 of 8 searches" in text and "planted landscape" in text
+    assert "| a          |          3 |" in text and "![" in text
+    for name in ("race.png", "race.csv", "pairs.csv", "anytime.csv"):
+        assert (directory / name).stat().st_size > 0
+    assert write_any(directory) == directory / "race.md"
+    # Half way nothing had trained: no point of the curve.
+    assert list(race.anytime["evaluations"]) == [10, 10]
+
+
+def test_a_race_that_was_tampered_with_is_refused(write_run):
+    directory = write_run([], {"kind": "race"})
+    (directory / "race.json").write_text('{"laps": [{"searcher": "a"}]}')
+    with pytest.raises(InputError, match="laps of a race"):
+        write_any(directory)
