@@ -7,7 +7,7 @@
 # make wheel    build the wheel, install it into a fresh environment, search with it elsewhere
 # make table DATA=CIFAR   measure a slice of a packaged table anew, and compare
 # make golden   record the golden files and run folders anew, deliberately
-# make soak     everything, the slow tests too
+# make soak     everything, the slow tests too, and runs of every kind killed at random (hours)
 # make bench    timings of transforms, evaluators and the engine
 # make clean, make venv
 PYTHON ?= python3
@@ -93,7 +93,7 @@ golden: $(READY)
 
 soak: $(READY)
 	$(BIN)/python -m pytest -q -m "slow or not slow" $(PYTEST_ARGS)
-	$(BIN)/python -m tests.soak.kill --kills 30
+	$(BIN)/python -m tests.soak.kill
 
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,bench]'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import signal
 from pathlib import Path
@@ -11,9 +12,21 @@ from proxy_tasks.run_format import CONFIG_NAME
 
 def resume_command(directory: Path, *options: str) -> str:
     """What to type to go on with the run in `directory`, or of which it is a stage."""
-    stage = not (directory / CONFIG_NAME).is_file()
-    root = directory.parent if stage and (directory.parent / CONFIG_NAME).is_file() else directory
+    own, above = _kind_of_run(directory), _kind_of_run(directory.parent)
+    # The stages of a re-derivation are runs themselves; other runs may lie in a run's folder.
+    stage = above is not None and (own is None or above == "rederive")
+    root = directory.parent if stage else directory
     return shlex.join(["augsearch", "resume", str(root), *options])
+
+
+def _kind_of_run(directory: Path) -> str | None:
+    """None where there is no run; config.json is the name of other programs' files too."""
+    try:
+        data = json.loads((directory / CONFIG_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    kind = data.get("kind") if isinstance(data, dict) else None
+    return kind if isinstance(kind, str) else None
 
 
 class SearchError(RuntimeError):

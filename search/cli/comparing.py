@@ -26,7 +26,7 @@ def compare(config: Config, out: str, **how: Any) -> None:
         comparison = analysis.write_comparison(out)
         click.echo(comparison.text)
         click.echo(f"tables and picture in {Path(out) / 'compare.md'}")
-    check_complete(result)
+    check_complete(out, result)
 
 
 @run_command("fidelity")
@@ -39,7 +39,7 @@ def fidelity(config: Config, out: str, **how: Any) -> None:
     from search.studies.fidelity import run_fidelity
 
     result = run_fidelity(config, out, **how)
-    check_complete(result)
+    check_complete(out, result)
     study = analysis.write_fidelity(out)
     click.echo(study.text)
     click.echo(f"tables and picture in {Path(out) / 'fidelity.md'}")

@@ -22,6 +22,7 @@ from .options import (
 
 if TYPE_CHECKING:
     from search.engine.loop import RunResult
+    from search.studies.select import Selected
 
 # What is done with a configuration of each kind; `augsearch resume` finds it here too. Each takes
 # (config, out) and how: resume, retry_failed, progress.
@@ -49,15 +50,17 @@ def run_command(kind: str, name: str = "") -> Callable:
     return decorate
 
 
-def check_complete(result: RunResult) -> None:
-    """A run with failed evaluations is not what was asked for."""
-    if result.failed:
-        from search.errors import WorkerError
+def check_complete(out: Path | str, *results: RunResult | Selected) -> None:
+    """A run with failed evaluations, in whichever of its stages, is not what was asked for."""
+    failed = sum(result.failed for result in results)
+    if failed:
+        from search.errors import WorkerError, resume_command
 
+        finished = sum(result.finished for result in results)
         raise WorkerError(
-            f"{result.failed} of {result.finished} evaluations failed after all retries (see "
-            f"{result.directory / 'run.log'}); once that is mended, `augsearch resume "
-            f"{result.directory} --retry-failed` makes them again"
+            f"{failed} of {finished} evaluations failed after all retries (see every run.log in "
+            f"{out}); once that is mended, `{resume_command(Path(out), '--retry-failed')}` makes "
+            "them again"
         )
 
 
@@ -72,11 +75,10 @@ def search(config: Config, out: str, **how: Any) -> None:
         f"{result.finished} evaluations ({result.failed} failed, {result.duplicates} repeats)"
         f"{best}; {len(result.policy or ())} sub-policies in {result.directory / 'policy.json'}"
     )
-    check_complete(result)
+    check_complete(out, result)
 
 
 def _select(config: Config, out: str, **how: Any) -> None:
-    from search.errors import WorkerError
     from search.studies.select import run_select
 
     selected = run_select(config, out, **how)
@@ -88,11 +90,7 @@ def _select(config: Config, out: str, **how: Any) -> None:
         f"{selected.name}: {len(selected.policy)} sub-policies in "
         f"{selected.directory / 'policy.json'}"
     )
-    if selected.failed:
-        raise WorkerError(
-            f"{selected.failed} of {selected.finished} evaluations failed after all retries; see "
-            f"run.log in the folders of {selected.directory}"
-        )
+    check_complete(out, selected)
 
 
 RUN["select"] = _select
@@ -125,7 +123,7 @@ def randaugment(config: Config, out: str, **how: Any) -> None:
     from search.studies.randaugment import export_best, run_randaugment
 
     result = run_randaugment(config, out, **how)
-    check_complete(result)
+    check_complete(out, result)
     grid = analysis.write_grid(out)
     export_best(out, grid.best, result)
     click.echo(grid.text)
@@ -142,8 +140,7 @@ def rederive(config: Config, out: str, **how: Any) -> None:
     import analysis
     from search.studies.rederive import COMPARE, run_rederive
 
-    result = run_rederive(config, out, **how)
-    check_complete(result)
+    check_complete(out, *run_rederive(config, out, **how))
     if (Path(out) / COMPARE).is_dir():
         analysis.write_comparison(Path(out) / COMPARE)
     click.echo(analysis.write_rederivation(out))

@@ -89,6 +89,23 @@ def check_free(out: Path) -> None:
         )
 
 
+def forget_results(out: Path) -> None:
+    """Leave of a run, or of a stage, what it began with, as if nothing had been evaluated.
+
+    The journal goes last, so whoever is killed meanwhile leaves a run that can go on.
+    """
+    if not out.is_dir():
+        return
+    for path in out.iterdir():
+        if path.is_dir() and not path.is_symlink() and path.name != PREPARED_NAME:
+            shutil.rmtree(path)
+        elif path.name not in {*_BEGINNING, PREPARED_NAME}:
+            path.unlink()
+    fsync_directory(out)
+    (out / JOURNAL_NAME).unlink(missing_ok=True)
+    fsync_directory(out)
+
+
 @contextlib.contextmanager
 def locked(out: Path) -> Iterator[None]:
     """Hold the folder: two runs in one folder would spoil each other's.

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from proxy_tasks.evaluators.config import EvaluatorConfig
 from search.engine.loop import RunResult, run
+from search.runs.folder import forget_results
 from search.searchers.fixed import FixedSearcher
-from search.trial import Candidate
+from search.trial import JOURNAL_NAME, Candidate, read_journal
 
 from .config import Config
 from .study import OpenRun, open_run
@@ -45,6 +46,16 @@ def run_fixed(
             retry_failed=retry_failed,
             progress=progress,
         )
+
+
+def forget_followers(stage: Path, follower: Path) -> None:
+    """Before failed evaluations of a stage are made again: what followed from it is forgotten.
+
+    First, so that a kill in between leaves nothing that followed from what is no longer there.
+    """
+    journal = stage / JOURNAL_NAME
+    if journal.is_file() and any(trial.error is not None for trial in read_journal(journal)):
+        forget_results(follower)
 
 
 def evaluate_fixed(

@@ -18,6 +18,7 @@ from search.searchers.ppo import PPO_PRESETS
 from .arms import parse_arm
 from .compare import run_compare
 from .config import Config
+from .fixed import forget_followers
 from .search import run_search
 from .settings import CompareSettings, SearcherConfig, SearchSettings
 from .study import open_run
@@ -33,7 +34,7 @@ def run_rederive(
     resume: bool = False,
     retry_failed: bool = False,
     progress: bool = True,
-) -> RunResult:
+) -> tuple[RunResult, ...]:
     """Search into `out`/search, then compare none, imagenet and the found policy in `out`/compare.
 
     Args:
@@ -41,20 +42,26 @@ def run_rederive(
             comparison out).
         resume, retry_failed, progress: as for `run_search`.
 
+    retry_failed also makes the comparison anew when something of the search had failed: another
+    policy may be found.
+
     Returns:
-        How the comparison went, or the search where there is none.
+        How the search went and, where there is one, the comparison.
 
     Raises:
         InputError: a user's mistake; nothing is left behind if nothing was finished.
     """
     search_config(config)
     with open_run(config, out, resume) as run:
+        if retry_failed:
+            forget_followers(run.path / SEARCH, run.path / COMPARE)
         how: dict[str, Any] = {"retry_failed": retry_failed, "progress": progress, "resume": True}
-        result = run_search(search_config(run.config), run.path / SEARCH, **how)
+        searched = run_search(search_config(run.config), run.path / SEARCH, **how)
         if run.config.settings.seeds == 0:
-            return result
+            return (searched,)
         found = run.path / SEARCH / POLICY_NAME
-        return run_compare(compare_config(run.config, found), run.path / COMPARE, **how)
+        compared = run_compare(compare_config(run.config, found), run.path / COMPARE, **how)
+        return searched, compared
 
 
 def search_config(config: Config) -> Config:

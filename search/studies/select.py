@@ -33,7 +33,7 @@ from search.trial import (
 )
 
 from .config import Config
-from .fixed import evaluate_fixed
+from .fixed import evaluate_fixed, forget_followers
 from .search import POLICY_TEXT_NAME, policy_space
 from .seeds import training_seeds
 from .selection import (
@@ -145,6 +145,8 @@ class _Selection:
         if not usable:
             raise InputError("ops", "must leave some sub-policies of the search", ops, "name more")
         fresh: list = []
+        if self.how["retry_failed"]:
+            forget_followers(self.opened.path / RESCORE, self.opened.path / FINAL)
         if settings.rescore:
             seeds = training_seeds("select rescore", 0, settings.rescore_seeds)
             candidates = rescore_candidates(every, seeds, count=settings.rescore)

@@ -1,4 +1,4 @@
-"""A real search, killed for real: the short form of tests/soak/kill.py."""
+"""A real search, killed for real: the short form of tests/soak/kill.py, which kills every kind."""
 
 from __future__ import annotations
 
@@ -11,21 +11,26 @@ from pathlib import Path
 import pytest
 
 import search
+from tests.soak.commands import PLANTED, Command
 from tests.soak.kill import Moment, Trial, disturb, soak
 
 
 @pytest.mark.ray
 def test_a_killed_search_ends_as_the_undisturbed_one(tmp_path):
-    report = soak(2, tmp_path, evaluations=60, sleep=0.03, seed=5, victims=("group", "worker"))
+    report = soak(small_search(60), 2, tmp_path, seed=5, victims=("group", "worker"))
     assert len(report) == 2
 
 
 @pytest.mark.ray
 def test_the_death_of_ray_is_said_with_what_to_do(tmp_path):
-    trial = Trial(tmp_path / "trial", evaluations=1000, sleep=0.05)
+    trial = Trial(tmp_path / "trial", small_search(1000))
     happened = disturb(trial, "node", Moment(8000, 0.0), random.Random(0))
     assert happened.endswith("exit 1")
-    assert "raylet" in trial.output() and f"augsearch resume {trial.out}" in trial.output()
+    assert "raylet" in trial.output() and "augsearch resume run" in trial.output()
+
+
+def small_search(evaluations):
+    return Command(f"search {PLANTED} --searcher ppo --evaluations {evaluations}", ("policy.*",))
 
 
 @pytest.mark.ray
@@ -52,9 +57,3 @@ def test_what_lies_in_the_users_folder_does_not_matter(tmp_path, started_by):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (user / "run" / "policy.txt").exists()
-
-
-@pytest.mark.slow
-@pytest.mark.ray
-def test_thirty_kills(tmp_path):
-    assert len(soak(30, tmp_path, evaluations=150, sleep=0.04, seed=0)) == 30

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from dataclasses import replace
@@ -11,7 +12,7 @@ import pytest
 from policies import Policy
 from policies.errors import InputError
 from search import FixedSearcher, fixed_candidates
-from search.errors import WorkerError
+from search.errors import WorkerError, resume_command
 from search.runs.journal import Journal
 from tests.search.fakes import (
     FakePool,
@@ -233,3 +234,23 @@ def test_a_run_stopped_by_failures_can_be_completed(patch, tmp_path):
     run(patch, tmp_path / "whole", LearningSearcher())
     run(patch, tmp_path / "broken", LearningSearcher(), resume=True, retry_failed=True)
     assert lines(tmp_path / "broken") == lines(tmp_path / "whole")
+
+
+def test_the_command_to_go_on_with_names_the_run_not_its_stage(tmp_path):
+    for folder, kind in (("re", "rederive"), ("re/search", "search"), ("s", "search")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "config.json").write_text(json.dumps({"kind": kind}))
+    (tmp_path / "config.json").write_text('{"of": "another program"}')
+    for folder, named in (
+        ("re/search", "re"),
+        ("s/final", "s"),
+        ("s", "s"),
+        ("elsewhere", "elsewhere"),
+    ):
+        assert resume_command(tmp_path / folder) == f"augsearch resume {tmp_path / named}"
+    # A run that a user put there is no stage.
+    (tmp_path / "s/another").mkdir()
+    (tmp_path / "s/another/config.json").write_text('{"kind": "select"}')
+    assert resume_command(tmp_path / "s/another", "--retry-failed").endswith(
+        "s/another --retry-failed"
+    )

@@ -1,11 +1,12 @@
-"""Kill a running search at random moments, resume it, and compare with an undisturbed one.
+"""Kill runs of every kind at random moments, resume them, and compare with undisturbed ones.
 
-    python -m tests.soak.kill --kills 30
+    python -m tests.soak.kill [--command NAME ...] [--kills 10]
 
-Every trial is a search of its own that is hit once (every third one again while it resumes), by
+Every trial is a run of its own that is hit once (every third one again while it resumes), by
 turns: the driver, a worker, Ray's node process, the whole process group, SIGTERM, SIGINT. A trial
-passes when policy.txt is byte for byte that of the undisturbed run, the journal holds the same
-results, and no more evaluations were repeated than can have been in flight.
+passes when what the command leaves (`commands.COMMANDS`) is byte for byte that of the undisturbed
+run, its journals hold the same results, and no more evaluations were repeated than can have been
+in flight.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -25,8 +27,23 @@ from pathlib import Path
 
 import psutil
 
-VICTIMS = ("driver", "worker", "node", "group", "SIGTERM", "SIGINT")
+from search.trial import JOURNAL_NAME
+from tests.golden.runs import tree
+from tests.soak.commands import BEFORE, COMMANDS, IMAGES, RUN, Command
+
+# Exit codes that a victim's end may have: 0 when the run was complete all the same, negative ones
+# where the signal came before or after the time in which the run minds it.
+CODES = {
+    "driver": (0, -signal.SIGKILL),
+    "worker": (0,),
+    "node": (0, 1),
+    "group": (0, -signal.SIGKILL),
+    "SIGTERM": (0, 128 + signal.SIGTERM, -signal.SIGTERM),
+    "SIGINT": (0, 128 + signal.SIGINT, -signal.SIGINT),
+}
+VICTIMS = tuple(CODES)
 WORKERS = 2
+POOL = f"--workers {WORKERS} --retries 5 --quiet"
 # A worker may hold two short evaluations, and each may have started before it died.
 IN_FLIGHT = 2 * WORKERS
 PATIENCE = 300.0
@@ -34,51 +51,67 @@ PATIENCE = 300.0
 
 @dataclass(frozen=True)
 class Ending:
-    """What a finished search left. started: how often each evaluation was begun, by seed."""
+    """What a finished run left.
 
-    policy: bytes
-    keys: frozenset
+    files: the results, by name. trials: what was evaluated and what came out, by journal and key.
+    started: how often each evaluation was begun.
+    """
+
+    files: dict[str, bytes]
+    trials: dict[tuple[str, int, int], tuple]
     started: Counter
 
     @property
     def repeated(self) -> int:
         return sum(self.started.values()) - len(self.started)
 
+    def difference(self, other: Ending) -> str | None:
+        """What the other one has that is not as here, or nothing: first where it came from."""
+        for name, here, there in (
+            ("trials", self.trials, other.trials),
+            ("files", self.files, other.files),
+        ):
+            if here.keys() != there.keys():
+                return f"other {name}: {sorted(here.keys() ^ there.keys())}"
+            for key in sorted(here):
+                if here[key] != there[key]:
+                    return f"{key}: {here[key]!r} against {there[key]!r}"
+        return None
+
 
 class Trial:
-    """One search in one folder, started as often as it takes."""
+    """One run in a folder of its own, in which it is started as often as it takes."""
 
-    def __init__(self, folder: Path, evaluations: int, sleep: float) -> None:
-        self.out = folder / "run"
+    def __init__(self, folder: Path, command: Command) -> None:
+        self.out = folder / RUN
         self.folder = folder
-        self.evaluations = evaluations
-        self.sleep = sleep
+        self.command = command
         folder.mkdir(parents=True)
 
-    def start(self) -> subprocess.Popen:
-        """As a user would: with --resume as soon as there is a run folder."""
-        command = [
-            sys.executable,
-            "-m",
-            "tests.soak.searching",
-            "--out",
-            str(self.out),
-            "--started",
-            str(self.folder / "started"),
-            "--evaluations",
-            str(self.evaluations),
-            "--sleep",
-            str(self.sleep),
-            "--workers",
-            str(WORKERS),
-        ]
-        if self.out.exists():
-            command.append("--resume")
-        with open(self.folder / "output", "ab") as output:
-            return subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+    def words(self) -> list[str]:
+        """As a user would: `augsearch resume` as soon as the folder holds a run."""
+        if (self.out / "config.json").exists():
+            return ["resume", RUN, "--quiet"]
+        return [*shlex.split(self.command.words), *POOL.split(), "--out", RUN]
 
-    def finish(self) -> None:
-        """Start it and let it run to its end."""
+    def start(self) -> subprocess.Popen:
+        root = str(Path(__file__).parents[2])
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
+            "AUGSEARCH_SOAK_STARTED": str(self.folder / "started"),
+            "AUGSEARCH_SOAK_SLEEP": str(self.command.sleep),
+        }
+        with open(self.folder / "output", "ab") as output:
+            return subprocess.Popen(
+                [sys.executable, "-m", "tests.soak.child", *self.words()],
+                cwd=self.folder, env=environment, stdout=output, stderr=output,
+                start_new_session=True,
+            )  # fmt: skip
+
+    def finish(self) -> float:
+        """Start it and let it run to its end; returns how long that took, in seconds."""
+        begun = time.monotonic()
         process = self.start()
         try:
             code = process.wait(PATIENCE)
@@ -86,53 +119,35 @@ class Trial:
             reap(process)
         if code != 0:
             raise AssertionError(f"exit code {code}:\n{self.output()}")
+        return time.monotonic() - begun
 
     def output(self) -> str:
         return (self.folder / "output").read_text(errors="replace")[-4000:]
 
     def journal_size(self) -> int:
-        try:
-            return (self.out / "trials.jsonl").stat().st_size
-        except FileNotFoundError:
-            return 0
+        """Bytes of all journals of the run."""
+        return sum(path.stat().st_size for path in self.out.rglob(JOURNAL_NAME))
 
-    def rows(self, whole: bool = True) -> list[dict]:
-        """The journal's lines; without `whole` those that are complete, if there are any."""
-        if not whole and not self.journal_size():
-            return []
-        rows = (self.out / "trials.jsonl").read_text().split("\n")
-        assert not whole or rows[-1] == "", "a half-written line"
-        return [json.loads(row) for row in rows[:-1]]
-
-    def results(self) -> dict[tuple[int, int], tuple]:
-        """What was evaluated and what came out, by key."""
-        return {
-            (row["batch"], row["slot"]): (
-                row["augmentation"],
-                row["seed"],
-                row["status"],
-                row["evaluation"] and row["evaluation"]["reward"],
-            )
-            for row in self.rows()
-        }
+    def lines(self) -> int:
+        return sum(path.read_bytes().count(b"\n") for path in self.out.rglob(JOURNAL_NAME))
 
     def ending(self) -> Ending:
-        rows = self.rows()
-        keys = [(row["batch"], row["slot"]) for row in rows]
-        assert len(keys) == len(set(keys)), "a key twice in the journal"
-        started = Counter(
-            row.split()[0] for row in (self.folder / "started").read_text().splitlines()
-        )
-        return Ending((self.out / "policy.txt").read_bytes(), frozenset(keys), started)
-
-
-def first_difference(one: Trial, other: Trial) -> str | None:
-    """The earliest candidate that the two searches drew or rewarded differently."""
-    first, second = one.results(), other.results()
-    for key in sorted(first):
-        if first[key] != second[key]:
-            return f"candidate {key}: {first[key]} against {second[key]}"
-    return None
+        trials = {}
+        for path in sorted(self.out.rglob(JOURNAL_NAME)):
+            *rows, rest = path.read_text().split("\n")
+            assert rest == "", "a half-written line"
+            for row in map(json.loads, rows):
+                key = (str(path.relative_to(self.out)), row["batch"], row["slot"])
+                assert key not in trials, "a key twice in the journal"
+                reward = row["evaluation"] and row["evaluation"]["reward"]
+                trials[key] = (row["augmentation"], row["seed"], row["status"], reward)
+        files = {
+            str(path.relative_to(self.out)): path.read_bytes()
+            for pattern in self.command.results
+            for path in self.out.glob(pattern)
+        }
+        started = Counter((self.folder / "started").read_text().split())
+        return Ending(files, trials, started)
 
 
 def family(process: subprocess.Popen) -> list[psutil.Process]:
@@ -185,7 +200,7 @@ def _name(process: psutil.Process) -> str:
 
 @dataclass(frozen=True)
 class Moment:
-    """seconds after the journal has `size` bytes; with size 0 after the start."""
+    """seconds after the journals have `size` bytes; with size 0 after the start."""
 
     size: int
     seconds: float
@@ -194,18 +209,27 @@ class Moment:
         return f"{self.seconds:.2f} s after {f'byte {self.size}' if self.size else 'start'}"
 
 
-def draw_moment(rng: random.Random, size: int, duration: float) -> Moment:
-    """One in four anywhere in the run's time, start and export included; the others while it
-    evaluates and journals, anywhere in the journal's bytes."""
-    if rng.random() < 0.25:
-        return Moment(0, rng.uniform(0.0, duration))
-    return Moment(rng.randint(1, size), rng.uniform(0.0, 0.1))
+def draw_moments(rng: random.Random, count: int, size: int, duration: float) -> list[Moment]:
+    """Spread over the whole life of a run, in random order.
+
+    Every second one lies in the run's time, from the start of Python to the last file, the others
+    in its journals' bytes: evaluations may take a small part of the time. Each half is stratified.
+    """
+    half = (count + 1) // 2
+    places = [(number + rng.random()) / half for number in range(half)]
+    moments = [Moment(0, place * duration) for place in places]
+    moments += [
+        Moment(1 + int((number + rng.random()) / half * (size - 1)), rng.uniform(0.0, 0.1))
+        for number in range(count - half)
+    ]
+    rng.shuffle(moments)
+    return moments
 
 
 def disturb(trial: Trial, victim: str, moment: Moment, rng: random.Random) -> str:
-    """Start the search and hit it at the moment (or as soon as the victim has appeared).
+    """Start the run and hit it at the moment (or as soon as the victim has appeared).
 
-    Returns what happened, in a few words. Afterwards the search is not running.
+    Returns what happened, in a few words. Afterwards the run is not going on.
     """
     process = trial.start()
     members: list[psutil.Process] = []
@@ -219,52 +243,58 @@ def disturb(trial: Trial, victim: str, moment: Moment, rng: random.Random) -> st
         while not (hit := strike(process, victim, rng)) and process.poll() is None:
             time.sleep(0.1)
             members = family(process) or members
-        lines = len(trial.rows(whole=False))
+        lines = trial.lines()
         code = process.wait(PATIENCE)
     finally:
         # Workers of a killed driver end by themselves within a second; what is left is ended here.
         time.sleep(0.5)
         reap(process, [m for m in members if m.is_running()])
-    # An exit code of 0 says that the search is complete, whatever hit it.
-    if code == 0 and not (trial.out / "policy.json").exists():
-        raise AssertionError(f"{victim}: exit code 0 without a policy:\n{trial.output()}")
-    if victim == "worker" and code != 0:
-        raise AssertionError(f"a search died of its worker, exit code {code}:\n{trial.output()}")
+    if code not in CODES[victim]:
+        raise AssertionError(f"{victim} {moment}: exit code {code}:\n{trial.output()}")
+    # An exit code of 0 says that the run is complete, whatever hit it.
+    missing = [each for each in trial.command.results if not any(trial.out.glob(each))]
+    if code == 0 and missing:
+        raise AssertionError(f"{victim} {moment}: exit code 0 without {missing}")
     return f"{victim} {'hit' if hit else 'missed'} {moment}, {lines} lines, exit {code}"
 
 
+def prepare(command: Command, folder: Path) -> None:
+    """Make what the command's words name, beside the trials' folders."""
+    tree(folder / IMAGES)
+    if command.before:
+        Trial(folder / BEFORE, Command(command.before, (), sleep=0.0)).finish()
+
+
 def soak(
+    command: Command,
     kills: int,
     folder: Path,
     *,
-    evaluations: int,
-    sleep: float,
-    seed: int,
+    seed: int = 0,
     victims: tuple[str, ...] = VICTIMS,
 ) -> list[str]:
     """Run all trials; returns one line per trial. Raises AssertionError at the first difference."""
     rng = random.Random(seed)
-    reference = Trial(folder / "undisturbed", evaluations, sleep)
-    begun = time.monotonic()
-    reference.finish()
-    duration = time.monotonic() - begun
-    expected, size = reference.ending(), reference.journal_size()
-    assert expected.repeated == 0 and len(expected.keys) == evaluations
+    prepare(command, folder)
+    reference = Trial(folder / "undisturbed", command)
+    duration = reference.finish()
+    expected = reference.ending()
+    evaluated = [key for key, (_, _, status, _) in expected.trials.items() if status == "ok"]
+    assert expected.repeated == 0 and len(expected.started) == len(evaluated) > 0
+    assert all(any(reference.out.glob(pattern)) for pattern in command.results)
+    moments = draw_moments(rng, kills, reference.journal_size(), duration)
+    print(f"undisturbed: {len(expected.trials)} evaluations in {duration:.1f} s", flush=True)
     report = []
-    for number in range(kills):
-        trial = Trial(folder / f"trial-{number}", evaluations, sleep)
-        victim = victims[number % len(victims)]
-        happened = [disturb(trial, victim, draw_moment(rng, size, duration), rng)]
+    for number, moment in enumerate(moments):
+        trial = Trial(folder / f"trial-{number}", command)
+        happened = [disturb(trial, victims[number % len(victims)], moment, rng)]
         if number % 3 == 2:
-            again = rng.choice(victims)
-            happened.append(disturb(trial, again, draw_moment(rng, size, duration), rng))
+            happened.append(disturb(trial, rng.choice(victims), rng.choice(moments), rng))
         trial.finish()
         ending = trial.ending()
         text = "; ".join(happened)
-        assert ending.keys == expected.keys, f"other journal keys after {text}"
-        different = first_difference(reference, trial)
+        different = expected.difference(ending)
         assert different is None, f"{different} after {text}"
-        assert ending.policy == expected.policy, f"another policy after {text}"
         assert ending.repeated <= IN_FLIGHT * len(happened), (
             f"{ending.repeated} evaluations repeated after {text}"
         )
@@ -275,22 +305,20 @@ def soak(
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=30, help="trials, each killed at least once")
-    parser.add_argument("--evaluations", type=int, default=200)
-    parser.add_argument("--sleep", type=float, default=0.04, help="seconds per evaluation")
+    parser.add_argument("--command", nargs="+", choices=COMMANDS, default=tuple(COMMANDS))
+    parser.add_argument("--kills", type=int, help="trials, each killed at least once")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--victims", nargs="*", choices=VICTIMS, default=VICTIMS)
+    parser.add_argument("--victims", nargs="+", choices=VICTIMS, default=VICTIMS)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="augsearch-soak-") as folder:
-        report = soak(
-            options.kills,
-            Path(folder),
-            evaluations=options.evaluations,
-            sleep=options.sleep,
-            seed=options.seed,
-            victims=tuple(options.victims),
-        )
-    print(f"{len(report)} of {options.kills} ended as the undisturbed run")
+    for name in options.command:
+        command = COMMANDS[name]
+        kills = options.kills or command.kills
+        print(f"{name}: {command.words}", flush=True)
+        with tempfile.TemporaryDirectory(prefix="augsearch-soak-") as folder:
+            report = soak(
+                command, kills, Path(folder), seed=options.seed, victims=tuple(options.victims)
+            )
+        print(f"{name}: {len(report)} of {kills} ended as the undisturbed run", flush=True)
     return 0
 
 

@@ -1,0 +1,179 @@
+"""Runs of every kind that grow, or have failed evaluations made again, end as those that did not.
+
+The commands themselves, on planted rewards and without Ray. What a search does: test_run.py.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+
+import pytest
+from click.testing import CliRunner
+
+from policies.augmentations import encode_augmentation
+from proxy_tasks.evaluators.config import EvaluatorConfig
+from proxy_tasks.evaluators.planted import PlantedLandscape
+from search.cli.main import main
+from search.engine import loop
+from search.engine.pool import Outcome
+from search.trial import JOURNAL_NAME, read_journal
+from tests.golden.runs import tree
+from tests.search.fakes import FakePool, Killed, bad
+from tests.search.running import lines
+
+pytestmark = pytest.mark.long
+
+PLANTED = "--task synthetic --evaluator synthetic --workers 3 --retries 0 --quiet"
+CHILDREN = "--task reduced-fashion --train-images 20 --validation-images 20 --epochs 1 --quiet"
+SEARCH = f"search {PLANTED} --searcher random --evaluations 30"
+SELECT = "select ../before/run --rescore 6 --rescore-seeds 2 --workers 3 --retries 0 --quiet"
+REDERIVE = f"""rederive --data ../images --preset cpu --train-images 120 --validation-images 120
+    --resolution 8 {PLANTED.replace("--task synthetic", "")}"""
+FIDELITY = f"""fidelity {CHILDREN} --test-images 20 --workers 3
+    --evaluators '{{"planted": {{"kind": "synthetic"}}}}'"""
+# Words, what grows, the words of the whole, and the files that tell the result.
+GROWING = {
+    "cells and seeds": (
+        f"randaugment {PLANTED} --n 2 --m 0 10 --seeds 2",
+        "--n 1 --m 5 --seeds 3",
+        f"randaugment {PLANTED} --n 2 1 --m 0 10 5 --seeds 3",
+        ("policy.json", "grid.png"),
+    ),
+    "arms and seeds": (
+        f"compare {PLANTED} --policy none imagenet --seeds 2",
+        "--policy random:3 randaugment:2,9 --seeds 4",
+        f"compare {PLANTED} --policy none imagenet random:3 randaugment:2,9 --seeds 4",
+        ("compare.md", "compare.csv", "pairs.csv"),
+    ),
+    "policies and both seeds": (
+        f"{FIDELITY} --policies 8 --seeds 2 --evaluation-seeds 1",
+        "--policies 10 --seeds 3 --evaluation-seeds 3",
+        f"{FIDELITY} --policies 10 --seeds 3 --evaluation-seeds 3",
+        ("fidelity.md", "fidelity.csv", "reference.csv"),
+    ),
+    "seeds of the final choice": (
+        f"{SELECT} --seeds 2",
+        "--seeds 5",
+        f"{SELECT} --seeds 5",
+        ("policy.json", "policy.txt", "proposals/*.json"),
+    ),
+    "seeds of a re-derivation": (
+        f"{REDERIVE} --evaluations 8 --seeds 1",
+        "--seeds 3",
+        f"{REDERIVE} --evaluations 8 --seeds 3",
+        ("rederive.md", "search/policy.json", "compare/compare.md", "compare/*.csv"),
+    ),
+    "a comparison where there was none": (
+        f"{REDERIVE} --evaluations 8 --seeds 0",
+        "--seeds 2",
+        f"{REDERIVE} --evaluations 8 --seeds 2",
+        ("rederive.md", "search/policy.json", "compare/compare.md", "compare/*.csv"),
+    ),
+}
+landscape = PlantedLandscape(EvaluatorConfig(kind="synthetic"))
+
+
+def answer(job):
+    """A planted reward; in the time that it says it took."""
+    asked = job.candidate
+    evaluation = landscape.evaluate(asked.augmentation, asked.seed, asked.part)
+    return Outcome(
+        job, "ok", replace(evaluation, seconds=1.0).to_json(), None, "", 1.0, 2.0, "host:1"
+    )
+
+
+def invoke(words, place, pool=None, code=0):
+    """Run a command in the folder `place`; its run's folder is place/run. Returns what it says."""
+    place.mkdir(exist_ok=True)
+    begins = not words.startswith("resume")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        patch.setattr(loop, "WorkerPool", pool or FakePool(answer=answer))
+        result = CliRunner().invoke(main, shlex.split(words) + ["--out", "run"] * begins)
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory):
+    """Where every place is: beside the images and an earlier search."""
+    folder = tmp_path_factory.mktemp("ground")
+    tree(folder / "images")
+    invoke(SEARCH, folder / "before")
+    return folder
+
+
+@pytest.fixture
+def place(ground, tmp_path):
+    """place(name): a folder of this test."""
+    return lambda name: ground / f"{tmp_path.name}-{name}"
+
+
+def ending(out, results):
+    """What every journal below says, and the content of the results."""
+    journals = {path.relative_to(out): lines(path.parent) for path in out.rglob(JOURNAL_NAME)}
+    files = {path.relative_to(out): path.read_bytes() for g in results for path in out.glob(g)}
+    assert journals and all(any(out.glob(pattern)) for pattern in results)
+    return journals, files
+
+
+@pytest.mark.parametrize("case", GROWING)
+def test_a_finished_run_that_grows_ends_as_if_it_had_been_so_from_the_start(place, case):
+    small, more, whole, results = GROWING[case]
+    invoke(small, place("grown"))
+    before = read_all(place("grown"))
+    invoke(f"resume run {more} --quiet", place("grown"))
+    invoke(whole, place("whole"))
+    assert ending(place("grown") / "run", results) == ending(place("whole") / "run", results)
+    # What was there is kept as it is: nothing was made twice.
+    after = read_all(place("grown"))
+    assert before.items() <= after.items() and len(before) < len(after)
+
+
+def read_all(folder):
+    return {
+        (path, trial.key): trial.to_line()
+        for path in folder.rglob(JOURNAL_NAME)
+        for trial in read_journal(path)
+    }
+
+
+# Words, the stage in which something fails, and the files that tell the result.
+FAILING = {
+    "rescoring": (f"{SELECT} --seeds 2", "rescore", GROWING["seeds of the final choice"][3]),
+    "the final choice": (f"{SELECT} --seeds 2", "final", GROWING["seeds of the final choice"][3]),
+    "the search of a re-derivation": (
+        f"{REDERIVE} --evaluations 8 --seeds 2",
+        "search",
+        GROWING["seeds of a re-derivation"][3],
+    ),
+}
+
+
+@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize("case", FAILING)
+def test_what_failed_is_made_again_and_what_followed_from_it(place, case, killed):
+    words, stage, results = FAILING[case]
+    invoke(words, place("whole"))
+    whole, run = place("whole") / "run", place("run") / "run"
+    best = max(read_journal(whole / stage / JOURNAL_NAME), key=lambda trial: trial.reward)
+
+    def failing(job):
+        """What wins in the end has failed, so that something else has won."""
+        fails = encode_augmentation(job.candidate.augmentation) == best.augmentation
+        return bad(job) if fails else answer(job)
+
+    said = invoke(words, place("run"), FakePool(answer=failing), code=1)
+    assert "failed after all retries" in said and "augsearch resume run --retry-failed" in said
+    policy = "search/policy.json" if stage == "search" else "policy.json"
+    assert (run / policy).read_bytes() != (whole / policy).read_bytes()
+    retry = "resume run --retry-failed --quiet"
+    if killed:
+        with pytest.raises(Killed):
+            invoke(retry, place("run"), FakePool(answer=answer, killed_after=0))
+        retry = "resume run --quiet"
+    invoke(retry, place("run"))
+    assert ending(run, results) == ending(whole, results)
