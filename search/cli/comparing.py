@@ -56,7 +56,7 @@ def tabulate(config: Config, out: str, **how: Any) -> None:
     from search.studies.tabulate import run_tabulate
 
     result = run_tabulate(config, out, **how)
-    check_complete(result)
+    check_complete(out, result)
     click.echo(analysis.write_tabulation(out).text)
     click.echo(f"table in {Path(out) / 'table.parquet'}")
 

@@ -46,7 +46,7 @@ WORKERS = 2
 POOL = f"--workers {WORKERS} --retries 5 --quiet"
 # A worker may hold two short evaluations, and each may have started before it died.
 IN_FLIGHT = 2 * WORKERS
-PATIENCE = 300.0
+PATIENCE = 900.0
 
 
 @dataclass(frozen=True)
