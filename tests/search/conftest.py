@@ -6,7 +6,9 @@ import pytest
 
 from search import Config, run_search, run_train
 from search.engine import loop as engine
+from tests.golden.runs import tree
 from tests.search import trainings
+from tests.search.commands import SEARCH, invoke
 from tests.search.fakes import FakePool
 
 
@@ -46,3 +48,18 @@ def undisturbed(tmp_path_factory):
     """(folder, evaluation) of a finished training; copy it before changing anything in it."""
     out = tmp_path_factory.mktemp("train") / "run"
     return out, run_train(trainings.config(), out, progress=False)
+
+
+@pytest.fixture(scope="session")
+def ground(tmp_path_factory):
+    """Where every place is: beside the images and an earlier search."""
+    folder = tmp_path_factory.mktemp("ground")
+    tree(folder / "images")
+    invoke(SEARCH, folder / "before")
+    return folder
+
+
+@pytest.fixture
+def place(ground, tmp_path):
+    """place(name): a folder of this test."""
+    return lambda name: ground / f"{tmp_path.name}-{name}"
