@@ -92,7 +92,8 @@ def check_free(out: Path) -> None:
 def forget_results(out: Path) -> None:
     """Leave of a run, or of a stage, what it began with, as if nothing had been evaluated.
 
-    The journal goes last, so whoever is killed meanwhile leaves a run that can go on.
+    The journal goes last, so whoever is killed meanwhile leaves a run that can go on. A folder
+    that held nothing else goes too.
     """
     if not out.is_dir():
         return
@@ -104,6 +105,9 @@ def forget_results(out: Path) -> None:
     fsync_directory(out)
     (out / JOURNAL_NAME).unlink(missing_ok=True)
     fsync_directory(out)
+    if is_empty(out):
+        out.rmdir()
+        fsync_directory(out.parent)
 
 
 @contextlib.contextmanager

@@ -48,14 +48,16 @@ def run_fixed(
         )
 
 
-def forget_followers(stage: Path, follower: Path) -> None:
+def forget_followers(stage: Path, *followers: Path) -> None:
     """Before failed evaluations of a stage are made again: what followed from it is forgotten.
 
-    First, so that a kill in between leaves nothing that followed from what is no longer there.
+    At first, so that a kill in between leaves nothing that followed from what is no longer there.
+    followers: the latest first.
     """
     journal = stage / JOURNAL_NAME
     if journal.is_file() and any(trial.error is not None for trial in read_journal(journal)):
-        forget_results(follower)
+        for follower in followers:
+            forget_results(follower)
 
 
 def evaluate_fixed(

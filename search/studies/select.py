@@ -146,7 +146,8 @@ class _Selection:
             raise InputError("ops", "must leave some sub-policies of the search", ops, "name more")
         fresh: list = []
         if self.how["retry_failed"]:
-            forget_followers(self.opened.path / RESCORE, self.opened.path / FINAL)
+            out = self.opened.path
+            forget_followers(out / RESCORE, out / PROPOSALS, out / FINAL)
         if settings.rescore:
             seeds = training_seeds("select rescore", 0, settings.rescore_seeds)
             candidates = rescore_candidates(every, seeds, count=settings.rescore)
