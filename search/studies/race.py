@@ -150,6 +150,7 @@ def race(
     reward: str = "log_likelihood",
     budget: int = 120,
     seeds: int = 30,
+    top: int = 5,
 ) -> pd.DataFrame:
     """Race searchers of one's own in this process, for example in a test.
 
@@ -158,6 +159,7 @@ def race(
         table: as the option --table has it.
         against: searchers that ship, with their defaults, on the paper's space.
         fidelity, reward: what they are told. budget: evaluations. seeds: 0, 1, ...
+        top: best candidates whose sub-policies form the final policy.
 
     Returns:
         What `analysis.analyse_race` takes: one row per searcher, seed and checkpoint with the
@@ -167,7 +169,8 @@ def race(
     Raises:
         InputError: for an unknown table, fidelity or searcher.
     """
-    given: dict[str, Any] = {"searcher": tuple(against), "fidelity": fidelity, "budget": budget}
+    given: dict[str, Any] = {"searcher": tuple(against), "fidelity": fidelity, "budget": budget,
+                             "top": top}  # fmt: skip
     settings = RaceSettings(table=table, **given)
     told: Any = reward  # checked in the constructor
     course = course_of(_evaluator_of(settings, EvaluatorConfig(kind="table", reward=told)))
@@ -181,7 +184,7 @@ def race(
              "duplicates": lap.duplicates}
             for name, make in (entrants | dict(makers)).items()
             for seed in range(seeds)
-            for lap in [compete(make(seed), course, seed, budget)]
+            for lap in [compete(make(seed), course, seed, budget, top)]
             for count, value in zip(lap.evaluations, lap.values, strict=True)
         ]
     )  # fmt: skip
