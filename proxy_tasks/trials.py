@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from policies.augmentations import decode_augmentation
 from policies.errors import InputError, check_integer
 from policies.files import parse_json
 from proxy_tasks.evaluators.evaluation import PARTS, Evaluation
@@ -191,6 +192,7 @@ def _check_values(trial: Trial) -> None:
             raise ValueError(f"{name} must be finite, but is {getattr(trial, name)}")
     if trial.part not in PARTS:
         raise ValueError(f"part must be one of {', '.join(PARTS)}, but is {trial.part!r:.80}")
+    decode_augmentation(trial.augmentation)
     status = trial.status
     if status not in STATUSES:
         raise ValueError(f"status must be one of {', '.join(STATUSES)}, but is {status!r:.80}")

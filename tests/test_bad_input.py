@@ -15,12 +15,14 @@ from PIL import Image
 
 from policies import CIFAR10, save_policy
 from search.cli.main import main
+from tests.golden.runs import FOLDER
 
 SYNTHETIC = ["--evaluator", "synthetic", "--quiet"]
+FINISHED = FOLDER / "search-random"  # of 24 evaluations
 
 
 @pytest.fixture
-def place(tmp_path, small_run) -> Path:
+def place(tmp_path) -> Path:
     """A folder with everything that the cases below name."""
     tree(tmp_path / "tree", {"cat": 12, "dog": 12})
     tree(tmp_path / "few", {"cat": 12, "dog": 2})
@@ -39,20 +41,26 @@ def place(tmp_path, small_run) -> Path:
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "imageless/train/cat/notes.txt").write_text("no image")
     (tmp_path / "file.txt").write_text("keep me")
-    shutil.copytree(small_run, tmp_path / "run")
+    shutil.copytree(FINISHED, tmp_path / "run")
     for name, change in {
         "otherkind": {"format": "something"},
         "newer": {"version": 99},
         "extra": {"colour": 1},
     }.items():
-        shutil.copytree(small_run, tmp_path / name)
+        shutil.copytree(FINISHED, tmp_path / name)
         config = tmp_path / name / "config.json"
         config.write_text(json.dumps({**json.loads(config.read_text()), **change}))
-    shutil.copytree(small_run, tmp_path / "nojson")
+    shutil.copytree(FINISHED, tmp_path / "nojson")
     (tmp_path / "nojson/config.json").write_text("{")
-    shutil.copytree(small_run, tmp_path / "torn")
+    shutil.copytree(FINISHED, tmp_path / "torn")
+    (tmp_path / "torn/.augsearch.lock").touch()  # as a run leaves it
     journal = tmp_path / "torn/trials.jsonl"
     journal.write_text("{torn\n" + journal.read_text())
+    shutil.copytree(FINISHED, tmp_path / "rotat")
+    journal = tmp_path / "rotat/trials.jsonl"
+    first, *others = journal.read_text().splitlines(keepends=True)
+    others[0] = re.sub(r'\[\["\w+"', '[["Rotat"', others[0])
+    journal.write_text("".join((first, *others)))
     policies(tmp_path)
     return tmp_path
 
@@ -108,8 +116,8 @@ def folder(name: str, *options: str) -> list[str]:
 
 
 def resume(name: str, *options: str) -> list[str]:
-    arguments = ["search", "--searcher", "random", "--evaluations", "30", *SYNTHETIC]
-    return [*arguments, "--out", name, "--resume", *options]
+    arguments = ["search", "--task", "synthetic", "--searcher", "random", "--evaluations", "24"]
+    return [*arguments, *SYNTHETIC, "--out", name, "--resume", *options]
 
 
 def compare(*arms: str) -> list[str]:
@@ -165,7 +173,7 @@ CASES: dict[str, tuple[list[str], str]] = {
     "no configuration file": (search("--config", "nowhere.toml"), "config: must be a readable"),
     "a configuration file that is no TOML": (search("--config", "torn.toml"), "must be TOML"),
     "resume nothing": (["resume", "nowhere"], "run: must be a run folder"),
-    "resume with less": (["resume", "run", "--evaluations", "20"], "was 30 and is 20"),
+    "resume with less": (["resume", "run", "--evaluations", "20"], "was 24 and is 20"),
     "resume with what may not change": (["resume", "run", "--seeds", "3"], "must not change"),
     "a provenance of a wrong type": (compare("many.json"), "finished: must be a whole.*many"),
     "a provenance of another": (compare("null.json"), "image_passes: must be a whole number.*None"),
@@ -179,6 +187,27 @@ CASES: dict[str, tuple[list[str], str]] = {
     "no object": (search("--searcher-options", "[1]"), "must be a JSON object"),
     "searcher option": (search("--searcher-options", '{"warp": 1}'), "option of the search.*warp"),
     "evaluator option": (search("--evaluator-options", '{"warp": 1}'), "option of synthetic.*warp"),
+    "another's option of the searcher": (
+        search("--searcher-options", '{"evaluator": "x"}'), "must be one of .*'evaluator'"),
+    "the seed as an option of the searcher": (
+        search("--searcher-options", '{"seed": 3}'), "must be one of .*'seed'"),
+    **{
+        f"a batch size of {value}": (
+            search("--searcher-options", f'{{"batch_size": {value}}}'),
+            "option batch_size of the searcher ppo: must be a whole number")
+        for value in ('"20"', "2.5", "true", "null", "0", "[20]", "1e400")
+    },
+    "a negative noise": (search("--evaluator-options", '{"noise": -1}'), "option noise of synth"),
+    "no epochs of the shared child": (
+        ["search", "--evaluator", "weight-sharing", "--evaluator-options", '{"shared_epochs": 0}',
+         "--out", "new"], "option shared_epochs of weight-sharing: must be"),
+    "a population that is never replaced": (
+        ["pba", "--epochs", "3", "--interval", "3", "--out", "new"], "interval: must be less than"),
+    "select by a configuration that is none": (
+        ["select", "nojson", "--out", "new"], "config.json: must be valid JSON"),
+    "select by a journal with an operation that is none": (
+        ["select", "rotat", "--out", "new"], r"trials.jsonl, line 2: .*\[0\]\[0\]\.name: must be"),
+    "a whole tree of policies": (search("--top", "100", "--subpolicies", "999"), "subpolicies: "),
     # data
     "no data": (search("--task", "folder"), "data: is needed by folder"),
     "data for the embedded task": (search("--data", "tree"), "data: is not used"),
@@ -202,7 +231,7 @@ CASES: dict[str, tuple[list[str], str]] = {
     "out below a file": (search("--out", "file.txt/run"), "out: "),
     "no run to resume": (resume("tree"), "out: must be a new folder"),
     "another seed": (resume("run", "--seed", "1"), "resume: .*seed was 0 and is 1"),
-    "fewer evaluations": (resume("run", "--evaluations", "20"), "evaluations was 30 and is 20"),
+    "fewer evaluations": (resume("run", "--evaluations", "20"), "evaluations was 24 and is 20"),
     "another task size": (resume("run", "--train-images", "500"), "train_images was None"),
     "a configuration of another kind": (resume("otherkind"), "config.json: must be the config"),
     "a newer configuration": (resume("newer"), "must be a run folder of version 2.*99"),
@@ -257,7 +286,7 @@ CASES: dict[str, tuple[list[str], str]] = {
     "rederive without ImageNet": (
         ["rederive", "--data", "tree", "--out", "new"], "data: must be the top of an ImageNet"),
     "report of nothing": (["report", "nowhere"], "run: must be a run folder"),
-    "report of no run": (["report", "tree"], "run: must hold config.json"),
+    "report of no run": (["report", "tree"], "run: must .*config.json"),
     "show without images": (
         ["show", "--policy", "imagenet", "--images", "empty", "--out", "a.png"], "at least 8 im"),
     "show a broken image": (

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 
 from policies.augmentations import Augmentation
 from policies.errors import InputError, check_integer
+from policies.options import Option
 from policies.policy import Policy
 from policies.schedule import ScheduleTransform
 from policies.transforms import PolicyTransform, Transform
@@ -44,9 +45,9 @@ class DensityMatching(SharedChild):
         config: EvaluatorConfig,
         task: ProxyTask,
         *,
-        shared_epochs: int | None = None,
-        images_per_subpolicy: int = 500,
-        shared_seed: int = 0,
+        shared_epochs: Annotated[int | None, Option("of the child", least=1)] = None,
+        images_per_subpolicy: Annotated[int, Option("of the validation part", least=1)] = 500,
+        shared_seed: Annotated[int, Option("of the child", least=0)] = 0,
         model: str | Callable | None = None,
         recipe: Mapping[str, Any] | None = None,
     ):

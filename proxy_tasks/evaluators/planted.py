@@ -11,11 +11,12 @@ import itertools
 import math
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from policies.ops import OPS
+from policies.options import Option
 from policies.policy import Operation, Policy
 from proxy_tasks.data import ProxyTask
 
@@ -45,11 +46,11 @@ class PlantedLandscape(Evaluator):
         config: EvaluatorConfig,
         task: ProxyTask | None = None,
         *,
-        landscape: int = 0,
-        policy_sd: float = 0.015,
-        noise: float = 0.008,
-        sleep: float = 0.0,
-        cheap_bias: float = 0.0,
+        landscape: Annotated[int, Option("seed of the planted rewards", least=0)] = 0,
+        policy_sd: Annotated[float, Option("spread of random policies", least=0)] = 0.015,
+        noise: Annotated[float, Option("spread between seeds", least=0)] = 0.008,
+        sleep: Annotated[float, Option("seconds of an evaluation", least=0, most=1e6)] = 0.0,
+        cheap_bias: Annotated[float, Option("spread of the bias off test", least=0)] = 0.0,
     ):
         self.config, self.noise, self.sleep = config, noise, sleep
         self.truth = Landscape(landscape, policy_sd)

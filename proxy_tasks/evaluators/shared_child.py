@@ -10,13 +10,14 @@ import json
 import pickle
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import nn
 
 from policies.augmentations import Augmentation
 from policies.errors import InputError, check_integer
+from policies.options import Option
 from policies.transforms import Transform, UniformAugment
 from proxy_tasks.data import ProxyTask
 from proxy_tasks.training import LearningRate, seeded_augment, threads
@@ -136,11 +137,11 @@ class WeightSharing(SharedChild):
         config: EvaluatorConfig,
         task: ProxyTask,
         *,
-        shared_epochs: int = 80,
-        finetune_epochs: int = 8,
-        lr: float = 0.1,
-        final_lr: float = 0.0005,
-        shared_seed: int = 0,
+        shared_epochs: Annotated[int, Option("of the shared child", least=1)] = 80,
+        finetune_epochs: Annotated[int, Option("of its copies", least=1)] = 8,
+        lr: Annotated[float, Option("learning rate of the copies, at first", above=0)] = 0.1,
+        final_lr: Annotated[float, Option("and at the end", least=0)] = 0.0005,
+        shared_seed: Annotated[int, Option("of the shared child", least=0)] = 0,
         model: str | Callable | None = None,
         recipe: Mapping[str, Any] | None = None,
     ):

@@ -38,7 +38,12 @@ _BEGINNING = {
 
 def is_empty(out: Path) -> bool:
     """Whether nothing is there, or an empty folder."""
-    return not out.exists() or (out.is_dir() and not any(out.iterdir()))
+    return not out.exists() or (out.is_dir() and not _content(out))
+
+
+def _content(out: Path) -> list[Path]:
+    """What lies in a folder, but for what a file system puts at its own top (a disk of its own)."""
+    return [path for path in out.iterdir() if path.name != "lost+found"]
 
 
 def has_begun(out: Path) -> bool:
@@ -48,7 +53,7 @@ def has_begun(out: Path) -> bool:
 
 def has_results(out: Path) -> bool:
     """Whether something is finished in a folder, or lies there that no run has begun with."""
-    for path in out.iterdir():
+    for path in _content(out):
         if path.is_dir() and not path.is_symlink():
             if path.name != PREPARED_NAME and has_results(path):
                 return True
@@ -181,7 +186,7 @@ def _cannot_create(out: Path, error: OSError) -> InputError:
 
 
 def _clear(out: Path) -> None:
-    for path in out.iterdir():
+    for path in _content(out):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         elif path.name != LOCK_NAME:

@@ -11,6 +11,7 @@ import dataclasses
 import math
 from pathlib import Path
 
+from policies.errors import InputError
 from policies.options import to_json
 from policies.policy_files import load_schedule, save_schedule
 from policies.schedule import Schedule
@@ -47,9 +48,10 @@ def run_pba(
         InputError: a user's mistake; nothing is left behind if nothing was finished.
         SearchError: NothingFound when no child trained to the end, and what `engine.run` raises.
     """
+    _epochs(config)
     with open_run(config, out, resume) as opened:
         settings, evaluator = opened.config.settings, opened.config.evaluator
-        epochs = evaluator.epochs or get_preset(evaluator.preset, opened.task.name).epochs
+        epochs = _epochs(opened.config)
         generations = math.ceil(epochs / settings.interval)
         seeds = training_seeds("pba", settings.seed, settings.population)
         result = run(
@@ -71,9 +73,26 @@ def run_pba(
                 f"evaluations failed, the others diverged; see {opened.path}"
             )
         schedule, best = found
+        if all(row[1] == 0 for _, policy in schedule for sub in policy for row in sub):
+            opened.log.warning(
+                f"{file}: every probability is 0, so the schedule augments nothing: the best child "
+                "was one that no replacement reached; train longer or replace more often"
+            )
         if not (file.exists() and not result.new and load_schedule(file) == schedule):
             save_schedule(file, schedule, _about(opened, trials, best))
         return schedule
+
+
+def _epochs(config: Config) -> int:
+    """Of a child. Raises InputError when no child would ever be replaced."""
+    evaluator, interval = config.evaluator, config.settings.interval
+    epochs = evaluator.epochs or get_preset(evaluator.preset, config.task.name).epochs
+    if interval >= epochs:
+        raise InputError(
+            "interval", f"must be less than the {epochs} epochs, or nothing is searched", interval,
+            f"use {max(1, epochs // 4)}" if epochs > 1 else "train for more epochs",
+        )  # fmt: skip
+    return epochs
 
 
 def _member(evaluator: EvaluatorConfig, interval: int) -> EvaluatorConfig:

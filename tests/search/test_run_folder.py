@@ -256,6 +256,25 @@ def test_here_is_a_folder_too(fake, config, tmp_path, monkeypatch):
     assert (tmp_path / "here" / "policy.json").is_file()
 
 
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_disk_of_its_own_is_empty_when_it_is_new(fake, config, tmp_path, monkeypatch, closed):
+    """mkfs puts lost+found there, which only root may look into."""
+    disk = tmp_path / "run"
+    (disk / "lost+found").mkdir(parents=True)
+    if closed:
+        real = os.listdir
+
+        def guarded(path="."):
+            assert "lost+found" not in str(path)
+            return real(path)
+
+        monkeypatch.setattr(os, "listdir", guarded)
+    with pytest.raises(Killed):
+        fake(config, FakePool(0, killed_after=0))
+    assert fake(config.changed(seed=3)).finished == 20
+    assert (disk / "lost+found").is_dir() and (disk / "policy.json").is_file()
+
+
 def test_an_unwritable_place_is_named(fake, config, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="out: must be a folder that can be created"):
