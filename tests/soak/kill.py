@@ -22,14 +22,15 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
-from search.trial import JOURNAL_NAME
 from tests.golden.runs import tree
-from tests.soak.commands import BEFORE, COMMANDS, IMAGES, RUN, Command
+from tests.soak.commands import BEFORE, COMMANDS, IMAGES, RUN, WORKERS, Command
 
 # Exit codes that a victim's end may have: 0 when the run was complete all the same, negative ones
 # where the signal came before or after the time in which the run minds it.
@@ -41,11 +42,9 @@ CODES = {
     "SIGTERM": (0, 128 + signal.SIGTERM, -signal.SIGTERM),
     "SIGINT": (0, 128 + signal.SIGINT, -signal.SIGINT),
 }
-VICTIMS = tuple(CODES)
-WORKERS = 2
-POOL = f"--workers {WORKERS} --retries 5 --quiet"
 # A worker may hold two short evaluations, and each may have started before it died.
 IN_FLIGHT = 2 * WORKERS
+# On a busy machine Ray alone may take minutes to start.
 PATIENCE = 900.0
 
 
@@ -53,12 +52,12 @@ PATIENCE = 900.0
 class Ending:
     """What a finished run left.
 
-    files: the results, by name. trials: what was evaluated and what came out, by journal and key.
+    files: the results, by name. trials: what was evaluated and what came out, by journal and place.
     started: how often each evaluation was begun.
     """
 
     files: dict[str, bytes]
-    trials: dict[tuple[str, int, int], tuple]
+    trials: dict[tuple, dict[str, Any]]
     started: Counter
 
     @property
@@ -92,7 +91,7 @@ class Trial:
         """As a user would: `augsearch resume` as soon as the folder holds a run."""
         if (self.out / "config.json").exists():
             return ["resume", RUN, "--quiet"]
-        return [*shlex.split(self.command.words), *POOL.split(), "--out", RUN]
+        return [*shlex.split(self.command.words), "--quiet", "--out", RUN]
 
     def start(self) -> subprocess.Popen:
         root = str(Path(__file__).parents[2])
@@ -115,6 +114,8 @@ class Trial:
         process = self.start()
         try:
             code = process.wait(PATIENCE)
+        except subprocess.TimeoutExpired as error:
+            raise AssertionError(f"still running after {PATIENCE} s:\n{self.output()}") from error
         finally:
             reap(process)
         if code != 0:
@@ -126,28 +127,40 @@ class Trial:
 
     def journal_size(self) -> int:
         """Bytes of all journals of the run."""
-        return sum(path.stat().st_size for path in self.out.rglob(JOURNAL_NAME))
+        return sum(path.stat().st_size for path in self.out.rglob(self.command.log))
 
     def lines(self) -> int:
-        return sum(path.read_bytes().count(b"\n") for path in self.out.rglob(JOURNAL_NAME))
+        return sum(path.read_bytes().count(b"\n") for path in self.out.rglob(self.command.log))
 
     def ending(self) -> Ending:
         trials = {}
-        for path in sorted(self.out.rglob(JOURNAL_NAME)):
+        for path in sorted(self.out.rglob(self.command.log)):
             *rows, rest = path.read_text().split("\n")
             assert rest == "", "a half-written line"
             for row in map(json.loads, rows):
-                key = (str(path.relative_to(self.out)), row["batch"], row["slot"])
+                place = [row[name] for name in ("batch", "slot", "epoch") if name in row]
+                key = (str(path.relative_to(self.out)), *place)
                 assert key not in trials, "a key twice in the journal"
-                reward = row["evaluation"] and row["evaluation"]["reward"]
-                trials[key] = (row["augmentation"], row["seed"], row["status"], reward)
+                trials[key] = timeless(row)
         files = {
             str(path.relative_to(self.out)): path.read_bytes()
             for pattern in self.command.results
             for path in self.out.glob(pattern)
         }
-        started = Counter((self.folder / "started").read_text().split())
+        marks = self.folder / "started"
+        started = Counter(marks.read_text().split() if marks.exists() else ())
         return Ending(files, trials, started)
+
+
+def timeless(row: Any) -> Any:
+    """What a line says, without what tells of times and of who made it."""
+    if isinstance(row, dict):
+        return {
+            name: timeless(value)
+            for name, value in row.items()
+            if name not in ("started", "finished", "worker", "attempts") and "seconds" not in name
+        }
+    return row
 
 
 def family(process: subprocess.Popen) -> list[psutil.Process]:
@@ -271,7 +284,7 @@ def soak(
     folder: Path,
     *,
     seed: int = 0,
-    victims: tuple[str, ...] = VICTIMS,
+    victims: Sequence[str] = (),
 ) -> list[str]:
     """Run all trials; returns one line per trial. Raises AssertionError at the first difference."""
     rng = random.Random(seed)
@@ -279,9 +292,10 @@ def soak(
     reference = Trial(folder / "undisturbed", command)
     duration = reference.finish()
     expected = reference.ending()
-    evaluated = [key for key, (_, _, status, _) in expected.trials.items() if status == "ok"]
-    assert expected.repeated == 0 and len(expected.started) == len(evaluated) > 0
+    evaluated = [row for row in expected.trials.values() if row.get("status") == "ok"]
+    assert expected.trials and expected.repeated == 0 and len(expected.started) == len(evaluated)
     assert all(any(reference.out.glob(pattern)) for pattern in command.results)
+    victims = victims or command.victims
     moments = draw_moments(rng, kills, reference.journal_size(), duration)
     print(f"undisturbed: {len(expected.trials)} evaluations in {duration:.1f} s", flush=True)
     report = []
@@ -308,16 +322,16 @@ def main() -> int:
     parser.add_argument("--command", nargs="+", choices=COMMANDS, default=tuple(COMMANDS))
     parser.add_argument("--kills", type=int, help="trials, each killed at least once")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--victims", nargs="+", choices=VICTIMS, default=VICTIMS)
+    parser.add_argument(
+        "--victims", nargs="+", choices=CODES, default=(), help="[default: by turns, all]"
+    )
     options = parser.parse_args()
     for name in options.command:
         command = COMMANDS[name]
         kills = options.kills or command.kills
         print(f"{name}: {command.words}", flush=True)
         with tempfile.TemporaryDirectory(prefix="augsearch-soak-") as folder:
-            report = soak(
-                command, kills, Path(folder), seed=options.seed, victims=tuple(options.victims)
-            )
+            report = soak(command, kills, Path(folder), seed=options.seed, victims=options.victims)
         print(f"{name}: {len(report)} of {kills} ended as the undisturbed run", flush=True)
     return 0
 
