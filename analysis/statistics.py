@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import scipy.optimize
@@ -313,12 +312,16 @@ class Correlation:
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Spearman's rho of each column of `a` with that of `b` ([n, columns]); NaN for a constant."""
-    a, b = scipy.stats.rankdata(a, axis=0), scipy.stats.rankdata(b, axis=0)
-    a, b = a - a.mean(axis=0), b - b.mean(axis=0)
-    norm = np.sqrt((a * a).sum(axis=0) * (b * b).sum(axis=0))
+    """Spearman's rho of each column of `a` with that of `b`; NaN for a constant.
+
+    [n] -> a number, [..., n, columns] -> [..., columns].
+    """
+    axis = 0 if a.ndim == 1 else -2
+    a, b = scipy.stats.rankdata(a, axis=axis), scipy.stats.rankdata(b, axis=axis)
+    a, b = a - a.mean(axis=axis, keepdims=True), b - b.mean(axis=axis, keepdims=True)
+    norm = np.sqrt((a * a).sum(axis=axis) * (b * b).sum(axis=axis))
     with np.errstate(invalid="ignore"):
-        return (a * b).sum(axis=0) / norm
+        return (a * b).sum(axis=axis) / norm
 
 
 def rank_correlation(
@@ -341,23 +344,23 @@ def rank_correlation(
     if scores.shape != reference.shape or scores.shape[0] < 4:
         raise ValueError(f"two [policies >= 4, seeds] tables, got {scores.shape} {reference.shape}")
 
-    def statistic(rows: Any) -> float:
-        return float(spearman(scores[rows], reference[rows]).mean())
+    def statistic(rows: np.ndarray) -> np.ndarray:
+        return spearman(scores[rows], reference[rows]).mean(axis=-1)
 
     n = scores.shape[0]
-    rho = statistic(np.arange(n))
+    rho = float(statistic(np.arange(n)))
     if not np.isfinite(rho):
         return Correlation(float("nan"), float("nan"), float("nan"), n)
     rng = np.random.default_rng(seed)
-    samples: list[float] = []
-    for _ in range(10 * draws):
-        value = statistic(rng.integers(n, size=n))
-        if np.isfinite(value):
-            samples.append(value)
+    samples = np.empty(0)
+    at_once = max(1, min(draws, 1_000_000 // scores.size))  # 8 MB an array
+    for _ in range(-(-10 * draws // at_once)):
+        values = statistic(rng.integers(n, size=(at_once, n)))
+        samples = np.append(samples, values[np.isfinite(values)])[:draws]
         if len(samples) == draws:
             break
     tail = (1 - confidence) / 2
-    low, high = np.quantile(samples, [tail, 1 - tail]) if samples else (np.nan, np.nan)
+    low, high = np.quantile(samples, [tail, 1 - tail]) if len(samples) else (np.nan, np.nan)
     return Correlation(rho, float(low), float(high), n)
 
 

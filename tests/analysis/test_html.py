@@ -72,6 +72,7 @@ def hostile_run(write_run) -> Path:
     return write_run([*lines, failed], {"kind": "compare", "settings": settings, "task": task})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", GOLDEN)
 def test_every_kind_has_a_page(name):
     reader = Reader(page([FOLDER / name]))
@@ -89,6 +90,7 @@ def test_every_kind_has_a_page(name):
     assert f"python{report.run.environment['python']}" in reader.text.replace("\n", "")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", GOLDEN)
 def test_a_page_loads_nothing(name):
     text = page([FOLDER / name])

@@ -203,6 +203,7 @@ class TestDecodedImages:
         with pytest.raises(InputError, match=message):
             DecodedImages(dataset, 16, progress=False)
 
+    @pytest.mark.long
     @pytest.mark.parametrize("in_folder", [False, True])
     def test_works_in_spawned_workers(self, photographs, tmp_path, in_folder):
         folder = tmp_path / "small" if in_folder else None

@@ -393,6 +393,7 @@ class TestFit:
         assert abs(shrunk - 127).max() <= 20
 
 
+@pytest.mark.long
 class TestRealPhotographs:
     def test_reduced_imagenet(self, test_data):
         task = get_task("reduced-imagenet", test_data / "imagenet-64", seed=1)

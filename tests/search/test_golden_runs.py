@@ -64,6 +64,7 @@ def test_goes_on_and_ends_as_then(name, tmp_path, monkeypatch):
     assert results(run) == expected
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", RUNS)
 def test_finished_there_is_nothing_to_do(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -75,6 +76,7 @@ def test_finished_there_is_nothing_to_do(name, tmp_path, monkeypatch):
     assert results(run) == results(FOLDER / name)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", RUNS)
 def test_has_a_report(name, tmp_path):
     run = copied(name, tmp_path)
