@@ -19,8 +19,9 @@ from search.runs.environment import package_versions
 MINIMUM_PYTHON = (3, 11)
 # Everything that setup.cfg asks for.
 MODULES = (
-    "click", "matplotlib", "numba", "numpy", "optuna", "pandas", "PIL", "pyarrow", "ray",
-    "scipy", "sqlalchemy", "statsmodels", "tabulate", "torch", "torchvision", "tqdm",
+    "click", "jinja2", "matplotlib", "numba", "numpy", "optuna", "pandas", "PIL", "pyarrow", "ray",
+    "rich", "scipy", "sklearn", "sqlalchemy", "statsmodels", "tabulate", "torch", "torchvision",
+    "tqdm",
 )  # fmt: skip
 # Below this, Ray moves shared task data from memory to the disk, and small disks fill up.
 FEW_BYTES = 2**29
