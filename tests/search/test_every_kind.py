@@ -16,8 +16,10 @@ from click.testing import CliRunner, Result
 
 from policies import files
 from search.cli.main import main
+from search.engine import loop
 from search.runs.folder import locked
 from tests.golden.runs import FOLDER, RUNS, TREE, begun_with, results, tree
+from tests.search.fakes import FakePool
 from tests.search.test_golden_runs import copied
 
 BEGINNING = ("config.json", "environment.json", "manifest.json")
@@ -140,3 +142,52 @@ def test_a_full_disk_at_the_end_is_one_line_and_loses_nothing(run, monkeypatch):
 
 def _full(handle: int, data: bytes) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+# Studies that read another run -------------------------------------------------------------------
+
+
+@pytest.fixture
+def searched(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(loop, "WorkerPool", FakePool())
+    return copied("search-random", tmp_path)
+
+
+def select(*words: str) -> Result:
+    arguments = ["select", "search-random", "--workers", "2", "--quiet", "--out", "selected"]
+    return CliRunner().invoke(main, [*arguments, *words])
+
+
+def test_select_leaves_out_a_last_line_that_was_cut(searched):
+    journal = searched / "trials.jsonl"
+    *lines, last = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines) + last[: len(last) // 2])
+    done = select("--rescore", "4", "--seeds", "2")
+    assert done.exit_code == 0, (done.output, done.exception)
+    provenance = json.loads(Path("selected/policy.json").read_text())["provenance"]
+    stages = sum(path.read_bytes().count(b"\n") for path in Path("selected").rglob("trials.jsonl"))
+    assert provenance["evaluations"]["finished"] == len(lines) + stages
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda line: line[: len(line) // 2] + b"\n", "line 2"),
+        (lambda line: re.sub(rb'"reward":[^,]*', b'"reward":1e999', line), "line 2"),
+        (lambda line: re.sub(rb'"reward":[^,]*', b'"reward":NaN', line), "line 2"),
+        (lambda line: re.sub(rb'"reward":[^,]*', b'"reward":"99"', line), "line 2"),
+        (lambda line: line + line, "line 3"),
+    ],
+    ids=["cut in the middle", "infinite", "not a number", "text", "twice"],
+)
+@pytest.mark.parametrize("reader", ["select", "report", "resume", "optuna"])
+def test_every_reader_of_a_journal_refuses_what_was_not_written_so(searched, reader, damage, said):
+    journal = searched / "trials.jsonl"
+    first, second, *others = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([first, damage(second), *others]))
+    assert damage(second) != second
+    words = [reader, "search-random"]
+    done = select() if reader == "select" else CliRunner().invoke(main, words)
+    refused(done, said)
+    assert not Path("selected").exists()

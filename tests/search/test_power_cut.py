@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 
 from proxy_tasks.evaluators.config import EvaluatorConfig
+from proxy_tasks.trials import read_journal
 from search.engine import loop
 from search.engine.pool import Outcome
 from search.engine.resources import PoolConfig
 from search.runs.blobs import Blobs, DamagedBlob, read_blob, write_blob
+from search.runs.journal import Journal
 from search.searchers.population import PopulationSearcher
-from tests.search.fakes import FakePool, good
+from tests.search.fakes import FakePool, good, trial
 from tests.search.power import Disk
 from tests.search.running import lines
 
@@ -100,3 +102,16 @@ def test_what_another_run_left_is_not_gone_on_from(tmp_path):
     blobs.keep_artifact((0, 1), b"of another run")
     with pytest.raises(DamagedBlob, match="of another run"):
         read_blob(tmp_path / "artifacts" / "0-1.bin", "0" * 64)
+
+
+def test_what_comes_after_lines_were_left_out_is_not_lost_with_the_old_file(tmp_path):
+    """The new journal has another inode: its name must be on the disk before anything is added."""
+    path = tmp_path / "disk" / "trials.jsonl"
+    path.parent.mkdir()
+    with Journal(path) as journal:
+        journal.append(trial(0, 0), trial(0, 1))
+    with Disk(path.parent) as disk, Journal(path) as journal:
+        journal.keep_only(lambda made: made.slot == 1)
+        journal.append(trial(0, 2))
+        left = disk.after_power_cut(tmp_path / "left")
+    assert [made.slot for made in read_journal(left / path.name)] == [1, 2]
