@@ -101,17 +101,18 @@ class PolicyCollate:
     def __call__(self, samples: Sequence[Any]) -> Any:
         """float32 [N, C, H, W], or a tuple of it and what else the samples hold.
 
+        samples: a list of them; or images alone as one uint8 tensor [N, C, H, W], which are
+            augmented and normalised where they lie, with the same draws on every device. On
+            others than the CPU they cannot be cropped.
+
         Raises InputError for images of another kind, and of unlike channels or sizes.
         """
+        if isinstance(samples, torch.Tensor) and samples.device.type != "cpu":
+            return self._on_device(samples)
         alone = not isinstance(samples[0], tuple | list)
         images, *others = [samples] if alone else zip(*samples, strict=True)
         pixels = [_pixels(image) for image in images]
-        channels = {p.shape[2] for p in pixels}
-        if channels != {len(self._factors)}:
-            raise InputError(
-                "images", f"must have {len(self._factors)} channels, as mean has", sorted(channels),
-                'image.convert("RGB"), or one mean and std for grey images',
-            )  # fmt: skip
+        self._check_channels({p.shape[2] for p in pixels})
         batch = self._batch(pixels)
         return batch if alone else (batch, *(default_collate(list(other)) for other in others))
 
@@ -155,6 +156,39 @@ class PolicyCollate:
                 values[start:stop], self._interleaved,
             )  # fmt: skip
         return batch
+
+    def _on_device(self, images: torch.Tensor) -> torch.Tensor:
+        """What `_batch` makes of uint8 [N, C, H, W], computed by torch where they lie."""
+        if images.ndim != 4 or images.dtype != torch.uint8:
+            raise InputError(
+                "images", "must be uint8 [N, C, H, W]", f"{images.dtype} {list(images.shape)}",
+                "leave conversion to float to the collate function",
+            )  # fmt: skip
+        if self.size is not None:
+            raise InputError(
+                "size", f"must be None for images on {images.device}", self.size,
+                "crop on the CPU, or leave the crop out",
+            )  # fmt: skip
+        self._check_channels({images.shape[1]})
+        generator = self._transform._current_generator()
+        mirrored = torch.rand(len(images), generator=generator) < self.flip
+        images = self._transform._call_torch(images)
+        rows = mirrored.to(images.device).nonzero()[:, 0]
+        images[rows] = images[rows].flip(3)
+        scale, shift = (
+            torch.from_numpy(values).to(images.device)[:, None, None]
+            for values in (self._factors, self._offsets)
+        )
+        batch = images.float().mul_(scale).add_(shift)
+        layout = torch.channels_last if self._interleaved else torch.contiguous_format
+        return batch.contiguous(memory_format=layout)
+
+    def _check_channels(self, channels: set[int]) -> None:
+        if channels != {len(self._factors)}:
+            raise InputError(
+                "images", f"must have {len(self._factors)} channels, as mean has", sorted(channels),
+                'image.convert("RGB"), or one mean and std for grey images',
+            )  # fmt: skip
 
     @property
     def _interleaved(self) -> bool:

@@ -7,14 +7,18 @@ Every draw is stratified (the same number of each class) and listed in the task'
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import numpy as np
 
 from policies.errors import InputError, check_choice, check_integer
+from policies.imports import import_path, is_import_path
 
+from .datasets import Dataset, dataset_pools
 from .draw import ORDER, Request, class_counts, shuffled
 from .images import Decoded
 from .leaks import Item, fingerprint, sentences, separate
@@ -22,8 +26,9 @@ from .manifest import Duplicates, Listing, Manifest
 from .names import PARTS, SHARES
 from .pools import Pools
 from .sources import Source, read_all
-from .tasks import TASKS, TaskSpec
+from .tasks import TASKS, TaskSpec, own_task
 
+P, R = ParamSpec("P"), TypeVar("R")
 MAX_UNREADABLE = 0.01  # share of the drawn images that may be unreadable
 
 
@@ -81,8 +86,57 @@ class ProxyTask:
         return self.manifest.hash
 
 
+def from_datasets(
+    train: Dataset,
+    validation: Dataset | None = None,
+    test: Dataset | None = None,
+    *,
+    class_names: Sequence[str] | None = None,
+    seed: int = 0,
+    train_images: int | None = None,
+    validation_images: int | None = None,
+    test_images: int | None = None,
+    resolution: int | None = None,
+    flip: bool | None = None,
+    shares: str = "equal",
+) -> ProxyTask:
+    """Draw a proxy task from map-style torch Datasets of (image, label).
+
+    Args:
+        train, validation, test: without any random transform; images are PIL, uint8, or floats in
+            0..1, of any size, grey or RGB (`datasets.as_image`). A part that is None is cut from
+            train.
+        class_names: default: `train.classes`, else the labels.
+        seed and further: as for `get_task`, with the numbers of the task "folder".
+
+    Raises:
+        InputError: what `get_task` raises; items that are no pairs of an image and a whole number;
+            images that differ when they are read twice.
+    """
+    sizes = (train_images, validation_images, test_images)
+    return _task(
+        "datasets", TASKS["folder"],
+        lambda: dataset_pools(train, validation, test, class_names),
+        seed, sizes, resolution, flip, shares,
+    )  # fmt: skip
+
+
+class _WithDatasets(Generic[P, R]):
+    """A function with `from_datasets` beside it."""
+
+    from_datasets = staticmethod(from_datasets)
+
+    def __init__(self, function: Callable[P, R]) -> None:
+        self._function = function
+        functools.update_wrapper(self, function)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self._function(*args, **kwargs)
+
+
+@_WithDatasets
 def get_task(
-    name: str,
+    name: str | Callable[..., Any],
     data: str | Path | None = None,
     *,
     seed: int = 0,
@@ -96,7 +150,9 @@ def get_task(
     """Draw a proxy task. The same arguments and files give the same manifest.
 
     Args:
-        name: a key of `TASKS`.
+        name: a key of `TASKS`; or a callable that makes torch Datasets of your own, or its import
+            path "package.module:name" (`datasets.open_made`). `get_task.from_datasets` takes such
+            Datasets themselves.
         data: the top of an ImageNet tree, a torchvision root, any folder of classes, or an .npz
             file (see `TASKS` for what each name accepts, `layouts` for folders and files;
             reduced-fashion needs none).
@@ -115,22 +171,41 @@ def get_task(
     Up to 1 % of unreadable images are skipped; an image that is in several parts stays in the most
     protected one (test, validation, train). Both are listed in the manifest and told in `notes`.
     """
-    check_choice("task", name, TASKS)
+    own = not isinstance(name, str) or is_import_path(name)
+    if own:
+        name = import_path("task", name)
+        spec, root = own_task(name, data), Path()
+    else:
+        check_choice("task", name, (*TASKS, "package.module:name"))
+        spec = TASKS[name]
+        root = _check_root(name, spec, data)
+    sizes = (train_images, validation_images, test_images)
+    return _task(name, spec, lambda: spec.open(root, seed), seed, sizes, resolution, flip, shares)
+
+
+def _task(
+    name: str,
+    spec: TaskSpec,
+    pools: Callable[[], Pools],
+    seed: int,
+    sizes: tuple[int | None, ...],
+    resolution: int | None,
+    flip: bool | None,
+    shares: str,
+) -> ProxyTask:
+    """A draw from the pools, which are opened once all else is right."""
     seed = check_integer("seed", seed, 0)
-    spec = TASKS[name]
     side = spec.resolution if resolution is None else resolution
     if not isinstance(side, int) or not 8 <= side <= 1024:
         raise InputError("resolution", "must be 8..1024 pixels", side, "32 suits the cpu preset")
     check_choice("shares", shares, tuple(SHARES))
-    asked = dict(zip(PARTS, (train_images, validation_images, test_images), strict=True))
+    asked = dict(zip(PARTS, sizes, strict=True))
     for part, count in asked.items():
         if count is not None:
             check_integer(f"{part}_images", count, 1)
-    root = _check_root(name, spec, data)
-    pools = spec.open(root, seed)
-    chosen = _draw(spec, pools, asked, shares, seed)
-    flip = spec.flip if flip is None else flip
-    return _read(name, pools, chosen, side, seed, flip)
+    opened = pools()
+    chosen = _draw(spec, opened, asked, shares, seed)
+    return _read(name, opened, chosen, side, seed, spec.flip if flip is None else flip)
 
 
 def _check_root(name: str, spec: TaskSpec, data: str | Path | None) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,6 +15,8 @@ from policies.errors import InputError
 
 from .images import Decoded, Unreadable, fit, upright
 from .manifest import content_id
+from .names import PARTS
+from .pools import Pools, make_pools
 
 _ITEM = "an (image, label) pair, or a longer tuple that begins so"
 
@@ -125,6 +127,48 @@ def open_dataset(
             + (", ..." if len(names) > 5 else ""), int(wrong), "number the classes from 0",
         )  # fmt: skip
     return names, DatasetSource(dataset, part, labels)
+
+
+def dataset_pools(
+    train: Dataset,
+    validation: Dataset | None = None,
+    test: Dataset | None = None,
+    class_names: Sequence[str] | None = None,
+) -> Pools:
+    """What a task of a user's data sets draws from; a part that is None is cut from train.
+
+    Raises:
+        InputError: what `open_dataset` raises, and parts whose classes are not those of train.
+    """
+    names, first = open_dataset(train, "train", class_names)
+    sources = {"train": first}
+    for part, dataset in zip(PARTS[1:], (validation, test), strict=True):
+        if dataset is None:
+            continue
+        own = getattr(dataset, "classes", None)
+        if class_names is None and own is not None and tuple(map(str, own)) != names:
+            raise InputError(
+                part, f"must have the classes of train, {', '.join(names[:5])}", list(own)[:5],
+                "give all parts one class_to_idx",
+            )  # fmt: skip
+        sources[part] = open_dataset(dataset, part, names)[1]
+    return make_pools("torch Datasets", names, sources, ())
+
+
+def open_made(make: Callable[..., Any], data: str | None) -> Pools:
+    """The pools of the data sets that a user's callable makes.
+
+    make: called with the path `data` where one was given; returns a Dataset, or a tuple of up to
+    three, train, validation and test.
+    """
+    made = make() if data is None else make(data)
+    parts = made if isinstance(made, tuple) else (made,)
+    if not 1 <= len(parts) <= len(PARTS) or parts[0] is None:
+        raise InputError(
+            "task", "must make a Dataset, or a tuple of train, validation and test", made,
+            "None stands for a part that is to be cut from train",
+        )  # fmt: skip
+    return dataset_pools(*parts)
 
 
 def _check_fixed(dataset: Dataset, part: str, count: int) -> None:

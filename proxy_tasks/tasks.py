@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from policies.errors import InputError
+from policies.imports import resolve
 
+from .datasets import open_made
 from .layouts import SUMMARY, classes_below, open_any, pool, subfolders
 from .names import PARTS
 from .pools import Pools, make_pools
@@ -181,3 +183,17 @@ TASKS: dict[str, TaskSpec] = {
         takes_file=True,
     ),
 }
+
+
+def own_task(named: str, data: str | Path | None) -> TaskSpec:
+    """The task of a user's own data sets, sized as `folder` is.
+
+    named: the import path of a callable, see `datasets.open_made`; it gets `data`, if given.
+    """
+    make = resolve("task", named)
+    return replace(
+        TASKS["folder"],
+        summary="whatever its callable makes of it",
+        open=lambda root, seed: open_made(make, None if data is None else str(data)),
+        needs_data=False,
+    )

@@ -75,7 +75,7 @@ def test_names_in_the_help_are_those_of_the_registries():
     choices = {
         each.name: each.choices for kind in KINDS_OF_RUN for _, each in options_of_kind(kind)
     }
-    assert set(choices["searcher"]) == set(SEARCHERS)
+    assert set(settings.SEARCHERS) == set(SEARCHERS)
     assert set(choices["evaluator"]) == set(KINDS) == set(BEST_REWARDS)
     assert choices["reward"] == REWARDS
     assert all(name in settings.ARMS for name in NAMES)

@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
-from policies.errors import check_choice
+from policies.errors import InputError, check_choice
+from policies.imports import is_import_path, resolve
 from policies.options import Declared, Option, checked_options, keywords_of, options_of
 from search.spaces import Space
 
@@ -43,16 +44,37 @@ SEARCHERS: dict[str, Callable[..., Searcher]] = {
 }
 
 
+def _maker(name: str) -> Callable[..., Searcher]:
+    if is_import_path(name):
+        return resolve("searcher", name)
+    check_choice("searcher", name, (*SEARCHERS, "package.module:name"))
+    return SEARCHERS[name]
+
+
 def searcher_options(name: str) -> tuple[Declared, ...]:
-    """The options of a searcher by name, for checks and the reference table."""
-    check_choice("searcher", name, tuple(SEARCHERS))
+    """The options of a searcher by name, for checks and the reference table: its keyword-only
+    arguments, also of a user's own class or function."""
     further = options_of(PPOConfig) if name == "ppo" else ()
-    return (*keywords_of(SEARCHERS[name]), *further)
+    return (*keywords_of(_maker(name)), *further)
 
 
 def make_searcher(
     name: str, space: Space, seed: int = 0, options: Mapping[str, Any] | None = None
 ) -> Searcher:
-    """SEARCHERS[name](space, seed, ...). Raises InputError for unknown names and wrong values."""
+    """A new searcher.
+
+    Args:
+        name: a key of SEARCHERS, or "package.module:name", a class or a function of a user's own
+            that is called as SEARCHERS[name](space, seed, **options) is.
+
+    Raises:
+        InputError: for unknown names and wrong values, and for what is no Searcher.
+    """
     checked = checked_options(options or {}, searcher_options(name), f"the searcher {name}")
-    return SEARCHERS[name](space, seed, **checked)
+    made = _maker(name)(space, seed, **checked)
+    if not isinstance(made, Searcher):
+        raise InputError(
+            "searcher", "must make a search.Searcher", f"{name}, a {type(made).__name__}",
+            "derive it from search.Searcher; search.testing has the contract",
+        )  # fmt: skip
+    return made

@@ -21,6 +21,7 @@ from typing import Any
 
 from policies.errors import InputError, check_choice
 from policies.files import read_json
+from policies.imports import import_path
 from policies.options import options_of, to_json, unknown_option
 from proxy_tasks.evaluators.config import EvaluatorConfig, resolve
 from proxy_tasks.run_format import (
@@ -62,7 +63,8 @@ class Config:
 
         Args:
             kind: one of `KINDS`, the name of the command.
-            values: options by the names of the command line, with underscores.
+            values: options by the names of the command line, with underscores; for a part of your
+                own its import path, or the callable itself if other processes can import it.
 
         Raises:
             InputError: for an unknown option or a value that breaks its rule.
@@ -74,7 +76,7 @@ class Config:
             if name not in known:
                 raise unknown_option(name, known, f"option of {kind}")
         nested: dict[str, dict[str, Any]] = {}
-        given = {**about.defaults, **values}
+        given = {**about.defaults, **{name: _named(name, v) for name, v in values.items()}}
         sections = section_classes(kind)
         for section, part in sections.items():
             for declared in options_of(part):
@@ -128,6 +130,13 @@ class Config:
                 raise unknown_option(name, known, f"option of {self.kind}")
         new = {section: replace(getattr(self, section), **part) for section, part in parts.items()}
         return replace(self, **new)
+
+
+def _named(name: str, value: Any) -> Any:
+    """The value as a file holds it: callables, also inside an object, by their import paths."""
+    if isinstance(value, Mapping):
+        return {key: _named(str(key), each) for key, each in value.items()}
+    return import_path(name, value) if callable(value) else value
 
 
 def _resolve(nested: dict[str, dict[str, Any]]) -> None:

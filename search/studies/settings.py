@@ -16,6 +16,7 @@ TASKS = (
     "reduced-fashion", "reduced-cifar10", "reduced-svhn", "reduced-imagenet", "folder",
     "synthetic",
 )  # fmt: skip
+SEARCHERS = ("random", "ppo", "tpe", "thompson", "evolution")
 ARMS = (
     "FILE, none, imagenet, cifar10, svhn, randaugment:N,M, trivialaugment, uniform, random:K or "
     "NAME=FILE,FILE; with pieces of a recipe as in none+cutmix:1.0+erase:0.25"
@@ -37,9 +38,15 @@ def _seed(what: str) -> Option:
 class TaskConfig(Configuration):
     """Which images: the arguments of `proxy_tasks.get_task`, with the preset's sizes as default."""
 
-    name: Annotated[str, Option(f"proxy task: {', '.join(TASKS)}", name="task", unit="NAME")] = (
-        "reduced-fashion"
-    )
+    name: Annotated[
+        str,
+        Option(
+            f"proxy task: {', '.join(TASKS)}, or data sets of your own as package.module:name, a "
+            "callable that makes them",
+            name="task",
+            unit="NAME",
+        ),
+    ] = "reduced-fashion"
     data: Annotated[
         str | None,
         Option(
@@ -77,8 +84,13 @@ class SearcherConfig(Configuration):
     """Who proposes candidates."""
 
     name: Annotated[
-        Literal["random", "ppo", "tpe", "thompson", "evolution"],
-        Option("search algorithm", name="searcher", unit="NAME"),
+        str,
+        Option(
+            f"search algorithm: {', '.join(SEARCHERS)}, or one of your own as package.module:name, "
+            "called with the space and the seed",
+            name="searcher",
+            unit="NAME",
+        ),
     ] = "ppo"
     options: Annotated[
         dict,

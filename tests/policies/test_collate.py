@@ -256,3 +256,49 @@ class TestErrors:
     def test_images(self, images, message):
         with pytest.raises(InputError, match=message):
             PolicyCollate(None)(images)
+
+
+class TestWholeBatch:
+    """A uint8 tensor [N, C, H, W] instead of a list of samples."""
+
+    @pytest.mark.parametrize("augmentation", [IMAGENET, RandAugment(2, 9), None], ids=str)
+    @pytest.mark.parametrize("channels_last", [False, True])
+    def test_the_same_on_every_device(self, augmentation, channels_last):
+        """Off the CPU torch's kernels run; here they do on CPU tensors."""
+        images = torch.from_numpy(noise(37, 3, 24, 31))
+        before = images.clone()
+
+        def made(how: str) -> tuple[torch.Tensor, torch.Tensor]:
+            collate = PolicyCollate(augmentation, channels_last=channels_last, generator=seeded())
+            call = collate._on_device if how == "device" else collate
+            given = list(images) if how == "list" else images
+            return call(given), call(given)  # the generator goes on
+
+        for listed, whole, device in zip(made("list"), made("whole"), made("device"), strict=True):
+            assert torch.equal(listed, whole) and close(device, listed)
+            assert device.stride() == listed.stride() and device.dtype == torch.float32
+        assert torch.equal(images, before), "what is given is not written"
+
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+    def test_on_cuda(self):
+        images = torch.from_numpy(noise(16, 3, 32, 32))
+        first, other = (PolicyCollate(IMAGENET, generator=seeded()) for _ in range(2))
+        found = first(images.cuda())
+        assert found.is_cuda and close(found.cpu(), other(images))
+
+    def test_grey_images(self):
+        options = {"mean": (0.5,), "std": (0.25,), "flip": 0.0}
+        images = torch.full((2, 1, 8, 8), 255, dtype=torch.uint8)
+        found = PolicyCollate(None, **options)._on_device(images)
+        assert torch.equal(found, torch.full((2, 1, 8, 8), 2.0))
+
+    def test_mistakes(self):
+        images = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
+        for options, batch, words in (
+            ({"size": 8}, images, "size: must be None for images on cpu"),
+            ({}, images[:, :1], "must have 3 channels"),
+            ({}, images.float(), r"must be uint8 \[N, C, H, W\], but got 'torch.float32"),
+            ({}, images[0], r"must be uint8 \[N, C, H, W\]"),
+        ):
+            with pytest.raises(InputError, match=words):
+                PolicyCollate(IMAGENET, **options)._on_device(batch)

@@ -31,6 +31,7 @@ from search import (
 from search.searchers import tpe
 from search.searchers.base import derive_seed
 from search.searchers.registry import searcher_options
+from search.studies.config import read_config
 from search.testing import (
     SearcherContract,
     check_fresh_process,
@@ -363,3 +364,43 @@ def test_a_cell_has_its_place_whatever_other_cells_there_are():
     assert asked[1].augmentation == RandAugment(1, 5) and asked[1].label == "N=1 M=5"
     with pytest.raises(InputError, match="seeds"):
         GridSearcher(RandAugmentSpace(), [7, 7])
+
+
+class Own(RandomSearcher):
+    name = "own"
+
+    def __init__(self, space, seed=0, *, batch_size: int = 3, speed: float = 1.0):
+        super().__init__(space, seed, batch_size=batch_size)
+        self.speed = speed
+
+
+def no_searcher(space, seed):
+    return space
+
+
+class TestOwnSearcher:
+    PATH = "tests.search.test_searchers:Own"
+
+    def test_is_built_from_its_import_path_with_checked_options(self):
+        searcher = make_searcher(self.PATH, PolicySpace(), 7, {"speed": 2})
+        assert (type(searcher).__name__, searcher.seed, searcher.batch_size) == ("Own", 7, 3)
+        assert searcher.speed == 2.0
+
+    @pytest.mark.parametrize(("name", "options", "text"), [
+        (PATH, {"speed": "fast"}, "option speed of the searcher .*:Own: must be a number"),
+        (PATH, {"sped": 1.0}, "did you mean 'speed'"),
+        (PATH + "er", {}, "searcher: must name something in .*did you mean 'Own'"),
+        ("tests.search.test_searchers:no_searcher", {}, "must make a search.Searcher"),
+    ])  # fmt: skip
+    def test_mistakes(self, name, options, text):
+        with pytest.raises(InputError, match=text):
+            make_searcher(name, PolicySpace(), 0, options)
+
+    def test_a_search_by_it_is_resumed_by_its_folder(self, config, fake, tmp_path):
+        own = config.changed(searcher=self.PATH, searcher_options={"batch_size": 4})
+        run = fake(own)
+        assert run.finished == 20
+        journal = (run.directory / "trials.jsonl").read_bytes()
+        (run.directory / "trials.jsonl").write_bytes(journal[: len(journal) // 2])
+        again = fake(read_config(run.directory), out=run.directory, resume=True)
+        assert again.finished == 20 and again.policy == run.policy
