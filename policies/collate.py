@@ -98,7 +98,7 @@ class PolicyCollate:
         self._factors = (1 / deviations).astype(np.float32)
         self._offsets = (-np.array(mean) / np.array(std)).astype(np.float32)
 
-    def __call__(self, samples: Sequence[Any]) -> Any:
+    def __call__(self, samples: Sequence[Any] | torch.Tensor) -> Any:
         """float32 [N, C, H, W], or a tuple of it and what else the samples hold.
 
         samples: a list of them; or images alone as one uint8 tensor [N, C, H, W], which are

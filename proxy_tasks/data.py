@@ -26,9 +26,10 @@ from .manifest import Duplicates, Listing, Manifest
 from .names import PARTS, SHARES
 from .pools import Pools
 from .sources import Source, read_all
-from .tasks import TASKS, TaskSpec, own_task
+from .tasks import OWN, TASKS, TaskSpec, own_task, wishes_of
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 MAX_UNREADABLE = 0.01  # share of the drawn images that may be unreadable
 
 
@@ -107,7 +108,8 @@ def from_datasets(
             0..1, of any size, grey or RGB (`datasets.as_image`). A part that is None is cut from
             train.
         class_names: default: `train.classes`, else the labels.
-        seed and further: as for `get_task`, with the numbers of the task "folder".
+        seed and further: as for `get_task`. By default at most 4,000, 5,000 and 10,000 images; a
+            part that is cut from train gets a fifth of it, and train the rest.
 
     Raises:
         InputError: what `get_task` raises; items that are no pairs of an image and a whole number;
@@ -115,7 +117,7 @@ def from_datasets(
     """
     sizes = (train_images, validation_images, test_images)
     return _task(
-        "datasets", TASKS["folder"],
+        "datasets", OWN,
         lambda: dataset_pools(train, validation, test, class_names),
         seed, sizes, resolution, flip, shares,
     )  # fmt: skip
@@ -171,16 +173,15 @@ def get_task(
     Up to 1 % of unreadable images are skipped; an image that is in several parts stays in the most
     protected one (test, validation, train). Both are listed in the manifest and told in `notes`.
     """
-    own = not isinstance(name, str) or is_import_path(name)
-    if own:
-        name = import_path("task", name)
-        spec, root = own_task(name, data), Path()
+    task = import_path("task", name)
+    if is_import_path(task):
+        spec, root = own_task(task, data), Path()
     else:
-        check_choice("task", name, (*TASKS, "package.module:name"))
-        spec = TASKS[name]
-        root = _check_root(name, spec, data)
+        check_choice("task", task, (*TASKS, "package.module:name"))
+        spec = TASKS[task]
+        root = _check_root(task, spec, data)
     sizes = (train_images, validation_images, test_images)
-    return _task(name, spec, lambda: spec.open(root, seed), seed, sizes, resolution, flip, shares)
+    return _task(task, spec, lambda: spec.open(root, seed), seed, sizes, resolution, flip, shares)
 
 
 def _task(
@@ -240,7 +241,7 @@ def _draw(
         {p: np.bincount(s.labels, minlength=classes) for p, s in sources.items()},
         asked,
         dict(zip(PARTS, spec.counts, strict=True)),
-        dict(zip(PARTS, spec.wishes, strict=True)),
+        dict(zip(PARTS, wishes_of(spec, pools), strict=True)),
         shares,
         seed,
     )  # fmt: skip

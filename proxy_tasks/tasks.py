@@ -18,6 +18,8 @@ from .names import PARTS
 from .pools import Pools, make_pools
 from .sources import ArraySource
 
+CUT = 0.2  # share of each class of train that a part cut from it takes, where nothing else is said
+
 
 @dataclass(frozen=True)
 class TaskSpec:
@@ -27,7 +29,7 @@ class TaskSpec:
 
     `counts` are the default images of train, validation and test; None means all there are. Where
     `wishes` has a number, the default count is only wished for: it shrinks to that share of each
-    class when held out of train/, and to all there is in a folder of its own.
+    class when held out of train/, and to all there is in a folder of its own. Empty: `wishes_of`.
     """
 
     summary: str
@@ -184,16 +186,23 @@ TASKS: dict[str, TaskSpec] = {
     ),
 }
 
+# A user's own data sets: sized as `folder` is, but all of train is taken, less what is cut from it.
+OWN = replace(TASKS["folder"], summary="what its callable makes of it", needs_data=False, wishes=())
+
 
 def own_task(named: str, data: str | Path | None) -> TaskSpec:
-    """The task of a user's own data sets, sized as `folder` is.
+    """The task of data sets that a user's callable makes.
 
-    named: the import path of a callable, see `datasets.open_made`; it gets `data`, if given.
+    named: its import path, see `datasets.open_made`; it gets `data`, if given.
     """
     make = resolve("task", named)
-    return replace(
-        TASKS["folder"],
-        summary="whatever its callable makes of it",
-        open=lambda root, seed: open_made(make, None if data is None else str(data)),
-        needs_data=False,
-    )
+    place = None if data is None else str(data)
+    return replace(OWN, open=lambda root, seed: open_made(make, place))
+
+
+def wishes_of(spec: TaskSpec, pools: Pools) -> tuple[float | None, ...]:
+    """`spec.wishes`; where it has none, a fifth of train for each part that is cut from it."""
+    if spec.wishes:
+        return spec.wishes
+    cut = sum(part not in pools.sources for part in PARTS)
+    return (1 - CUT * cut, CUT, CUT)

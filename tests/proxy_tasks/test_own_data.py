@@ -77,7 +77,7 @@ class TestFromDatasets:
         assert np.array_equal(exact.labels, np.arange(90) % 3)
 
     def test_parts_that_are_missing_are_cut_from_train(self):
-        # As of the task "folder": shares of 0.6, 0.2 and 0.2.
+        # A fifth each.
         assert counts(get_task.from_datasets(Noise(90, 0))) == (54, 18, 18)
         assert counts(get_task.from_datasets(Noise(90, 0), test=Noise(30, 2))) == (72, 18, 30)
         task = get_task.from_datasets(Noise(90, 0), train_images=30, test_images=9, seed=3)
