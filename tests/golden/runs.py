@@ -26,7 +26,8 @@ from search.engine.resources import PoolConfig
 
 FOLDER = Path(__file__).parent / "runs"
 # What a run begins with or keeps while it works; everything else is made of it at the end.
-_BEGUN_WITH = {"config.json", "environment.json", "manifest.json", "trials.jsonl", "optuna.db"}
+_BEGUN_WITH = {"config.json", "environment.json", "manifest.json", "trials.jsonl", "optuna.db",
+               "race.json"}  # fmt: skip
 _BEGUN_WITH_IN = {"prepared", "artifacts"}
 # Results whose bytes depend on nothing but the configuration: no seconds, no dates.
 _TIMELESS = {"policy.txt", "schedule.json", "compare.csv", "pairs.csv", "grid.csv", "reference.csv"}
@@ -39,6 +40,8 @@ _LEFT_OUT = (".*.lock", "*.md", "*.png", "*.html", "run.log")
 TREE = "images"  # where `tree` draws its images, beside the runs
 # Their names begin with their kind. Later ones may use earlier ones.
 RUNS = {
+    "race": """race --table planted --searcher random evolution --budget 10 --seeds 3
+        --workers 1 --quiet""",
     "search-ppo": f"""search {PLANTED} --searcher ppo --evaluations 24
         --searcher-options '{{"batch_size": 6}}'""",
     "search-tpe": f"""search {PLANTED} --searcher tpe --evaluations 24
