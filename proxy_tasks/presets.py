@@ -30,9 +30,9 @@ OPTIMIZERS = ("sgd", "adamw")
 class Preset:
     """How a child is trained from scratch, and by which evaluator a search usually ranks policies.
 
-    `train_images`, `validation_images`: totals the preset is meant for (None: the task's own
-    default). `lr` is the peak, see `training.LearningRate`. `pad`: pixels of zero padding around
-    the random crop. `evaluator` is what `augsearch fidelity` found fit for the task. The rest is
+    `train_images`: total the preset is meant for (None: the task's own default). `lr` is the peak,
+    see `training.LearningRate`. `pad`: pixels of zero padding around the random crop. `evaluator`
+    is what `augsearch fidelity` found fit for the task. The rest is
     told by the options of `recipe.Recipe`, which change a preset field by field.
     """
 
@@ -59,7 +59,6 @@ class Preset:
     ema: float = 0.0
     evaluator: str = "from-scratch"
     train_images: int | None = None
-    validation_images: int | None = None
 
 
 PAPER_CIFAR = Preset("paper", "wrn-40-2", 120, 128, 0.01, 1e-4, "cosine")
@@ -92,7 +91,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
         "reduced-fashion": dataclasses.replace(
             CPU, train_images=200, epochs=150, evaluator="from-scratch"
         ),
-        "synthetic": dataclasses.replace(CPU, evaluator="synthetic"),
+        "synthetic": dataclasses.replace(CPU, evaluator="synthetic", train_images=None),
     },
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 import shlex
@@ -136,3 +137,29 @@ def test_pages_in_the_site_are_the_pages_in_docs():
     assert sorted(nav) == sorted(
         str(p.relative_to(ROOT / "docs")) for p in ROOT.glob("docs/**/*.md")
     )
+
+
+def places() -> list[tuple[str, str]]:
+    """(file, function, class or constant) of every row of docs/faults.md."""
+    found = []
+    for line in (ROOT / "docs/faults.md").read_text(encoding="utf-8").splitlines():
+        if not line.startswith("| ") or line.startswith("| kind"):
+            continue
+        decided = line.rstrip("| ").rpartition(" | ")[2]
+        for place in decided.split("; "):
+            file, *names = re.findall(r"`([^`]+)`", place)
+            assert names, line
+            found += [(file, name) for name in names]
+    return found
+
+
+@pytest.mark.parametrize(("file", "name"), sorted(set(places())))
+def test_what_the_page_of_faults_names_exists(file, name):
+    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+    defined = {
+        getattr(node, "name", None) or getattr(node, "id", None)
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef))
+        or (isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
+    }
+    assert name in defined

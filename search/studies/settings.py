@@ -36,7 +36,7 @@ def _seed(what: str) -> Option:
 
 @dataclass(frozen=True)
 class TaskConfig(Configuration):
-    """Which images: the arguments of `proxy_tasks.get_task`, with the preset's sizes as default."""
+    """Which images: the arguments of `proxy_tasks.get_task`, with the preset's training images as default."""
 
     name: Annotated[
         str,
@@ -60,9 +60,7 @@ class TaskConfig(Configuration):
         int, Option("seed of the draw of images", name="task_seed", unit="N", least=0)
     ] = 0
     train_images: Annotated[int | None, _images("training", "the preset's, else the task's")] = None
-    validation_images: Annotated[
-        int | None, _images("validation", "the preset's, else the task's")
-    ] = None
+    validation_images: Annotated[int | None, _images("validation", "the task's")] = None
     test_images: Annotated[int | None, _images("test", "the task's")] = None
     resolution: Annotated[
         int | None,

@@ -62,18 +62,16 @@ class OpenRun:
 
 
 def build_task(task: TaskConfig, preset: str) -> ProxyTask:
-    """Draw the task, with the preset's numbers of images. Raises what `get_task` raises."""
-    sizes = get_preset(preset, task.name)
-    train, validation = task.train_images, task.validation_images
-    if task.name != "synthetic":  # which has a handful of images that nobody trains on
-        train = sizes.train_images if train is None else train
-        validation = sizes.validation_images if validation is None else validation
+    """Draw the task, with the preset's training images. Raises what `get_task` raises."""
+    train = task.train_images
+    if train is None:
+        train = get_preset(preset, task.name).train_images
     return get_task(
         task.name,
         task.data,
         seed=task.seed,
         train_images=train,
-        validation_images=validation,
+        validation_images=task.validation_images,
         test_images=task.test_images,
         resolution=task.resolution,
         shares=task.shares,
