@@ -36,7 +36,7 @@ def _seed(what: str) -> Option:
 
 @dataclass(frozen=True)
 class TaskConfig(Configuration):
-    """Which images: the arguments of `proxy_tasks.get_task`, with the preset's training images as default."""
+    """Which images: the arguments of `get_task`; the preset says how many are trained on."""
 
     name: Annotated[
         str,
