@@ -9,10 +9,12 @@ format is meant: the version in config.json rises with it, and the changelog say
 from __future__ import annotations
 
 import contextlib
+import re
 import shlex
 import shutil
 import sys
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,7 @@ from search.engine import cluster
 from search.engine.resources import PoolConfig
 
 FOLDER = Path(__file__).parent / "runs"
+CONSTRAINTS = Path(__file__).parents[2] / "constraints.txt"
 # What a run begins with or keeps while it works; everything else is made of it at the end.
 _BEGUN_WITH = {"config.json", "environment.json", "manifest.json", "trials.jsonl", "optuna.db",
                "race.json"}  # fmt: skip
@@ -59,6 +62,14 @@ RUNS = {
     "pba": f"""pba --population 4 --interval 1
         {CHILDREN.replace("--test-images 20", "")}""",
 }
+
+
+def tested_set() -> bool:
+    """Whether those versions are installed whose bytes the recorded runs hold."""
+    pinned = re.findall(
+        r"^(numpy|scipy|torch)==([\w.]+)", CONSTRAINTS.read_text(encoding="utf-8"), re.MULTILINE
+    )
+    return all(version(name).split("+")[0] == pin for name, pin in pinned)
 
 
 def begun_with(path: Path) -> bool:

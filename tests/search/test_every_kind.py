@@ -20,7 +20,7 @@ from search.engine import loop
 from search.runs.folder import locked
 from tests.golden.runs import FOLDER, RUNS, TREE, begun_with, results, tree
 from tests.search.fakes import FakePool
-from tests.search.test_golden_runs import copied
+from tests.search.test_golden_runs import SAME_BYTES, copied
 
 BEGINNING = ("config.json", "environment.json", "manifest.json")
 
@@ -61,6 +61,7 @@ def refused(result: Result, words: str) -> None:
     assert words in result.stderr and result.stderr.count("\n") == 1, result.stderr
 
 
+@SAME_BYTES
 def test_what_is_lost_or_replaced_of_its_results_is_made_anew(run):
     expected, held = results(run), journals(run)
     for number, path in enumerate(made(run)):
