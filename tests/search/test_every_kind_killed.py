@@ -35,6 +35,10 @@ KILLED = {
         f"{REDERIVE} --evaluations 8 --seeds 2",
         ("rederive.md", "search/policy.*", "compare/compare.md", "compare/*.csv"),
     ),
+    "tabulate": (
+        f"tabulate {PLANTED} --policies 6 --policies-from ../before/run --late 2",
+        ("table.parquet", "table.json", "*.csv"),
+    ),
     "pba": (
         """pba --population 4 --interval 1 --epochs 3 --task reduced-fashion --train-images 20
         --validation-images 20 --workers 3 --retries 0 --quiet""",

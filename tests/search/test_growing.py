@@ -34,6 +34,12 @@ GROWING = {
         f"{FIDELITY} --policies 10 --seeds 3 --evaluation-seeds 3",
         ("fidelity.md", "fidelity.csv", "reference.csv"),
     ),
+    "policies of a table": (
+        f"tabulate {PLANTED} --policies 6 --late 2",
+        "--policies 9 --policies-from ../before/run --late 3",
+        f"tabulate {PLANTED} --policies 9 --policies-from ../before/run --late 3",
+        ("table.parquet", "table.json", "*.csv"),
+    ),
     "seeds of the final choice": (
         f"{SELECT} --seeds 2",
         "--seeds 5",

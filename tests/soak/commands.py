@@ -77,7 +77,7 @@ COMMANDS = {
     "pba": Command(f"pba --population 6 --interval 1 {CHILDREN} {POOL}", ("schedule.json",)),
     "tabulate": Command(
         f"tabulate {PLANTED} --policies 12 --policies-from ../{BEFORE}/{RUN} --late 3",
-        ("table.parquet",),
+        ("correlations.csv", "noise.csv"),
         before=f"search {PLANTED} --searcher random --evaluations 30",
     ),
     # No journal and no workers: the epochs are what may be lost.
