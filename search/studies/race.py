@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import functools
+import hashlib
 import itertools
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ import pandas as pd
 import scipy.stats
 
 from policies.augmentations import Augmentation, encode_augmentation
+from policies.errors import InputError
 from policies.files import read_json, write_json
 from policies.policy import Policy
 from proxy_tasks.evaluators.base import Evaluator
@@ -34,7 +36,7 @@ from proxy_tasks.evaluators.planted import PlantedLandscape
 from proxy_tasks.evaluators.registry import check_config
 from proxy_tasks.evaluators.table import CHEAPEST, TableEvaluator
 from proxy_tasks.surrogate import TEST
-from proxy_tasks.tables import TESTED
+from proxy_tasks.tables import TESTED, load_table
 from search.engine.progress import RunLog
 from search.searchers.base import Searcher
 from search.searchers.registry import make_searcher
@@ -225,11 +227,12 @@ def run_race(
         InputError: a user's mistake; nothing is left behind.
     """
     config = replace(config, evaluator=_evaluator_of(config.settings, config.evaluator))
+    table = _fingerprint(config.settings.table)
     for name in config.settings.searcher:
         build(config.settings, name, 0)  # a wrong option is told before anything runs
     with open_run(config, out, resume) as run:
         settings = run.config.settings
-        laps = read_race(run.path) if (run.path / RACE_NAME).exists() else {}
+        laps = _resumed(run.path, table)
         seeds = range(settings.seed, settings.seed + settings.seeds)
         wanted = [
             (name, seed)
@@ -241,7 +244,7 @@ def run_race(
             laps.setdefault(name, {})[seed] = lap
             last = seed == seeds[-1]
             if last or done % SAVED_EVERY == 0:
-                _save(run.path, laps)
+                _save(run.path, laps, table)
             if last and progress:
                 _tell(run.log, name, laps[name])
         return laps
@@ -302,15 +305,36 @@ def _course(evaluator: EvaluatorConfig) -> Course:
     return _courses[mark]
 
 
-def _save(path: Path, laps: Mapping[str, Mapping[int, Lap]]) -> None:
+def _fingerprint(table: str) -> str:
+    """Of the rows of a table; "" for planted landscapes."""
+    if table == PLANTED:
+        return ""
+    rows = pd.util.hash_pandas_object(load_table(table).frame, index=False)
+    return hashlib.sha256(rows.to_numpy().tobytes()).hexdigest()
+
+
+def _resumed(path: Path, table: str) -> dict[str, dict[int, Lap]]:
+    """The laps so far. Raises InputError if they were run on another table: a file may grow."""
+    if not (path / RACE_NAME).exists():
+        return {}
+    if read_json(path / RACE_NAME).get("table") != table:
+        raise InputError(
+            "table", "must be as it was when the race was begun", "other rows",
+            "start a new race in another folder",
+        )  # fmt: skip
+    return read_race(path)
+
+
+def _save(path: Path, laps: Mapping[str, Mapping[int, Lap]], table: str) -> None:
     write_json(
         path / RACE_NAME,
         {
+            "table": table,
             "laps": [
                 {"searcher": name, "seed": seed, **asdict(lap)}
                 for name, some in laps.items()
                 for seed, lap in sorted(some.items())
-            ]
+            ],
         },
     )
 

@@ -32,8 +32,8 @@ def lose_the_end(run: Path) -> int:
     for path in journals:
         path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
     if (run / "race.json").exists():  # which has laps instead
-        laps = json.loads((run / "race.json").read_text())["laps"]
-        (run / "race.json").write_text(json.dumps({"laps": laps[:-1]}))
+        race = json.loads((run / "race.json").read_text())
+        (run / "race.json").write_text(json.dumps({**race, "laps": race["laps"][:-1]}))
         journals.append(run / "race.json")
     for path in run.rglob("*"):
         if path.is_file() and not begun_with(path):

@@ -151,6 +151,20 @@ def test_a_mistake_leaves_nothing_behind(tmp_path, values, said):
 
 
 @pytest.mark.long
+def test_a_race_does_not_go_on_with_another_table(tmp_path):
+    whole = planted_table()
+    path = tmp_path / "mine.parquet"
+    path.write_bytes(encode_table(whole))
+    given = config(table=str(path), budget=10, seeds=2)
+    run_race(given, tmp_path / "run", progress=False)
+    before = (tmp_path / "run/race.json").read_bytes()
+    path.write_bytes(encode_table(dataclasses.replace(whole, frame=whole.frame.iloc[:-2])))
+    with pytest.raises(InputError, match="as it was when the race was begun"):
+        run_race(given, tmp_path / "run", resume=True, progress=False)
+    assert (tmp_path / "run/race.json").read_bytes() == before
+
+
+@pytest.mark.long
 def test_a_race_on_a_table_tells_its_cost(table, tmp_path):
     laps = run_race(config(table=table, seeds=2), tmp_path / "run", progress=False)
     lap = laps["random"][0]
