@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from policies import files
+from search import Config, PoolConfig
 from search.cli.main import main
 from search.engine import loop
 from search.runs.folder import locked
@@ -143,6 +144,16 @@ def test_a_full_disk_at_the_end_is_one_line_and_loses_nothing(run, monkeypatch):
 
 def _full(handle: int, data: bytes) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_population_that_found_nothing_says_so(tmp_path):
+    """In the recorded one the best child is of a line that never explored."""
+    done = CliRunner().invoke(main, ["resume", str(copied("pba", tmp_path)), "--quiet"])
+    assert done.exit_code == 0 and "every probability is 0" in done.stderr
+
+
+def test_scripts_and_the_command_line_have_the_same_workers():
+    assert PoolConfig().workers == (os.cpu_count() or 1) == Config.of("search").pool.workers
 
 
 # Studies that read another run -------------------------------------------------------------------
