@@ -46,7 +46,9 @@ def test_children_are_trained_by_the_recipe(kind, monkeypatch):
 
     monkeypatch.setattr(Learner, "step", watched)
     options = {} if kind == "from-scratch" else {"shared_epochs": 1}
-    recipe = {"optimizer": "adamw", "cutmix": 1.0, "erase": 0.5, "ema": 0.9, "batch_size": 20}
+    recipe = {
+        "optimizer": "adamw", "lr": 0.01, "cutmix": 1.0, "erase": 0.5, "ema": 0.9, "batch_size": 20,
+    }  # fmt: skip
     config = EvaluatorConfig(kind, epochs=1, options={**options, "recipe": recipe})
     evaluator = make_evaluator(config, striped_task(train=60))
     if evaluator.needs_preparation:
