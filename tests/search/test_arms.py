@@ -14,6 +14,7 @@ from search.studies import fixed
 from search.studies.arms import Arm, parse_arm, parse_arms
 from search.studies.compare import compare_candidates, compare_evaluators, run_compare, with_arms
 from search.studies.config import Config
+from search.studies.study import grown
 from search.studies.training import TrainSettings
 from tests.search.fakes import FakePool
 
@@ -123,8 +124,8 @@ def test_a_comparison_grows_by_an_arm_with_a_recipe(tmp_path, monkeypatch):
     out = tmp_path / "run"
     begun = Config.of("compare", policy=("none",), seeds=2, workers=1)
     run_compare(begun, out, progress=False)
-    grown = begun.changed(policy=("none", "none+cutmix:1.0"))
-    run_compare(grown, out, progress=False, resume=True)
+    more = grown(out, {"policy": ("none+cutmix:1.0",)})  # as `augsearch resume` does it
+    run_compare(more, out, progress=False, resume=True)
     scorer = parse_arm("none+cutmix:1.0").scorer
     assert seen == ["main", "main", scorer]
     found = {(t.label, t.scorer, t.batch) for t in read_journal(out / "trials.jsonl")}
