@@ -6,12 +6,14 @@ import pytest
 
 from proxy_tasks.evaluators.config import EvaluatorConfig
 from proxy_tasks.trials import read_journal
+from search import run_train
 from search.engine import loop
 from search.engine.pool import Outcome
 from search.engine.resources import PoolConfig
 from search.runs.blobs import Blobs, DamagedBlob, read_blob, write_blob
 from search.runs.journal import Journal
 from search.searchers.population import PopulationSearcher
+from tests.search import trainings
 from tests.search.fakes import FakePool, good, trial
 from tests.search.power import Disk
 from tests.search.running import lines
@@ -94,6 +96,26 @@ def test_a_population_goes_on_from_every_power_cut(tmp_path, monkeypatch):
     for left in cuts:
         population(left / "run", monkeypatch)
         assert lines(left / "run") == lines(tmp_path / "whole")
+
+
+def test_a_training_goes_on_from_every_power_cut(undisturbed, tmp_path):
+    whole, _ = undisturbed
+    place = tmp_path / "disk"
+    place.mkdir()
+    cuts = []
+
+    def cut():
+        cuts.append(disk.after_power_cut(tmp_path / "cuts" / str(len(cuts))))
+
+    with Disk(place, cut) as disk:
+        run_train(trainings.config(), place / "runs" / "run", progress=False)
+        cut()
+    assert len(cuts) > 20
+    assert trainings.weights(cuts[-1] / "runs" / "run") == trainings.weights(whole)
+    for left in cuts:
+        run_train(trainings.config(), left / "runs" / "run", resume=True, progress=False)
+        assert trainings.weights(left / "runs" / "run") == trainings.weights(whole)
+        assert trainings.rows(left / "runs" / "run") == trainings.rows(whole)
 
 
 def test_what_another_run_left_is_not_gone_on_from(tmp_path):
