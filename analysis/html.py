@@ -141,8 +141,8 @@ def prose(text: str) -> Markup:
 
 
 def chart(picture: Picture) -> Markup:
-    """The picture as an SVG element, whose texts the SVG writer has escaped."""
-    return Markup(svg.inline(picture))
+    """The picture as SVG elements, whose texts the SVG writer has escaped."""
+    return Markup("\n".join(svg.inline(picture)))
 
 
 def cells(table: Table) -> dict[str, Any]:

@@ -8,9 +8,13 @@ lines or hatches.
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import io
 import itertools
-from collections.abc import Iterable, Mapping
+import math
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -36,6 +40,9 @@ DARK, LIGHT = "#111111", "#fefefe"
 PALETTE = (BLUE, ORANGE, GREEN, "#cc79a7", "#56b4e9", "#e69f00", "#7a6a3a", "#5d5d9c")
 DPI = 130
 TOLD = "#told:"
+NARROW = 4.4  # inches
+LETTERS = 110  # of one point that are sure to fit in an inch
+_widest = contextvars.ContextVar("_widest", default=math.inf)
 
 
 def told(texts: Iterable[str]) -> list[str]:
@@ -49,18 +56,49 @@ def _literal(text: str) -> str:
 
 
 def _figure(width: float, height: float, **grid: Any) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _blank(width, height)
     axes = figure.subplots(**grid)
+    _plain(axes)
+    return figure, axes
+
+
+def _blank(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(min(width, _widest.get()), height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _plain(axes: Any) -> None:
     for axis in np.atleast_1d(axes).flat:
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(axis="y", color=GRID, linewidth=0.8)
         axis.set_axisbelow(True)
-    return figure, axes
+
+
+@contextlib.contextmanager
+def narrow() -> Iterator[None]:
+    """Within it, pictures are drawn for telephones, as wide as they can be."""
+    token = _widest.set(NARROW)
+    try:
+        yield
+    finally:
+        _widest.reset(token)
+
+
+def _legend(figure: Figure, handles: Mapping[str, Any] | None = None) -> None:
+    """Below the figure, in as many columns as there is room for; of all that has a label."""
+    given = () if handles is None else (list(handles.values()), list(handles))
+    columns = 3 if _widest.get() > NARROW else 1
+    figure.legend(*given, frameon=False, loc="outside lower center", ncols=columns, fontsize=9)
 
 
 def _save(figure: Figure, path: str | Path) -> Path:
     path = Path(path)
+    # Words go on the next line where the figure ends.
+    room = LETTERS * figure.get_figwidth()
+    for axis in figure.axes:
+        for text in (axis.title, axis.xaxis.label):
+            text.set_text(textwrap.fill(text.get_text(), int(room / text.get_fontsize())))
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=DPI, format=path.suffix[1:].lower() or "png")
     write_atomically(path, drawn.getvalue())
@@ -98,7 +136,7 @@ def reward_curve(trials: pd.DataFrame, path: str | Path, reward: str = "reward")
             linewidth=1.5,
             label="best so far (the largest of noisy values: optimistic)",
         )
-        figure.legend(frameon=False, loc="outside lower center", ncols=3, fontsize=9)
+        _legend(figure)
         # A diverged child would squeeze everything else into one line.
         low, high = np.quantile(data["reward"], [0.01, 1.0])
         margin = 0.08 * (high - low) or 0.01
@@ -117,7 +155,7 @@ def diversity_curve(entropies: pd.DataFrame, path: str | Path) -> Path:
     axis.set_ylim(0, 1.02)
     axis.set(xlabel="batch", ylabel="entropy / maximum", title="Diversity of the candidates drawn")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.legend(frameon=False, loc="outside lower center", ncols=3, fontsize=9)
+    _legend(figure)
     return _save(figure, path)
 
 
@@ -131,6 +169,7 @@ def policy_histograms(
     """
     looks = ((BLUE, ""), (GREY, "////"), (ORANGE, "....."))[: len(groups)]
     figure, (top, left, right) = _figure_rows()
+    slant = 35 if _widest.get() > NARROW else 70
     names = list(next(iter(groups.values())).operations.index)
     width = 0.8 / len(groups)
     for number, ((label, group), (colour, hatch)) in enumerate(
@@ -155,7 +194,7 @@ def policy_histograms(
             texts = (f"{name}: {share:.1%}, {label}" for name, share in shares.items())
             for bar, url in zip(bars, told(texts), strict=True):
                 bar.set_url(url)
-    top.set_xticks(range(len(names)), names, rotation=35, ha="right")
+    top.set_xticks(range(len(names)), names, rotation=slant, ha="right")
     top.margins(x=0.01)
     left.set_xticks(range(11), [f"{value / 10:g}" for value in range(11)])
     every = max(1, bins // 10)
@@ -163,19 +202,18 @@ def policy_histograms(
     top.set(ylabel="share", title="Operations")
     left.set(ylabel="share", title="Probabilities", xlabel="probability")
     right.set(title="Magnitudes (operations that have one)", xlabel="magnitude")
-    top.legend(frameon=False, fontsize=9)
+    _legend(figure, dict(zip(groups, top.containers, strict=True)))
     return _save(figure, path)
 
 
 def _figure_rows() -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(10, 7), layout="constrained")
-    FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(2, 2)
-    axes = [figure.add_subplot(grid[0, :]), *(figure.add_subplot(grid[1, i]) for i in (0, 1))]
-    for axis in axes:
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.grid(axis="y", color=GRID, linewidth=0.8)
-        axis.set_axisbelow(True)
+    """A broad one above two, or three that stand above one another."""
+    broad = _widest.get() > NARROW
+    figure = _blank(10, 7 if broad else 9)
+    grid = figure.add_gridspec(2, 2) if broad else figure.add_gridspec(3, 1)
+    places = (grid[0, :], grid[1, 0], grid[1, 1]) if broad else (grid[0], grid[1], grid[2])
+    axes = [figure.add_subplot(place) for place in places]
+    _plain(axes)
     return figure, axes
 
 
@@ -207,7 +245,9 @@ def arms(table: pd.DataFrame, runs: Mapping[str, pd.Series], path: str | Path) -
         shown = tables.interval(arm["low"], arm["high"])
         mean.set_urls(told([f"{arm['arm']}: mean {arm['mean']:.2f} % {shown}"]))
     axis.axvline(table["mean"].iloc[0], color=ORANGE, linewidth=1, linestyle="--", zorder=1)
-    axis.set_yticks(rows, table["arm"].map(_literal))
+    room = 44 if _widest.get() > NARROW else 18  # a long name would leave no room for the chart
+    names = [_literal(tables.shortened(name, room)) for name in table["arm"]]
+    axis.set_yticks(rows, names)
     axis.set_ylim(-0.6, len(table) - 0.4)
     axis.set(
         xlabel="test accuracy (%): runs, mean, 95 % interval; dashed: mean of the first arm",
@@ -244,7 +284,7 @@ def population(trials: pd.DataFrame, path: str | Path, reward: str) -> Path:
     )
     if len(table):
         axis.plot(table.index, table.max(axis=1), "--", color=ORANGE, linewidth=2, label="best")
-        figure.legend(frameon=False, loc="outside lower center", fontsize=9)
+        _legend(figure)
     axis.set(xlabel="generation", ylabel=reward, title="The population's rewards")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     return _save(figure, path)
@@ -277,6 +317,7 @@ def heat_map(grid: pd.DataFrame, path: str | Path, unit: str, best: tuple[int, i
     table = grid.pivot(index="n", columns="m", values="mean")
     widths = grid.pivot(index="n", columns="m", values="half_width")
     figure, axis = _figure(1.8 + 0.95 * table.shape[1], 1.6 + 0.75 * table.shape[0])
+    figure.set_figwidth(1.8 + 0.95 * table.shape[1])  # on a telephone too: cells hold numbers
     axis.grid(visible=False)
     image = axis.imshow(table.to_numpy(), cmap="viridis", aspect="auto")
     low, high = image.get_clim()
@@ -349,7 +390,7 @@ def fidelity_cost(table: pd.DataFrame, path: str | Path) -> Path:
         ylabel="Spearman's ρ with test accuracy of other seeds",
         title="Does the cheap score rank policies as full training does?",
     )
-    axis.legend(frameon=False, fontsize=8.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    _legend(figure)
     return _save(figure, path)
 
 

@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 import matplotlib
 
+from . import plots
 from .document import Picture
 from .plots import BLUE, GREEN, GREY, GRID, ORANGE, TOLD
 
@@ -34,16 +35,35 @@ _COLOURS = {
 }
 
 
-def inline(picture: Picture) -> str:
-    """The picture as an <svg> element for a page; text stays text.
+def inline(picture: Picture) -> list[str]:
+    """The picture as <svg> elements for a page, text as text: one, or a broad and a narrow one.
 
-    The element has a title, and so has every point that was told.
+    An element has a title, and so has every point that was told.
     """
+    broad = _drawn(picture)
+    with plots.narrow():
+        narrow = _drawn(picture)
+    found = {"broad": broad, "narrow": narrow}
+    if _width(broad) <= _width(narrow):
+        found = {"": broad}
+    return [_finished(root, look, picture.alt) for look, root in found.items()]
+
+
+def _drawn(picture: Picture) -> ElementTree.Element:
     # The same chart is the same text, whenever it is drawn; and clip paths of several charts in
     # one page have the same name only where they are the same.
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": picture.name}
     with tempfile.TemporaryDirectory() as folder, matplotlib.rc_context(settings):
-        root = ElementTree.parse(picture.draw(Path(folder) / "picture.svg")).getroot()
+        return ElementTree.parse(picture.draw(Path(folder) / "picture.svg")).getroot()
+
+
+def _width(root: ElementTree.Element) -> float:
+    """In inches."""
+    return float(root.attrib["width"].removesuffix("pt")) / 72
+
+
+def _finished(root: ElementTree.Element, look: str, alt: str) -> str:
+    """As it stands in a page; `look` is its class."""
     for element in root.iter():
         style = element.get("style")
         if style:
@@ -57,11 +77,11 @@ def inline(picture: Picture) -> str:
             element.insert(0, _title(text))
     for metadata in root.findall(f"{_SVG}metadata"):
         root.remove(metadata)
-    width = float(root.attrib.pop("width").removesuffix("pt")) / 72
-    root.attrib.pop("height")
-    root.set("style", f"max-width: {width:.2f}in; min-width: min(34rem, {width:.2f}in)")
-    root.set("role", "img")
-    root.insert(0, _title(picture.alt))
+    width = _width(root)
+    del root.attrib["width"], root.attrib["height"]
+    least = "" if look == "narrow" else f"; min-width: min(34rem, {width:.2f}in)"
+    root.attrib |= {"style": f"max-width: {width:.2f}in{least}", "role": "img", "class": look}
+    root.insert(0, _title(alt))
     return ElementTree.tostring(root, encoding="unicode")
 
 

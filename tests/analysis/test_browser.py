@@ -42,20 +42,27 @@ addEventListener("load", () => setTimeout(() => {
   const found = {
     text: document.body.innerText,
     images: [...document.images].map((each) => [each.naturalWidth, ...size(each)]),
-    charts: [...document.querySelectorAll("figure > svg")].map(size),
+    charts: [...document.querySelectorAll("figure > svg")].map(size).filter(([w]) => w > 0),
     loaded: performance.getEntriesByType("resource").map((each) => each.name),
+    width: innerWidth,
     over: document.documentElement.scrollWidth - document.documentElement.clientWidth,
     paper: getComputedStyle(document.body).backgroundColor,
     ink: getComputedStyle(document.querySelector("figure > svg text") ?? document.body).fill,
     extra: EXTRA,
     wrong,
   };
-  const place = document.createElement("pre");
-  place.id = "probe";
-  place.textContent = JSON.stringify(found);
-  document.body.append(place);
+  parent.postMessage(JSON.stringify(found), "*");
 }));
 </script>"""
+# No window is as narrow as a telephone; a frame is.
+FRAME = """<!DOCTYPE html><meta name="color-scheme" content="light dark"><script>
+addEventListener("message", (event) => {
+  const place = document.createElement("pre");
+  place.id = "probe";
+  place.textContent = event.data;
+  document.body.append(place);
+});
+</script><body><iframe src="page.html" style="width: WIDTHpx; height: 900px; border: 0"></iframe>"""
 
 
 def looked_at(
@@ -65,11 +72,13 @@ def looked_at(
     text = text.replace("<head>", f"<head>{WATCH}", 1)
     text = text.replace("</body>", PROBE.replace("EXTRA", extra) + "</body>", 1)
     (folder / "page.html").write_text(text, encoding="utf-8")
+    frame = folder / "frame.html"
+    frame.write_text(FRAME.replace("WIDTH", str(width)), encoding="utf-8")
     profile = folder / "profile"
     scheme = ["--blink-settings=preferredColorScheme=0"] if dark else []
     done = subprocess.run(
-        [BROWSER, *QUIET, *scheme, f"--window-size={width},900", f"--user-data-dir={profile}",
-         "--dump-dom", (folder / "page.html").as_uri()],
+        [BROWSER, *QUIET, *scheme, "--window-size=1500,1000", f"--user-data-dir={profile}",
+         "--dump-dom", frame.as_uri()],
         capture_output=True, text=True, check=True, timeout=120,
     )  # fmt: skip
     shutil.rmtree(profile, ignore_errors=True)
@@ -85,9 +94,12 @@ def looked_at(
 def test_every_kind_is_seen_whole(name, width, dark, tmp_path):
     found = looked_at(page([FOLDER / name]), tmp_path, width, dark)
     assert found["wrong"] == [] and found["console"] == [] and found["loaded"] == []
+    assert found["width"] == width
     assert "How it was made, and how to make it again" in found["text"]
     assert all(natural > 0 and min(seen) >= 60 for natural, *seen in found["images"])
     assert all(min(size) > 100 for size in found["charts"])
+    assert all(wide < width for wide, _ in found["charts"])
+    assert len(found["charts"]) == page([FOLDER / name]).count('<figure class="scroll"')
     assert found["over"] <= 0  # only tables and charts scroll, in boxes of their own
     paper = int(re.search(r"\d+", found["paper"]).group())
     assert (paper < 60) == dark

@@ -16,11 +16,13 @@ from analysis.document import Picture, Sentences, Text
 from analysis.examples import task_images
 from analysis.gallery import rows
 from analysis.html import GENERATOR, PAGE_NAME, place_of_page, prose
-from analysis.plots import told
+from analysis.plots import reward_curve, told
 from analysis.report import REPORTS
+from analysis.runs import trials_table
 from analysis.svg import inline
 from policies import IMAGENET, InputError, Policy, RandAugment, save_policy
 from proxy_tasks import get_task
+from proxy_tasks.trials import Trial
 from tests.analysis.journals import journal_line
 from tests.golden.runs import FOLDER
 
@@ -241,14 +243,21 @@ class TestCharts:
         return path
 
     def test_points_have_titles(self):
-        text = inline(Picture("x", "what <it> shows", self.draw))
+        (text,) = inline(Picture("x", "what <it> shows", self.draw))
         titles = re.findall(r"<title>(.*?)</title>", text)
         assert titles[0] == "what &lt;it&gt; shows"
         assert titles[1:] == ["first &lt;point&gt;", "second", "alone", "a bar", "b"]
         assert "<a " not in text and 'xlink:href="#told' not in text
 
+    def test_wide_ones_have_a_narrow_form(self):
+        data = trials_table([Trial.from_json(journal_line(0, slot, 0.5)) for slot in range(3)])
+        broad, narrow = inline(Picture("x", "x", lambda path: reward_curve(data, path)))
+        assert 'viewBox="0 0 576 ' in broad and 'viewBox="0 0 316.8 ' in narrow  # 8 and 4.4 inches
+        assert 'class="broad"' in broad and 'class="narrow"' in narrow
+        assert broad.count("<title>") == narrow.count("<title>") == 1 + 3
+
     def test_ink_follows_the_page(self):
-        text = inline(Picture("x", "x", self.draw))
+        (text,) = inline(Picture("x", "x", self.draw))
         assert "stroke: currentColor" in text and "#000000" not in text
 
 
