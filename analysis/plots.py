@@ -98,7 +98,7 @@ def _save(figure: Figure, path: str | Path) -> Path:
     room = LETTERS * figure.get_figwidth()
     for axis in figure.axes:
         for text in (axis.title, axis.xaxis.label):
-            text.set_text(textwrap.fill(text.get_text(), int(room / text.get_fontsize())))
+            text.set_text(textwrap.fill(text.get_text(), int(room / float(text.get_fontsize()))))
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=DPI, format=path.suffix[1:].lower() or "png")
     write_atomically(path, drawn.getvalue())
