@@ -332,7 +332,8 @@ def main() -> int:
         print(f"{name}: {command.words}", flush=True)
         with tempfile.TemporaryDirectory(prefix="augsearch-soak-") as folder:
             report = soak(command, kills, Path(folder), seed=options.seed, victims=options.victims)
-        print(f"{name}: {len(report)} of {kills} ended as the undisturbed run", flush=True)
+        hits = sum(line.count(" hit ") for line in report)  # a run may end before its moment comes
+        print(f"{name}: {len(report)} of {kills} ended as the undisturbed run, {hits} hits")
     return 0
 
 
