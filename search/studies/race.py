@@ -317,12 +317,13 @@ def _resumed(path: Path, table: str) -> dict[str, dict[int, Lap]]:
     """The laps so far. Raises InputError if they were run on another table: a file may grow."""
     if not (path / RACE_NAME).exists():
         return {}
+    laps = read_race(path)
     if read_json(path / RACE_NAME).get("table") != table:
         raise InputError(
             "table", "must be as it was when the race was begun", "other rows",
             "start a new race in another folder",
         )  # fmt: skip
-    return read_race(path)
+    return laps
 
 
 def _save(path: Path, laps: Mapping[str, Mapping[int, Lap]], table: str) -> None:
@@ -340,17 +341,23 @@ def _save(path: Path, laps: Mapping[str, Mapping[int, Lap]], table: str) -> None
 
 
 def read_race(path: Path) -> dict[str, dict[int, Lap]]:
-    """Searcher -> seed -> lap of a race's folder."""
+    """Searcher -> seed -> lap of a race's folder. Raises InputError for a file of other content."""
     laps: dict[str, dict[int, Lap]] = {}
-    for line in read_json(path / RACE_NAME)["laps"]:
-        lap = Lap(
-            tuple(line["evaluations"]),
-            tuple(line["values"]),
-            line["seconds"],
-            line["image_passes"],
-            line["duplicates"],
-        )
-        laps.setdefault(line["searcher"], {})[line["seed"]] = lap
+    try:
+        for line in read_json(path / RACE_NAME)["laps"]:
+            lap = Lap(
+                tuple(line["evaluations"]),
+                tuple(line["values"]),
+                line["seconds"],
+                line["image_passes"],
+                line["duplicates"],
+            )
+            laps.setdefault(line["searcher"], {})[line["seed"]] = lap
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            str(path / RACE_NAME), "must hold the laps of a race", repr(error),
+            "restore it from a copy",
+        ) from None  # fmt: skip
     return laps
 
 

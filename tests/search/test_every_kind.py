@@ -19,13 +19,14 @@ from search import Config, PoolConfig
 from search.cli.main import main
 from search.engine import loop
 from search.runs.folder import locked
-from tests.golden.runs import FOLDER, RUNS, TREE, begun_with, results, tree
+from tests.golden.runs import RUNS, TREE, begun_with, results, tree
 from tests.search.fakes import FakePool
 from tests.search.test_golden_runs import SAME_BYTES, copied
 
 BEGINNING = ("config.json", "environment.json", "manifest.json")
 
 
+WITHOUT_JOURNAL = {"race"}  # which keeps race.json
 SLOW_TO_REPORT = {"fidelity", "rederive"}  # for `make quick`
 
 
@@ -33,7 +34,7 @@ SLOW_TO_REPORT = {"fidelity", "rederive"}  # for `make quick`
     params=[
         pytest.param(name, marks=[pytest.mark.long] * (name in SLOW_TO_REPORT))
         for name in RUNS
-        if (FOLDER / name).is_dir()
+        if name not in WITHOUT_JOURNAL
     ]
 )
 def run(request, tmp_path, monkeypatch) -> Path:
@@ -144,6 +145,20 @@ def test_a_full_disk_at_the_end_is_one_line_and_loses_nothing(run, monkeypatch):
 
 def _full(handle: int, data: bytes) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("content", [b"{torn", b"[]", b"\xff", b'{"laps": NaN}', None])
+def test_a_race_does_not_go_on_from_a_broken_file(tmp_path, content):
+    run = copied("race", tmp_path)
+    path = run / "race.json"
+    path.unlink()
+    if content is None:
+        os.mkfifo(path)
+    else:
+        path.write_bytes(content)
+    done = resumed(run)
+    refused(done, "race.json")
+    assert content is None or path.read_bytes() == content
 
 
 def test_a_population_that_found_nothing_says_so(tmp_path):
