@@ -15,6 +15,8 @@ from proxy_tasks.trials import JOURNAL_NAME
 from .runs import Run, load_run
 from .train import LOG_NAME, read_epochs
 
+# Kinds of which the journal alone does not say whether all is done.
+OPEN_ENDED = ("race", "tabulate")
 RECENT = 50  # results by which the speed is judged
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from . import tables
-from .progress import Progress, Stage, progress, stamp
+from .progress import OPEN_ENDED, Progress, Stage, progress, stamp
 from .statistics import mean_interval
 
 SECONDS = 2.0  # between looks
@@ -57,13 +57,15 @@ def watch(directory: str | Path, once: bool = False, console: Console | None = N
 def view(now: Progress, clock: float) -> RenderableType:
     """A run as rich shows it. clock: seconds since 1970."""
     run = now.run
-    state = "complete" if now.complete else "unfinished"
-    head = Text(f"{run.kind} on {_plain(run.task)}: {state}", style="bold")
+    state = ": complete" if now.complete else ": unfinished"
+    if run.kind in OPEN_ENDED:
+        state = ""
+    head = Text(f"{run.kind} on {_plain(run.task)}{state}", style="bold")
     parts: list[RenderableType] = [head, Text(_plain(run.directory), style="dim")]
     if now.epochs:
         parts.append(_bar(*now.epochs, "epochs"))
     elif not now.stages:
-        parts.append(Text("Nothing is evaluated yet."))
+        parts.append(Text("There is no journal; the report says how far it is."))
     for stage in now.stages:
         parts += [Text(), *_stage(stage, clock, now.complete)]
     return Group(*parts)
