@@ -65,7 +65,9 @@ def view(now: Progress, clock: float) -> RenderableType:
     if now.epochs:
         parts.append(_bar(*now.epochs, "epochs"))
     elif not now.stages:
-        parts.append(Text("There is no journal; the report says how far it is."))
+        kept = run.kind not in OPEN_ENDED
+        words = "Nothing is evaluated yet." if kept else "No journal here: see the report."
+        parts.append(Text(words))
     for stage in now.stages:
         parts += [Text(), *_stage(stage, clock, now.complete)]
     return Group(*parts)
