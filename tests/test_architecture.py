@@ -144,6 +144,25 @@ def test_no_assert_carries_a_rule_of_the_product():
     assert asserting == []
 
 
+def test_nothing_that_is_read_is_executed():
+    """Run folders and data sets come from others: numbers are read from them, never objects."""
+    safe = {("torch", "load"): ("weights_only", True), ("np", "load"): ("allow_pickle", False)}
+    reading = {"load", "loads", "Unpickler", "restore"}
+    unsafe = []
+    for module, path in IMPORTS.files.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            named = ast.unparse(node.func.value), node.func.attr
+            option, value = safe.get(named, ("", None))
+            given = {k.arg: k.value for k in node.keywords if isinstance(k.value, ast.Constant)}
+            if named in safe and (option not in given or given[option].value is not value):
+                unsafe.append(f"{module}:{node.lineno}")
+            if named[0].endswith(("pickle", "joblib", "Tuner")) and named[1] in reading:
+                unsafe.append(f"{module}:{node.lineno}")
+    assert unsafe == []
+
+
 # --- faces ---------------------------------------------------------------------------------------
 
 

@@ -293,6 +293,16 @@ class TestSharedChild:
         with pytest.raises(InputError, match="must be the weights"):
             evaluator.load(torch_bytes({"facts": evaluator._facts(), "state": state}))
 
+    @pytest.mark.parametrize("value", [math.nan, math.inf])
+    def test_weights_that_are_no_numbers_are_refused(self, value):
+        evaluator = make_evaluator(self.config, striped_task())
+        state = evaluator.new_child(0).state_dict()
+        name = next(name for name in reversed(state) if state[name].is_floating_point())
+        state[name] = torch.full_like(state[name], value)
+        with pytest.raises(InputError, match="must have a shared child that trains"):
+            evaluator.load(torch_bytes({"facts": evaluator._facts(), "state": state}))
+        assert evaluator.needs_preparation
+
     def test_what_needs_no_preparation_says_so(self):
         evaluator = make_evaluator(CONFIGS["from-scratch"], striped_task())
         assert not evaluator.needs_preparation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 import pytest
@@ -78,3 +79,15 @@ def test_what_a_descendant_needs_is_never_made_up(tmp_path):
     path.write_bytes(path.read_bytes().replace(b"\x07", b"\x06"))
     with pytest.raises(JournalError, match="2-1.bin is damaged"):
         blobs.artifact((2, 1), digest(CONTENT))
+
+
+@pytest.mark.parametrize("keep", ["keep_prepared", "keep_artifact"])
+def test_a_full_disk_is_said_with_what_to_do(tmp_path, monkeypatch, keep):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("policies.files.write_all", full)
+    key = "main" if keep == "keep_prepared" else (2, 1)
+    with pytest.raises(JournalError, match=r"cannot write .*No space left.*augsearch resume"):
+        getattr(Blobs(tmp_path, pytest.fail), keep)(key, CONTENT)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -81,6 +84,18 @@ def test_a_slow_start_of_ray_is_tried_again():
     cluster._start_local(ray, num_cpus=2)
     start, stop = ("init", 2), ("shutdown", None)
     assert ray.calls == [start, stop, start, stop, start]
+
+
+def test_ray_is_asked_to_be_quiet(monkeypatch):
+    """Neither its banner, nor what its workers print, nor a dashboard."""
+    asked = {}
+    ray = SimpleNamespace(init=lambda **options: asked.update(options), cluster_resources=dict)
+    monkeypatch.setattr(cluster, "_starting", lambda loopback: contextlib.nullcontext(ray))
+    monkeypatch.setattr(cluster, "_silence_driver", lambda: None)
+    monkeypatch.delitem(sys.modules, "ray", raising=False)
+    assert cluster.connect(PoolConfig(workers=1))
+    assert asked["logging_level"] == logging.ERROR and asked["log_to_driver"] is False
+    assert asked["include_dashboard"] is False
 
 
 def test_a_ray_that_never_starts_is_one_clear_error():

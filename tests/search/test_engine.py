@@ -335,6 +335,28 @@ def test_what_has_arrived_when_a_signal_comes_is_kept(patch, tmp_path):
     assert sorted(lines(tmp_path)) == [(0, 0), (0, 1), (0, 2)]
 
 
+@pytest.mark.parametrize("moment", ["__enter__", "prepare"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_so_do_signals_while_workers_start(patch, tmp_path, moment, number, code):
+    """In the first seconds, before anything is evaluated."""
+    pool, real = FakePool(), getattr(FakePool, moment)
+
+    def signalled(self, *arguments):
+        os.kill(os.getpid(), number)
+        if (moment, number) == ("__enter__", signal.SIGTERM):
+            raise SystemExit(1)  # as Ray does
+        return real(self, *arguments)
+
+    patch.setattr(FakePool, moment, signalled)
+    default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    previous = signal.signal(number, default)
+    try:
+        _stopped_by(patch, tmp_path, pool, code)
+    finally:
+        signal.signal(number, previous)
+    assert lines(tmp_path) == {} and pool.submitted == []
+
+
 def test_a_signal_that_is_ignored_stays_ignored(patch, tmp_path):
     class Signalling(FakePool):
         def wait(self, timeout):

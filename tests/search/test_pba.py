@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
 import shutil
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -40,7 +42,8 @@ from search.searchers.population import (
 from search.studies.pba import run_pba
 from search.testing import SearcherContract, evaluation
 from tests.proxy_tasks.test_evaluators import torch_bytes
-from tests.search.fakes import trial
+from tests.search.commands import invoke
+from tests.search.fakes import FakePool, good, trial
 
 SCHEDULE = Schedule([(0, IMAGENET), (4, CIFAR10), (9, [[("Rotate", 0.5, 3)]])], epochs=10)
 
@@ -215,6 +218,18 @@ def test_a_foreign_inheritance_is_refused(task, content):
         evaluator.go_on(None, 0, "validation", content)
 
 
+def test_nothing_in_an_inheritance_is_executed(task, tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "executed"),)
+
+    evaluator = make_evaluator(EvaluatorConfig("population", epochs=4), task)
+    for content in (pickle.dumps(Evil(), 2), torch_bytes({"epoch": Evil()})):
+        with pytest.raises(InputError, match="artifact: must be"):
+            evaluator.go_on(None, 0, "validation", content)
+    assert not (tmp_path / "executed").exists()
+
+
 # Populations ---------------------------------------------------------------------------------
 
 
@@ -310,6 +325,44 @@ def test_bad_arguments(tmp_path):
             run_pba(Config.of("pba"), tmp_path, resume=resume)
     with pytest.raises(InputError, match="children: must be 4 seeds"):
         PopulationSearcher(4, children=[1, 2])
+
+
+COMMAND = """pba --population 4 --interval 1 --epochs 3 --task reduced-fashion --train-images 20
+    --validation-images 20 --workers 3 --retries 0"""
+
+
+def child(job):
+    return replace(good(job), artifact=b"weights")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_as_it_ends_any_run(tmp_path, number, code):
+    class Signalling(FakePool):
+        sent = False
+
+        def wait(self, timeout):
+            if len(self.submitted) > 6 and not self.sent:
+                self.sent = True
+                os.kill(os.getpid(), number)
+            return super().wait(timeout)
+
+    default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    previous = signal.signal(number, default)
+    try:
+        said = invoke(f"{COMMAND} --quiet", tmp_path, Signalling(0, child), code=code)
+    finally:
+        signal.signal(number, previous)
+    assert "augsearch resume run" in said
+    invoke("resume run --quiet", tmp_path, FakePool(0, child))
+    assert (tmp_path / "run" / "schedule.json").is_file()
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_it_shows_how_far_it_is_unless_it_is_to_be_quiet(tmp_path, monkeypatch, quiet):
+    monkeypatch.setattr("search.engine.progress.SECONDS_BETWEEN_LINES", 0.0)
+    said = invoke(COMMAND + " --quiet" * quiet, tmp_path, FakePool(0, child))
+    assert ("12 of " in said or "12 evaluations" in said) is not quiet, said
+    assert ("best reward" in said) is not quiet, said
 
 
 @pytest.mark.ray

@@ -6,6 +6,7 @@ import math
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -311,4 +312,30 @@ def test_what_is_awaited_is_said_again_and_again(monkeypatch, caplog):
         "1 of 3 workers have had no room for up to 120 s: each asks for 1 CPU and 0 GPU, and Ray "
         "has left: {'CPU': 0.5}",
         "1 of 3 workers have been building the evaluation for up to 120 s",
+    ]
+
+
+def test_so_is_the_one_off_work_that_all_share(monkeypatch, caplog):
+    """It has no limit, since nobody knows how long it may take, but it is named."""
+    clock = [1000.0]
+    pool = fakes.bare_pool(PoolConfig(workers=2))
+    slot = pool._slots[0]
+    slot.actor = SimpleNamespace(prepare=SimpleNamespace(remote=lambda names: f"prepare {names}"))
+    slot.unprepared = ("main",)
+
+    def wait(refs, num_returns=1, timeout=0.0):
+        clock[0] += 1.0
+        if clock[0] > 1130.0:
+            pool._ray.answers["prepare ['main']"] = {"prepared": {}}
+        return [r for r in refs if r in pool._ray.answers], []
+
+    pool._slots[1:] = []
+    monkeypatch.setattr("search.engine.pool.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr(pool._ray, "wait", wait)
+    monkeypatch.setattr(pool._ray, "put", lambda value: "ref", raising=False)
+    assert pool.prepare(lambda: False) == {}
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [
+        f"worker host:1 has been at the one-off work that all share for {seconds} s"
+        for seconds in (60, 120)
     ]

@@ -6,12 +6,14 @@ import dataclasses
 import os
 
 import pytest
+import torch
 
 from policies.errors import InputError
 from proxy_tasks.manifest import Manifest
 from search import Config
 from search.runs import folder as folder_module
 from search.runs.folder import locked
+from search.studies import study
 from search.studies.config import read_config
 from search.studies.kinds import options_of_kind
 from tests.search.fakes import FakePool, Killed
@@ -153,6 +155,22 @@ def test_where_and_how_fast_may_change(fake, config, tmp_path):
     moved = tmp_path / "moved"
     os.rename(tmp_path / "run", moved)
     assert fake(config.changed(**pool), out=moved, resume=True).finished == 20
+
+
+@pytest.mark.parametrize("first", ["bfloat16", "float32"])
+def test_what_auto_stands_for_is_decided_once(fake, config, tmp_path, monkeypatch, first):
+    """On another machine it would stand for another number format, and mix two kinds of reward."""
+    auto = config.changed(precision="auto", device="auto")
+    monkeypatch.setattr(study, "pick_precision", lambda *_: getattr(torch, first))
+    with pytest.raises(Killed):
+        fake(auto, FakePool(0, killed_after=8))
+    decided = read_config(tmp_path / "run").evaluator
+    assert decided.precision == first and decided.device != "auto"
+    other = {"bfloat16": torch.float32, "float32": torch.bfloat16}[first]
+    monkeypatch.setattr(study, "pick_precision", lambda *_: other)
+    for again in (auto, read_config(tmp_path / "run")):
+        assert fake(again, resume=True).finished == 20
+        assert read_config(tmp_path / "run").evaluator == decided
 
 
 def test_a_changed_data_set_is_refused(fake, config, tmp_path):

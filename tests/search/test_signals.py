@@ -8,8 +8,11 @@ import subprocess
 import sys
 import time
 
+import click
 import pytest
+from click.testing import CliRunner
 
+from search.cli.main import main
 from search.engine.signals import Signals
 
 STARTING = """\
@@ -38,6 +41,22 @@ def test_it_is_said_at_once_and_a_second_one_ends_it(number):
         process.send_signal(number)
         assert process.wait(timeout=20) != 0
         assert time.monotonic() - sent < 20
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, click.Abort])
+@pytest.mark.parametrize("words", ["search --out new", "report run", "doctor --task folder"])
+def test_one_before_or_outside_of_a_run_is_130_in_one_line(monkeypatch, tmp_path, words, error):
+    """While the images are drawn, or where there is nothing to resume; not click's "Aborted!"."""
+
+    def interrupted(*_, **__):
+        raise error
+
+    command = words.split()[0]
+    monkeypatch.setattr(main.commands[command], "callback", interrupted)
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, words.split())
+    assert (done.exit_code, done.stderr.strip()) == (130, "Error: stopped by SIGINT")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_terminal_that_is_gone_does_not_matter(monkeypatch):
