@@ -14,6 +14,7 @@ from policies.errors import InputError
 from search import FixedSearcher, fixed_candidates
 from search.errors import WorkerError, resume_command
 from search.runs.journal import Journal
+from tests.search.commands import PLANTED, answer, ending, invoke
 from tests.search.fakes import (
     FakePool,
     LearningSearcher,
@@ -254,3 +255,19 @@ def test_the_command_to_go_on_with_names_the_run_not_its_stage(tmp_path):
     assert resume_command(tmp_path / "s/another", "--retry-failed").endswith(
         "s/another --retry-failed"
     )
+
+
+def test_a_search_with_failures_is_not_complete(place):
+    """Exit code 1 whenever it is asked, until they are made again; then the undisturbed end."""
+    command = f"search {PLANTED} --searcher random --evaluations 20"
+
+    def failing(job):
+        return bad(job) if job.candidate.key == (0, 1) else answer(job)
+
+    whole, broken = place("whole"), place("broken")
+    invoke(command, whole)
+    for words in (command, "resume run --quiet"):
+        said = " ".join(invoke(words, broken, FakePool(answer=failing), code=1).split())
+        assert "1 of 20 evaluations failed" in said and "resume run --retry-failed" in said
+    invoke("resume run --retry-failed --quiet", broken)
+    assert ending(broken / "run", ["policy.*"]) == ending(whole / "run", ["policy.*"])
