@@ -80,6 +80,31 @@ def test_failed_policies_are_left_out_of_their_evaluator_only(write_run):
     assert table.loc[("from-scratch", "accuracy"), "policies"] == POLICIES
 
 
+def test_a_diverged_child_ranks_below_all_that_trained(write_run):
+    """Whatever its metrics are, or its details say."""
+    rows, lowest = lines(), lines()
+    scored = [
+        [row for row in made if row["slot"] in (3, 8) and row["seed"] in (0, 100)]
+        for made in (rows, lowest)
+    ]
+    for row, low in zip(*scored, strict=True):
+        row["evaluation"]["diverged"] = True
+        if row["scorer"] == "cheap":
+            row["evaluation"]["metrics"] |= {"accuracy": 9.0, "log_likelihood": 9.0}
+            low["evaluation"]["metrics"] |= {"accuracy": -9.0, "log_likelihood": -9.0}
+        else:
+            row["evaluation"]["details"]["validation"] = dict.fromkeys(REWARDS, 9.0)
+            low["evaluation"]["details"]["validation"] = dict.fromkeys(REWARDS, -9.0)
+    found, expected = (
+        analyse_fidelity(load_run(write_run(made, name=name))).table.set_index(
+            ["evaluator", "reward"]
+        )["rho"]
+        for name, made in (("diverged", rows), ("lowest", lowest))
+    )
+    for key in (("from-scratch", "accuracy"), ("cheap", "accuracy"), ("cheap", "log_likelihood")):
+        assert found[key] == pytest.approx(expected[key])
+
+
 def test_files_and_words(write_run):
     directory = write_run(lines(), {"task": {"name": "reduced-cifar10"}})
     fidelity = write_fidelity(directory)

@@ -101,6 +101,23 @@ def test_files_are_written_also_with_a_failed_cell(write_run):
     ).read_text()
 
 
+def diverging(*cells, reward):
+    rows = lines(lambda n, m: peak(n, m) - 2, sd=0.001)
+    for row in rows:
+        if row["seed"] == 1 and row["label"] in cells:
+            row["evaluation"] |= {"reward": reward, "diverged": True}
+    return rows
+
+
+def test_a_cell_with_a_diverged_child_is_never_the_best(write_run):
+    """That of guessing may be higher than all that trained; the cell's other seed does not help."""
+    found = diverging("N=2 M=10", "N=1 M=0", reward=9.0)
+    grid = analyse_grid(load_run(write_run(found, {"evaluator": {"reward": "log_likelihood"}})))
+    assert grid.best in {(1, 10), (2, 20), (3, 10)} and len(grid.table) == 10
+    assert grid.diverged == ((1, 0), (2, 10))
+    assert "Children of (1, 0), (2, 10) diverged" in " ".join(grid.sentences)
+
+
 def test_a_likelihood_is_no_percentage(write_run):
     config = {"evaluator": {"reward": "log_likelihood"}}
     grid = analyse_grid(load_run(write_run(lines(lambda n, m: peak(n, m) - 2), config)))

@@ -88,7 +88,7 @@ def sharing(**options):
 
 
 class TestTrainedChildren:
-    @pytest.mark.parametrize("lr", [30.0, 100.0, 1e4, 1e9])
+    @pytest.mark.parametrize("lr", [3.0, 10.0, 30.0, 100.0, 1e4, 1e9])
     @pytest.mark.parametrize("part", ["validation", "test"])
     def test_a_rate_that_is_far_too_high_is_flagged(self, lr, part):
         """Finite or not: rewards of -30 to -1e16 are no rewards."""

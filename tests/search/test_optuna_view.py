@@ -13,12 +13,13 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from policies import Policy, RandAugment, TrivialAugmentWide
+from policies import Policy, RandAugment, TrivialAugmentWide, load_policy_file
 from policies.augmentations import encode_augmentation
 from policies.errors import InputError
 from search.runs.journal import Journal
 from search.runs.optuna_view import FILE_NAME, ViewError, catch_up, write_optuna
-from tests.search.fakes import evaluation, trial
+from tests.search.commands import PLANTED, answer, invoke
+from tests.search.fakes import FakePool, evaluation, trial
 
 CELLS = [(1, 0), (1, 30), (2, 10)]
 
@@ -229,3 +230,38 @@ def test_a_file_that_is_no_study_is_left_as_it_is(tmp_path):
 def test_a_folder_without_a_journal_is_refused(tmp_path):
     with pytest.raises(InputError, match="journal: must be an existing file"):
         write_optuna(tmp_path)
+
+
+# The run itself ------------------------------------------------------------------------------
+
+GRID = "randaugment --n 1 --m 0 10 --seeds 2 " + PLANTED
+
+
+def test_a_grid_ends_well_whatever_became_of_its_view(place):
+    """Nobody's notes in its place keep the best cell from being exported; later it catches up."""
+    folder = place("view")
+    path = folder / "run" / FILE_NAME
+
+    def spoiling(job):
+        path.write_text("my notes\n" * 500)
+        return answer(job)
+
+    said = invoke(GRID, folder, FakePool(answer=spoiling))
+    assert f"cannot write run/{FILE_NAME}" in said and "`augsearch optuna run`" in said
+    assert "Best cell" in said and load_policy_file(folder / "run" / "policy.json")
+    path.unlink()
+    invoke("resume run", folder, pytest.fail)
+    assert len(study_in(path).trials) == 4
+
+
+def test_a_grid_of_diverged_children_exports_nothing(place):
+    """In one line, and the exit code is not 0."""
+
+    def diverging(job):
+        outcome = answer(job)
+        return replace(outcome, evaluation={**outcome.evaluation, "diverged": True})
+
+    folder = place("diverged")
+    said = invoke(GRID, folder, FakePool(answer=diverging), code=2)
+    assert said.startswith("Error: ") and "diverged child" in said and said.count("\n") == 1
+    assert not (folder / "run" / "policy.json").exists()

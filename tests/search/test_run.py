@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from policies import Policy, load_policy, load_policy_file, save_policy
+from policies import PAPER_OPS, Policy, load_policy, load_policy_file, save_policy
 from policies.errors import InputError
 from policies.files import read_json, write_atomically
+from policies.formats import convert
 from search import Config, PoolConfig, run_search
 from search.engine import cluster
 from search.errors import NothingFound
@@ -21,6 +22,8 @@ from search.runs.journal import Journal
 from search.studies import search as run_module
 from search.studies import study
 from search.studies.config import read_config
+from search.trial import JOURNAL_NAME, read_journal
+from tests.proxy_tasks.trees import write_tree
 from tests.search.fakes import FakePool, Killed, bad, good
 from tests.search.running import contents, settled
 
@@ -80,6 +83,39 @@ def test_nothing_found_is_an_error_not_a_policy(fake, config, tmp_path, monkeypa
     with pytest.raises(NothingFound, match="none of 20 evaluations succeeded"):
         fake(config, pool)
     assert not (tmp_path / "run" / "policy.json").exists()
+
+
+@pytest.mark.parametrize("searcher", ["random", "ppo", "tpe", "thompson", "evolution"])
+def test_operations_that_are_left_out_are_in_no_candidate(fake, config, tmp_path, searcher):
+    """So that torchvision and timm, which lack them, take all that the search found."""
+    without = ("Cutout", "SamplePairing")
+    fake(config.changed(searcher=searcher, evaluations=18, top=9, without=without))
+    trials = read_journal(tmp_path / "run" / JOURNAL_NAME)
+    tried = {name for trial in trials for row in trial.augmentation for name, _, _ in row}
+    assert tried == set(PAPER_OPS) - set(without)
+    for form in ("torchvision", "timm"):
+        assert not convert(load_policy_file(tmp_path / "run" / "policy.json"), form).left_out
+
+
+def test_many_of_the_best_are_all_remembered(fake, config, tmp_path):
+    """What is not refused before the first evaluation is written after the last."""
+    result = fake(config.changed(evaluations=320, top=300, subpolicies=1, operations=2))
+    assert len(result.policy) == len(load_policy(tmp_path / "run" / "policy.json")) == 300
+
+
+def test_names_in_no_known_encoding_are_no_obstacle(fake, config, tmp_path):
+    """Class and file in latin-1: a whole search, its resume, and a path that is not UTF-8 too."""
+    latin = os.fsdecode(b"caf\xe9")
+    root = write_tree(tmp_path / f"images-{latin}", {"train": 12})
+    os.rename(root / "train/class1", root / "train" / latin)
+    os.rename(root / "train" / latin / "0.png", root / "train" / latin / f"{latin}.png")
+    out = tmp_path / f"run-{latin}"
+    own = config.changed(task="folder", data=str(root), train_images=9, resolution=16)
+    assert len(fake(own, out=out).policy) == 25
+    assert load_policy_file(out / "policy.json").provenance["task"] == "folder"
+    (out / "policy.json").unlink()
+    assert fake(own, out=out, resume=True).new == 0
+    assert load_policy(out / "policy.json") == load_policy(out / "policy.txt")
 
 
 # Growing -------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -33,6 +35,10 @@ def evaluation(reward):
     return Evaluation(reward, None, {}, 0.0, 0)
 
 
+def diverged(reward):
+    return replace(evaluation(reward), diverged=True)
+
+
 def one(name, probability=0.5, magnitude=5):
     return Policy([[(name, probability, magnitude)]])
 
@@ -57,6 +63,7 @@ def test_only_policies_with_a_reward_count():
         (Candidate(0, 0, one("Color"), 0), evaluation(0.5)),
         (Candidate(0, 1, one("Color"), 0), None),
         (Candidate(0, 2, one("Color"), 0), evaluation(float("nan"))),
+        (Candidate(0, 5, one("Invert"), 0), diverged(99.0)),
         (Candidate(0, 3, RandAugment(1, 2), 0), evaluation(0.7)),
         (Candidate(0, 4, None, 0), evaluation(0.7)),
     ]
@@ -164,6 +171,16 @@ def test_rescoring_goes_by_fresh_rewards_alone():
     assert means == [(one("Color"), 0.6), (one("Rotate"), 0.4)]
     with pytest.raises(InputError, match="seeds"):
         rescore_candidates(evaluated, [])
+
+
+def test_a_policy_of_which_one_fresh_child_diverged_is_not_chosen():
+    """However high that child's reward, and those of its other seeds, are."""
+    candidates = rescore_candidates([(one("Rotate"), 0.9), (one("Color"), 0.8)], [5, 6])
+    results = {
+        c.key: diverged(99.0) if (c.batch, c.slot) == (1, 0) else evaluation(0.9 - c.slot / 10)
+        for c in candidates
+    }
+    assert best_rescored(candidates, results) == [(one("Color"), 0.8)]
 
 
 @pytest.mark.parametrize(
