@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -333,3 +335,14 @@ def test_a_good_call_passes_where_the_bad_ones_fail(place: Path, monkeypatch) ->
     run: Callable = CliRunner().invoke
     assert run(main, resume("run")).exit_code == 0
     assert run(main, ["export", "--policy", "good.json"]).exit_code == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_stderr_that_takes_nothing_changes_no_exit_code(tmp_path):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", "from search.cli.main import main; main()",
+             "search", "--task", "nope", "--out", str(tmp_path / "x")],
+            stderr=full, cwd=Path(__file__).parent.parent, check=False,
+        )  # fmt: skip
+    assert done.returncode == 2

@@ -39,16 +39,16 @@ class Commands(click.Group):
             return code if isinstance(code, int) else 0
         except click.UsageError as error:
             command = error.ctx.command_path if error.ctx else "augsearch"
-            click.echo(f"Error: {error.format_message()} (see {command} --help)", err=True)
+            _say(f"Error: {error.format_message()} (see {command} --help)")
             return error.exit_code
         except (KeyboardInterrupt, click.Abort):  # before or outside of what can be resumed
-            click.echo("Error: stopped by SIGINT", err=True)
+            _say("Error: stopped by SIGINT")
             return INTERRUPTED
         except (ValueError, RuntimeError, OSError) as error:
             known = _exit_code(error)
             if known is None:
                 raise
-            click.echo(f"Error: {_one_line(error)}", err=True)
+            _say(f"Error: {_one_line(error)}")
             return known
 
 
@@ -73,17 +73,22 @@ def _one_line(error: Exception) -> str:
 
 
 def _show_warning(message: Warning | str, category: type, *_: object, **__: object) -> None:
-    click.echo(f"Warning: {message}", err=True)
+    _say(f"Warning: {message}")
+
+
+def _say(text: str) -> None:
+    """A line on stderr, whatever that is at the time: a run outlives its terminal."""
+    try:
+        click.echo(text, err=True)
+    except OSError:  # full, or closed
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (what is buffered would fail again)
 
 
 class _Stderr(logging.Handler):
-    """The log on whatever stderr is at the time; a run outlives the terminal it was started in."""
+    """The log on stderr; run.log has it too."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        try:
-            click.echo(self.format(record), err=True)
-        except OSError:  # full, or closed: run.log has it too
-            sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (what is buffered would fail again)
+        _say(self.format(record))
 
 
 @click.group(

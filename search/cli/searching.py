@@ -52,11 +52,15 @@ def run_command(kind: str, name: str = "") -> Callable:
 
 def check_complete(out: Path | str, *results: RunResult | Selected) -> None:
     """A run with failed evaluations, in whichever of its stages, is not what was asked for."""
-    failed = sum(result.failed for result in results)
+    _check_none_failed(
+        out, sum(result.failed for result in results), sum(result.finished for result in results)
+    )
+
+
+def _check_none_failed(out: Path | str, failed: int, finished: int) -> None:
     if failed:
         from search.errors import WorkerError, resume_command
 
-        finished = sum(result.finished for result in results)
         raise WorkerError(
             f"{failed} of {finished} evaluations failed after all retries (see every run.log in "
             f"{out}); once that is mended, `{resume_command(Path(out), '--retry-failed')}` makes "
@@ -148,16 +152,19 @@ def rederive(config: Config, out: str, **how: Any) -> None:
 
 @run_command("pba")
 def pba(config: Config, out: str, **how: Any) -> None:
-    """Search a schedule of policies by Population Based Augmentation on Ray Tune.
+    """Search a schedule of policies by Population Based Augmentation.
 
     DIR/schedule.json is an arm of `augsearch compare` like any policy.
     """
+    from proxy_tasks.trials import JOURNAL_NAME, read_journal
     from search.studies.pba import run_pba
 
     schedule = run_pba(config, out, **how)
     click.echo(
         f"{len(schedule)} policies over {schedule.epochs} epochs in {Path(out) / 'schedule.json'}"
     )
+    trials = read_journal(Path(out) / JOURNAL_NAME)
+    _check_none_failed(out, sum(trial.status == "failed" for trial in trials), len(trials))
 
 
 @click.command(cls=ManyValues)

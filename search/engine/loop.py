@@ -130,19 +130,34 @@ def run(
                 "choose another folder, or resume the run",
             )
         if retry_failed:
-            count = _forget_failed(journal, searcher.lag)
+            count = _forget_failed(journal, searcher.lag, Blobs(directory, log.warning))
             log.info(f"{count} evaluations are made again: those that failed, and what followed")
         search = _Search(searcher, journal, log, evaluations, pool or PoolConfig(), progress)
         return search.run(evaluator_configs, task, threads.pop(), factory)
 
 
-def _forget_failed(journal: Journal, lag: int | None) -> int:
-    """Leave out of the journal what failed and what may have depended on it; returns how many."""
+def _forget_failed(journal: Journal, lag: int | None, blobs: Blobs) -> int:
+    """Leave out of the journal what failed and what may have depended on it; returns how many.
+
+    Raises InputError, and leaves all as it is, when what it would go on from was deleted.
+    """
     failed = {trial.key for trial in journal.trials() if trial.error is not None}
     if not failed:
         return 0
-    last = math.inf if lag is None else min(batch for batch, _ in failed) + lag
-    return journal.keep_only(lambda trial: trial.key not in failed and trial.batch <= last)
+    first = min(batch for batch, _ in failed)
+    last = math.inf if lag is None else first + lag
+    kept = {t.key for t in journal.trials() if t.key not in failed and t.batch <= last}
+    # What is made again goes on from its parents, what follows from anything in the last batch.
+    parents = {t.parent for t in journal.trials() if t.key not in kept}
+    for trial in journal.trials():
+        needed = trial.key in parents or trial.batch == last
+        if trial.key in kept and needed and trial.artifact and not blobs.has_artifact(trial.key):
+            raise InputError(
+                "retry-failed", "must find what the failed evaluations had gone on from",
+                f"batch {first} failed, and what evaluation {trial.key} left is deleted",
+                "resume without it, or start a new run",
+            )  # fmt: skip
+    return journal.keep_only(lambda trial: trial.key in kept)
 
 
 class _Search:
@@ -315,10 +330,19 @@ class _Search:
             )
 
     def _inheritance(self, candidate: Candidate) -> bytes | None:
-        """What the candidate's parent left; what no further candidate can go on from is deleted."""
+        """What the candidate's parent left; what no further candidate can go on from is deleted.
+
+        What failed can be made again later, with all that followed: what that goes on from stays.
+        """
         if candidate.parent is None:
             return None
-        self.blobs.forget_artifacts(lambda key: not self.searcher.may_continue(key))
+        failed = (
+            [t.batch for t in self.journal.trials() if t.error] if self.counts["failed"] else []
+        )
+        needed = min(failed, default=math.inf) - 1
+        self.blobs.forget_artifacts(
+            lambda key: not self.searcher.may_continue(key) and key[0] < needed
+        )
         return self.blobs.artifact(candidate.parent, self.journal.get(candidate.parent).artifact)
 
     # Receiving -------------------------------------------------------------------------------

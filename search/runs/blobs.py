@@ -93,6 +93,10 @@ class Blobs:
                 f"{damage}; nothing can go on from it. Restore it from a copy, or start a new run"
             ) from damage
 
+    def has_artifact(self, key: Key) -> bool:
+        """Whether what the evaluation `key` left is still there."""
+        return self._artifact(key).is_file()
+
     def keep_artifact(self, key: Key, content: bytes) -> None:
         """Raises JournalError when the disk takes no more."""
         self._write(self._artifact(key), content)

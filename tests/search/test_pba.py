@@ -42,8 +42,8 @@ from search.searchers.population import (
 from search.studies.pba import run_pba
 from search.testing import SearcherContract, evaluation
 from tests.proxy_tasks.test_evaluators import torch_bytes
-from tests.search.commands import invoke
-from tests.search.fakes import FakePool, good, trial
+from tests.search.commands import answer, ending, invoke
+from tests.search.fakes import FakePool, bad, good, trial
 
 SCHEDULE = Schedule([(0, IMAGENET), (4, CIFAR10), (9, [[("Rotate", 0.5, 3)]])], epochs=10)
 
@@ -363,6 +363,42 @@ def test_it_shows_how_far_it_is_unless_it_is_to_be_quiet(tmp_path, monkeypatch, 
     said = invoke(COMMAND + " --quiet" * quiet, tmp_path, FakePool(0, child))
     assert ("12 of " in said or "12 evaluations" in said) is not quiet, said
     assert ("best reward" in said) is not quiet, said
+
+
+class TestFailedMember:
+    """A member of the second of six generations failed; the others went on."""
+
+    COMMAND = COMMAND.replace("--epochs 3", "--epochs 6") + " --quiet"
+
+    @staticmethod
+    def child(job):
+        weights = (job.artifact or b"") + repr(job.candidate.key).encode()
+        return replace(answer(job), artifact=weights)
+
+    def failing(self, job):
+        return bad(job) if job.candidate.key == (1, 1) else self.child(job)
+
+    @pytest.fixture
+    def broken(self, tmp_path):
+        said = invoke(self.COMMAND, tmp_path / "broken", FakePool(answer=self.failing), code=1)
+        assert "1 of 24 evaluations failed" in said
+        return tmp_path / "broken"
+
+    def test_is_made_again_with_all_that_followed(self, broken, tmp_path):
+        invoke(self.COMMAND, tmp_path / "whole", FakePool(answer=self.child))
+        invoke("resume run --retry-failed --quiet", broken, FakePool(answer=self.child))
+        assert ending(broken / "run", ()) == ending(tmp_path / "whole" / "run", ())
+
+    def test_without_what_it_went_on_from_nothing_is_lost(self, broken):
+        journal = broken / "run" / "trials.jsonl"
+        lines = journal.read_bytes()
+        for path in (broken / "run" / "artifacts").glob("0-*.bin"):
+            path.unlink()
+        said = invoke(
+            "resume run --retry-failed --quiet", broken, FakePool(answer=self.child), code=2
+        )
+        assert "must find what the failed evaluations had gone on from" in said
+        assert journal.read_bytes() == lines
 
 
 @pytest.mark.ray
