@@ -17,10 +17,10 @@ from PIL import Image
 
 from policies import CIFAR10, save_policy
 from search.cli.main import main
-from tests.golden.runs import FOLDER
+from tests.golden.runs import copy
 
 SYNTHETIC = ["--evaluator", "synthetic", "--quiet"]
-FINISHED = FOLDER / "search-random"  # of 24 evaluations
+FINISHED = "search-random"  # of 24 evaluations
 
 
 @pytest.fixture
@@ -43,22 +43,22 @@ def place(tmp_path) -> Path:
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "imageless/train/cat/notes.txt").write_text("no image")
     (tmp_path / "file.txt").write_text("keep me")
-    shutil.copytree(FINISHED, tmp_path / "run")
+    copy(FINISHED, tmp_path / "run")
     for name, change in {
         "otherkind": {"format": "something"},
         "newer": {"version": 99},
         "extra": {"colour": 1},
     }.items():
-        shutil.copytree(FINISHED, tmp_path / name)
+        copy(FINISHED, tmp_path / name)
         config = tmp_path / name / "config.json"
         config.write_text(json.dumps({**json.loads(config.read_text()), **change}))
-    shutil.copytree(FINISHED, tmp_path / "nojson")
+    copy(FINISHED, tmp_path / "nojson")
     (tmp_path / "nojson/config.json").write_text("{")
-    shutil.copytree(FINISHED, tmp_path / "torn")
+    copy(FINISHED, tmp_path / "torn")
     (tmp_path / "torn/.augsearch.lock").touch()  # as a run leaves it
     journal = tmp_path / "torn/trials.jsonl"
     journal.write_text("{torn\n" + journal.read_text())
-    shutil.copytree(FINISHED, tmp_path / "rotat")
+    copy(FINISHED, tmp_path / "rotat")
     journal = tmp_path / "rotat/trials.jsonl"
     first, *others = journal.read_text().splitlines(keepends=True)
     others[0] = re.sub(r'\[\["\w+"', '[["Rotat"', others[0])

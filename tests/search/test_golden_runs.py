@@ -7,7 +7,6 @@ evaluations would have cost it, and is resumed.
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from click.testing import CliRunner
 from proxy_tasks.run_format import RUN_VERSION
 from search.cli.main import main
 from search.studies.kinds import KINDS
-from tests.golden.runs import FOLDER, RUNS, TREE, begun_with, results, tested_set, tree
+from tests.golden.runs import FOLDER, RUNS, TREE, begun_with, copy, results, tested_set, tree
 
 SAME_BYTES = pytest.mark.skipif(
     not tested_set(),
@@ -48,7 +47,7 @@ def call(*words: str) -> str:
 
 
 def copied(name: str, folder: Path) -> Path:
-    return Path(shutil.copytree(FOLDER / name, folder / name))
+    return copy(name, folder / name)
 
 
 def test_every_kind_has_one():
