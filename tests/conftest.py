@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 
 from search.engine import cluster
 from search.engine.resources import PoolConfig
+from search.runs.environment import differences
 
 # The contract of searchers is a test that ships with the package.
 pytest.register_assert_rewrite("search.testing")
@@ -53,6 +54,14 @@ def small_run(tmp_path_factory) -> Path:
     result = CliRunner().invoke(main, [*arguments.split(), "--quiet", "--out", str(out)])
     assert result.exit_code == 0, result.output
     return out
+
+
+@pytest.fixture
+def any_versions(monkeypatch) -> None:
+    """Recorded runs go on as if they had been begun with the versions that are installed."""
+    monkeypatch.setattr(
+        "search.studies.study.differences", lambda then, now: differences(then, then)
+    )
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,8 @@ from search.cli.main import main
 from tests.golden.runs import copy
 
 SYNTHETIC = ["--evaluator", "synthetic", "--quiet"]
+pytestmark = pytest.mark.usefixtures("any_versions")
+
 FINISHED = "search-random"  # of 24 evaluations
 
 

@@ -26,6 +26,7 @@ from policies.augmentations import encode_augmentation
 from policies.errors import InputError
 from proxy_tasks.evaluators.config import EvaluatorConfig
 from search.errors import JournalError, SearchInterrupted, WorkerError, resume_command
+from search.runs.again import forget_failed
 from search.runs.blobs import Blobs, digest
 from search.runs.journal import Journal
 from search.searchers.base import Searcher
@@ -130,34 +131,10 @@ def run(
                 "choose another folder, or resume the run",
             )
         if retry_failed:
-            count = _forget_failed(journal, searcher.lag, Blobs(directory, log.warning))
+            count = forget_failed(journal, searcher.lag, Blobs(directory, log.warning))
             log.info(f"{count} evaluations are made again: those that failed, and what followed")
         search = _Search(searcher, journal, log, evaluations, pool or PoolConfig(), progress)
         return search.run(evaluator_configs, task, threads.pop(), factory)
-
-
-def _forget_failed(journal: Journal, lag: int | None, blobs: Blobs) -> int:
-    """Leave out of the journal what failed and what may have depended on it; returns how many.
-
-    Raises InputError, and leaves all as it is, when what it would go on from was deleted.
-    """
-    failed = {trial.key for trial in journal.trials() if trial.error is not None}
-    if not failed:
-        return 0
-    first = min(batch for batch, _ in failed)
-    last = math.inf if lag is None else first + lag
-    kept = {t.key for t in journal.trials() if t.key not in failed and t.batch <= last}
-    # What is made again goes on from its parents, what follows from anything in the last batch.
-    parents = {t.parent for t in journal.trials() if t.key not in kept}
-    for trial in journal.trials():
-        needed = trial.key in parents or trial.batch == last
-        if trial.key in kept and needed and trial.artifact and not blobs.has_artifact(trial.key):
-            raise InputError(
-                "retry-failed", "must find what the failed evaluations had gone on from",
-                f"batch {first} failed, and what evaluation {trial.key} left is deleted",
-                "resume without it, or start a new run",
-            )  # fmt: skip
-    return journal.keep_only(lambda trial: trial.key in kept)
 
 
 class _Search:
@@ -330,10 +307,8 @@ class _Search:
             )
 
     def _inheritance(self, candidate: Candidate) -> bytes | None:
-        """What the candidate's parent left; what no further candidate can go on from is deleted.
-
-        What failed can be made again later, with all that followed: what that goes on from stays.
-        """
+        """What the candidate's parent left; what no further candidate can go on from is deleted,
+        but for what failed evaluations, made again later, go on from."""
         if candidate.parent is None:
             return None
         failed = (

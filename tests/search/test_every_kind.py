@@ -18,10 +18,13 @@ from policies import files
 from search import Config, PoolConfig
 from search.cli.main import main
 from search.engine import loop
+from search.runs.environment import differences
 from search.runs.folder import locked
 from tests.golden.runs import RUNS, TREE, begun_with, results, tree
 from tests.search.fakes import FakePool
 from tests.search.test_golden_runs import SAME_BYTES, copied
+
+pytestmark = pytest.mark.usefixtures("any_versions")
 
 BEGINNING = ("config.json", "environment.json", "manifest.json")
 
@@ -111,7 +114,8 @@ def test_a_pipe_in_the_place_of_the_log_ends_nothing(run):
     assert done.exit_code == 0 and "cannot write" in done.stderr
 
 
-def test_other_versions_are_said(run):
+def test_other_versions_are_said(run, monkeypatch):
+    monkeypatch.setattr("search.studies.study.differences", differences)
     path = run / "environment.json"
     environment = json.loads(path.read_text())
     environment["packages"]["torch"] = "1.0"

@@ -17,6 +17,7 @@ from search.cli.main import main
 from search.studies.kinds import KINDS
 from tests.golden.runs import FOLDER, RUNS, TREE, begun_with, copy, results, tested_set, tree
 
+pytestmark = pytest.mark.usefixtures("any_versions")
 SAME_BYTES = pytest.mark.skipif(
     not tested_set(),
     reason="floats to the last bit are recorded for the versions in constraints.txt",
