@@ -27,10 +27,14 @@ settings.load_profile("project")
 def own_log() -> Iterator[None]:
     """The command line sets up the log of its process, here that of all tests."""
     log = logging.getLogger("search")
-    before = log.handlers, log.propagate, log.level
+
+    def reset() -> None:
+        log.handlers, log.propagate = [], True
+        log.setLevel(logging.NOTSET)
+
+    reset()  # fixtures of a wider scope may have run a command before
     yield
-    log.handlers, log.propagate = before[:2]
-    log.setLevel(before[2])
+    reset()
 
 
 @pytest.fixture(scope="session")

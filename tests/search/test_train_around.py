@@ -20,6 +20,15 @@ from search.studies import train as study
 from tests.search.trainings import Killed, arguments, config, kill, rows, weights
 
 
+@pytest.fixture
+def heard():
+    """SIGINT as in a terminal; a job in a shell's background begins with it ignored."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_after_the_epochs_checkpoint(undisturbed, tmp_path, monkeypatch, number):
     out = tmp_path / "run"
