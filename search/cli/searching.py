@@ -52,15 +52,11 @@ def run_command(kind: str, name: str = "") -> Callable:
 
 def check_complete(out: Path | str, *results: RunResult | Selected) -> None:
     """A run with failed evaluations, in whichever of its stages, is not what was asked for."""
-    _check_none_failed(
-        out, sum(result.failed for result in results), sum(result.finished for result in results)
-    )
-
-
-def _check_none_failed(out: Path | str, failed: int, finished: int) -> None:
+    failed = sum(result.failed for result in results)
     if failed:
         from search.errors import WorkerError, resume_command
 
+        finished = sum(result.finished for result in results)
         raise WorkerError(
             f"{failed} of {finished} evaluations failed after all retries (see every run.log in "
             f"{out}); once that is mended, `{resume_command(Path(out), '--retry-failed')}` makes "
@@ -156,15 +152,13 @@ def pba(config: Config, out: str, **how: Any) -> None:
 
     DIR/schedule.json is an arm of `augsearch compare` like any policy.
     """
-    from proxy_tasks.trials import JOURNAL_NAME, read_journal
     from search.studies.pba import run_pba
 
-    schedule = run_pba(config, out, **how)
+    schedule, result = run_pba(config, out, **how)
     click.echo(
         f"{len(schedule)} policies over {schedule.epochs} epochs in {Path(out) / 'schedule.json'}"
     )
-    trials = read_journal(Path(out) / JOURNAL_NAME)
-    _check_none_failed(out, sum(trial.status == "failed" for trial in trials), len(trials))
+    check_complete(out, result)
 
 
 @click.command(cls=ManyValues)

@@ -156,6 +156,7 @@ class _Search:
         self.directory = journal.path.parent
         self.blobs = Blobs(self.directory, log.warning)
         self.counts: Counter[str] = Counter()
+        self.first_failed = math.inf  # batch
         self.asked = 0
         self.told = 0
         self.new = 0
@@ -307,17 +308,14 @@ class _Search:
             )
 
     def _inheritance(self, candidate: Candidate) -> bytes | None:
-        """What the candidate's parent left; what no further candidate can go on from is deleted,
-        but for what failed evaluations, made again later, go on from."""
+        """What the candidate's parent left; what nothing can go on from any more is deleted.
+
+        Failed evaluations may be made again later: what they and their followers go on from stays.
+        """
         if candidate.parent is None:
             return None
-        failed = (
-            [t.batch for t in self.journal.trials() if t.error] if self.counts["failed"] else []
-        )
-        needed = min(failed, default=math.inf) - 1
-        self.blobs.forget_artifacts(
-            lambda key: not self.searcher.may_continue(key) and key[0] < needed
-        )
+        needed, may_continue = self.first_failed - 1, self.searcher.may_continue
+        self.blobs.forget_artifacts(lambda key: key[0] < needed and not may_continue(key))
         return self.blobs.artifact(candidate.parent, self.journal.get(candidate.parent).artifact)
 
     # Receiving -------------------------------------------------------------------------------
@@ -401,6 +399,8 @@ class _Search:
 
     def _count(self, trial: Trial) -> None:
         self.counts[trial.status] += 1
+        if trial.error is not None:
+            self.first_failed = min(self.first_failed, trial.batch)
         reward = usable_reward(trial.evaluation)
         if reward is not None and (self.best is None or reward > self.best):
             self.best = reward

@@ -15,20 +15,20 @@ def forget_failed(journal: Journal, lag: int | None, blobs: Blobs) -> int:
 
     Raises InputError, and leaves all as it is, when what it would go on from was deleted.
     """
-    failed = {trial.key for trial in journal.trials() if trial.error is not None}
-    if not failed:
+    trials = list(journal.trials())
+    first = min((trial.batch for trial in trials if trial.error is not None), default=None)
+    if first is None:
         return 0
-    first = min(batch for batch, _ in failed)
     last = math.inf if lag is None else first + lag
-    kept = {t.key for t in journal.trials() if t.key not in failed and t.batch <= last}
+    kept = {t.key: t for t in trials if t.error is None and t.batch <= last}
     # What is made again goes on from its parents, what follows from anything in the last batch.
-    parents = {t.parent for t in journal.trials() if t.key not in kept}
-    for trial in journal.trials():
-        needed = trial.key in parents or trial.batch == last
-        if trial.key in kept and needed and trial.artifact and not blobs.has_artifact(trial.key):
+    parents = {trial.parent for trial in trials if trial.key not in kept}
+    for key, trial in kept.items():
+        needed = key in parents or trial.batch == last
+        if needed and trial.artifact and not blobs.has_artifact(key):
             raise InputError(
                 "retry-failed", "must find what the failed evaluations had gone on from",
-                f"batch {first} failed, and what evaluation {trial.key} left is deleted",
+                f"batch {first} failed, and what evaluation {key} left is deleted",
                 "resume without it, or start a new run",
             )  # fmt: skip
     return journal.keep_only(lambda trial: trial.key in kept)

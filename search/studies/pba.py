@@ -17,7 +17,7 @@ from policies.policy_files import load_schedule, save_schedule
 from policies.schedule import Schedule
 from proxy_tasks.evaluators.config import EvaluatorConfig
 from proxy_tasks.presets import get_preset
-from search.engine.loop import run
+from search.engine.loop import RunResult, run
 from search.errors import NothingFound
 from search.runs.folder import SCHEDULE_NAME
 from search.searchers.population import PopulationSearcher, schedule_of
@@ -35,7 +35,7 @@ def run_pba(
     resume: bool = False,
     retry_failed: bool = False,
     progress: bool = True,
-) -> Schedule:
+) -> tuple[Schedule, RunResult]:
     """Search a schedule and write `out`/schedule.json.
 
     Args:
@@ -43,6 +43,9 @@ def run_pba(
         out: folder to begin, or with `resume` to go on with.
         retry_failed: make failed evaluations again, and what came after them.
         progress: show it.
+
+    Returns:
+        The schedule, and how the search for it went.
 
     Raises:
         InputError: a user's mistake; nothing is left behind if nothing was finished.
@@ -80,7 +83,7 @@ def run_pba(
             )
         if not (file.exists() and not result.new and load_schedule(file) == schedule):
             save_schedule(file, schedule, _about(opened, trials, best))
-        return schedule
+        return schedule, result
 
 
 def _epochs(config: Config) -> int:

@@ -409,7 +409,7 @@ def test_a_population_survives_a_kill_with_the_same_schedule(tmp_path):
     )  # fmt: skip
 
     def run(folder, **options):
-        return run_pba(config, tmp_path / folder, progress=False, **options)
+        return run_pba(config, tmp_path / folder, progress=False, **options)[0]
 
     schedule = run("whole")
     assert schedule.epochs == 4
