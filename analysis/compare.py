@@ -364,11 +364,7 @@ def _report(run: Run, comparison: Comparison | None) -> Report:
         name="compare.md",
         sections=(
             section("", Text(state), *blocks),
-            sections.failures_section(run),
-            _policies(run),
-            sections.cost_section(run),
-            sections.data_section(run),
-            sections.how_section(run),
+            *sections.closing(run, _policies(run)),
         ),
         data=data,
     )

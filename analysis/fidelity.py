@@ -218,10 +218,7 @@ def _report(run: Run, fidelity: Fidelity | None) -> Report:
         name="fidelity.md",
         sections=(
             *found,
-            sections.failures_section(run),
-            sections.cost_section(run),
-            sections.data_section(run),
-            sections.how_section(run),
+            *sections.closing(run),
         ),
         data={"fidelity.csv": fidelity.table, "reference.csv": fidelity.reference}
         if fidelity

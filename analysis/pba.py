@@ -27,10 +27,7 @@ def pba_report(run: Run) -> Report:
         name="pba.md",
         sections=(
             *found,
-            sections.failures_section(run),
-            sections.cost_section(run),
-            sections.data_section(run),
-            sections.how_section(run),
+            *sections.closing(run),
         ),
     )
 

@@ -210,10 +210,7 @@ def _report(run: Run, grid: Grid | None) -> Report:
         sections=(
             found,
             *([chosen] if chosen else []),
-            sections.failures_section(run),
-            sections.cost_section(run),
-            sections.data_section(run),
-            sections.how_section(run),
+            *sections.closing(run),
         ),
         data={"grid.csv": grid.table} if grid else {},
     )

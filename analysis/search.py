@@ -48,10 +48,7 @@ def search_report(run: Run) -> Report:
             _curves(run),
             policy_section(run, "Final policy"),
             _top(run),
-            sections.failures_section(run),
-            sections.cost_section(run),
-            sections.data_section(run),
-            sections.how_section(run),
+            *sections.closing(run),
         ),
     )
 

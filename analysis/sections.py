@@ -19,6 +19,11 @@ from .runs import Run
 FEW = 12  # classes that are named one by one
 
 
+def closing(run: Run, *details: Section) -> tuple[Section, ...]:
+    """What a report ends with: failures, `details` of its own, cost, data, how to make it again."""
+    return (failures_section(run), *details, cost_section(run), data_section(run), how_section(run))
+
+
 def data_section(run: Run) -> Section:
     """Which images, from where, drawn how."""
     manifest = run.manifest

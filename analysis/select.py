@@ -42,10 +42,7 @@ def select_report(run: Run) -> Report:
             _rescored(run, rescored),
             policy_section(run, "The chosen policy"),
             sections.failures_section(rescored),
-            sections.failures_section(final),
-            sections.cost_section(final),
-            sections.data_section(run),
-            sections.how_section(run),
+            *sections.closing(final),
         ),
     )
 

@@ -323,10 +323,7 @@ def _report(run: Run, found: Tabulation | None) -> Report:
         sections=(
             section("", state, Sentences(tuple(found.sentences)) if found else nothing),
             *(_sections(found) if found else ()),
-            sections.failures_section(run),
-            sections.cost_section(run),
-            sections.data_section(run),
-            sections.how_section(run),
+            *sections.closing(run),
         ),
         data={"correlations.csv": found.correlations, "noise.csv": found.noise} if found else {},
     )

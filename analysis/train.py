@@ -45,11 +45,8 @@ def train_report(run: Run) -> Report:
         title=f"A child trained on {run.task}",
         run=run,
         name="train.md",
-        sections=(
-            found, *_epochs(run), augmentation, sections.data_section(run),
-            sections.how_section(run),
-        ),
-    )  # fmt: skip
+        sections=(found, *_epochs(run), augmentation, *sections.closing(run)),
+    )
 
 
 def read_epochs(run: Run) -> pd.DataFrame:
