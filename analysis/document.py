@@ -96,6 +96,7 @@ class Report:
         name: of the Markdown file in the run's folder.
         sections: in order; the first may have no title and says what was found.
         data: tables in full, by the name of their CSV file.
+        further: writes what else there is into the run's folder.
     """
 
     title: str
@@ -103,6 +104,7 @@ class Report:
     name: str
     sections: tuple[Section, ...]
     data: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    further: Callable[[Path], object] | None = None
 
     @property
     def path(self) -> Path:
@@ -116,7 +118,7 @@ def section(title: str, *blocks: Block | None, details: bool = False) -> Section
 
 
 def write(report: Report) -> Path:
-    """Write the Markdown file, its pictures and the CSV files, and those of its parts.
+    """Write the Markdown file, its pictures and its other files, and those of its parts.
 
     Returns the Markdown's path.
     """
@@ -129,6 +131,8 @@ def write(report: Report) -> Path:
     for name, frame in report.data.items():
         csv = frame.to_csv(index=frame.index.name is not None)
         write_atomically(directory / name, csv)
+    if report.further:
+        report.further(directory)
     return tables.write_text(report.path, markdown(report))
 
 

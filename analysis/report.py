@@ -18,7 +18,7 @@ from .rederive import rederivation_report
 from .runs import Run, load_run
 from .search import search_report
 from .select import select_report
-from .tabulate import tabulation_report, write_tabulation
+from .tabulate import tabulation_report
 from .train import train_report
 
 REPORTS: dict[str, Callable[[Run], Report]] = {
@@ -53,8 +53,4 @@ def report_of(directory: str | Path) -> Report:
 
 def write_any(directory: str | Path) -> Path:
     """Write (again) the Markdown report of a run folder and return its path."""
-    report = report_of(directory)
-    if report.run.kind == "tabulate" and report.data:  # with a table of what there is so far
-        write_tabulation(directory)
-        return report.path
-    return write(report)
+    return write(report_of(directory))

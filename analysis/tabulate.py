@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,6 @@ NOISE = (
     "policies: of true values. Share: of the variance of one run, what is due to the policy. Runs "
     "by weight sharing differ in the policy's draws alone, as they share one child."
 )
-Frames = Mapping[str, pd.DataFrame]
 
 
 @dataclass(frozen=True)
@@ -299,12 +298,15 @@ def write_tabulation(directory: str | Path) -> Tabulation:
     """Write table.parquet, table.json (sha256 and figures), tabulate.md and two CSV files."""
     run = load_run(directory)
     found = analyse_tabulation(table_of(run))
-    content = encode_table(found.table)
-    write_atomically(run.directory / TABLE_NAME, content)
-    figures = {"sha256": digest(content), "bytes": len(content), **found.figures}
-    write_json(run.directory / FIGURES_NAME, {**found.table.about(), **figures})
     document.write(_report(run, found))
     return found
+
+
+def _write_table(found: Tabulation, directory: Path) -> None:
+    content = encode_table(found.table)
+    write_atomically(directory / TABLE_NAME, content)
+    figures = {"sha256": digest(content), "bytes": len(content), **found.figures}
+    write_json(directory / FIGURES_NAME, {**found.table.about(), **figures})
 
 
 def tabulation_report(run: Run) -> Report:
@@ -326,6 +328,7 @@ def _report(run: Run, found: Tabulation | None) -> Report:
             *sections.closing(run),
         ),
         data={"correlations.csv": found.correlations, "noise.csv": found.noise} if found else {},
+        further=partial(_write_table, found) if found else None,
     )
 
 
