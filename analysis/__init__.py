@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     )
     from .examples import example_images
     from .fidelity import Fidelity, analyse_fidelity, write_fidelity
-    from .html import page, write_page
+    from .html import page, write_reports
     from .race import Race, analyse_race, write_race
     from .randaugment import Grid, analyse_grid, write_grid
     from .rederive import write_rederivation
@@ -55,7 +55,7 @@ _NAMES = {
     ),
     "examples": ("example_images",),
     "fidelity": ("Fidelity", "analyse_fidelity", "write_fidelity"),
-    "html": ("page", "write_page"),
+    "html": ("page", "write_reports"),
     "race": ("Race", "analyse_race", "write_race"),
     "randaugment": ("Grid", "analyse_grid", "write_grid"),
     "rederive": ("write_rederivation",),
@@ -117,10 +117,10 @@ __all__ = [
     "write_comparison",
     "write_fidelity",
     "write_grid",
-    "write_page",
     "write_race",
     "write_rederivation",
     "write_report",
+    "write_reports",
     "write_tabulation",
 ]
 

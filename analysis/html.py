@@ -21,10 +21,9 @@ from policies.errors import InputError
 from policies.files import write_atomically
 
 from . import gallery, sections, svg
-from .document import Gallery, Picture, Table
+from .document import Gallery, Picture, Report, Table, write
 from .examples import task_images
 from .report import report_of
-from .runs import Run
 
 PAGE_NAME = "report.html"
 # What a page says it was written by: a file that does not is never written over.
@@ -37,8 +36,11 @@ def page(directories: Sequence[str | Path]) -> str:
 
     Raises InputError for a folder that is no run.
     """
-    reports = [report_of(directory) for directory in directories]
-    names = [_name(report.run) for report in reports]
+    return _page([report_of(directory) for directory in directories])
+
+
+def _page(reports: Sequence[Report]) -> str:
+    names = [report.run.directory.resolve().name for report in reports]
     title = reports[0].title if len(reports) == 1 else f"{len(reports)} runs"
     template = _environment().get_template("page.html")
     return template.render(
@@ -46,19 +48,21 @@ def page(directories: Sequence[str | Path]) -> str:
     )
 
 
-def write_page(directories: Sequence[str | Path], out: str | Path | None = None) -> Path:
-    """Write the page of one or several runs, and return its path.
+def write_reports(directories: Sequence[str | Path], out: str | Path | None = None) -> list[Path]:
+    """Write the report of every run as Markdown, and one page of all; return their paths.
 
     Args:
         directories: run folders.
-        out: see `place_of_page`, which this calls.
+        out: the page; see `place_of_page`.
 
     Raises:
-        InputError: for a folder that is no run, or where no page may be written.
+        InputError: for a folder that is no run, or where no page may be written; then nothing is.
     """
-    path = place_of_page(directories, out)
-    write_atomically(path, page(directories))
-    return path
+    place = place_of_page(directories, out)
+    reports = [report_of(directory) for directory in directories]
+    paths = [write(report) for report in reports]
+    write_atomically(place, _page(reports))
+    return [*paths, place]
 
 
 def place_of_page(directories: Sequence[str | Path], out: str | Path | None = None) -> Path:
@@ -93,10 +97,6 @@ def _beginning(path: Path) -> str:
         return file.read(1000).decode("utf-8", "replace")
 
 
-def _name(run: Run) -> str:
-    return run.directory.resolve().name
-
-
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("analysis"),
@@ -123,7 +123,7 @@ def _environment() -> Environment:
         "chart": chart,
         "cells": cells,
         "shown": shown,
-        "about": lambda report: sections.about(report.run),
+        "about": sections.about,
         "kind_of": lambda block: type(block).__name__,
         "asset": _asset,
     }

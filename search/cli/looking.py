@@ -31,12 +31,9 @@ def report(runs: tuple[str, ...], out: str | None) -> None:
     needs no other file and no network.
     """
     import analysis
-    from analysis.html import place_of_page
 
-    place = place_of_page(runs, out)
-    for run in runs:
-        click.echo(analysis.write_any(run))
-    click.echo(analysis.write_page(runs, place))
+    for path in analysis.write_reports(runs, out):
+        click.echo(path)
 
 
 @click.command(cls=ManyValues)

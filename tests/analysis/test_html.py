@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from analysis import load_run, page, write_page
+from analysis import load_run, page, write_reports
 from analysis.document import Picture, Sentences, Text
 from analysis.examples import task_images
 from analysis.gallery import rows
@@ -136,13 +136,14 @@ def test_prose_knows_code_and_nothing_else():
 class TestWhere:
     def test_a_page_lies_in_the_run(self, write_run):
         directory = write_run([journal_line(0, 0)])
-        path = write_page([directory])
+        markdown, path = write_reports([directory])
+        assert markdown == directory / "report.md" and markdown.exists()
         assert path == directory / PAGE_NAME and GENERATOR in path.read_text()
-        assert write_page([directory]) == path  # a view: written again at will
+        assert write_reports([directory])[-1] == path  # a view: written again at will
 
     def test_of_several_in_the_folder_around_them(self, write_run, tmp_path):
         several = [write_run([journal_line(0, 0)], name=name) for name in ("one", "two")]
-        path = write_page(several)
+        *_, path = write_reports(several)
         assert path == tmp_path / PAGE_NAME
         reader = Reader(path.read_text())
         assert [a["href"] for a in reader.all("a")] == ["#run-1", "#run-2"]
@@ -153,7 +154,7 @@ class TestWhere:
         mine.write_text("<p>mine")
         for out, rule in ((mine, "must be a new file"), (tmp_path / "a" / "b.html", "must lie")):
             with pytest.raises(InputError, match=rule):
-                write_page([write_run([], name=f"run{out.name}")], out)
+                write_reports([write_run([], name=f"run{out.name}")], out)
         with pytest.raises(InputError, match="must be a new file"):
             place_of_page(["x"], tmp_path)
         assert mine.read_text() == "<p>mine"
