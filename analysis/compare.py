@@ -325,23 +325,26 @@ def write_comparison(directory: str | Path, margin: float = MARGIN) -> Compariso
     """
     run = load_run(directory)
     comparison = compare_arms(run, margin)
-    write(_report(run, comparison))
+    write(report_on(run, comparison))
     return comparison
 
 
-def comparison_report(run: Run, margin: float = MARGIN) -> Report:
+def comparison_report(run: Run) -> Report:
     """The report of a comparison, finished or not."""
-    return _report(run, compare_arms(run, margin) if has_arms(run) else None)
+    return report_on(run, comparison_so_far(run))
 
 
-def has_arms(run: Run) -> bool:
-    """Whether there is anything to compare yet."""
+def comparison_so_far(run: Run) -> Comparison | None:
+    """The comparison of the arms of `run`; None where there is nothing to compare yet."""
     trials = run.trials
-    return bool((trials["accuracy"].notna() & (trials["part"] == "test")).any())
+    tested = trials["accuracy"].notna() & (trials["part"] == "test")
+    return compare_arms(run) if tested.any() else None
 
 
-def comparison_blocks(comparison: Comparison) -> list[Block]:
+def comparison_blocks(comparison: Comparison | None) -> list[Block]:
     """What a comparison says, as a table, a picture and words."""
+    if comparison is None:
+        return [Text("No child was tested yet.")]
     return [
         Sentences(tuple(comparison.sentences)),
         Table(readable(comparison), METHOD + " pairs.csv has every two arms."),
@@ -353,17 +356,17 @@ def comparison_blocks(comparison: Comparison) -> list[Block]:
     ]
 
 
-def _report(run: Run, comparison: Comparison | None) -> Report:
+def report_on(run: Run, comparison: Comparison | None) -> Report:
+    """The report of a run of which this is the comparison."""
     asked = len(run.choices("policy")) * run.number("settings", "seeds")
     state = sections.state(len(run.trials), asked, "children")
-    blocks = comparison_blocks(comparison) if comparison else [Text("No child was tested yet.")]
     data = {"compare.csv": comparison.table, "pairs.csv": comparison.pairs} if comparison else {}
     return Report(
         title=f"Comparison on {run.task}",
         run=run,
         name="compare.md",
         sections=(
-            section("", Text(state), *blocks),
+            section("", Text(state), *comparison_blocks(comparison)),
             *sections.closing(run, _policies(run)),
         ),
         data=data,

@@ -11,7 +11,7 @@ from policies import IMAGENET, PUBLISHED, Policy
 from proxy_tasks.run_format import CONFIG_NAME
 
 from . import plots, sections, tables
-from .compare import compare_arms, comparison_blocks, comparison_report, has_arms
+from .compare import comparison_blocks, comparison_so_far, report_on
 from .composition import PolicyStatistics, histogram_overlap, policy_statistics
 from .document import Part, Picture, Report, Section, Table, Text, section, write
 from .runs import Run, load_run
@@ -72,16 +72,14 @@ def rederivation_report(run: Run) -> Report:
 
 
 def _children(compared: Run) -> Section:
-    title = "Children trained from scratch"
-    if not has_arms(compared):
-        return section(title, Text("No child was tested yet."), Part(comparison_report(compared)))
-    comparison = compare_arms(compared)
-    found = comparison.table["arm"].iloc[-1]
+    comparison = comparison_so_far(compared)
     return section(
-        title,
-        Text(comparison.between("imagenet", found)),
+        "Children trained from scratch",
+        Text(comparison.between("imagenet", comparison.table["arm"].iloc[-1]))
+        if comparison
+        else None,
         *comparison_blocks(comparison),
-        Part(comparison_report(compared)),
+        Part(report_on(compared, comparison)),
     )
 
 

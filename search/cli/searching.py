@@ -138,11 +138,9 @@ def rederive(config: Config, out: str, **how: Any) -> None:
     augmentation, the published and the found policy, DIR/rederive.md sets them side by side.
     """
     import analysis
-    from search.studies.rederive import COMPARE, run_rederive
+    from search.studies.rederive import run_rederive
 
     check_complete(out, *run_rederive(config, out, **how))
-    if (Path(out) / COMPARE).is_dir():
-        analysis.write_comparison(Path(out) / COMPARE)
     click.echo(analysis.write_rederivation(out))
 
 
