@@ -14,7 +14,7 @@ from policies.errors import InputError
 from policies.files import read_json
 
 from . import plots, sections, tables
-from .document import Block, Picture, Report, Sentences, Table, Text, section, write
+from .document import Picture, Report, Section, Sentences, Table, Text, section, write
 from .runs import Run, load_run
 from .statistics import (
     bootstrap,
@@ -165,15 +165,18 @@ def _pairs(finals: pd.DataFrame, margin: float) -> pd.DataFrame:
 def race_report(run: Run) -> Report:
     """The report of a race, finished or not."""
     laps = _laps(run)
+    return _report(run, laps, analyse_race(laps) if len(laps) else None)
+
+
+def _report(run: Run, laps: pd.DataFrame, race: Race | None) -> Report:
     wanted = run.number("settings", "seeds") * len(run.choices("searcher"))
     done = len(laps[["searcher", "seed"]].drop_duplicates())
     course = run.option("settings", "table", "a table")
     unfinished = Text(f"Unfinished: {done} of {wanted} searches.") if done < wanted else None
     data: dict[str, pd.DataFrame] = {}
-    if done == 0:
+    if race is None:
         parts = [section("", Text("Unfinished: no search is done yet."))]
     else:
-        race = analyse_race(laps)
         parts = _parts(race, unfinished, run)
         data = {"race.csv": race.table, "pairs.csv": race.pairs, "anytime.csv": race.anytime}
     return Report(
@@ -185,9 +188,9 @@ def race_report(run: Run) -> Report:
     )
 
 
-def _parts(race: Race, unfinished: Text | None, run: Run) -> list[Any]:
+def _parts(race: Race, unfinished: Text | None, run: Run) -> list[Section]:
     budget = run.number("settings", "budget")
-    told: Block = Text(
+    told = Text(
         f"{budget} evaluations a search, rewards "
         f"{run.option('evaluator', 'reward', '')} of {run.option('settings', 'fidelity', '')}; "
         f"{race.table['image_passes'].mean():,.0f} image passes a search. {_truth(run)}"
@@ -197,10 +200,10 @@ def _parts(race: Race, unfinished: Text | None, run: Run) -> list[Any]:
             "first": race.pairs["first"],
             "second": race.pairs["second"],
             "difference": _numbers(race.pairs["difference"], True),
-            "interval": _intervals(race.pairs, "low", "high", 1.0, 2),
+            "interval": _intervals(race.pairs, "low", "high"),
             "p (Holm)": [f"{p:.2g}" if np.isfinite(p) else "–" for p in race.pairs["p_holm"]],
             "P(first > second)": _numbers(race.pairs["superiority"]),
-            "95 %": _intervals(race.pairs, "superiority_low", "superiority_high", 1.0, 2),
+            "95 %": _intervals(race.pairs, "superiority_low", "superiority_high"),
             "verdict": race.pairs["verdict"],
         }
     )
@@ -230,8 +233,9 @@ def write_race(directory: str | Path) -> Race:
     Raises InputError for a folder without a race, or with too little of one.
     """
     run = load_run(directory)
-    race = analyse_race(_laps(run))
-    write(race_report(run))
+    laps = _laps(run)
+    race = analyse_race(laps)
+    write(_report(run, laps, race))
     return race
 
 
@@ -261,7 +265,7 @@ def _compact(table: pd.DataFrame) -> pd.DataFrame:
             "searcher": table["searcher"],
             "searches": table["n"].astype(str),
             "middle half (%)": _numbers(table["iqm"]),
-            "95 %": _intervals(table, "iqm_low", "iqm_high", 1.0, 2),
+            "95 %": _intervals(table, "iqm_low", "iqm_high"),
             "mean (%)": _numbers(table["mean"]),
             "sd": _numbers(table["sd"]),
             "repeats": [f"{value:.1f}" for value in table["duplicates"]],
@@ -273,8 +277,8 @@ def _numbers(values: pd.Series, sign: bool = False) -> list[str]:
     return [tables.number(value, 2, sign) for value in values]
 
 
-def _intervals(frame: pd.DataFrame, low: str, high: str, factor: float, digits: int) -> list[str]:
+def _intervals(frame: pd.DataFrame, low: str, high: str) -> list[str]:
     return [
-        f"{tables.number(factor * a, digits)} … {tables.number(factor * b, digits)}"
+        f"{tables.number(a)} … {tables.number(b)}"
         for a, b in zip(frame[low], frame[high], strict=True)
     ]
