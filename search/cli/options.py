@@ -136,16 +136,19 @@ config_option = option(
 
 
 def options_of_run(kind: str) -> Callable:
-    """The options of a kind of run, collected into a `config` that the command is called with."""
+    """The options of a kind of run, collected into a `config` that the command is called with.
+
+    A kind that goes on from another run has that run's folder as its argument.
+    """
 
     def decorate(function: Callable) -> Callable:
         declared = [each for _, each in options_of_kind(kind)]
+        like = KINDS[kind].like
 
         @functools.wraps(function)
         @click.pass_context
         def command(ctx: click.Context, /, **values: Any) -> Any:
             given = _given(ctx, values, declared)
-            like = KINDS[kind].like
             if like:
                 given[like] = values.pop(like)
             file = values.pop("file")
@@ -156,6 +159,8 @@ def options_of_run(kind: str) -> Callable:
         wrapped: Callable = command
         for each in reversed(declared):
             wrapped = _declared(each, each.option.help, default_text(each))(wrapped)
+        if like:
+            wrapped = click.argument(like)(wrapped)
         return config_option(wrapped)
 
     return decorate

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 RUN: dict[str, Callable[..., None]] = {}
 
 
-def run_command(kind: str, name: str = "") -> Callable:
+def run_command(kind: str) -> Callable:
     """A command that runs a kind of study; the function's docstring is its help."""
 
     def decorate(function: Callable[..., None]) -> click.Command:
@@ -45,7 +45,7 @@ def run_command(kind: str, name: str = "") -> Callable:
         ) -> None:
             function(config, out, resume=resume, retry_failed=retry_failed, progress=not quiet)
 
-        return click.command(name or kind, cls=ManyValues, help=function.__doc__)(command)
+        return click.command(kind, cls=ManyValues, help=function.__doc__)(command)
 
     return decorate
 
@@ -78,7 +78,14 @@ def search(config: Config, out: str, **how: Any) -> None:
     check_complete(out, result)
 
 
-def _select(config: Config, out: str, **how: Any) -> None:
+@run_command("select")
+def select(config: Config, out: str, **how: Any) -> None:
+    """Choose the final policy of the search in the folder RUN by new evaluations.
+
+    The paper's way (sub-policies of the best 5 candidates) is one of the proposals; others take
+    re-scored candidates, or many different sub-policies one by one. DIR/policy.json is the best of
+    them.
+    """
     from search.studies.select import run_select
 
     selected = run_select(config, out, **how)
@@ -91,26 +98,6 @@ def _select(config: Config, out: str, **how: Any) -> None:
         f"{selected.directory / 'policy.json'}"
     )
     check_complete(out, selected)
-
-
-RUN["select"] = _select
-
-
-@click.command(cls=ManyValues)
-@click.argument("run")
-@options_of_run("select")
-@out_option
-@resume_option
-@retry_option
-@quiet_option
-def select(config: Config, out: str, resume: bool, retry_failed: bool, quiet: bool) -> None:
-    """Choose the final policy of the search in the folder RUN by new evaluations.
-
-    The paper's way (sub-policies of the best 5 candidates) is one of the proposals; others take
-    re-scored candidates, or many different sub-policies one by one. DIR/policy.json is the best of
-    them.
-    """
-    _select(config, out, resume=resume, retry_failed=retry_failed, progress=not quiet)
 
 
 @run_command("randaugment")
