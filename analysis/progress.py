@@ -10,10 +10,10 @@ from pathlib import Path
 import pandas as pd
 
 from proxy_tasks.presets import get_preset
+from proxy_tasks.run_format import CONFIG_NAME
 from proxy_tasks.trials import JOURNAL_NAME
 
-from .runs import Run, load_run
-from .train import LOG_NAME, read_epochs
+from .runs import EPOCHS_NAME, Run, load_run, read_epochs
 
 # Kinds of which the journal alone does not say whether all is done.
 OPEN_ENDED = ("race", "tabulate")
@@ -109,7 +109,7 @@ def journals(directory: Path) -> list[Path]:
 def stamp(directory: Path) -> tuple[tuple[str, int, int], ...]:
     """Differs whenever a run has new results; asks the file system alone."""
     found = []
-    for pattern in (JOURNAL_NAME, LOG_NAME, "*.json"):
+    for pattern in (JOURNAL_NAME, EPOCHS_NAME, "*.json"):
         for path in sorted(directory.rglob(pattern)):
             try:
                 about = path.stat()
@@ -122,7 +122,7 @@ def stamp(directory: Path) -> tuple[tuple[str, int, int], ...]:
 def _stage(run: Run, folder: Path) -> Stage:
     """A stage in a folder; one with a configuration of its own is a run like any other."""
     name = folder.relative_to(run.directory).as_posix().removeprefix(".")
-    own = load_run(folder) if name and (folder / "config.json").exists() else run.stage(name)
+    own = load_run(folder) if name and (folder / CONFIG_NAME).exists() else run.stage(name)
     asked = ASKED.get(own.kind, _unknown)(own)
     reward = str(own.option("evaluator", "reward") or "reward").replace("_", " ")
     return Stage(name, own.trials, asked, reward)

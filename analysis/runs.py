@@ -12,7 +12,7 @@ import pandas as pd
 
 from policies.augmentations import Augmentation, decode_augmentation
 from policies.errors import InputError
-from policies.files import read_json
+from policies.files import MAX_JSON_BYTES, read_json, read_text
 from policies.policy import Policy
 from policies.policy_files import load_policy_file
 from proxy_tasks.manifest import Manifest
@@ -23,6 +23,8 @@ METRICS = ("accuracy", "log_likelihood", "calibrated_log_likelihood", "temperatu
 _LINE = ("batch", "slot", "label", "scorer", "part", "seed", "status", "attempts", "error")
 _EVALUATION = ("reward", "stderr", "seconds", "image_passes", "diverged")
 _TIMES = ("started", "finished", "worker")
+EPOCHS_NAME = "epochs.jsonl"
+_EPOCH = {"epoch": int, "lr": float, "loss": float, "accuracy": float, "log_likelihood": float}
 COLUMNS = (*_LINE, *_EVALUATION, *METRICS, *_TIMES, "policy", "details")
 
 
@@ -199,6 +201,31 @@ def trials_table(trials: Sequence[Trial]) -> pd.DataFrame:
     table[numbers] = table[numbers].apply(pd.to_numeric)
     table["diverged"] = table["diverged"].map(bool).astype(bool)
     return table
+
+
+def read_epochs(run: Run) -> pd.DataFrame:
+    """epochs.jsonl as a table with the columns epoch, lr, loss, accuracy, log_likelihood and
+    divergence; empty without one.
+
+    Raises InputError for a line that no training wrote.
+    """
+    path = run.directory / EPOCHS_NAME
+    rows = []
+    text = read_text(path, "log", MAX_JSON_BYTES) if path.exists() else ""
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            row = json.loads(line)
+            numbers = {
+                name: kind("nan" if row[name] is None else row[name])
+                for name, kind in _EPOCH.items()
+            }
+            rows.append({**numbers, "divergence": str(row["divergence"])})
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{path}, line {number}", "must be as a training wrote it", str(error),
+                "resume the run, which writes it anew",
+            ) from error  # fmt: skip
+    return pd.DataFrame(rows, columns=[*_EPOCH, "divergence"]).astype(_EPOCH)
 
 
 def augmentation_of(policy: Any) -> Augmentation:

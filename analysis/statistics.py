@@ -13,7 +13,6 @@ import numpy as np
 import scipy.optimize
 import scipy.stats
 from scipy.stats import norm
-from statsmodels.stats.multitest import multipletests
 
 Values = Sequence[float] | np.ndarray
 ALPHA = 0.05
@@ -209,6 +208,9 @@ def bootstrap(
 
 def holm(p_values: Values) -> list[float]:
     """Holm's step-down correction of `p_values`; NaN (not testable) stays NaN, uncounted."""
+    # Here, so that nobody else waits for it: importing it takes about a second.
+    from statsmodels.stats.multitest import multipletests
+
     p = np.asarray(p_values, dtype=float)
     corrected = np.full(p.shape, np.nan)
     testable = np.isfinite(p)

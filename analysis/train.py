@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pandas as pd
 
 from policies import Policy, PolicyTransform, decode_augmentation
-from policies.errors import InputError
-from policies.files import MAX_JSON_BYTES, read_json, read_text
+from policies.files import read_json
 from proxy_tasks.evaluators.evaluation import Evaluation
 
 from . import plots, sections, tables
@@ -25,10 +23,9 @@ from .document import (
     Text,
     section,
 )
-from .runs import Run
+from .runs import Run, read_epochs
 
-RESULT_NAME, LOG_NAME = "result.json", "epochs.jsonl"
-EPOCH = {"epoch": int, "lr": float, "loss": float, "accuracy": float, "log_likelihood": float}
+RESULT_NAME = "result.json"
 
 
 def train_report(run: Run) -> Report:
@@ -47,30 +44,6 @@ def train_report(run: Run) -> Report:
         name="train.md",
         sections=(found, *_epochs(run), augmentation, *sections.closing(run)),
     )
-
-
-def read_epochs(run: Run) -> pd.DataFrame:
-    """epochs.jsonl as a table with the columns of EPOCH and `divergence`; empty without one.
-
-    Raises InputError for a line that no training wrote.
-    """
-    path = run.directory / LOG_NAME
-    rows = []
-    text = read_text(path, "log", MAX_JSON_BYTES) if path.exists() else ""
-    for number, line in enumerate(text.splitlines(), 1):
-        try:
-            row = json.loads(line)
-            numbers = {
-                name: kind("nan" if row[name] is None else row[name])
-                for name, kind in EPOCH.items()
-            }
-            rows.append({**numbers, "divergence": str(row["divergence"])})
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"{path}, line {number}", "must be as a training wrote it", str(error),
-                "resume the run, which writes it anew",
-            ) from error  # fmt: skip
-    return pd.DataFrame(rows, columns=[*EPOCH, "divergence"]).astype(EPOCH)
 
 
 def _epochs(run: Run) -> list[Section]:
