@@ -27,7 +27,7 @@ from .document import (
     section,
     write,
 )
-from .runs import Arm, Run, load_run
+from .runs import Arm, Run, load_run, validated
 from .statistics import (
     ALPHA,
     Difference,
@@ -222,7 +222,7 @@ def _row(
         "sd": estimate.sd,
         "low": estimate.low,
         "high": estimate.high,
-        "validation": 100 * mine["details"].map(_validation).mean(),
+        "validation": 100 * validated(mine, "accuracy").mean(),
         "failed": int((mine["status"] == "failed").sum()),
         "diverged": int(mine["diverged"].sum()),
         "search_evaluations": cost.evaluations if cost else 0.0,
@@ -233,12 +233,6 @@ def _row(
         return row | {"paired": None, "pairs": 0, "ahead": np.nan}
     ahead = probability_of_improvement(accuracy[arm], accuracy[first])
     return row | {"paired": paired, "pairs": paired.n, "ahead": ahead}
-
-
-def _validation(details: dict[str, Any]) -> float:
-    """Accuracy on the validation part of a child that was tested; nan for one that was not."""
-    metrics = details.get("validation")
-    return metrics.get("accuracy", np.nan) if isinstance(metrics, dict) else np.nan
 
 
 COLUMNS = (

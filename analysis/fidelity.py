@@ -11,7 +11,7 @@ import pandas as pd
 
 from . import plots, sections, tables
 from .document import Block, Picture, Report, Section, Sentences, Table, Text, section, write
-from .runs import Run, load_run
+from .runs import Run, load_run, validated
 from .statistics import NoiseFloor, noise_floor, rank_correlation, seeds_needed, spearman
 
 REWARDS = ("accuracy", "log_likelihood", "calibrated_log_likelihood")
@@ -114,8 +114,8 @@ def _validation(trials: pd.DataFrame, reward: str) -> pd.Series:
 
     A diverged child ranks below every child that trained, whatever its metrics are.
     """
-    held = trials["details"].map(lambda details: details.get("validation", {}).get(reward))
-    return pd.to_numeric(held).fillna(trials[reward]).mask(trials["diverged"], -np.inf)
+    scores = validated(trials, reward).fillna(trials[reward])
+    return scores.mask(trials["diverged"], -np.inf)
 
 
 def _wide(trials: pd.DataFrame, values: pd.Series) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from policies.augmentations import Augmentation, decode_augmentation
@@ -201,6 +202,16 @@ def trials_table(trials: Sequence[Trial]) -> pd.DataFrame:
     table[numbers] = table[numbers].apply(pd.to_numeric)
     table["diverged"] = table["diverged"].map(bool).astype(bool)
     return table
+
+
+def validated(trials: pd.DataFrame, metric: str) -> pd.Series:
+    """A metric on the validation part of children that were tested; NaN for all others."""
+
+    def held(details: dict[str, Any]) -> float:
+        metrics = details.get("validation")
+        return metrics.get(metric, np.nan) if isinstance(metrics, dict) else np.nan
+
+    return pd.to_numeric(trials["details"].map(held))
 
 
 def read_epochs(run: Run) -> pd.DataFrame:

@@ -25,7 +25,7 @@ from proxy_tasks.tables import (
 
 from . import document, sections, tables
 from .document import Report, Section, Sentences, Text, section
-from .runs import Run, augmentation_of, load_run
+from .runs import Run, augmentation_of, load_run, validated
 from .statistics import noise_floor, rank_correlation
 
 TABLE_NAME, FIGURES_NAME = "table.parquet", "table.json"
@@ -146,7 +146,8 @@ def table_of(run: Run) -> Table:
             "source": label[2],
             "fidelity": done["scorer"],
             "seed": done["seed"],
-            **{name: _validation(done, name) for name in METRICS},
+            # Of a diverged child too: what guessing gives is the same on all images.
+            **{name: validated(done, name).fillna(done[name]) for name in METRICS},
             "test_accuracy": done["accuracy"].where(tested),
             "seconds": done["seconds"],
             "image_passes": done["image_passes"].astype("int64"),
@@ -163,15 +164,6 @@ def table_of(run: Run) -> Table:
         _fidelities(run),
         {"python": run.environment.get("python", ""), **run.environment.get("packages", {})},
     )
-
-
-def _validation(trials: pd.DataFrame, metric: str) -> pd.Series:
-    """On validation images: of a tested child from its details, else the metric itself.
-
-    (Of a diverged child too, as those of guessing are the same on all images.)
-    """
-    held = trials["details"].map(lambda details: details.get("validation", {}).get(metric))
-    return pd.to_numeric(held).fillna(trials[metric])
 
 
 def _fidelities(run: Run) -> dict[str, Any]:
