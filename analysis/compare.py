@@ -14,19 +14,7 @@ from policies import PUBLISHED, Policy, PolicyTransform
 from policies.errors import InputError
 
 from . import plots, sections, tables
-from .document import (
-    Block,
-    Code,
-    Gallery,
-    Picture,
-    Report,
-    Section,
-    Sentences,
-    Table,
-    Text,
-    section,
-    write,
-)
+from .document import Block, Picture, Report, Section, Sentences, Table, Text, section, write
 from .runs import Arm, Run, load_run, validated
 from .statistics import (
     ALPHA,
@@ -373,6 +361,5 @@ def _policies(run: Run) -> Section:
     for arm in run.arms:
         for member in () if arm.text in PUBLISHED else arm.members:
             if isinstance(member, Policy | PolicyTransform):
-                listing = Code(sections.listing(member), "python")
-                blocks += [Text(f"{arm.name}:"), listing, Gallery(member)]
+                blocks += [Text(f"{arm.name}:"), *sections.shown(member)]
     return section("Policies of the arms", *blocks, details=True)

@@ -13,6 +13,7 @@ from proxy_tasks.presets import get_preset
 from proxy_tasks.run_format import CONFIG_NAME
 from proxy_tasks.trials import JOURNAL_NAME
 
+from . import sections
 from .runs import EPOCHS_NAME, Run, load_run, read_epochs
 
 # Kinds of which the journal alone does not say whether all is done.
@@ -124,8 +125,7 @@ def _stage(run: Run, folder: Path) -> Stage:
     name = folder.relative_to(run.directory).as_posix().removeprefix(".")
     own = load_run(folder) if name and (folder / CONFIG_NAME).exists() else run.stage(name)
     asked = ASKED.get(own.kind, _unknown)(own)
-    reward = str(own.option("evaluator", "reward") or "reward").replace("_", " ")
-    return Stage(name, own.trials, asked, reward)
+    return Stage(name, own.trials, asked, sections.reward_name(own))
 
 
 def _unknown(run: Run) -> int:

@@ -10,18 +10,7 @@ from policies.policy import Policy
 
 from . import plots, sections, tables
 from .composition import batch_entropies, histogram_overlap, policy_statistics
-from .document import (
-    Code,
-    Gallery,
-    Picture,
-    Report,
-    Section,
-    Sentences,
-    Table,
-    Text,
-    section,
-    write,
-)
+from .document import Picture, Report, Section, Sentences, Table, Text, section, write
 from .runs import Run, load_run
 from .statistics import mean_interval
 
@@ -115,9 +104,9 @@ def policy_section(run: Run, title: str) -> Section:
     """The exported policy: its composition, as a list to copy, and what it does to images."""
     if run.chosen is None:
         return section(title)
-    listed = Code(sections.listing(run.chosen), "python")
+    shown = sections.shown(run.chosen)
     if not isinstance(run.chosen, Policy):
-        return section(title, listed, Gallery(run.chosen))
+        return section(title, *shown)
     candidates = [Policy(rows) for rows in run.trials["policy"] if isinstance(rows, tuple)]
     groups = {f"final policy ({len(run.chosen)} sub-policies)": policy_statistics([run.chosen])}
     words = None
@@ -140,8 +129,7 @@ def policy_section(run: Run, title: str) -> Section:
             "operations, probabilities and magnitudes",
             lambda path: plots.policy_histograms(groups, path),
         ),
-        listed,
-        Gallery(run.chosen),
+        *shown,
     )
 
 

@@ -13,7 +13,7 @@ from policies import Augmentation, Policy, PolicyTransform
 from proxy_tasks.run_format import CONFIG_NAME
 
 from . import tables
-from .document import Code, Section, Table, Text, section
+from .document import Code, Gallery, Section, Table, Text, section
 from .runs import Run
 
 FEW = 12  # classes that are named one by one
@@ -135,6 +135,11 @@ def listing(augmentation: Augmentation) -> str:
         rows = augmentation.policy.to_text().strip()
         return f"PolicyTransform(\n{rows},\nconvention={augmentation.convention!r},\n)"
     return repr(augmentation)
+
+
+def shown(augmentation: Augmentation) -> tuple[Code, Gallery]:
+    """The augmentation as a list to copy, and what it does to images."""
+    return Code(listing(augmentation), "python"), Gallery(augmentation)
 
 
 _SOUGHT = {

@@ -11,18 +11,7 @@ from policies.files import read_json
 from proxy_tasks.evaluators.evaluation import Evaluation
 
 from . import plots, sections, tables
-from .document import (
-    Block,
-    Code,
-    Gallery,
-    Picture,
-    Report,
-    Section,
-    Sentences,
-    Table,
-    Text,
-    section,
-)
+from .document import Block, Gallery, Picture, Report, Section, Sentences, Table, Text, section
 from .runs import Run, read_epochs
 
 RESULT_NAME = "result.json"
@@ -104,7 +93,7 @@ def _augmentation(arm: dict[str, Any]) -> list[Block]:
     for member in arm["members"]:
         augmentation = decode_augmentation(member)
         if isinstance(augmentation, Policy | PolicyTransform):
-            blocks.append(Code(sections.listing(augmentation), "python"))
-        if augmentation is not None:
+            blocks += sections.shown(augmentation)
+        elif augmentation is not None:
             blocks.append(Gallery(augmentation))
     return blocks
