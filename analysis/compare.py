@@ -284,20 +284,16 @@ def readable(comparison: Comparison) -> pd.DataFrame:
 
 def compact(comparison: Comparison) -> pd.DataFrame:
     """The columns of `readable` that a terminal has room for."""
-    table = comparison.table
-    return pd.DataFrame(
-        {
-            "arm": table["arm"],
-            "test %": table["mean"].map(tables.number),
-            "sd": table["sd"].map(tables.number),
-            "n": table["n"].astype(str),
-            "minus 1st": [tables.number(value, sign=True) for value in table["difference"]],
-            "interval": tables.intervals(
-                table["corrected_low"], table["corrected_high"], sign=True
-            ),
-            "verdict": table["verdict"],
-        }
-    )
+    short = {
+        "arm": "arm",
+        "test accuracy (%)": "test %",
+        "sd": "sd",
+        "n": "n",
+        f"minus {comparison.table['arm'].iloc[0]}": "minus 1st",
+        "interval of the difference": "interval",
+        "verdict": "verdict",
+    }
+    return readable(comparison)[list(short)].rename(columns=short)
 
 
 def write_comparison(directory: str | Path, margin: float = MARGIN) -> Comparison:

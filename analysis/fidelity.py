@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from proxy_tasks.evaluators.config import REWARDS
+
 from . import plots, sections, tables
 from .document import Block, Picture, Report, Section, Sentences, Table, Text, section, write
 from .runs import Run, load_run, validated
 from .statistics import NoiseFloor, noise_floor, rank_correlation, seeds_needed, spearman
 
-REWARDS = ("accuracy", "log_likelihood", "calibrated_log_likelihood")
 FROM_SCRATCH = "from-scratch"
 METHOD = (
     "ρ: Spearman's rank correlation over policies with from-scratch test accuracy averaged over "
@@ -158,12 +159,9 @@ def readable(fidelity: Fidelity) -> pd.DataFrame:
             "evaluator": table["evaluator"],
             "reward": table["reward"].str.replace("_", " "),
             "seconds": table["seconds"].map(tables.number),
-            "cost in children": [f"1/{1 / cost:.1f}" if cost else "–" for cost in table["cost"]],
+            "cost in children": table["cost"].map(tables.part),
             "ρ of one evaluation": table["rho"].map(tables.number),
-            "95 % interval": [
-                tables.interval(low, high)
-                for low, high in zip(table["low"], table["high"], strict=True)
-            ],
+            "95 % interval": tables.intervals(table["low"], table["high"]),
             "ρ of the mean": [
                 f"{tables.number(rho)} ({seeds} seeds)" if np.isfinite(rho) else "–"
                 for rho, seeds in zip(table["rho_mean"], table["seeds"], strict=True)
@@ -176,12 +174,11 @@ def readable(fidelity: Fidelity) -> pd.DataFrame:
 def compact(fidelity: Fidelity) -> pd.DataFrame:
     """The columns of `readable` that a terminal has room for."""
     table = fidelity.table.sort_values(["cost", "evaluator"], kind="stable")
-    short = {"log_likelihood": "log-lik.", "calibrated_log_likelihood": "calibrated"}
     return pd.DataFrame(
         {
             "evaluator": table["evaluator"],
-            "reward": table["reward"].map(lambda name: short.get(name, name)),
-            "cost": [f"1/{1 / cost:.1f}" if cost else "–" for cost in table["cost"]],
+            "reward": table["reward"].map(tables.measure),
+            "cost": table["cost"].map(tables.part),
             "ρ": table["rho"].map(tables.number),
             "95 % interval": tables.intervals(table["low"], table["high"]),
             "ρ of mean": table["rho_mean"].map(tables.number),

@@ -16,11 +16,12 @@ from policies.errors import InputError
 from policies.files import MAX_JSON_BYTES, read_json, read_text
 from policies.policy import Policy
 from policies.policy_files import load_policy_file
+from proxy_tasks.evaluators.config import REWARDS
 from proxy_tasks.manifest import Manifest
 from proxy_tasks.run_format import CONFIG_NAME, read_run_config
 from proxy_tasks.trials import JOURNAL_NAME, Trial, read_journal
 
-METRICS = ("accuracy", "log_likelihood", "calibrated_log_likelihood", "temperature")
+METRICS = (*REWARDS, "temperature")
 _LINE = ("batch", "slot", "label", "scorer", "part", "seed", "status", "attempts", "error")
 _EVALUATION = ("reward", "stderr", "seconds", "image_passes", "diverged")
 _TIMES = ("started", "finished", "worker")

@@ -80,6 +80,17 @@ def share(value: float) -> str:
     return f"{100 * value:.0f} %" if np.isfinite(value) else "–"
 
 
+def part(value: float) -> str:
+    """A share of 1 as what it divides by: 1/9.5."""
+    return f"1/{1 / value:.1f}" if value else "–"
+
+
+def measure(name: str) -> str:
+    """A metric's name where there is little room."""
+    short = {"log_likelihood": "log-lik.", "calibrated_log_likelihood": "calibrated"}
+    return short.get(name, name)
+
+
 def p_value(p: float) -> str:
     if not np.isfinite(p):
         return "–"

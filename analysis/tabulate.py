@@ -256,8 +256,7 @@ def readable_correlations(found: Tabulation) -> pd.DataFrame:
         rows.append(
             {
                 "fidelity": fidelity,
-                "measure": measure.replace("calibrated_log_likelihood", "calibrated")
-                .replace("log_likelihood", "log-lik."),
+                "measure": tables.measure(measure),
                 "cost": f"1/{costs[TESTED] / costs[fidelity]:.1f}",
                 **{
                     name: f"{tables.number(among['rho'].get(name))} "
