@@ -124,12 +124,8 @@ def _stage(run: Run, folder: Path) -> Stage:
     """A stage in a folder; one with a configuration of its own is a run like any other."""
     name = folder.relative_to(run.directory).as_posix().removeprefix(".")
     own = load_run(folder) if name and (folder / CONFIG_NAME).exists() else run.stage(name)
-    asked = ASKED.get(own.kind, _unknown)(own)
+    asked = ASKED[own.kind](own) if own.kind in ASKED else 0
     return Stage(name, own.trials, asked, sections.reward_name(own))
-
-
-def _unknown(run: Run) -> int:
-    return 0
 
 
 def _search(run: Run) -> int:

@@ -18,6 +18,7 @@ Values = Sequence[float] | np.ndarray
 ALPHA = 0.05
 CONFIDENCE = 1 - ALPHA
 POWER = 0.80
+FEWEST = 8  # policies; of fewer, neither a correlation nor a share of variance says anything
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,10 @@ from policies.files import parse_json
 from proxy_tasks.surrogate import LEAST_POLICIES, Fidelity, Surrogate, fit_fidelity
 from proxy_tasks.tables import OPTIMISED, Table
 
-from .statistics import noise_floor, rank_correlation
+from .statistics import FEWEST, noise_floor, rank_correlation
 
 FOLDS = 5
 COVERED = 0.9
-# Below, neither a correlation nor a share of variance says anything.
-FEWEST = 8
 COLUMNS = (
     "fidelity", "metric", "left_out", "judged", "policies", "r2", "spearman", "low", "high",
     "ceiling_r2", "ceiling_spearman", "bias", "covered",

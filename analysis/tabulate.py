@@ -26,7 +26,7 @@ from proxy_tasks.tables import (
 from . import document, sections, tables
 from .document import Report, Section, Sentences, Text, section
 from .runs import Run, augmentation_of, load_run, validated
-from .statistics import noise_floor, rank_correlation
+from .statistics import FEWEST, noise_floor, rank_correlation
 
 TABLE_NAME, FIGURES_NAME = "table.parquet", "table.json"
 # Policies among which figures are told apart; None: all.
@@ -35,7 +35,6 @@ AMONG: dict[str, tuple[str, ...] | None] = {
     "random": ("random-5x2", "random-25"),
     "optimised": (OPTIMISED,),
 }
-LEAST = 8  # policies that a noise floor or a correlation is worth giving for
 METHOD = (
     "ρ: Spearman's rank correlation over policies of one evaluation with the test accuracy from "
     "scratch, mean over all its seeds (of scratch itself: over the other seeds); interval: "
@@ -194,7 +193,7 @@ def analyse_tabulation(table: Table) -> Tabulation:
             for measure in (*METRICS, *(["test_accuracy"] if fidelity == TESTED else [])):
                 row = {"fidelity": fidelity, "measure": measure, "among": among}
                 values = _wide(frame, fidelity, measure)
-                if values.shape[0] >= LEAST and values.shape[1] > 1:
+                if values.shape[0] >= FEWEST and values.shape[1] > 1:
                     noise.append({**row, **_noise(values, measure)})
                 if measure != "test_accuracy":
                     scores = _wide(ranked, fidelity, measure)
@@ -235,7 +234,7 @@ def _correlation(scores: pd.DataFrame, tested: pd.DataFrame, own: bool) -> dict[
     """own: the scores are of the tested children themselves: none may predict its own test."""
     common = scores.index.intersection(tested.index)
     scores, tested = scores.loc[common], tested.loc[common]
-    if len(common) < LEAST or (own and tested.shape[1] < 2):
+    if len(common) < FEWEST or (own and tested.shape[1] < 2):
         return None
     others = [tested.drop(columns=seed) if own else tested for seed in scores]
     reference = np.column_stack([each.mean(axis=1) for each in others])
@@ -265,7 +264,7 @@ def readable_correlations(found: Tabulation) -> pd.DataFrame:
                     if name in set(frame["among"])
                 },
             }
-        )  # fmt: skip
+        )
     return pd.DataFrame(rows)
 
 

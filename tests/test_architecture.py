@@ -190,7 +190,7 @@ def test_a_name_that_is_not_there_is_an_attribute_error(package):
         importlib.import_module(package).nothing_of_the_kind  # noqa: B018
 
 
-@pytest.mark.parametrize("package", [p for p in PACKAGES if p != "analysis"])
+@pytest.mark.parametrize("package", PACKAGES)
 def test_faces_are_lazy(package):
     heavy = f"[name for name in {HEAVY!r} if name in sys.modules]"
     assert fresh(f"import sys, {package}; print({heavy})") == "[]"
