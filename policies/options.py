@@ -192,9 +192,11 @@ def keywords_of(make: Callable[..., Any]) -> tuple[Declared, ...]:
 
     An argument may stand without an `Option`: its type is checked if it is one of those here.
     """
-    function = vars(make)["__init__"] if isinstance(make, type) else make
+    function = inspect.getattr_static(make, "__init__") if isinstance(make, type) else make
     parameters = inspect.signature(function).parameters.values()
     named = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
+    if not named:
+        return ()
     notes = getattr(function, "__annotations__", {})
     part = types.SimpleNamespace(__annotations__={n: notes.get(n, Any) for n in named})
     hints = typing.get_type_hints(part, vars(sys.modules[function.__module__]), None, True)

@@ -144,6 +144,16 @@ def test_keyword_only_arguments_are_options():
     assert needed.required and not lr.required
 
 
+def test_a_class_has_the_options_of_an_inherited_constructor():
+    class Heir(Part):
+        pass
+
+    class Plain:
+        pass
+
+    assert keywords_of(Heir) == keywords_of(Part) and keywords_of(Plain) == ()
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [
