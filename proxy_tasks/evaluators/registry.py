@@ -12,6 +12,7 @@ Repeat           the mean of any evaluator over several seeds.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from policies.errors import InputError
 from policies.options import checked_options, keywords_of
@@ -42,13 +43,20 @@ KINDS: dict[str, Callable[..., Evaluator]] = {
 
 def make_evaluator(config: EvaluatorConfig, task: ProxyTask) -> Evaluator:
     """Build the evaluator a config describes. Raises InputError for what it does not know."""
-    check_config(config)
+    _check_options(config)
     evaluator = KINDS[config.kind](config, task, **config.options)
     return Repeat(evaluator, config.repeats) if config.repeats > 1 else evaluator
 
 
 def check_config(config: EvaluatorConfig) -> None:
     """InputError for options that the kind of evaluator does not take; nothing is built."""
+    options = _check_options(config)
+    if config.kind == "table":
+        surrogate_of(options["table"], options.get("fidelity", CHEAPEST))
+
+
+def _check_options(config: EvaluatorConfig) -> dict[str, Any]:
+    """The options as declared; what a table's name stands for is left to whoever reads it."""
     known = keywords_of(KINDS[config.kind])
     options = checked_options(config.options, known, config.kind)
     for declared in known:
@@ -59,5 +67,4 @@ def check_config(config: EvaluatorConfig) -> None:
             )  # fmt: skip
     recipe = Recipe.of(options.get("recipe") or {}, config.kind)
     recipe.applied(get_preset(config.preset, "*"))
-    if config.kind == "table":
-        surrogate_of(options["table"], options.get("fidelity", CHEAPEST))
+    return options
