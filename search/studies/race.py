@@ -79,10 +79,13 @@ class PlantedCourse:
     """Planted landscapes, another one for every seed: no table has as many data sets."""
 
     def __init__(self, config: EvaluatorConfig) -> None:
-        self._config = config
+        # All searchers race on the same ones, and making one takes as long as many a lap.
+        self._landscape = functools.lru_cache(1000)(
+            lambda seed: PlantedLandscape(config, landscape=seed, **config.options)
+        )
 
     def start(self, seed: int) -> tuple[Evaluator, Callable[[Sequence[Policy]], list[float]]]:
-        evaluator = PlantedLandscape(self._config, landscape=seed, **self._config.options)
+        evaluator = self._landscape(seed)
         return evaluator, lambda policies: [evaluator.value(policy) for policy in policies]
 
 
