@@ -9,6 +9,7 @@ nothing, and the best candidates of a search are joined in the end.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -93,8 +94,8 @@ class ThompsonSearcher(BatchSearcher):
             if len(first) == space.num_subpolicies:
                 break
         chosen = [*first.values()]
-        rest = [place for place in order if place not in chosen]
-        chosen += rest[: space.num_subpolicies - len(chosen)]
+        rest = (place for place in order if place not in chosen)
+        chosen += [*itertools.islice(rest, space.num_subpolicies - len(chosen))]
         return tuple(rows[chosen].ravel().tolist())
 
     def _update(
