@@ -62,13 +62,23 @@ class TableEvaluator(Evaluator):
         rows = self._rows.get(text)
         if rows:
             row = next((r for r in rows if r["seed"] == seed), rows[seed % len(rows)])
-            return self._evaluation(
-                row, row["seconds"], row["image_passes"], part, row["diverged"], True
-            )
-        model = self.surrogate.of(self.fidelity)
-        rng = np.random.default_rng([seed, zlib.crc32(text.encode())])
-        drawn = model.draw(augmentation, rng)
-        return self._evaluation(drawn, model.seconds, model.image_passes, part, False, False)
+        else:
+            model = self.surrogate.of(self.fidelity)
+            rng = np.random.default_rng([seed, zlib.crc32(text.encode())])
+            cost = {"seconds": model.seconds, "image_passes": model.image_passes}
+            row = {**model.draw(augmentation, rng), **cost, "diverged": False}
+        names = {"accuracy": TEST} if part == "test" else {name: name for name in METRICS}
+        metrics = {name: float(row[column]) for name, column in names.items()}
+        return Evaluation(
+            reward=metrics[self.config.reward],
+            stderr=None,  # a table has no images to tell it from
+            metrics=metrics,
+            seconds=float(row["seconds"]),
+            image_passes=int(row["image_passes"]),
+            diverged=bool(row["diverged"]),
+            part=part,
+            details={"tabulated": bool(rows)},
+        )
 
     def _check_part(self, part: str) -> None:
         if part != "test":
@@ -83,29 +93,6 @@ class TableEvaluator(Evaluator):
                 "reward", "must be accuracy on the test part of a table", self.config.reward,
                 "nothing else was measured there",
             )  # fmt: skip
-
-    def _evaluation(
-        self,
-        values: dict[str, Any],
-        seconds: float,
-        passes: int,
-        part: str,
-        diverged: bool,
-        tabulated: bool,
-    ) -> Evaluation:
-        metrics = {name: float(values[name]) for name in METRICS}
-        if part == "test":
-            metrics = {"accuracy": float(values[TEST])}
-        return Evaluation(
-            reward=metrics[self.config.reward],
-            stderr=None,  # a table has no images to tell it from
-            metrics=metrics,
-            seconds=float(seconds),
-            image_passes=int(passes),
-            diverged=bool(diverged),
-            part=part,
-            details={"tabulated": tabulated},
-        )
 
 
 def surrogate_of(table: str, fidelity: str) -> Surrogate:
