@@ -68,8 +68,7 @@ class Fidelity:
         self, augmentations: Sequence[Augmentation], confidence: float
     ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Metric -> ends [n] of where the mean of as many seeds as were measured is expected."""
-        features = np.stack([policy_features(each) for each in augmentations])
-        bent, error = self.process.predict(features, return_std=True)
+        bent, error = self.process.predict(_stacked(augmentations), return_std=True)
         half = scipy.stats.norm.ppf((1 + confidence) / 2) * error
         low, high = (self.centre + self.spread * np.sinh(bent + side * half) for side in (-1, 1))
         return {name: (low[:, i], high[:, i]) for i, name in enumerate(self.metrics)}
@@ -85,8 +84,7 @@ class Fidelity:
         }
 
     def _values(self, augmentations: Sequence[Augmentation]) -> np.ndarray:
-        features = np.stack([policy_features(each) for each in augmentations])
-        bent = self.process.predict(features)
+        bent = self.process.predict(_stacked(augmentations))
         return self.centre + self.spread * np.sinh(bent)
 
 
@@ -160,21 +158,16 @@ def _fitted(features: np.ndarray, values: np.ndarray, like: Fidelity | None) -> 
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
-    kernel = (
-        ConstantKernel(1.0, (1e-2, 1e4)) * Matern(1.0, (1e-2, 1e2), nu=2.5)
-        + WhiteKernel(0.3, (1e-4, 1e1))
-        if like is None
-        else like.process.kernel_
-    )
     if like is None:
+        kernel = ConstantKernel(1.0, (1e-2, 1e4)) * Matern(1.0, (1e-2, 1e2), nu=2.5)
+        kernel += WhiteKernel(0.3, (1e-4, 1e1))
         # The cost grows with the cube of the policies, and these are plenty for three numbers.
         some = np.random.default_rng(0).permutation(len(features))[:_POLICIES_OF_KERNEL]
-        kernel = (
-            GaussianProcessRegressor(kernel, normalize_y=True, random_state=0)
-            .fit(features[some], values[some])
-            .kernel_
-        )
-    return GaussianProcessRegressor(kernel, optimizer=None, normalize_y=True).fit(features, values)
+        process = GaussianProcessRegressor(kernel, normalize_y=True, random_state=0)
+        fitted = process.fit(features[some], values[some]).kernel_
+    else:
+        fitted = like.process.kernel_
+    return GaussianProcessRegressor(fitted, optimizer=None, normalize_y=True).fit(features, values)
 
 
 def _correlations(rest: np.ndarray) -> np.ndarray:
@@ -184,6 +177,10 @@ def _correlations(rest: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(found), found, np.eye(len(found)))
 
 
+def _stacked(augmentations: Sequence[Augmentation]) -> np.ndarray:
+    return np.stack([policy_features(each) for each in augmentations])
+
+
 @functools.lru_cache(maxsize=10_000)
 def _features_of(text: str) -> np.ndarray:
-    return policy_features(decode_augmentation(parse_json(text.encode())))
+    return policy_features(decode_augmentation(parse_json(text)))
