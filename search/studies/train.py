@@ -274,8 +274,8 @@ def _finish(trainer: Trainer, run: OpenRun) -> Evaluation:
     files = [LOG_NAME]
     with _writing(run.path):
         if best is not None:
-            files += _write_weights(run, "best", trainer.best, best)
-        files += _write_weights(run, "last", trainer.weights(), last)
+            files += _write_weights(run, trainer, "best", trainer.best, best)
+        files += _write_weights(run, trainer, "last", trainer.weights(), last)
         write_json(
             run.path / RESULT_NAME,
             {
@@ -290,28 +290,26 @@ def _finish(trainer: Trainer, run: OpenRun) -> Evaluation:
 
 
 def _write_weights(
-    run: OpenRun, name: str, weights: dict[str, Tensor], row: dict[str, Any]
+    run: OpenRun, trainer: Trainer, name: str, weights: dict[str, Tensor], row: dict[str, Any]
 ) -> list[str]:
     """NAME.pt, a state_dict, and NAME.json: what a user of the weights must know. Returns both."""
     buffer = io.BytesIO()
     torch.save(weights, buffer)
     write_atomically(run.path / f"{name}.pt", buffer.getvalue())
-    settings, evaluator = run.config.settings, run.config.evaluator
-    preset = settings.applied(get_preset(evaluator.preset, run.task.name))
     means, deviations = channel_statistics(run.task.train.images)
     channels, *side = run.task.train.images.shape[1:]
     about = {
         "format": WEIGHTS_FORMAT,
         "version": WEIGHTS_VERSION,
         "sha256": digest(buffer.getvalue()),
-        "model": preset.model,
+        "model": trainer.preset.model,
         "channels": channels,
         "resolution": side,
         "class_names": list(run.task.class_names),
         # Of values between 0 and 1, as torchvision's Normalize takes them.
         "mean": [value / 255 for value in means],
         "std": [value / 255 for value in deviations],
-        "policy": settings.arm,
+        "policy": run.config.settings.arm,
         "epoch": row["epoch"],
         "validation": {key: row[key] for key in ("accuracy", "log_likelihood", "divergence")},
         "manifest_hash": run.task.manifest_hash,
