@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 import os
@@ -13,6 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InputError
+
+
+def digest(content: bytes) -> str:
+    """sha256, hex."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def fsync_directory(directory: Path) -> None:

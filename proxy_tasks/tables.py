@@ -10,7 +10,6 @@ versions of the packages and the licence of the figures. No image is in it.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import math
@@ -23,7 +22,7 @@ import numpy as np
 
 from policies.augmentations import Augmentation, decode_augmentation, encode_augmentation
 from policies.errors import InputError, check_choice
-from policies.files import parse_json, read_file, read_json
+from policies.files import digest, parse_json, read_file, read_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,11 +124,6 @@ def load_table(table: str | Path) -> Table:
             str(path), "must be as it was packaged", "another sha256", "install augsearch anew"
         )
     return decode_table(content, text)
-
-
-def digest(content: bytes) -> str:
-    """sha256 in hex, as NAME.json has it."""
-    return hashlib.sha256(content).hexdigest()
 
 
 def _read(path: Path, most: int) -> bytes:

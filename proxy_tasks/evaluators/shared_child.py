@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import hashlib
 import io
 import json
 import pickle
@@ -17,6 +16,7 @@ from torch import nn
 
 from policies.augmentations import Augmentation
 from policies.errors import InputError, check_integer
+from policies.files import digest
 from policies.options import Option
 from policies.transforms import Transform, UniformAugment
 from proxy_tasks.data import ProxyTask
@@ -49,7 +49,7 @@ class SharedChild(Children, Evaluator):
             "kernels": self.config.kernels,
             "threads": self.config.threads,
         }
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        return digest(json.dumps(facts, sort_keys=True).encode())
 
     @property
     def needs_preparation(self) -> bool:

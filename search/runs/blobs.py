@@ -6,11 +6,10 @@ made of the content. The content is data for whoever wrote it; nothing here unpi
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from policies.files import fsync_directory, write_atomically
+from policies.files import digest, fsync_directory, write_atomically
 from proxy_tasks.trials import Key
 from search.errors import JournalError
 
@@ -20,11 +19,6 @@ MAX_BYTES = 2**36  # checkpoints of large networks take gigabytes
 
 class DamagedBlob(ValueError):
     """A binary file that is not as it was written; the message says how."""
-
-
-def digest(content: bytes) -> str:
-    """sha256, hex."""
-    return hashlib.sha256(content).hexdigest()
 
 
 def write_blob(path: Path, content: bytes) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
@@ -23,6 +22,7 @@ from policies import (
 )
 from policies.augmentations import decode_augmentation, encode_augmentation
 from policies.errors import InputError, check_choice
+from policies.files import digest
 from policies.options import options_of
 from policies.policy_files import PolicyFile
 from policies.schedule import ScheduleTransform
@@ -78,7 +78,7 @@ class Arm:
         if not self.recipe:
             return "main"
         text = json.dumps(self.recipe, sort_keys=True)
-        return "recipe-" + hashlib.sha256(text.encode()).hexdigest()[:16]
+        return "recipe-" + digest(text.encode())[:16]
 
     def evaluator(self, config: EvaluatorConfig) -> EvaluatorConfig:
         """`config` with the arm's recipe. Raises InputError, naming the arm, where it has none."""

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import functools
-import hashlib
 import itertools
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,7 +26,7 @@ import scipy.stats
 
 from policies.augmentations import Augmentation, encode_augmentation
 from policies.errors import InputError
-from policies.files import read_json, write_json
+from policies.files import digest, read_json, write_json
 from policies.policy import Policy
 from proxy_tasks.evaluators.base import Evaluator
 from proxy_tasks.evaluators.config import EvaluatorConfig
@@ -311,7 +310,7 @@ def _fingerprint(table: str) -> str:
     if table == PLANTED:
         return ""
     rows = pd.util.hash_pandas_object(load_table(table).frame, index=False)
-    return hashlib.sha256(rows.to_numpy().tobytes()).hexdigest()
+    return digest(rows.to_numpy().tobytes())
 
 
 def _resumed(path: Path, table: str) -> dict[str, dict[int, Lap]]:

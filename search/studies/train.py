@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from policies.errors import InputError
-from policies.files import read_json, write_atomically, write_json
+from policies.files import digest, read_json, write_atomically, write_json
 from proxy_tasks import Evaluation, ProxyTask, get_preset
 from proxy_tasks.batches import channel_statistics
 from proxy_tasks.processes import Processes, processes
@@ -29,7 +29,7 @@ from proxy_tasks.trainer import Trainer
 from search.engine.progress import Progress
 from search.engine.signals import Signals
 from search.errors import JournalError, SearchInterrupted, resume_command
-from search.runs.blobs import DamagedBlob, digest, read_blob, write_blob
+from search.runs.blobs import DamagedBlob, read_blob, write_blob
 from search.runs.folder import check_manifest
 
 from .arms import Arm, parse_arm
