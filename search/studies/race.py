@@ -24,7 +24,7 @@ from typing import Any, Protocol
 import pandas as pd
 import scipy.stats
 
-from policies.augmentations import Augmentation, encode_augmentation
+from policies.augmentations import encode_augmentation
 from policies.errors import InputError
 from policies.files import digest, read_json, write_json
 from policies.policy import Policy
@@ -114,7 +114,7 @@ def compete(searcher: Searcher, course: Course, seed: int, budget: int, top: int
     """
     evaluator, worth = course.start(seed)
     told: dict[Key, tuple[Candidate, Evaluation | None]] = {}
-    known: dict[Augmentation | str, Evaluation] = {}
+    known: dict[str, Evaluation] = {}
     seconds, passes = 0.0, 0
     while len(told) < budget and (candidate := searcher.ask()) is not None:
         mark = repr(encode_augmentation(candidate.augmentation))
@@ -219,6 +219,7 @@ def run_race(
     Args:
         config: `Config.of("race", table=..., ...)`.
         resume: go on with the race in `out`; seeds and searchers may have been added.
+        retry_failed: has no effect, since no single evaluation of a race fails.
 
     Returns:
         Searcher -> seed -> lap.

@@ -56,6 +56,7 @@ def run_train(
 
     Args:
         config: `Config.of("train", policy="imagenet")`; see `arms.FORMS` for the policy.
+        retry_failed: has no effect, since a training has no single evaluations that fail.
 
     Returns:
         The evaluation of the best weights on the test part; None in processes other than 0.
