@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -232,13 +232,8 @@ def _fidelities(config: Config) -> dict[str, dict[str, Any]]:
     found = {}
     for name, fidelity in FIDELITIES[child.kind].items():
         scratch = fidelity.kind == "from-scratch"
-        found[name] = {
-            "seeds": fidelity.seeds,
-            "part": fidelity.part,
-            "kind": fidelity.kind,
-            "epochs": max(1, round(epochs * fidelity.epochs)) if scratch else None,
-            "options": dict(fidelity.options),
-        }
+        count = max(1, round(epochs * fidelity.epochs)) if scratch else None
+        found[name] = {**asdict(fidelity), "epochs": count}
     return found
 
 
