@@ -6,7 +6,7 @@ Every option is declared here once, on the field that it fills: help, unit, defa
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from policies.errors import InputError, check_choice
 from policies.options import Configuration, Option
@@ -16,7 +16,7 @@ TASKS = (
     "reduced-fashion", "reduced-cifar10", "reduced-svhn", "reduced-imagenet", "folder",
     "synthetic",
 )  # fmt: skip
-SEARCHERS = ("random", "ppo", "tpe", "thompson", "evolution")
+SEARCHERS: Final = ("random", "ppo", "tpe", "thompson", "evolution")
 ARMS = (
     "FILE, none, imagenet, cifar10, svhn, randaugment:N,M, trivialaugment, uniform, random:K or "
     "NAME=FILE,FILE; with pieces of a recipe as in none+cutmix:1.0+erase:0.25"
@@ -390,7 +390,7 @@ class RaceSettings(Space):
     searcher: Annotated[
         tuple[Literal["random", "ppo", "tpe", "thompson", "evolution"], ...],
         Option("searchers to race, the first is the one to beat", unit="NAME..."),
-    ] = ("random", "ppo", "tpe", "thompson", "evolution")
+    ] = SEARCHERS
     budget: Annotated[
         int, Option("evaluations of each search", unit="N", least=10, most=100_000)
     ] = 120
