@@ -14,21 +14,18 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from policies.errors import check_integer
 from policies.options import Option
 from proxy_tasks.evaluators.evaluation import Evaluation
+from search.spaces import Decisions, Space
 from search.trial import Candidate, usable_reward
 
 from .base import STREAM_DRAW, STREAM_EVALUATION, Searcher, derive_seed
 
-if TYPE_CHECKING:
-    from search.spaces import Space
-
-Decisions = tuple[int, ...]
 # Options that searchers share.
 BatchSize = Annotated[int, Option("candidates per batch and per update", least=1, most=10_000)]
 Lag = Annotated[int, Option("completed but unused batches allowed", least=0, most=1000)]
