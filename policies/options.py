@@ -29,9 +29,12 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from inspect import Parameter
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
 
 from .errors import InputError, check_choice
+
+S = TypeVar("S")
+P = ParamSpec("P")
 
 _ONE = {
     int: "a whole number", float: "a number", str: "text", bool: "true or false",
@@ -227,6 +230,19 @@ def checked_options(
             argument = f"option {error.argument} of {where}"
             raise InputError(argument, error.rule, error.got, error.fix) from None
     return checked
+
+
+def checks_options(init: Callable[Concatenate[S, P], None]) -> Callable[Concatenate[S, P], None]:
+    """For a constructor: the options that it declares are checked first, as `checked_options`."""
+
+    @functools.wraps(init)
+    def checking(self: S, /, *args: P.args, **given: P.kwargs) -> None:
+        known = {declared.name: declared for declared in keywords_of(init)}
+        options = {name: value for name, value in given.items() if name in known}
+        given.update(checked_options(options, known.values(), type(self).__name__))
+        init(self, *args, **given)
+
+    return checking
 
 
 def _declared(field: str, option: Option, kind: Any, default: Any) -> Declared:

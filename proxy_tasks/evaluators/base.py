@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import abc
-import math
 
 from policies.augmentations import Augmentation
-from policies.errors import InputError, check_choice, check_integer
+from policies.errors import check_choice, check_integer
 from policies.policy import Policy
 from policies.schedule import ScheduleTransform
 from policies.transforms import PolicyTransform, Transform
@@ -78,9 +77,3 @@ def as_transform(augmentation: Augmentation) -> Transform | ScheduleTransform | 
 def check_call(seed: int, part: str) -> None:
     check_choice("part", part, PARTS)
     check_integer("seed", seed, 0)
-
-
-def check_positive(argument: str, value: float) -> None:
-    """InputError unless `value` is a finite number above 0."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise InputError(argument, "must be a number above 0", value, "raise it")

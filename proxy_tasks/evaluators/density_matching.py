@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from policies.augmentations import Augmentation
-from policies.errors import InputError, check_integer
-from policies.options import Option
+from policies.errors import InputError
+from policies.options import Option, checks_options
 from policies.policy import Policy
 from policies.schedule import ScheduleTransform
 from policies.transforms import PolicyTransform, Transform
@@ -40,6 +40,7 @@ class DensityMatching(SharedChild):
     (details["subpolicies"]: one dict of metrics each) and the metrics are their means.
     """
 
+    @checks_options
     def __init__(
         self,
         config: EvaluatorConfig,
@@ -52,11 +53,9 @@ class DensityMatching(SharedChild):
         recipe: Mapping[str, Any] | None = None,
     ):
         super().__init__(config, task, model=model, recipe=recipe)
-        if shared_epochs is not None:
-            check_integer("shared_epochs", shared_epochs, 1)
         self.shared_epochs = shared_epochs or config.epochs or self.preset.epochs
-        self.shared_seed = check_integer("shared_seed", shared_seed, 0)
-        self.images_per_subpolicy = check_integer("images_per_subpolicy", images_per_subpolicy, 1)
+        self.shared_seed = shared_seed
+        self.images_per_subpolicy = images_per_subpolicy
 
     def _shared_augmentation(self) -> None:
         return None

@@ -15,14 +15,14 @@ import torch
 from torch import nn
 
 from policies.augmentations import Augmentation
-from policies.errors import InputError, check_integer
+from policies.errors import InputError
 from policies.files import digest
-from policies.options import Option
+from policies.options import Option, checks_options
 from policies.transforms import Transform, UniformAugment
 from proxy_tasks.data import ProxyTask
 from proxy_tasks.training import LearningRate, seeded_augment, threads
 
-from .base import Evaluator, as_transform, check_call, check_positive
+from .base import Evaluator, as_transform, check_call
 from .children import Children
 from .config import EvaluatorConfig
 from .evaluation import Evaluation
@@ -132,6 +132,7 @@ class WeightSharing(SharedChild):
     crops (common random numbers); an evaluation's `seed` decides the augmentation's draws alone.
     """
 
+    @checks_options
     def __init__(
         self,
         config: EvaluatorConfig,
@@ -146,12 +147,8 @@ class WeightSharing(SharedChild):
         recipe: Mapping[str, Any] | None = None,
     ):
         super().__init__(config, task, model=model, recipe=recipe)
-        self.shared_epochs = check_integer("shared_epochs", shared_epochs, 1)
-        self.shared_seed = check_integer("shared_seed", shared_seed, 0)
-        check_positive("lr", lr)
-        if final_lr != 0:
-            check_positive("final_lr", final_lr)
-        epochs = config.epochs or check_integer("finetune_epochs", finetune_epochs, 1)
+        self.shared_epochs, self.shared_seed = shared_epochs, shared_seed
+        epochs = config.epochs or finetune_epochs
         self.finetune = dataclasses.replace(
             self.scratch_config(epochs),
             schedule=LearningRate("cosine", epochs, lr, final_lr),

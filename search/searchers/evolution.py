@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from policies.errors import InputError
-from policies.options import Option, checked_options, keywords_of
+from policies.options import Option, checks_options
 from search.spaces import Space, sample_decisions
 
 from .batches import BatchSearcher, BatchSize, Decisions, Lag
@@ -38,6 +38,7 @@ class EvolutionSearcher(BatchSearcher):
 
     name = "evolution"
 
+    @checks_options
     def __init__(
         self,
         space: Space,
@@ -53,8 +54,6 @@ class EvolutionSearcher(BatchSearcher):
         ] = 5,
     ) -> None:
         super().__init__(space, seed, batch_size=batch_size, lag=lag)
-        given = {"population": population, "tournament": tournament}
-        checked_options(given, keywords_of(EvolutionSearcher), self.name)
         if tournament > population:
             raise InputError(
                 "tournament", f"must be at most the population, {population}", tournament,

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from policies.errors import InputError
-from policies.options import Option, checked_options, keywords_of
+from policies.options import Option, checks_options
 from search.spaces import PolicySpace, Space, sample_decisions
 
 from .additive import AdditiveModel
@@ -37,6 +37,7 @@ class ThompsonSearcher(BatchSearcher):
 
     name = "thompson"
 
+    @checks_options
     def __init__(
         self,
         space: Space,
@@ -56,8 +57,6 @@ class ThompsonSearcher(BatchSearcher):
         ] = 2000,
     ) -> None:
         super().__init__(space, seed, batch_size=batch_size, lag=lag)
-        given = {"startup": startup, "ridge": ridge, "pool": pool}
-        checked_options(given, keywords_of(ThompsonSearcher), self.name)
         if not isinstance(space, PolicySpace):
             raise InputError(
                 "space", "must be a PolicySpace", type(space).__name__,

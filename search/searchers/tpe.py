@@ -23,7 +23,7 @@ from optuna.distributions import (
 from optuna.trial import FrozenTrial, TrialState
 
 from policies.errors import InputError
-from policies.options import Option, checked_options, keywords_of
+from policies.options import Option, checks_options
 from search.spaces import PolicySpace, RandAugmentSpace, Space
 
 from .base import STREAM_DRAW, derive_seed
@@ -71,6 +71,7 @@ class OptunaSearcher(BatchSearcher):
 
     name = "tpe"
 
+    @checks_options
     def __init__(
         self,
         space: Space,
@@ -90,8 +91,6 @@ class OptunaSearcher(BatchSearcher):
         ] = 500,
     ) -> None:
         super().__init__(space, seed, batch_size=batch_size, lag=lag)
-        given = {"startup": startup, "multivariate": multivariate, "history": history}
-        checked_options(given, keywords_of(OptunaSearcher), self.name)
         self.startup = startup
         self.multivariate = multivariate
         self.history = history

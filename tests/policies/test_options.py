@@ -19,6 +19,7 @@ from policies.options import (
     Configuration,
     Option,
     checked_options,
+    checks_options,
     keywords_of,
     options_of,
     to_json,
@@ -170,3 +171,18 @@ def test_options_by_name_are_checked(values, said):
     assert checked_options({"lr": 1, "model": Part}, keywords_of(Part), "part") == {
         "lr": 1.0, "model": Part,
     }  # fmt: skip
+
+
+class Checked:
+    @checks_options
+    def __init__(self, task: object, *, epochs: Annotated[int, Option("how long", least=1)] = 8):
+        self.epochs = epochs
+
+
+def test_a_constructor_checks_the_options_that_it_declares():
+    assert type(Checked(task=1, epochs=np.int64(3)).epochs) is int and Checked(1).epochs == 8
+    with pytest.raises(InputError, match="option epochs of Checked: must be a whole number"):
+        Checked(1, epochs=0)
+    with pytest.raises(TypeError, match="epoch"):
+        Checked(1, epoch=3)
+    assert [declared.name for declared in keywords_of(Checked)] == ["epochs"]
