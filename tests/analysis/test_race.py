@@ -103,6 +103,9 @@ def test_the_report_of_a_race(write_run):
     text = (directory / "race.md").read_text()
     assert "Unfinished: 6 of 8 searches" in text and "planted landscape" in text
     assert "| a          |          3 |" in text and "![" in text
+    row = next(line for line in text.splitlines() if line.startswith("| a ") and " b |" in line)
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[2] == "+1.33" and cells[5:7] == ["1.00", "1.00 … 1.00"]  # ahead with every seed
     for name in ("race.png", "race.csv", "pairs.csv", "anytime.csv"):
         assert (directory / name).stat().st_size > 0
     assert write_any(directory) == directory / "race.md"
@@ -115,3 +118,31 @@ def test_a_race_that_was_tampered_with_is_refused(write_run):
     (directory / "race.json").write_text('{"laps": [{"searcher": "a"}]}')
     with pytest.raises(InputError, match="laps of a race"):
         write_any(directory)
+
+
+def three(count: int = 6) -> dict[str, list[float | None]]:
+    """A pair that is clear, one that is not, and one in between, which Holm's procedure decides."""
+    rng = np.random.default_rng(4)
+    base = rng.normal(57, 1, count)
+    return {
+        "a": base.tolist(),
+        "b": (base - 1 + rng.normal(0, 0.2, count)).tolist(),
+        "c": (base - 0.2 + rng.normal(0, 0.4, count)).tolist(),
+    }
+
+
+def test_p_interval_and_verdict_of_a_pair_are_holms():
+    pairs = analyse_race(laps(three())).pairs
+    order = np.sort(pairs["p"])
+    corrected = np.minimum(np.maximum.accumulate(order * (3, 2, 1)), 1)
+    assert np.sort(pairs["p_holm"]) == pytest.approx(corrected)
+    smallest = pairs.loc[pairs["p"].idxmin()]
+    gap = np.subtract(*(three()[smallest[name]] for name in ("first", "second")))
+    whole = scipy.stats.ttest_1samp(gap, 0).confidence_interval(1 - 0.05 / 3)
+    assert (smallest["low"], smallest["high"]) == pytest.approx(tuple(whole))
+    excluded = (pairs["low"] > 0) | (pairs["high"] < 0)
+    assert list(excluded) == list(pairs["p_holm"] < 0.05)
+
+
+def test_the_cost_of_a_search_is_in_hours():
+    assert set(analyse_race(laps(three())).table["hours"]) == {2.0}

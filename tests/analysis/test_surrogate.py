@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from analysis import surrogate_quality
+from analysis import surrogate, surrogate_quality
 from analysis.surrogate import COLUMNS
 from tests.planted import planted_table
 
@@ -49,3 +50,45 @@ def test_a_table_without_signal_is_not_predicted():
     folds = found[(found["left_out"] == "5 folds") & (found["judged"] == "all")]
     assert (folds["r2"] < 0.1).all()
     assert (folds["low"] < 0.1).all()
+
+
+def measured_policies():
+    """10 policies, 2 seeds that agree: the means are 0.0, 0.1, ... 0.9."""
+    return pd.DataFrame(
+        [
+            {"policy": f"p{number}", "seed": seed, "accuracy": number / 10}
+            for number in range(10)
+            for seed in range(2)
+        ]
+    )
+
+
+def test_the_figures_of_predictions_by_hand():
+    """A bias is positive where the surrogate promises too much."""
+    measured = measured_policies()
+    truth = measured.groupby("policy")["accuracy"].mean()
+    # Of the ten intervals around truth + 0.05, the last two begin above it.
+    low = truth - 0.1
+    low.iloc[-2:] = truth.iloc[-2:] + 0.01
+    predicted = pd.DataFrame(
+        {"accuracy": truth + 0.05, "accuracy low": low, "accuracy high": truth + 0.2}
+    )
+    found = surrogate._figures(measured, predicted, "accuracy")
+    assert found["bias"] == pytest.approx(0.05)
+    assert found["r2"] == pytest.approx(1 - 0.05**2 / truth.var(ddof=0))
+    assert found["spearman"] == pytest.approx(1) and found["covered"] == 0.8
+    turned = predicted.assign(accuracy=-predicted["accuracy"])
+    assert surrogate._figures(measured, turned, "accuracy")["spearman"] == pytest.approx(-1)
+
+
+def test_what_is_judged_was_not_learnt(monkeypatch):
+    class Stop(Exception):
+        pass
+
+    def noting(rows, like):
+        assert set(rows["policy"]) == {f"p{number}" for number in range(3, 10)}
+        raise Stop
+
+    monkeypatch.setattr(surrogate, "fit_fidelity", noting)
+    with pytest.raises(Stop):
+        surrogate._predictions(measured_policies(), ["p0", "p1", "p2"], None)

@@ -40,6 +40,9 @@ def test_by_hand():
     assert found["untouched"] == pytest.approx((0.5 * 0.8 + 0) / 2)
     assert found["repeats"] == 0
     assert summaries(Policy([*policy, *policy]))["repeats"] == 0.5
+    # The operations count, in whatever order and with whatever magnitudes.
+    turned = [policy[0], policy[0][::-1], [("Rotate", 1.0, 1)], [("Rotate", 0.1, 2)]]
+    assert summaries(Policy(turned))["repeats"] == 0.5
 
 
 def test_no_augmentation_is_nothing():
@@ -88,3 +91,12 @@ def test_a_schedule_is_refused():
     )
     with pytest.raises(InputError, match="one distribution"):
         policy_features(ScheduleTransform(schedule))
+
+
+def test_variety_is_the_logarithm_of_the_number_of_sub_policies():
+    row = [("Rotate", 0.5, 9)]
+    for augmentation, count in (
+        (None, 1), (Policy([row, row]), 1), (Policy([row, [("Rotate", 0.5, 8)]]), 2),
+        (RandAugment(2, 9), 14**2), (RandAugment(3, 9), 1000), (UniformAugment(), 1000),
+    ):  # fmt: skip
+        assert summaries(augmentation)["variety"] == pytest.approx(np.log(count) / np.log(1000))

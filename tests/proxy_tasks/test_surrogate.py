@@ -11,7 +11,7 @@ import pytest
 from policies import IMAGENET, InputError, Policy, RandAugment, decode_augmentation
 from proxy_tasks import EvaluatorConfig, get_task, make_evaluator
 from proxy_tasks.evaluators.registry import check_config
-from proxy_tasks.surrogate import TEST, Surrogate, fit_fidelity
+from proxy_tasks.surrogate import TEST, Fidelity, Surrogate, fit_fidelity
 from proxy_tasks.tables import encode_table
 from search import PolicySpace
 from tests.planted import FIDELITIES, NOISE, landscape, planted_table
@@ -93,6 +93,49 @@ def test_too_few_policies_are_refused():
         Surrogate(few).of("scratch")
 
 
+# By hand: a fidelity whose process says the same of every policy ---------------------------------
+
+
+class Flat:
+    def predict(self, features, return_std=False):
+        values = np.zeros((len(features), 2))
+        return (values, values + 1.0) if return_std else values
+
+
+def flat(centre, noise=0.0):
+    return Fidelity(
+        ("accuracy", "log_likelihood"), Flat(), np.array(centre), np.ones(2), np.eye(2) * noise,
+        1.0, 1,
+    )  # fmt: skip
+
+
+def test_what_is_drawn_keeps_the_bounds_of_a_metric():
+    rng = np.random.default_rng(0)
+    for accuracy, bound in ((0.99, 1.0), (0.01, 0.0)):
+        drawn = [flat((accuracy, -0.01), 0.01).draw(None, rng) for _ in range(50)]
+        assert {0.0, 1.0} & {draw["accuracy"] for draw in drawn} == {bound}
+        assert all(0 <= draw["accuracy"] <= 1 and draw["log_likelihood"] <= 0 for draw in drawn)
+        assert len({draw["accuracy"] for draw in drawn}) > 10
+
+
+def test_an_interval_covers_as_much_as_it_says():
+    low, high = flat((0.5, -1.0)).intervals([None, IMAGENET], 0.9)["accuracy"]
+    assert np.arcsinh(high - 0.5) == pytest.approx([1.6449, 1.6449], abs=1e-4)
+    assert np.arcsinh(low - 0.5) == pytest.approx([-1.6449, -1.6449], abs=1e-4)
+
+
+def test_what_diverged_is_left_out_of_the_fit():
+    frame = planted_table(random=30, late=0).frame
+    rows = frame[frame["fidelity"] == "sharing-80"].copy()
+    rows["diverged"] = rows["family"] == "random-25"
+    rows.loc[rows["diverged"], "accuracy"] = 0.1
+    policies = sampled(5)
+    found, wanted = (
+        fit_fidelity(each).mean(policies)["accuracy"] for each in (rows, rows[~rows["diverged"]])
+    )
+    np.testing.assert_array_equal(found, wanted)
+
+
 # The evaluator -----------------------------------------------------------------------------------
 
 
@@ -171,3 +214,32 @@ def test_published_policies_and_grids_have_a_value(surrogate):
     found = surrogate.of("sharing-80").mean([IMAGENET, RandAugment(3, 14), None, Policy(IMAGENET)])
     assert np.isfinite(found["accuracy"]).all()
     assert found["accuracy"][0] == found["accuracy"][3]
+
+
+def test_a_seed_has_its_own_row_whatever_its_number(tmp_path):
+    table = planted_table(random=30, late=0)
+    frame = table.frame.assign(seed=table.frame["seed"] + 2**33 + 1)
+    path = tmp_path / "some.parquet"
+    path.write_bytes(encode_table(dataclasses.replace(table, frame=frame)))
+    judge = evaluator(str(path))
+    rows = frame[(frame["fidelity"] == "sharing-80") & (frame["family"] == "none")]
+    assert len(set(rows["accuracy"])) == 2
+    for _, row in rows.iterrows():
+        assert judge.evaluate(None, row["seed"]).reward == row["accuracy"]
+
+
+def test_policies_under_one_seed_have_noise_of_their_own(tmp_path):
+    """Common noise would tell every searcher the true order of all policies."""
+    table = planted_table(random=30, late=0)
+    path = tmp_path / "some.parquet"
+    path.write_bytes(encode_table(table))
+    judge = evaluator(str(path))
+    model = judge.surrogate.of("sharing-80")
+    policies = sampled(30)
+    noise = [
+        [judge.evaluate(policy, seed).reward - mean for seed in (1, 2)]
+        for policy, mean in zip(policies, model.mean(policies)["accuracy"], strict=True)
+    ]
+    # About NOISE, in each column over the policies as in each row over the seeds.
+    spread = np.array(noise).std(axis=0)
+    assert (spread > 0.5 * np.sqrt(model.noise[0, 0])).all() and (spread > 0).all()

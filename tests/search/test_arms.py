@@ -95,6 +95,14 @@ def test_each_recipe_has_an_evaluator_of_its_own_over_the_runs():
     assert {c.seed for c in candidates if c.label == "none"} == {c.seed for c in candidates}
 
 
+def test_recipes_of_other_values_have_other_evaluators():
+    asked = config("none+erase:0.5", "none+erase:0.25", "imagenet+erase:0.50")
+    evaluators, candidates = compare_evaluators(asked), compare_candidates(asked)
+    found = {c.label: evaluators[c.scorer].options["recipe"]["erase"] for c in candidates}
+    assert found == {"none+erase:0.5": 0.5, "none+erase:0.25": 0.25, "imagenet+erase:0.50": 0.5}
+    assert len(evaluators) == 2
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -69,6 +69,17 @@ def test_what_was_lucky_long_ago_has_no_offspring():
         assert (parent.n == child.n) + (parent.m == child.m) == 1
 
 
+def test_the_first_population_is_uniform_and_the_rest_is_not():
+    """Whatever the rewards, so that no lucky first few found the whole population."""
+    found = []
+    for sign in (1, -1):
+        searcher = EvolutionSearcher(PolicySpace(), 3, population=20, batch_size=5)
+        told = drive(searcher, 50, judge=lambda c, s=sign: evaluation(s * reward_of(c)))
+        found.append([told[key].augmentation for key in sorted(told)])
+    assert found[0][:20] == found[1][:20]
+    assert not {repr(policy) for policy in found[0][20:]} & {repr(each) for each in found[1][20:]}
+
+
 def test_it_climbs():
     space = PolicySpace(1, 2)
 

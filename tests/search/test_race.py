@@ -133,6 +133,35 @@ def test_an_interrupted_race_goes_on_where_it_was_saved(tmp_path, monkeypatch):
     assert without_seconds(tmp_path / "cut") == without_seconds(tmp_path / "whole")
 
 
+def test_the_seeds_of_a_race_begin_where_it_is_told(tmp_path):
+    asked = config(searcher=("random",), budget=10, seeds=2)
+    from_0 = run_race(asked, tmp_path / "0", progress=False)["random"]
+    from_1 = run_race(asked.changed(seed=1), tmp_path / "1", progress=False)["random"]
+    assert (sorted(from_0), sorted(from_1)) == ([0, 1], [1, 2])
+    assert from_0[1].values == from_1[1].values != from_1[2].values
+
+
+def test_a_process_keeps_courses_apart():
+    other = dataclasses.replace(PLANTED, reward="log_likelihood")
+    assert study._course(PLANTED) is study._course(dataclasses.replace(PLANTED))
+    assert study._course(PLANTED) is not study._course(other)
+
+
+def test_the_truth_is_the_test_accuracy_from_scratch(tmp_path):
+    """No searcher is told it; here it is half of what they are told."""
+    whole = planted_table(random=30, late=0)
+    frame = whole.frame.copy()
+    frame.loc[frame["fidelity"] == "scratch", "test_accuracy"] = frame["accuracy"] / 2
+    path = tmp_path / "shifted.parquet"
+    path.write_bytes(encode_table(dataclasses.replace(whole, frame=frame)))
+    options = {"table": str(path), "fidelity": "scratch"}
+    evaluator, worth = course_of(EvaluatorConfig(kind="table", options=options)).start(0)
+    rng = np.random.default_rng(0)
+    policies = [PolicySpace().sample(rng) for _ in range(5)]
+    told = evaluator.surrogate.of("scratch").mean(policies)["accuracy"]
+    assert worth(policies) == pytest.approx(told / 2)
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [

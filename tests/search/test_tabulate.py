@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +18,7 @@ from proxy_tasks.tables import FAMILIES, OPTIMISED, policy_text
 from search import Config, run_tabulate
 from search.engine import loop as engine
 from search.engine.pool import Outcome
+from search.studies import tabulate as study
 from search.studies.tabulate import (
     evaluators,
     families,
@@ -23,6 +26,7 @@ from search.studies.tabulate import (
     study_entries,
     tabulate_candidates,
 )
+from search.trial import read_journal
 from tests.search.fakes import FakePool, Killed
 
 PLANTED = {"task": "synthetic", "evaluator": "synthetic", "precision": "float32", "workers": 3}
@@ -136,6 +140,25 @@ def test_searches_give_their_exported_policy_and_their_last_third(searches):
         assert run["policies"] == [encode_augmentation(policy) for policy in wanted]
 
 
+def test_late_policies_are_those_that_trained_each_once(searches, monkeypatch):
+    def journal(path):
+        """Of the last four trials: the first diverged, the second failed, the others are twins."""
+        trials = sorted(read_journal(path), key=lambda trial: trial.key)
+        diverged = replace(trials[-4].evaluation, diverged=True)
+        return [
+            *trials[:-4],
+            replace(trials[-4], evaluation=diverged),
+            replace(trials[-3], evaluation=None, status="failed", error="no"),
+            trials[-2],
+            replace(trials[-1], augmentation=trials[-2].augmentation),
+        ]
+
+    twins = [journal(Path(run) / "trials.jsonl")[-1].augmentation for run in searches]
+    monkeypatch.setattr(study, "read_journal", journal)
+    settings = filled_in(config(policies_from=searches)).settings
+    assert [run["policies"][1:] for run in settings.optimised] == [[twin] for twin in twins]
+
+
 def test_policies_of_searches_are_spread_and_limited(searches):
     entries = study_entries(filled_in(config(policies=30, policies_from=searches, late=2)))
     places = [i for i, entry in enumerate(entries) if entry.label.startswith(OPTIMISED)]
@@ -166,6 +189,14 @@ def test_the_fidelities_of_real_children():
     }
     assert made["sharing-20"].options == {"shared_epochs": 20, "finetune_epochs": 20}
     assert {c.kernels for c in made.values()} == {"fused"}
+
+
+def test_shorter_children_are_shorter_at_every_fidelity():
+    made = evaluators(filled_in(Config.of("tabulate", task="folder", epochs=6)))
+    assert {name: c.epochs for name, c in made.items() if c.kind == "from-scratch"} == {
+        "scratch": 6, "quarter": 2,
+    }  # fmt: skip
+    assert evaluators(filled_in(Config.of("tabulate", epochs=1)))["quarter"].epochs == 1
 
 
 def test_a_policy_is_measured_whole_before_the_next():

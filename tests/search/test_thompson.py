@@ -42,13 +42,15 @@ def fitted(rng, count, noise):
     return model, weights
 
 
-def test_the_posterior_covers_the_truth_as_often_as_it_says():
+@pytest.mark.parametrize("count", [3, 25])
+def test_the_posterior_covers_the_truth_as_often_as_it_says(count):
     """Weights drawn from the prior lie below a draw from the posterior with even probability at
-    every quantile (Cook, Gelman and Rubin 2006): here in few rewards, where s is not known."""
+    every quantile (Cook, Gelman and Rubin 2006): here in few rewards, where s is not known; and
+    in three, where most of what is known of it comes from the prior of the weights."""
     ranks = []
     for seed in range(400):
         rng = np.random.default_rng(seed)
-        model, weights = fitted(rng, 25, noise=0.3)
+        model, weights = fitted(rng, count, noise=0.3)
         draws = np.array([model.sample(rng)[0] for _ in range(49)])
         ranks.append((draws < weights[0]).sum())
     counts = np.bincount(np.array(ranks) // 5, minlength=10)
@@ -66,11 +68,24 @@ def test_draws_scatter_about_the_estimate():
     assert (draws @ features.T).std(axis=0) == pytest.approx(model.uncertainty(features), rel=0.1)
 
 
-def test_it_ends_at_the_operation_that_helps():
+def test_the_model_is_asked_after_the_uniform_candidates(monkeypatch):
+    """And not before: batches of 5, of which the first two are the `startup` of 10."""
+    chosen = (0,) * len(PolicySpace().decisions)
+    monkeypatch.setattr(ThompsonSearcher, "_candidate", lambda self, rng: chosen)
+    told = drive(ThompsonSearcher(PolicySpace(), 0, batch_size=5, startup=10), 30)
+    asked = PolicySpace().decode(chosen)
+    assert {key[0] for key in told if told[key].augmentation == asked} == set(range(2, 6))
+
+
+@pytest.mark.parametrize("failing", [0.0, 0.1])
+def test_it_ends_at_the_operation_that_helps(failing):
+    """Also where some evaluations fail, which say nothing of the others."""
     space = PolicySpace(1, 1, ops=("Rotate", "Color", "Invert", "Solarize"))
 
     def judge(candidate):
         name, probability, magnitude = candidate.augmentation[0][0]
+        if candidate.seed % 1000 < 1000 * failing:
+            return None
         noise = np.random.default_rng(candidate.seed).normal(0, 0.3)
         worth = probability if name == "Color" and magnitude > 4 else -probability
         return evaluation(worth + noise)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -24,6 +25,7 @@ from search.cli.main import main
 from search.runs import blobs
 from search.runs.blobs import read_blob
 from search.studies import train as study
+from search.studies.seeds import BLOCKS, training_seed
 from search.studies.study import build_task
 from search.studies.training import TrainSettings
 from tests.search.trainings import (
@@ -193,6 +195,17 @@ def test_the_weights_are_used_with_what_stands_beside_them(undisturbed, name):
     mean, std = (torch.tensor(about[key]).view(1, -1, 1, 1) for key in ("mean", "std"))
     found = network.eval()((images - mean) / std).argmax(1).numpy()
     assert (found == task.validation.labels).mean() == about["validation"]["accuracy"]
+
+
+def test_the_result_says_which_file_and_which_seed_it_is_of(undisturbed):
+    """A seed that no search, comparison or table trains children with."""
+    out, _ = undisturbed
+    for name in ("best", "last"):
+        checksum = hashlib.sha256((out / f"{name}.pt").read_bytes()).hexdigest()
+        assert json.loads((out / f"{name}.json").read_text())["sha256"] == checksum
+    seed = json.loads((out / "result.json").read_text())["seed"]
+    assert seed == training_seed("train", 0)
+    assert seed not in {training_seed(block, 0) for block in BLOCKS if block != "train"}
 
 
 def test_the_best_epoch_is_that_of_the_validation_part_and_judged_once(tmp_path, monkeypatch):
