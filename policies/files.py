@@ -40,9 +40,10 @@ def write_all(handle: int, data: bytes) -> None:
 def write_atomically(path: Path, data: bytes | str) -> None:
     """Write a temporary file beside ``path``, then rename it: the old content, or the new.
 
+    Text becomes UTF-8; what names in no known encoding have in it instead, an escape (`\\udce9`).
     Raises OSError, and then leaves neither a half-written nor a temporary file.
     """
-    raw = data.encode() if isinstance(data, str) else data
+    raw = data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
     try:

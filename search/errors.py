@@ -80,3 +80,7 @@ class SearchInterrupted(SearchError):
 
 class NothingFound(SearchError):
     """All evaluations are made, but they do not say that any candidate is better than another."""
+
+
+class OutputError(SearchError):
+    """Standard output takes no more; what was to be written in files is written."""

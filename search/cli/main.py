@@ -6,6 +6,7 @@ disk), 2 for a mistake of the user, 130 and 143 after SIGINT and SIGTERM.
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -31,6 +32,7 @@ class Commands(click.Group):
 
     def main(self, *args: Any, **settings: Any) -> NoReturn:
         """Run a command and exit."""
+        _settle_output()
         sys.exit(self._code(*args, **settings))
 
     def _code(self, *args: Any, **settings: Any) -> int:
@@ -82,6 +84,40 @@ def _say(text: str) -> None:
         click.echo(text, err=True)
     except OSError:  # full, or closed
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (what is buffered would fail again)
+
+
+class _Stdout(io.FileIO):
+    """Standard output: full, closed or gone, it ends the command as every error does.
+
+    Unbuffered, so that nothing is left that would fail again when Python ends.
+    """
+
+    def write(self, data: Any) -> int:
+        from policies.files import write_all
+        from search.errors import OutputError
+
+        try:
+            write_all(self.fileno(), data)
+        except OSError as error:  # not passed on: click would end without a word on some
+            raise OutputError(f"standard output: {error.strerror}") from error
+        return len(data)
+
+
+def _settle_output() -> None:
+    """Streams that take every name of a file, and an error where stdout does not take it."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # Closed: the next file opened, say a journal, would get its number, and with it all
+            # that others print. This one takes nothing either.
+            os.open(os.devnull, os.O_RDONLY)
+    if sys.stdout is sys.__stdout__:  # where it was closed there is none
+        encoding = "utf-8" if sys.stdout is None else sys.stdout.encoding
+        sys.stdout = io.TextIOWrapper(_Stdout(1, "w", closefd=False), encoding, write_through=True)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 class _Stderr(logging.Handler):

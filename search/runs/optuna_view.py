@@ -11,7 +11,9 @@ rows of others are left alone.
 from __future__ import annotations
 
 import datetime
+import functools
 import logging
+import sqlite3
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -234,9 +236,10 @@ def _bring_up_to_date(path: Path, name: str, wanted: Mapping[Key, FrozenTrial]) 
 
 
 def _open(path: Path) -> optuna.storages.RDBStorage:
-    url = sqlalchemy.URL.create("sqlite", database=str(path.absolute()))
+    # Not by its name in the URL: a name in no known encoding cannot stand there.
+    connect = functools.partial(sqlite3.connect, path, PATIENCE, check_same_thread=False)
     storage = optuna.storages.RDBStorage(
-        url.render_as_string(), engine_kwargs={"connect_args": {"timeout": PATIENCE}}
+        f"sqlite:///{FILE_NAME}", engine_kwargs={"creator": connect}
     )
 
     def hurry(connection: Any, _: object) -> None:

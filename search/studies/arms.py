@@ -30,6 +30,7 @@ from proxy_tasks import Augmentation
 from proxy_tasks.evaluators.config import EvaluatorConfig
 from proxy_tasks.evaluators.registry import check_config
 from proxy_tasks.recipe import Recipe
+from proxy_tasks.sources import printable
 from proxy_tasks.trials import MAX_LINE_BYTES
 from search.spaces import PolicySpace
 
@@ -237,7 +238,7 @@ def _method(text: str) -> Arm:
     members = tuple(arm.members[0] for arm in arms)
     keys = dict.fromkeys(key for arm in arms for key in arm.search)
     costs = {key: sum(arm.search.get(key, 0) for arm in arms) / len(arms) for key in keys}
-    return Arm(text, name, members, search=costs)
+    return Arm(text, printable(name), members, search=costs)
 
 
 def _count(text: str) -> int:
@@ -269,7 +270,7 @@ def _file_name(text: str) -> str:
     """What tells files apart in a table: the folder too, as every run calls its file so."""
     path = Path(text)
     generic = path.stem in ("policy", "schedule")
-    return f"{path.parent.resolve().name}/{path.name}" if generic else path.name
+    return printable(f"{path.parent.resolve().name}/{path.name}" if generic else path.name)
 
 
 def _cost(file: PolicyFile, text: str) -> dict[str, Any]:
