@@ -1,4 +1,4 @@
-"""Fills the tables of operations and options from where these are declared (a hook of MkDocs)."""
+"""Fills the tables from where operations, options and formats are declared (a hook of MkDocs)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,19 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from policies.formats import FORMATS  # noqa: E402
 from policies.ops import CONVENTIONS, OPS, PAPER_OPS, Scale  # noqa: E402
 from search.studies.kinds import KINDS, reference  # noqa: E402
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """MkDocs calls this for every page, before Markdown becomes HTML."""
-    made = {"operations": operations, "conventions": conventions, "options": options}
+    made = {
+        "operations": operations,
+        "conventions": conventions,
+        "options": options,
+        "formats": formats,
+    }
     for name, table in made.items():
         mark = f"<!-- {name} -->"
         if mark in markdown:
@@ -43,6 +49,11 @@ def conventions() -> str:
         for name, c in CONVENTIONS.items()
     ]
     return _table(["convention", "indices", "way along the scale", "source"], rows)
+
+
+def formats() -> str:
+    rows = [[f"`{name}`", form.carries, form.loses] for name, form in FORMATS.items()]
+    return _table(["format", "carries", "cannot carry, or does otherwise"], rows)
 
 
 def options() -> str:

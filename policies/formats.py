@@ -1,26 +1,7 @@
 """Augmentations as other libraries write them, pixel for pixel wherever those can follow.
 
-What each format carries (``convert`` refuses the rest, or says what it left out):
-
-============  ==========================================  ========================================
-format        carries                                     cannot carry
-============  ==========================================  ========================================
-text          policies in the paper convention, and       fill, provenance; other conventions where
-              others whose every parameter it has too     a parameter differs; transforms
-json          everything, with its provenance             nothing
-torchvision   as text, RandAugment, TrivialAugmentWide,   Cutout, SamplePairing; other conventions
-              fill; on PIL images with the same pixels    as for text; UniformAugment, schedules.
-                                                          On tensors torchvision itself rounds
-                                                          greys, blends and slopes differently
-timm          policies in every convention, RandAugment,  Cutout, SamplePairing; the enhancers of
-              fill; with the same pixels, but for shifts  trivialaugment above 0.9; TrivialAugment,
-                                                          UniformAugment, schedules. Shifts that
-                                                          are a share of the image are rounded to
-                                                          whole pixels, not truncated: up to one
-                                                          pixel further
-============  ==========================================  ========================================
-
-The last two are Python modules with ``transform`` in them: copy one beside the training script and
+``FORMATS`` says of each what it carries and what it cannot; ``convert`` refuses the rest. All but
+text and json are Python modules with ``transform`` in them: copy one beside the training script and
 import it. All formats keep probabilities, the order of operations and repeated sub-policies.
 Operations that a library lacks are left out only with ``drop=True``, and counted; their sub-policy
 stays, if need be empty, so that the chances of the others do not change. ``Identity``, and anything
@@ -32,19 +13,19 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
 
+from . import exports
 from .errors import InputError, check_choice
+from .exports import Rows
 from .ops import OPS, RANDAUGMENT_OPS, get_convention
 from .policy import Operation, Policy
 from .policy_files import PolicyFile, to_json_text
 from .program import MAX_SIDE
 from .transforms import PolicyTransform, RandAugment, TrivialAugmentWide
-
-Rows = Sequence[Sequence[Operation]]
 
 
 class Export(NamedTuple):
@@ -65,15 +46,21 @@ class Format:
 
     Attributes:
         write: the text of a file's augmentation, operations that ``lacks`` names left out.
-        about: a few words for lists.
         ending: of a file's name.
+        carries: in words, for readers.
+        loses: in words, what it cannot carry or the library does otherwise.
         lacks: operations that it has no word for.
+        transforms: kinds of augmentations that it takes beside policies.
+        rows: the sub-policies that one of these draws from, where that is how it is written.
     """
 
-    write: Callable[[PolicyFile, Rows | None], str]
-    about: str
+    write: Callable[[PolicyFile, Rows], str]
     ending: str
-    lacks: frozenset[str] = field(default_factory=frozenset)
+    carries: str
+    loses: str
+    lacks: frozenset[str] = frozenset()
+    transforms: tuple[type, ...] = ()
+    rows: Callable[[PolicyFile], Rows] = lambda file: ()
 
 
 def convert(file: PolicyFile, form: str, *, drop: bool = False) -> Export:
@@ -88,23 +75,28 @@ def convert(file: PolicyFile, form: str, *, drop: bool = False) -> Export:
         InputError: for what the format cannot express, naming it.
     """
     check_choice("format", form, tuple(FORMATS))
-    wanted = FORMATS[form]
-    rows: Rows | None = None
+    wanted, augmentation = FORMATS[form], file.augmentation
+    policy = isinstance(augmentation, Policy | PolicyTransform)
+    if not policy and not isinstance(augmentation, wanted.transforms):
+        raise InputError(
+            "augmentation", f"must be something that {form} can express", augmentation,
+            "export json, or train with it here",
+        )  # fmt: skip
+    rows: list[list[Operation]] = []
     left_out: Counter[str] = Counter()
-    if isinstance(file.augmentation, Policy | PolicyTransform):
-        rows = []
-        for row in file.policy:
-            lacking = [op for op in row if op.name in wanted.lacks]
-            lost = [op.name for op in lacking if op.name != "Identity" and op.probability > 0]
-            if lost and not drop:
-                raise InputError(
-                    "policy", f"must use operations that {form} has", lost[0],
-                    "leave it out with drop=True (--drop), search without it, or train with "
-                    "PolicyTransform",
-                )  # fmt: skip
-            left_out.update(lost)
-            rows.append([op for op in row if op not in lacking])
-    return Export(wanted.write(file, rows), MappingProxyType(dict(left_out)))
+    for row in file.policy if policy else wanted.rows(file):
+        lacking = [op for op in row if op.name in wanted.lacks]
+        lost = [op.name for op in lacking if op.name != "Identity" and op.probability > 0]
+        if lost and not drop:
+            raise InputError(
+                "policy", f"must use operations that {form} has", lost[0],
+                "leave it out with drop=True (--drop), search without it, or train with "
+                "PolicyTransform",
+            )  # fmt: skip
+        left_out.update(lost)
+        rows.append([op for op in row if op not in lacking])
+    text = wanted.write(file, rows) + exports.one_line(file, form)
+    return Export(text, MappingProxyType(dict(left_out)))
 
 
 def in_convention(policy: Policy, source: str, target: str) -> Policy:
@@ -159,10 +151,8 @@ def _equal_magnitude(name: str, magnitude: int, source: str, target: str) -> int
 # ---------------------------------------------------------------------------------- our own
 
 
-def _text(file: PolicyFile, rows: Rows | None) -> str:
+def _text(file: PolicyFile, rows: Rows) -> str:
     augmentation = file.augmentation
-    if rows is None:
-        raise _refused(file, "text")
     if isinstance(augmentation, PolicyTransform) and augmentation.fill != 0:
         raise InputError(
             "fill", "must be 0 in a tuple list, which cannot name another", augmentation.fill,
@@ -171,15 +161,8 @@ def _text(file: PolicyFile, rows: Rows | None) -> str:
     return in_convention(file.policy, file.convention, "paper").to_text()
 
 
-def _json(file: PolicyFile, rows: Rows | None) -> str:
+def _json(file: PolicyFile, rows: Rows) -> str:
     return to_json_text(file)
-
-
-def _refused(file: PolicyFile, form: str) -> InputError:
-    return InputError(
-        "augmentation", f"must be something that {form} can express", file.augmentation,
-        "export json, or train with it here",
-    )  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------- torchvision
@@ -215,7 +198,7 @@ _GET_POLICIES = """
 """
 
 
-def _torchvision(file: PolicyFile, rows: Rows | None) -> str:
+def _torchvision(file: PolicyFile, rows: Rows) -> str:
     augmentation = file.augmentation
     fill = getattr(augmentation, "fill", 0)
     if isinstance(augmentation, RandAugment):
@@ -227,8 +210,6 @@ def _torchvision(file: PolicyFile, rows: Rows | None) -> str:
         return _TORCHVISION.format(
             table="", base="TrivialAugmentWide", method="", arguments="", fill=fill
         )
-    if rows is None:
-        raise _refused(file, "torchvision")
     paper = [[_in_convention(op, file.convention, "paper") for op in row] for row in rows]
     table = "".join(f"    {_tuples(row)},\n" for row in paper)
     return _TORCHVISION.format(
@@ -277,7 +258,7 @@ HPARAMS = {{
 '''
 
 
-def _timm(file: PolicyFile, rows: Rows | None) -> str:
+def _timm(file: PolicyFile, rows: Rows) -> str:
     augmentation = file.augmentation
     if isinstance(augmentation, RandAugment):
         ops = [Operation(name, 1.0, augmentation.m if OPS[name].has_magnitude else None)
@@ -290,7 +271,7 @@ def _timm(file: PolicyFile, rows: Rows | None) -> str:
             f"    num_layers={augmentation.n},\n)"
         )
         kind = "RandAugment"
-    elif rows is not None:
+    else:
         table = (
             "POLICY = [\n"
             + "".join(f"    {[_timm_op(op, file.convention) for op in row]!r},\n" for row in rows)
@@ -298,8 +279,6 @@ def _timm(file: PolicyFile, rows: Rows | None) -> str:
             "    [[AugmentOp(*op, hparams=HPARAMS) for op in row] for row in POLICY]\n)"
         )
         kind = "AutoAugment"
-    else:
-        raise _refused(file, "timm")
     fill = getattr(augmentation, "fill", 0)
     if fill and isinstance(fill, int):
         fill = (fill,) * 3  # Pillow takes a single number of an RGB image for a packed colour
@@ -342,12 +321,46 @@ def _timm_op(op: Operation, convention: str) -> tuple[str, float, float]:
 
 
 _OTHERS_LACK = frozenset({"Cutout", "SamplePairing", "Identity"})
+_GRIDS = (RandAugment, TrivialAugmentWide)
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {
-        "text": Format(_text, "tuple list in the paper convention", ".txt"),
-        "json": Format(_json, "policy file with its provenance", ".json"),
-        "torchvision": Format(_torchvision, "Python module", ".py", _OTHERS_LACK),
-        "timm": Format(_timm, "Python module", ".py", _OTHERS_LACK),
+        "text": Format(
+            _text, ".txt",
+            "policies in the paper convention; others where every parameter has an equal in it",
+            "fill, provenance, transforms",
+        ),
+        "json": Format(
+            _json, ".json", "everything, with its provenance", "nothing", transforms=(object,)
+        ),
+        "torchvision": Format(
+            _torchvision, ".py",
+            "as text, with fill; RandAugment, TrivialAugment; the same pixels on PIL images",
+            "Cutout, SamplePairing; UniformAugment, schedules; its tensors are rounded differently",
+            _OTHERS_LACK, _GRIDS,
+        ),
+        "timm": Format(
+            _timm, ".py",
+            "policies in every convention, fill; RandAugment; the same pixels, but for shifts",
+            "Cutout, SamplePairing; TrivialAugment, UniformAugment, schedules; enhancers beyond "
+            "0.1 to 1.9; shifts by a share of the image end up to one pixel further",
+            _OTHERS_LACK, (RandAugment,),
+        ),
+        "kornia": Format(
+            exports.kornia, ".py",
+            "policies in every convention, RandAugment; the same pixels of "
+            + ", ".join(exports.EXACT["kornia"]),
+            "fill, Cutout, SamplePairing; shifts in pixels; TrivialAugment, UniformAugment, "
+            "schedules; " + exports.differences("kornia"),
+            _OTHERS_LACK, (RandAugment,), exports.as_rows,
+        ),
+        "albumentations": Format(
+            exports.albumentations, ".py",
+            "policies in every convention, fill, RandAugment, TrivialAugment; the same pixels of "
+            + ", ".join(exports.EXACT["albumentations"]),
+            "Sharpness, Cutout, SamplePairing; UniformAugment, schedules; "
+            + exports.differences("albumentations"),
+            _OTHERS_LACK | {"Sharpness"}, _GRIDS, exports.as_rows,
+        ),
     }
-)
-"""The formats by name; the module's docstring says what each carries."""
+)  # fmt: skip
+"""The formats by name."""

@@ -12,6 +12,7 @@ import click
 import pytest
 
 from policies import CONVENTIONS, OPS
+from policies.formats import FORMATS
 from search.cli.main import main
 from search.studies.kinds import KINDS
 
@@ -130,6 +131,13 @@ def test_the_tables_of_operations_are_made_from_the_declarations():
     assert rows["Posterize"][1] == "8 … 4 bits, nearest" and rows["Invert"][1] == "–"
     assert rows["paper"][1:3] == ["0..9", "index / 9"]
     assert set(rows) >= {*OPS, *CONVENTIONS} - {"Identity"}
+
+
+def test_the_table_of_formats_says_what_each_carries():
+    rows = {row[0]: row[1:] for row in made("guide.md")}
+    for name, form in FORMATS.items():
+        assert rows[f"`{name}`"] == [form.carries, form.loses]
+        assert all(op in form.loses for op in form.lacks - {"Identity"})
 
 
 def test_pages_in_the_site_are_the_pages_in_docs():

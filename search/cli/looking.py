@@ -118,7 +118,8 @@ def show(
     "form",
     default="text",
     metavar="NAME",
-    help="text (tuple list), json, torchvision or timm (Python modules).",
+    help="text (tuple list), json, or a Python module for torchvision, timm, kornia or "
+    "albumentations.",
 )
 @option("--drop", is_flag=True, help="Leave operations out that the format lacks, and say so.")
 @option("--out", metavar="FILE", help="File to write. [default: print]")
