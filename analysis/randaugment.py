@@ -11,6 +11,7 @@ import scipy.stats
 from scipy.stats import norm
 
 from policies import RandAugment
+from policies.errors import InputError
 
 from . import plots, sections, tables
 from .document import Block, Gallery, Picture, Report, Sentences, Table, Text, section, write
@@ -142,17 +143,14 @@ def analyse_grid(run: Run) -> Grid:
 
     Raises InputError without a cell whose children all trained.
     """
-    rows = run.evaluated
+    rows, diverged = _trained(run)
+    if rows.empty and diverged:
+        raise InputError(
+            "run", "must have a cell whose children all trained", f"{len(diverged)} with a "
+            "diverged child", "lower the learning rate, or check the images",
+        )  # fmt: skip
     if rows.empty:
         raise run.unfinished("at least one cell")
-    cells = rows["label"].str.extract(r"^N=(\d+) M=(\d+)$").astype(int)
-    rows = rows.assign(n=cells[0], m=cells[1])
-    # A diverged child ranks below every child that trained, whatever its reward.
-    lost = rows.groupby(["n", "m"])["diverged"].transform("any")
-    diverged = sorted(set(zip(rows["n"][lost], rows["m"][lost], strict=True)))
-    rows = rows[~lost]
-    if rows.empty:
-        raise run.unfinished("a cell without a diverged child")
     wide = rows.pivot(index=["n", "m"], columns="seed", values="reward")
     reward = run.option("evaluator", "reward", "accuracy")
     percent = reward == "accuracy"
@@ -178,7 +176,20 @@ def analyse_grid(run: Run) -> Grid:
     # Ties go to the gentler cell: fewer operations, then smaller magnitude.
     table = table.sort_values(["mean", "n", "m"], ascending=[False, True, True], ignore_index=True)
     unit = "validation accuracy (%)" if percent else f"validation {reward.replace('_', ' ')} (nats)"
-    return Grid(table, float(run_sd), seeds, unit, tuple((int(n), int(m)) for n, m in diverged))
+    return Grid(table, float(run_sd), seeds, unit, diverged)
+
+
+def _trained(run: Run) -> tuple[pd.DataFrame, tuple[tuple[int, int], ...]]:
+    """Results with their n and m, and the cells left out for a child that diverged.
+
+    It ranks below every child that trained, whatever its reward.
+    """
+    rows = run.evaluated
+    cells = rows["label"].str.extract(r"^N=(\d+) M=(\d+)$").astype(int)
+    rows = rows.assign(n=cells[0], m=cells[1])
+    lost = rows.groupby(["n", "m"])["diverged"].transform("any").astype(bool)
+    diverged = sorted(set(zip(rows["n"][lost], rows["m"][lost], strict=True)))
+    return rows[~lost], tuple((int(n), int(m)) for n, m in diverged)
 
 
 def write_grid(directory: str | Path) -> Grid:
@@ -191,17 +202,17 @@ def write_grid(directory: str | Path) -> Grid:
 
 def grid_report(run: Run) -> Report:
     """The report of a grid, finished or not."""
-    return _report(run, None if run.evaluated.empty else analyse_grid(run))
+    rows, diverged = _trained(run)
+    if not rows.empty:
+        return _report(run, analyse_grid(run))
+    why = "A child diverged in every cell so far" if diverged else "No cell was evaluated yet"
+    return _report(run, None, f"{why}.")
 
 
-def _report(run: Run, grid: Grid | None) -> Report:
+def _report(run: Run, grid: Grid | None, why: str = "") -> Report:
     cells = len(run.choices("n")) * len(run.choices("m"))
     state = Text(sections.state(len(run.trials), cells * run.number("settings", "seeds")))
-    found = (
-        section("", state, *_blocks(grid))
-        if grid
-        else section("", state, Text("No cell was evaluated yet."))
-    )
+    found = section("", state, *_blocks(grid)) if grid else section("", state, Text(why))
     chosen = section("The best cell on images", Gallery(RandAugment(*grid.best))) if grid else None
     return Report(
         title=f"RandAugment grid on {run.task}",

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from policies.errors import InputError
 from search.studies.config import Config
+from search.studies.kinds import KINDS
 
 from .options import (
     ManyValues,
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from search.studies.select import Selected
 
 # What is done with a configuration of each kind; `augsearch resume` finds it here too. Each takes
-# (config, out) and how: resume, retry_failed, progress.
+# (config, out) and how: resume, progress, and retry_failed where single evaluations can fail.
 RUN: dict[str, Callable[..., None]] = {}
 
 
@@ -35,16 +37,12 @@ def run_command(kind: str) -> Callable:
     def decorate(function: Callable[..., None]) -> click.Command:
         RUN[kind] = function
 
-        @options_of_run(kind)
-        @out_option
-        @resume_option
-        @retry_option
         @quiet_option
-        def command(
-            config: Config, out: str, resume: bool, retry_failed: bool, quiet: bool
-        ) -> None:
-            function(config, out, resume=resume, retry_failed=retry_failed, progress=not quiet)
+        def command(config: Config, out: str, resume: bool, quiet: bool, **how: Any) -> None:
+            function(config, out, resume=resume, progress=not quiet, **how)
 
+        command = retry_option(command) if KINDS[kind].journal else command
+        command = options_of_run(kind)(out_option(resume_option(command)))
         return click.command(kind, cls=ManyValues, help=function.__doc__)(command)
 
     return decorate
@@ -161,7 +159,13 @@ def resume(run: str, changes: dict[str, Any], retry_failed: bool, quiet: bool) -
     from search.studies.study import grown
 
     config = grown(Path(run), changes)
-    RUN[config.kind](config, run, resume=True, retry_failed=retry_failed, progress=not quiet)
+    how = {"retry_failed": retry_failed} if KINDS[config.kind].journal else {}
+    if retry_failed and not how:
+        raise InputError(
+            "retry_failed", "must be for a run of single evaluations", f"one of {config.kind}",
+            f"`augsearch resume {run}` goes on from where it was",
+        )  # fmt: skip
+    RUN[config.kind](config, run, resume=True, progress=not quiet, **how)
 
 
 COMMANDS = (search, select, randaugment, rederive, pba, resume)

@@ -211,7 +211,6 @@ def run_race(
     out: Path | str,
     *,
     resume: bool = False,
-    retry_failed: bool = False,
     progress: bool = True,
 ) -> dict[str, dict[int, Lap]]:
     """Race in the folder `out`, and write race.json there.
@@ -219,7 +218,6 @@ def run_race(
     Args:
         config: `Config.of("race", table=..., ...)`.
         resume: go on with the race in `out`; seeds and searchers may have been added.
-        retry_failed: has no effect, since no single evaluation of a race fails.
 
     Returns:
         Searcher -> seed -> lap.

@@ -11,10 +11,11 @@ from typing import Any
 
 from policies import RandAugment, save_policy
 from search.engine.loop import RunResult
+from search.errors import NothingFound
 from search.runs.folder import POLICY_NAME
 from search.runs.optuna_view import catch_up
 from search.searchers.grid import grid_candidates
-from search.trial import JOURNAL_NAME, Candidate, image_passes, read_journal
+from search.trial import JOURNAL_NAME, Candidate, image_passes, read_journal, usable_reward
 
 from .config import Config
 from .fixed import run_fixed
@@ -31,9 +32,19 @@ def run_randaugment(config: Config, out: Path | str, **how: Any) -> RunResult:
 
     Raises:
         InputError: a user's mistake; nothing is left behind if nothing was finished.
+        NothingFound: a child diverged in every cell.
     """
     result = run_fixed(config, out, candidates, **how)
     catch_up(Path(out))
+    cells: dict[str, bool] = {}  # whether all its children trained
+    for trial in read_journal(Path(out) / JOURNAL_NAME):
+        trained = usable_reward(trial.evaluation) is not None
+        cells[trial.label] = trained and cells.get(trial.label, True)
+    if not result.failed and not any(cells.values()):
+        raise NothingFound(
+            f"in each of {len(cells)} cells a child diverged, so no cell is recommended and no "
+            "policy exported; lower the learning rate, or check the images"
+        )
     return result
 
 

@@ -21,6 +21,7 @@ from policies.errors import InputError
 from policies.files import read_json, write_atomically
 from proxy_tasks.evaluators.evaluation import Evaluation
 from search.engine.loop import RunResult
+from search.errors import NothingFound
 from search.runs.folder import CONFIG_NAME, POLICY_NAME, check_journal
 from search.searchers.fixed import fixed_candidates
 from search.trial import (
@@ -94,6 +95,7 @@ def run_select(
 
     Raises:
         InputError: a user's mistake; nothing is left behind if nothing was finished.
+        NothingFound: no policy is better than another.
     """
     files = None
     if (source := Path(config.settings.run)).is_dir():
@@ -160,11 +162,15 @@ class _Selection:
         candidates = fixed_candidates(made, seeds)
         ranked = best_rescored(candidates, self._evaluate(FINAL, candidates))
         if not ranked:
-            raise InputError(
-                "run",
-                "must lead to at least one policy that can be evaluated",
-                settings.run,
-                f"see {self.opened.path / FINAL / 'run.log'}",
+            raise NothingFound(
+                f"of each of {len(made)} policies a child failed or diverged, so none is "
+                f"exported; see `augsearch report {self.opened.path}`"
+            )
+        if len(ranked) > 1 and len({reward for _, reward in ranked}) == 1:
+            raise NothingFound(
+                f"all {len(ranked)} policies have the reward {ranked[0][1]:.6g}, so none is better "
+                f"than another and none is exported; `augsearch resume {self.opened.path} --seeds "
+                f"{2 * settings.seeds}` makes more evaluations, or choose another reward"
             )
         return self._export(made, ranked, dropped)
 

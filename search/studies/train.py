@@ -49,14 +49,12 @@ def run_train(
     out: Path | str,
     *,
     resume: bool = False,
-    retry_failed: bool = False,
     progress: bool = True,
 ) -> Evaluation | None:
     """Train in the run folder `out`; started by torchrun, together with the other processes.
 
     Args:
         config: `Config.of("train", policy="imagenet")`; see `arms.FORMS` for the policy.
-        retry_failed: has no effect, since a training has no single evaluations that fail.
 
     Returns:
         The evaluation of the best weights on the test part; None in processes other than 0.

@@ -9,18 +9,21 @@ import errno
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from policies import files
+from policies.files import write_json
 from search import Config, PoolConfig
 from search.cli.main import main
 from search.engine import loop
 from search.runs.environment import differences
 from search.runs.folder import locked
 from tests.golden.runs import RUNS, TREE, begun_with, results, tree
+from tests.search.commands import answer
 from tests.search.fakes import FakePool
 from tests.search.test_golden_runs import SAME_BYTES, copied
 
@@ -188,6 +191,42 @@ def searched(tmp_path, monkeypatch) -> Path:
 def select(*words: str) -> Result:
     arguments = ["select", "search-random", "--workers", "2", "--quiet", "--out", "selected"]
     return CliRunner().invoke(main, [*arguments, *words])
+
+
+SAME = {"reward": 0.25}
+DIVERGED = {"diverged": True}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [(SAME, "policies have the reward 0.25"), (DIVERGED, "a child failed or diverged")],
+)
+def test_a_selection_without_a_difference_exports_nothing(searched, monkeypatch, changes, words):
+    """And says what to do, which can be done."""
+
+    def alike(job):
+        outcome = answer(job)
+        return replace(outcome, evaluation={**outcome.evaluation, **changes})
+
+    monkeypatch.setattr(loop, "WorkerPool", FakePool(answer=alike))
+    done = select("--rescore", "4", "--seeds", "2")
+    assert done.exit_code == 1 and words in done.stderr and done.stderr.count("\n") == 1
+    assert not Path("selected/policy.json").exists()
+    for advice in re.findall("`augsearch (.*?)`", done.stderr):
+        monkeypatch.setattr(loop, "WorkerPool", FakePool(answer=answer))
+        followed = CliRunner().invoke(main, [*advice.split()])
+        assert followed.exit_code == 0, (advice, followed.output)
+
+
+def test_what_has_no_single_evaluations_makes_none_again(tmp_path):
+    """--retry-failed would be without effect."""
+    for kind, option in {"race": {"table": "planted"}, "train": {"policy": "none"}}.items():
+        run = tmp_path / kind
+        run.mkdir()
+        write_json(run / "config.json", Config.of(kind, **option).to_json())
+        refused(CliRunner().invoke(main, ["resume", str(run), "--retry-failed"]), kind)
+        started = CliRunner().invoke(main, [kind, "--out", str(run), "--retry-failed"])
+        assert started.exit_code == 2 and "No such option" in started.stderr
 
 
 def test_select_leaves_out_a_last_line_that_was_cut(searched):

@@ -13,6 +13,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from analysis import write_reports
 from policies import Policy, RandAugment, TrivialAugmentWide, load_policy_file
 from policies.augmentations import encode_augmentation
 from policies.errors import InputError
@@ -262,6 +263,10 @@ def test_a_grid_of_diverged_children_exports_nothing(place):
         return replace(outcome, evaluation={**outcome.evaluation, "diverged": True})
 
     folder = place("diverged")
-    said = invoke(GRID, folder, FakePool(answer=diverging), code=2)
-    assert said.startswith("Error: ") and "diverged child" in said and said.count("\n") == 1
+    said = invoke(GRID, folder, FakePool(answer=diverging), code=1)
+    assert said.startswith("Error: in each of 2 cells a child diverged") and said.count("\n") == 1
+    assert "lower the learning rate" in said and "resume" not in said
     assert not (folder / "run" / "policy.json").exists()
+    write_reports([folder / "run"])
+    report = (folder / "run" / "grid.md").read_text(encoding="utf-8")
+    assert "A child diverged in every cell so far." in report
