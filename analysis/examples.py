@@ -9,8 +9,9 @@ import numpy as np
 from PIL import Image
 
 from policies.errors import InputError
+from policies.images import Unreadable, decode
 from proxy_tasks import get_task
-from proxy_tasks.images import Unreadable, decode, read_bytes
+from proxy_tasks.images import read_bytes
 from proxy_tasks.manifest import Manifest
 from proxy_tasks.sources import list_images
 from proxy_tasks.tasks import TASKS

@@ -29,6 +29,7 @@ from tqdm.auto import tqdm
 
 from .collate import _pixels
 from .errors import InputError, check_integer
+from .images import MAX_PIXELS, decode, orientation, upright
 
 FORMAT = 1
 PROBES = 32  # images decoded for an estimate
@@ -39,8 +40,9 @@ _JPEG = b"\xff\xd8\xff"
 def decode_image(source: str | os.PathLike | bytes) -> torch.Tensor:
     """An image file, or its bytes, as uint8 [3, H, W]: for ``ImageFolder(..., loader=...)``.
 
-    By simplejpeg where that is installed and can, else by Pillow. The pixels lie together in
-    memory ([H, W, 3]), as decoders and PolicyCollate have them.
+    Upright, and by the same rules as proxy tasks and reports (`policies.images`). By simplejpeg
+    where that is installed and can, else by Pillow. The pixels lie together in memory ([H, W, 3]),
+    as decoders and PolicyCollate have them. Raises OSError for what is no such image.
     """
     data = source if isinstance(source, bytes) else Path(source).read_bytes()
     if data[:3] == _JPEG and importlib.util.find_spec("simplejpeg"):
@@ -48,11 +50,25 @@ def decode_image(source: str | os.PathLike | bytes) -> torch.Tensor:
 
         # Pillow knows more kinds (CMYK), and says more about broken files.
         with contextlib.suppress(ValueError):
-            if simplejpeg.decode_jpeg_header(data)[2] in ("YCbCr", "Gray"):
-                return torch.from_numpy(simplejpeg.decode_jpeg(data)).permute(2, 0, 1)
-    with Image.open(io.BytesIO(data)) as image:
-        pixels = np.array(image.convert("RGB"))
+            height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+            if colours in ("YCbCr", "Gray") and height * width <= MAX_PIXELS:
+                return _stored(simplejpeg.decode_jpeg(data), data)
+    return _tensor(decode(data).convert("RGB"))
+
+
+def _stored(pixels: np.ndarray, data: bytes) -> torch.Tensor:
+    """The pixels of a JPEG file as they are stored in `data`, upright."""
+    turn = None
+    if b"Exif" in data:
+        with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+            turn = orientation(image)
+    if turn is not None:
+        return _tensor(Image.fromarray(pixels).transpose(turn))
     return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def _tensor(image: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
 class Estimate(NamedTuple):
@@ -71,7 +87,7 @@ class DecodedImages(Dataset):
 
     Args:
         dataset: of (PIL image or uint8 tensor [C, H, W], number) by index: ImageFolder and the
-            like, without a random transform.
+            like, without a random transform. PIL images are turned upright.
         size: shorter side in pixels; larger images are made smaller (bilinear, antialiased).
         folder: where the pixels are or will be; None: in memory.
         workers: processes that decode.
@@ -219,7 +235,7 @@ class _Small(Dataset):
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, Any]:
         image, target = self.dataset[index]
-        pixels = _pixels(image)
+        pixels = _pixels(upright(image) if isinstance(image, Image.Image) else image)
         height, width, channels = pixels.shape
         short = min(height, width)
         if short > self.size:

@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 
 from policies.errors import InputError
+from policies.images import Unreadable, fit, upright
 
-from .images import Decoded, Unreadable, fit, upright
+from .images import Decoded
 from .manifest import content_id
 from .names import PARTS
 from .pools import Pools, make_pools

@@ -21,8 +21,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from policies.errors import InputError
+from policies.images import fit
 
-from .images import EXTENSIONS, Decoded, fit, read_square
+from .images import EXTENSIONS, Decoded, read_square
 from .manifest import content_id
 
 

@@ -204,7 +204,8 @@ def _task(drawn: Mapping[str, Any]) -> str:
 
 def _images(data: Path) -> str:
     """An image below a folder must decode, as a search would decode it."""
-    from proxy_tasks.images import Unreadable, decode, read_bytes
+    from policies.images import Unreadable, decode
+    from proxy_tasks.images import read_bytes
     from proxy_tasks.sources import ignored_text, list_images
 
     if not data.is_dir():

@@ -8,9 +8,10 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets import ImageFolder
+from torchvision.datasets.folder import default_loader
 
 from policies import IMAGENET, DecodedImages, InputError, PolicyCollate, decode_image, decoded
 
@@ -62,6 +63,32 @@ class TestDecoding:
         data = encoded(picture(20, 30, mode=mode), kind)
         wanted = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
         assert np.array_equal(decode_image(data).permute(1, 2, 0).numpy(), wanted)
+
+    @pytest.mark.parametrize("turn", range(1, 9))
+    @pytest.mark.parametrize("kind", ["jpg", "tiff"])
+    def test_photographs_are_upright(self, tmp_path, turn, kind):
+        """As in proxy tasks, whoever reads the file: else a model trains on other images."""
+        exif = Image.Exif()
+        exif[0x0112] = turn
+        (tmp_path / "class").mkdir()
+        path = tmp_path / "class" / f"turned.{kind}"
+        picture(40, 64).save(path, exif=exif)
+        wanted = np.asarray(ImageOps.exif_transpose(Image.open(path)))
+        assert np.array_equal(decode_image(path).permute(1, 2, 0).numpy(), wanted)
+        # With simplejpeg, which knows nothing of EXIF data.
+        stored = np.array(Image.open(path))
+        found = decoded._stored(stored, path.read_bytes()).permute(1, 2, 0)
+        assert kind != "jpg" or np.array_equal(found, wanted)
+        for loader in (decode_image, default_loader):
+            kept, _ = DecodedImages(ImageFolder(tmp_path, loader=loader), 64, progress=False)[0]
+            assert np.array_equal(kept.permute(1, 2, 0), wanted), loader
+
+    def test_what_proxy_tasks_do_not_read_is_an_error(self):
+        sixteen = Image.fromarray(np.arange(600, dtype=np.uint16).reshape(20, 30))
+        with pytest.raises(OSError, match="8 bits"):
+            decode_image(encoded(sixteen, "PNG"))
+        with pytest.raises(OSError, match="JPEG, PNG"):
+            decode_image(encoded(picture(20, 30), "GIF"))
 
     def test_options_of_jpeg(self):
         for options in ({"quality": 30}, {"progressive": True}, {"subsampling": 0}):

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from policies import InputError
+from policies.images import fit
 from proxy_tasks import get_task
 from proxy_tasks.embedded.make_fashion import CLASSES, COUNTS
-from proxy_tasks.images import fit
 from tests.proxy_tasks.trees import write_tree
 
 

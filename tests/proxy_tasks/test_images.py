@@ -19,8 +19,9 @@ from PIL import Image
 
 from analysis import example_images
 from policies import InputError
+from policies.images import FORMATS, MODES, UPRIGHT, Unreadable, decode, fit
 from proxy_tasks import images
-from proxy_tasks.images import MODES, UPRIGHT, Unreadable, decode, fit, read_bytes, read_square
+from proxy_tasks.images import read_bytes, read_square
 
 SQUARE = np.random.default_rng(0).integers(0, 256, (24, 24, 3), np.uint8)
 
@@ -137,12 +138,12 @@ class TestFormats:
         with pytest.raises(Unreadable, match="not one of JPEG"):
             decode(POSTSCRIPT)
 
-    @pytest.mark.parametrize("form", images.FORMATS)
+    @pytest.mark.parametrize("form", FORMATS)
     def test_what_is_meant_is_read_whatever_its_name(self, form, tmp_path):
         (tmp_path / "x.jpg").write_bytes(encoded(Image.fromarray(SQUARE), form))
         assert read_square(tmp_path / "x.jpg", 24).pixels.shape == (24, 24, 3)
 
-    @given(st.binary(max_size=300), st.sampled_from(images.FORMATS), st.integers(0, 400))
+    @given(st.binary(max_size=300), st.sampled_from(FORMATS), st.integers(0, 400))
     def test_damaged_files_never_raise(self, noise, form, place):
         data = bytearray(encoded(Image.fromarray(SQUARE), form))
         data[place : place + len(noise)] = noise
@@ -167,7 +168,7 @@ class TestBounds:
     def test_thin_images_take_no_memory(self):
         """1 x 65,000 pixels at 224: scaling the whole first takes 4.3 GB."""
         code = (
-            "import resource, sys; from proxy_tasks.images import decode; "
+            "import resource, sys; from policies.images import decode; "
             "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; "
             "assert decode(sys.stdin.buffer.read(), 224).size == (224, 224); "
             "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
