@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from policies.errors import check_choice
+from policies.imports import import_path, is_import_path
 from policies.options import Configuration, Option
 from proxy_tasks.presets import get_preset
 
@@ -25,22 +26,18 @@ BEST_REWARDS = {
 class EvaluatorConfig(Configuration):
     """How to evaluate; picklable, saved with a run. `make_evaluator` turns it into an evaluator.
 
-    threads: part of the result, as it changes rounding. repeats: see `Repeat`. options: keyword
-    arguments of the kind. Raises InputError for a value that no evaluator takes.
+    kind: a name, or an evaluator of a user's own: its import path or the callable itself, which
+    becomes one; see `make_evaluator`. threads: part of the result, as it changes rounding. repeats:
+    see `Repeat`. options: keyword arguments of the kind. Raises InputError for a value that no
+    evaluator takes.
     """
 
     kind: Annotated[
-        Literal[
-            "from-scratch",
-            "weight-sharing",
-            "density-matching",
-            "population",
-            "synthetic",
-            "table",
-        ],
+        str,
         Option(
-            "how a policy is evaluated (synthetic: planted rewards, for trials; "
-            "table: as measured by others)",
+            f"how a policy is evaluated: {', '.join(BEST_REWARDS)} (synthetic: planted rewards, "
+            "for trials; table: as measured by others), or package.module:name, an evaluator of "
+            "your own",
             name="evaluator",
             unit="NAME",
             unset="as measured for the task: from-scratch for reduced-fashion and the preset "
@@ -101,9 +98,23 @@ class EvaluatorConfig(Configuration):
         ),
     ] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if callable(self.kind):
+            object.__setattr__(self, "kind", import_path("evaluator", self.kind))
+        super().__post_init__()
+        check_kind(self.kind)
+
+
+def check_kind(kind: str) -> None:
+    """InputError for what neither is an evaluator's name nor looks like an import path."""
+    if not is_import_path(kind):
+        check_choice("evaluator", kind, (*BEST_REWARDS, "package.module:name"))
+
 
 def resolve(kind: str | None, reward: str | None, preset: str, task: str) -> tuple[str, str]:
     """(kind, reward) of a search; what is None becomes what suits preset, task and kind best."""
     kind = get_preset(preset, task).evaluator if kind is None else kind
-    check_choice("evaluator", kind, tuple(BEST_REWARDS))
-    return kind, BEST_REWARDS[kind] if reward is None else reward
+    check_kind(kind)
+    if reward is None:  # an evaluator of a user's own need not know of likelihoods
+        reward = BEST_REWARDS.get(kind, "accuracy")
+    return kind, reward

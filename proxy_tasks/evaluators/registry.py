@@ -11,10 +11,12 @@ Repeat           the mean of any evaluator over several seeds.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 from policies.errors import InputError
+from policies.imports import resolve
 from policies.options import checked_options, keywords_of
 from proxy_tasks.data import ProxyTask
 from proxy_tasks.presets import get_preset
@@ -42,22 +44,60 @@ KINDS: dict[str, Callable[..., Evaluator]] = {
 
 
 def make_evaluator(config: EvaluatorConfig, task: ProxyTask) -> Evaluator:
-    """Build the evaluator a config describes. Raises InputError for what it does not know."""
-    _check_options(config)
-    evaluator = KINDS[config.kind](config, task, **config.options)
-    return Repeat(evaluator, config.repeats) if config.repeats > 1 else evaluator
+    """Build the evaluator that a config describes, wherever this is called: in a worker.
+
+    A user's own, a class or a function, is called as those of KINDS are: with the config, the task
+    and the options by name. Raises InputError for what is not known, and for what is no Evaluator.
+    """
+    made = _maker(config.kind)(config, task, **_check_options(config))
+    if not isinstance(made, Evaluator):
+        raise _no_evaluator(config.kind, type(made))
+    return Repeat(made, config.repeats) if config.repeats > 1 else made
 
 
 def check_config(config: EvaluatorConfig) -> None:
-    """InputError for options that the kind of evaluator does not take; nothing is built."""
+    """InputError for what the kind of evaluator cannot be made with; nothing is built.
+
+    A user's own is imported for it, so that a mistake is told before the workers start.
+    """
     options = _check_options(config)
     if config.kind == "table":
         surrogate_of(options["table"], options.get("fidelity", CHEAPEST))
 
 
+def _maker(kind: str) -> Callable[..., Evaluator]:
+    if kind in KINDS:
+        return KINDS[kind]
+    make = resolve("evaluator", kind)
+    if isinstance(make, type) and not issubclass(make, Evaluator):
+        raise _no_evaluator(kind, make)
+    try:
+        inspect.signature(make).bind_partial(None, None)
+    except TypeError:
+        raise InputError(
+            "evaluator", "must take the configuration and the task, then options by name",
+            f"{kind}{inspect.signature(make)}", "e.g. def __init__(self, config, task, *, alpha=1)",
+        ) from None  # fmt: skip
+    lacking = sorted(getattr(make, "__abstractmethods__", ()))
+    if lacking:
+        raise InputError(
+            "evaluator", "must define every method of the interface",
+            f"{kind} without {', '.join(lacking)}",
+            "define it; see Evaluator in proxy_tasks/evaluators/base.py",
+        )  # fmt: skip
+    return make
+
+
+def _no_evaluator(kind: str, found: type) -> InputError:
+    return InputError(
+        "evaluator", "must make a proxy_tasks.Evaluator", f"{kind}, a {found.__name__}",
+        "derive it from proxy_tasks.evaluators.Evaluator and define evaluate",
+    )  # fmt: skip
+
+
 def _check_options(config: EvaluatorConfig) -> dict[str, Any]:
     """The options as declared; what a table's name stands for is left to whoever reads it."""
-    known = keywords_of(KINDS[config.kind])
+    known = keywords_of(_maker(config.kind))
     options = checked_options(config.options, known, config.kind)
     for declared in known:
         if declared.required and declared.name not in options:
@@ -65,6 +105,7 @@ def _check_options(config: EvaluatorConfig) -> dict[str, Any]:
                 f"option {declared.name} of {config.kind}", "must be given", None,
                 f"it is: {declared.option.help}",
             )  # fmt: skip
-    recipe = Recipe.of(options.get("recipe") or {}, config.kind)
-    recipe.applied(get_preset(config.preset, "*"))
+    if config.kind in KINDS:
+        recipe = Recipe.of(options.get("recipe") or {}, config.kind)
+        recipe.applied(get_preset(config.preset, "*"))
     return options

@@ -16,6 +16,7 @@ from typing import Any
 from policies.errors import InputError
 from proxy_tasks.evaluators.base import Continued, Evaluator
 from proxy_tasks.evaluators.config import EvaluatorConfig
+from proxy_tasks.evaluators.evaluation import Evaluation
 from proxy_tasks.evaluators.registry import make_evaluator
 
 # Builds an evaluator in the worker; importable there under the same name.
@@ -100,9 +101,20 @@ class Worker:
             evaluator = self._evaluators[name]
             if isinstance(evaluator, Continued):
                 evaluation, left = evaluator.go_on(augmentation, seed, part, artifact)
-                outcome = {"evaluation": evaluation.to_json(), "artifact": left}
+                outcome = {"evaluation": _checked(evaluation).to_json(), "artifact": left}
             else:
-                outcome = {"evaluation": evaluator.evaluate(augmentation, seed, part).to_json()}
+                evaluation = evaluator.evaluate(augmentation, seed, part)
+                outcome = {"evaluation": _checked(evaluation).to_json()}
         except Exception as error:
             outcome = failure(error)
         return {**outcome, "started": started, "finished": time.time()}
+
+
+def _checked(evaluation: Any) -> Evaluation:
+    """What a user's own evaluator returned, if it is an evaluation."""
+    if not isinstance(evaluation, Evaluation):
+        raise InputError(
+            "evaluator", "must return an Evaluation", evaluation,
+            "return proxy_tasks.Evaluation(reward, stderr, metrics, seconds, image_passes)",
+        )  # fmt: skip
+    return evaluation
