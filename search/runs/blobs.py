@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from policies.files import digest, fsync_directory, write_atomically
+from policies.errors import InputError
+from policies.files import digest, fsync_directory, read_json, write_atomically, write_json
 from proxy_tasks.trials import Key
 from search.errors import JournalError
+
+from .folder import PREPARED_NAME, PREPARED_RECORD
 
 _HEADER = b"augsearch 1 sha256 "
 MAX_BYTES = 2**36  # checkpoints of large networks take gigabytes
@@ -34,7 +37,7 @@ def write_blob(path: Path, content: bytes) -> str:
 def read_blob(path: Path, checksum: str | None = None) -> bytes:
     """The content of a file that `write_blob` wrote.
 
-    checksum: what the content's must be besides, e.g. as a journal has it.
+    checksum: what the content's must be besides, as the run has it.
 
     Raises:
         DamagedBlob: when it is no ordinary file, or its content is another.
@@ -55,7 +58,9 @@ def read_blob(path: Path, checksum: str | None = None) -> bytes:
 class Blobs:
     """The binary files of one run: prepared/SCORER.bin and artifacts/BATCH-SLOT.bin.
 
-    note: called with a line of text about a damaged file.
+    The run names their checksums: of artifacts in its journal, of prepared work in prepared.json.
+
+    note: called with a line of text about a file that is not as it should be.
     """
 
     def __init__(self, directory: Path, note: Callable[[str], None]) -> None:
@@ -63,20 +68,45 @@ class Blobs:
         self._note = note
 
     def prepared(self, scorers: Iterable[str]) -> dict[str, bytes]:
-        """The one-off work that is done; what is damaged is said, and left out to be made again."""
-        found = {}
+        """The one-off work that is done; what is damaged or of another run is said, and left out to
+        be made again."""
+        found, known = {}, self._checksums()
         for scorer in scorers:
-            path = self._directory / "prepared" / f"{scorer}.bin"
+            path = self._directory / PREPARED_NAME / f"{scorer}.bin"
             if path.exists():
                 try:
-                    found[scorer] = read_blob(path)
+                    found[scorer] = read_blob(path, known.get(scorer))
                 except DamagedBlob as damage:
                     self._note(f"{damage}; what it held is made again")
         return found
 
     def keep_prepared(self, scorer: str, content: bytes) -> None:
-        """Raises JournalError when the disk takes no more."""
-        self._write(self._directory / "prepared" / f"{scorer}.bin", content)
+        """So that a resume need not make it again. Where the disk takes no more, that is said:
+        whoever has made it can go on without the file."""
+        path, known = self._directory / PREPARED_NAME / f"{scorer}.bin", self._checksums()
+        checksum = digest(content)
+        if known.get(scorer, checksum) != checksum:
+            self._note(
+                f"{path} was made again and is not what it was (another machine, or other "
+                "versions): what was evaluated before and after does not compare exactly"
+            )
+        try:
+            # The name first: whoever is killed in between leaves no file that nothing names.
+            write_json(self._directory / PREPARED_RECORD, {**known, scorer: checksum})
+            write_blob(path, content)
+        except OSError as error:
+            self._note(
+                f"cannot write {path}: {error.strerror}; the run goes on, but what it holds is "
+                "made again when it is resumed"
+            )
+
+    def _checksums(self) -> dict[str, str]:
+        """Scorer -> sha256; none in a run that was begun before there were any."""
+        path = self._directory / PREPARED_RECORD
+        known = read_json(path) if path.exists() else {}
+        if not isinstance(known, dict):
+            raise InputError(str(path), "must be an object", known, "restore it from a copy")
+        return known
 
     def artifact(self, key: Key, checksum: str | None) -> bytes:
         """What the evaluation `key` left. Raises JournalError when that is lost."""

@@ -28,11 +28,11 @@ POLICY_NAME = "policy.json"
 SCHEDULE_NAME = "schedule.json"
 LOG_NAME = "run.log"
 LOCK_NAME = ".augsearch.lock"
-PREPARED_NAME = "prepared"
+PREPARED_NAME, PREPARED_RECORD = "prepared", "prepared.json"
 # What may lie in a folder in which nothing is finished yet.
 _BEGINNING = {
     CONFIG_NAME, ENVIRONMENT_NAME, MANIFEST_NAME, LOG_NAME, LOCK_NAME, JOURNAL_NAME,
-    "searched.json", "searched.jsonl", "optuna.db",
+    PREPARED_RECORD, "searched.json", "searched.jsonl", "optuna.db",
 }  # fmt: skip
 
 

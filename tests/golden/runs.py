@@ -30,7 +30,7 @@ FOLDER = Path(__file__).parent / "runs"
 CONSTRAINTS = Path(__file__).parents[2] / "constraints.txt"
 # What a run begins with or keeps while it works; everything else is made of it at the end.
 _BEGUN_WITH = {"config.json", "environment.json", "manifest.json", "trials.jsonl", "optuna.db",
-               "race.json"}  # fmt: skip
+               "race.json", "prepared.json"}  # fmt: skip
 _BEGUN_WITH_IN = {"prepared", "artifacts"}
 # Results whose bytes depend on nothing but the configuration: no seconds, no dates.
 _TIMELESS = {"policy.txt", "schedule.json", "compare.csv", "pairs.csv", "grid.csv", "reference.csv"}

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from policies.errors import InputError
+from policies.files import write_json
 from proxy_tasks.evaluators.config import EvaluatorConfig
 from proxy_tasks.evaluators.evaluation import Evaluation
 from proxy_tasks.evaluators.registry import Evaluator
@@ -118,7 +119,7 @@ def test_one_off_work_is_done_once_and_shared(ray, tmp_path):
     assert read_blob(shared) == b"0.25"
 
     (folder / "trials.jsonl").unlink()  # everything is to be evaluated again, nothing trained
-    write_blob(shared, b"0.75")
+    write_json(folder / "prepared.json", {"main": write_blob(shared, b"0.75")})
     _, records = run(folder, fakes.make_prepared, options=options)
     assert {record.evaluation.reward for record in records.values()} == {0.75}
     assert trained.read_text() == "trained\n"
