@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from policies import PUBLISHED, Policy, PolicyTransform
+from policies import PUBLISHED, OwnPipeline, Policy, PolicyTransform
 from policies.errors import InputError
 
 from . import plots, sections, tables
@@ -358,4 +358,6 @@ def _policies(run: Run) -> Section:
         for member in () if arm.text in PUBLISHED else arm.members:
             if isinstance(member, Policy | PolicyTransform):
                 blocks += [Text(f"{arm.name}:"), *sections.shown(member)]
+            elif isinstance(member, OwnPipeline):
+                blocks.append(Text(f"{arm.name}: the pipeline {member.path}"))
     return section("Policies of the arms", *blocks, details=True)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .errors import InputError
     from .formats import FORMATS, Export, convert
     from .ops import CONVENTIONS, OPS, PAPER_OPS, Convention, Op, Scale, get_convention
+    from .own import OwnPipeline
     from .policy import Operation, Policy
     from .policy_files import (
         PolicyFile,
@@ -45,6 +46,7 @@ _NAMES = {
     "errors": ("InputError",),
     "formats": ("FORMATS", "Export", "convert"),
     "ops": ("CONVENTIONS", "OPS", "PAPER_OPS", "Convention", "Op", "Scale", "get_convention"),
+    "own": ("OwnPipeline",),
     "policy": ("Operation", "Policy"),
     "policy_files": (
         "PolicyFile", "load_policy", "load_policy_file", "load_schedule", "save_policy",
@@ -74,6 +76,7 @@ __all__ = [
     "InputError",
     "Op",
     "Operation",
+    "OwnPipeline",
     "Policy",
     "PolicyCollate",
     "PolicyFile",

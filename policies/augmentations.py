@@ -12,6 +12,8 @@ augmentation                                  data
 ``UniformAugment()``                          ``{"transform": "UniformAugment"}``
 ``PolicyTransform(policy, "timm")``           ``{"transform": "PolicyTransform",
                                               "convention": "timm", "bins": 10, "policy": rows}``
+``OwnPipeline("my_parts:pipeline")``           ``{"transform": "OwnPipeline",
+                                              "pipeline": "my_parts:pipeline"}``
 ``ScheduleTransform(schedule)``               ``{"transform": "Schedule", "epochs": 40, "ranges":
                                               [{"first_epoch": 0, "policy": rows}, ...]}``
 ============================================  ====================================================
@@ -26,6 +28,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from .errors import InputError, check_choice, located
+from .own import OwnPipeline
 from .policy import Policy
 from .schedule import Schedule, ScheduleTransform
 from .transforms import (
@@ -45,7 +48,7 @@ _PARAMETRIC: dict[str, type[RandAugment] | type[TrivialAugmentWide] | type[Unifo
     "TrivialAugmentWide": TrivialAugmentWide,
     "UniformAugment": UniformAugment,
 }
-_NAMES = ("PolicyTransform", *_PARAMETRIC, "Schedule")
+_NAMES = ("PolicyTransform", *_PARAMETRIC, "Schedule", "OwnPipeline")
 
 
 def encode_augmentation(augmentation: Augmentation) -> list[Any] | dict[str, Any] | None:
@@ -67,11 +70,12 @@ def encode_augmentation(augmentation: Augmentation) -> list[Any] | dict[str, Any
             )  # fmt: skip
         return augmentation.to_json()
     kind = type(augmentation)
-    if kind is not ScheduleTransform and kind not in (PolicyTransform, *_PARAMETRIC.values()):
+    known = (PolicyTransform, *_PARAMETRIC.values(), ScheduleTransform, OwnPipeline)
+    if kind not in known:
         raise InputError(
             "augmentation",
-            f"must be None, a Policy, a ScheduleTransform, a PolicyTransform or one of "
-            f"{', '.join(_PARAMETRIC)}, which can be written as data",
+            "must be None, a Policy or one of "
+            f"{', '.join(each.__name__ for each in known)}, which can be written as data",
             augmentation, "use one of these",
         )  # fmt: skip
     if augmentation.generator is not None:
@@ -120,6 +124,9 @@ def _decode(data: object) -> Augmentation:
     if name == "Schedule":
         check_fields(data, name, ("transform", "epochs", "ranges"))
         return ScheduleTransform(Schedule.from_json(data))
+    if name == "OwnPipeline":
+        check_fields(data, name, ("transform", "pipeline"))
+        return OwnPipeline(data["pipeline"])
     if name == "PolicyTransform":
         check_fields(data, name, ("transform", "convention", "bins", "policy"), ("fill",))
         policy = Policy(data["policy"], data["bins"])

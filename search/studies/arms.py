@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from policies import (
     PUBLISHED,
+    OwnPipeline,
     Policy,
     RandAugment,
     TrivialAugmentWide,
@@ -21,8 +23,9 @@ from policies import (
     load_policy_file,
 )
 from policies.augmentations import decode_augmentation, encode_augmentation
-from policies.errors import InputError, check_choice
+from policies.errors import InputError, check_choice, located
 from policies.files import digest
+from policies.imports import is_import_path, resolve
 from policies.options import options_of
 from policies.policy_files import PolicyFile
 from policies.schedule import ScheduleTransform
@@ -36,8 +39,9 @@ from search.spaces import PolicySpace
 
 NAMES = ("none", *PUBLISHED, "trivialaugment", "uniform")
 FORMS = (
-    f"a policy or schedule file, {', '.join(NAMES)}, randaugment:N,M, random:K or "
-    "NAME=FILE,FILE,...; each may be followed by pieces of a recipe, as in none+cutmix:1.0"
+    f"a policy or schedule file, {', '.join(NAMES)}, randaugment:N,M, random:K, a pipeline of your "
+    "own as package.module:name or NAME=FILE,FILE,...; each may be followed by pieces of a "
+    "recipe, as in none+cutmix:1.0"
 )
 # What `+NAME:VALUE` may set: every option of a recipe that is one number or one name.
 PIECES = {o.name: o for o in options_of(Recipe) if o.type in (int, float, str)}
@@ -142,6 +146,9 @@ def parse_arm(text: str) -> Arm:
         return _method(text)
     if text.startswith("random:"):
         return Arm(text, text, random=_count(text))
+    if is_import_path(text) and not text.startswith("randaugment:"):
+        resolve("policy", text)  # the mistakes that are seen without an image
+        return Arm(text, text, (OwnPipeline(text),))
     file = load_named(text)
     if file is not None:
         return _fitting(Arm(text, _file_name(text), (file.augmentation,), search=_cost(file, text)))
@@ -210,6 +217,22 @@ def parse_arms(
                 f"use {len(arm.members) * math.ceil(seeds / len(arm.members))}",
             )
     return arms
+
+
+def check_pipelines(arms: Sequence[Arm], images: np.ndarray) -> None:
+    """Call every pipeline of a user's own on one of the images that it is meant for.
+
+    Args:
+        images: uint8 [N, C, H, W].
+
+    Raises:
+        InputError: naming the arm, for one that fails or returns anything but such an image.
+    """
+    for arm in arms:
+        for member in arm.members:
+            if isinstance(member, OwnPipeline):
+                with located(f"policy {arm.text}"):
+                    member.with_generator(torch.Generator().manual_seed(0))(images[:1])
 
 
 def load_named(text: str) -> PolicyFile | None:

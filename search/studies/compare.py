@@ -15,10 +15,11 @@ from proxy_tasks.evaluators.config import EvaluatorConfig
 from search.engine.loop import RunResult
 from search.trial import Candidate
 
-from .arms import Arm, parse_arms
+from .arms import Arm, check_pipelines, parse_arms
 from .config import Config
 from .fixed import run_fixed
 from .seeds import training_seed
+from .study import OpenRun
 
 
 def run_compare(config: Config, out: Path | str, **how: Any) -> RunResult:
@@ -39,9 +40,15 @@ def run_compare(config: Config, out: Path | str, **how: Any) -> RunResult:
         config,
         out,
         compare_candidates,
-        evaluators=lambda run: compare_evaluators(run.config),
+        evaluators=_evaluators,
         **how,
     )
+
+
+def _evaluators(run: OpenRun) -> dict[str, EvaluatorConfig]:
+    arms = [Arm.from_json(arm) for arm in run.config.settings.arms]
+    check_pipelines(arms, run.task.train.images)
+    return compare_evaluators(run.config)
 
 
 def with_arms(config: Config) -> Config:

@@ -133,9 +133,11 @@ class Config:
 
 
 def _named(name: str, value: Any) -> Any:
-    """The value as a file holds it: callables, also inside an object, by their import paths."""
+    """The value as a file holds it: callables, also inside it, by their import paths."""
     if isinstance(value, Mapping):
         return {key: _named(str(key), each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_named(name, each) for each in value]
     return import_path(name, value) if callable(value) else value
 
 

@@ -18,8 +18,9 @@ TASKS = (
 )  # fmt: skip
 SEARCHERS: Final = ("random", "ppo", "tpe", "thompson", "evolution")
 ARMS = (
-    "FILE, none, imagenet, cifar10, svhn, randaugment:N,M, trivialaugment, uniform, random:K or "
-    "NAME=FILE,FILE; with pieces of a recipe as in none+cutmix:1.0+erase:0.25"
+    "FILE, none, imagenet, cifar10, svhn, randaugment:N,M, trivialaugment, uniform, random:K, "
+    "package.module:name (a pipeline of your own) or NAME=FILE,FILE; with pieces of a "
+    "recipe as in none+cutmix:1.0+erase:0.25"
 )
 
 
