@@ -83,7 +83,11 @@ def _say(text: str) -> None:
     try:
         click.echo(text, err=True)
     except OSError:  # full, or closed
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (what is buffered would fail again)
+        _leave_stderr()
+
+
+def _leave_stderr() -> None:
+    sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (what is buffered would fail again)
 
 
 class _Stdout(io.FileIO):
@@ -124,7 +128,13 @@ class _Stderr(logging.Handler):
     """The log on stderr; run.log has it too."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        _say(self.format(record))
+        from tqdm import tqdm
+
+        try:
+            with tqdm.external_write_mode(sys.stderr):  # above a bar, not in it
+                _say(self.format(record))
+        except OSError:  # from the bar
+            _leave_stderr()
 
 
 @click.group(

@@ -1,4 +1,9 @@
-"""What a running search shows: a bar on a terminal, a line now and then elsewhere, a log file."""
+"""What a running search shows: a bar in terminals and notebooks, a line now and then elsewhere.
+
+Lines go to the log where one listens, so that they stand among a program's others, and to stderr
+where none does. How a program logs is its own affair: no handler or level is set here. And the log
+file of a run.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
+from tqdm.auto import tqdm
+from tqdm.notebook import tqdm_notebook
 
 from policies.files import append_text
 
@@ -19,6 +24,21 @@ log = logging.getLogger("search")
 
 LOG_NAME = "run.log"
 SECONDS_BETWEEN_LINES = 30.0
+
+
+def _takes_bars() -> bool:
+    """A terminal, or a notebook that can draw them: then tqdm chooses its bar for notebooks."""
+    terminal = sys.stderr is not None and sys.stderr.isatty()
+    return terminal or issubclass(tqdm, tqdm_notebook)
+
+
+def show(text: str) -> None:
+    """A line for whoever asked for progress, wherever the program runs."""
+    if log.isEnabledFor(logging.INFO) and log.hasHandlers():
+        log.info("%s", text)
+    elif sys.stderr is not None:
+        with contextlib.suppress(OSError):  # nobody reads it: no reason to end the run
+            print(text, file=sys.stderr, flush=True)
 
 
 class RunLog:
@@ -75,16 +95,14 @@ class Progress:
         self._enabled = enabled
         self._started = self._last_line = time.monotonic()
         self._bar: tqdm | None = None
-        self._redirect = contextlib.ExitStack()
 
     def __enter__(self) -> Progress:
-        if self._enabled and sys.stderr.isatty():
+        if self._enabled and _takes_bars():
             with self._harmless():
                 self._bar = tqdm(
                     total=self._total, initial=self._done, unit=self._unit, smoothing=0.1,
                     dynamic_ncols=True,
                 )  # fmt: skip
-                self._redirect.enter_context(logging_redirect_tqdm())
         return self
 
     @contextlib.contextmanager
@@ -103,7 +121,6 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._redirect.close()
         if self._bar is not None:
             with self._harmless():
                 self._bar.close()
@@ -126,15 +143,10 @@ class Progress:
         now = time.monotonic()
         if now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
-            log.info(
-                "%d of %s %ss, best %s %s, %s%s left",
-                done,
-                self._total or "?",
-                self._unit,
-                self._score,
-                shown,
-                "" if failed is None else f"{failed} failed, ",
-                self._left(now),
+            lost = "" if failed is None else f"{failed} failed, "
+            show(
+                f"{done} of {self._total or '?'} {self._unit}s, best {self._score} {shown}, "
+                f"{lost}{self._left(now)} left"
             )
 
     def _left(self, now: float) -> str:

@@ -35,7 +35,7 @@ from proxy_tasks.evaluators.planted import PlantedLandscape
 from proxy_tasks.evaluators.table import CHEAPEST, TableEvaluator
 from proxy_tasks.surrogate import TEST
 from proxy_tasks.tables import TESTED, load_table
-from search.engine.progress import RunLog
+from search.engine.progress import show
 from search.searchers.base import Searcher
 from search.searchers.registry import make_searcher
 from search.trial import Candidate, Key
@@ -245,7 +245,7 @@ def run_race(
             if last or done % SAVED_EVERY == 0:
                 _save(run.path, laps, table)
             if last and progress:
-                _tell(run.log, name, laps[name])
+                _tell(name, laps[name])
         return laps
 
 
@@ -360,7 +360,7 @@ def read_race(path: Path) -> dict[str, dict[int, Lap]]:
     return laps
 
 
-def _tell(log: RunLog, name: str, laps: Mapping[int, Lap]) -> None:
+def _tell(name: str, laps: Mapping[int, Lap]) -> None:
     final = [lap.values[-1] for lap in laps.values() if lap.values[-1] is not None]
     mean = f"mean {100 * sum(final) / len(final):.2f} %" if final else "nothing trained"
-    log.info(f"{name}: {len(laps)} searches, {mean}")
+    show(f"{name}: {len(laps)} searches, {mean}")

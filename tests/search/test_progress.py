@@ -13,6 +13,7 @@ import sys
 import termios
 
 import pytest
+from tqdm.notebook import tqdm_notebook
 
 from search.engine import progress
 from search.engine.progress import Progress, RunLog
@@ -34,6 +35,80 @@ def test_elsewhere_a_plain_line_now_and_then(monkeypatch, caplog):
         "35 of 100 evaluations, best reward 0.5123, 1 failed, 0:02:10 left",
         "50 of 100 evaluations, best reward 0.5123, 1 failed, 0:01:40 left",
     ]
+
+
+def test_without_a_log_the_line_is_there_all_the_same(monkeypatch, capsys):
+    """In a script, or a notebook that cannot draw bars: nobody has set up logging there."""
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    log = logging.getLogger("search")
+    monkeypatch.setattr(log, "propagate", False)  # pytest listens at the root
+    root = logging.getLogger()
+    before = (list(root.handlers), root.level, list(log.handlers), log.level)
+    with Progress(None, 0, enabled=True) as shown:
+        shown.update(5, 5, best=0.25, failed=0)
+    assert capsys.readouterr().err == (
+        "5 of ? evaluations, best reward 0.25, 0 failed, unknown time left\n"
+    )
+    assert before == (list(root.handlers), root.level, list(log.handlers), log.level)
+
+
+def test_a_log_that_takes_warnings_only_hides_no_progress(monkeypatch, capsys, caplog):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    caplog.set_level(logging.WARNING, logger="search")
+    with Progress(None, 0, enabled=True) as shown:
+        shown.update(5, 5, best=0.25, failed=0)
+    assert "5 of ? evaluations" in capsys.readouterr().err and not caplog.records
+
+
+def test_a_notebook_has_tqdms_bar_for_notebooks(monkeypatch):
+    """Drawn by the kernel, whose stderr is no terminal."""
+    shown = []
+
+    class Drawn(tqdm_notebook):
+        def __init__(self, *, total, **about):
+            shown.append([total, about["unit"]])
+            self.disable = False
+
+        def set_postfix(self, **about):
+            shown.append(about)
+
+        def update(self, count):
+            shown.append(count)
+
+        def close(self):
+            shown.append("closed")
+
+    monkeypatch.setattr(progress, "tqdm", Drawn)
+    with Progress(total=10, done=0, enabled=True) as bar:
+        bar.update(4, 4, best=0.25, failed=1)
+    best = {"best": "0.25", "failed": 1, "refresh": False}
+    assert shown == [[10, "evaluation"], best, 4, "closed"]
+
+
+def test_nobody_needs_a_stderr(monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(logging.getLogger("search"), "propagate", False)
+    for stream in (None, Full()):
+        monkeypatch.setattr(sys, "stderr", stream)
+        with Progress(None, 0, enabled=True) as shown:
+            for done in range(9):
+                shown.update(done, 1, best=0.25, failed=0)
+
+
+def test_a_log_line_stands_above_the_bar(monkeypatch):
+    """Not in the middle of it, and the root logger stays as it is."""
+    from search.cli.main import _Stderr
+
+    terminal = Full()
+    terminal.left, written, handlers = 10**6, [], list(logging.getLogger().handlers)
+    monkeypatch.setattr(terminal, "write", lambda text: written.append(text) or len(text))
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with Progress(total=10, done=0, enabled=True):
+        assert logging.getLogger().handlers == handlers
+        written.clear()
+        _Stderr().handle(logging.LogRecord("search", logging.INFO, "", 0, "a line", (), None))
+    text = "".join(each if isinstance(each, str) else each.decode() for each in written)
+    assert text.index("\r") < text.index("a line\n") < text.rindex("0/10")
 
 
 def test_on_a_terminal_a_bar(monkeypatch):
