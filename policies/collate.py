@@ -22,6 +22,7 @@ from torch.utils.data import default_collate, get_worker_info
 
 from .base import contiguous, run_cpu
 from .errors import InputError, check_integer
+from .own import OwnPipeline
 from .policy import Policy
 from .transforms import PolicyTransform, Transform
 
@@ -66,10 +67,13 @@ class PolicyCollate:
         channels_last: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
-        if not isinstance(augmentation, Policy | Transform | None):
+        known = isinstance(augmentation, Policy | Transform | None)
+        if not known or isinstance(augmentation, OwnPipeline):
             raise InputError(
-                "augmentation", "must be a Policy, a Transform, or None", augmentation,
-                "of a schedule take schedule.at_epoch(epoch, epochs), anew in each epoch",
+                "augmentation", "must be a Policy, a Transform of operations, or None",
+                augmentation,
+                "of a schedule take schedule.at_epoch(epoch, epochs), anew in each epoch; a "
+                "pipeline of your own works image by image",
             )  # fmt: skip
         if size is not None:
             check_integer("size", size, 1)

@@ -3,6 +3,12 @@
     train, evaluate = autoaugment(224)
     dataset = ImageFolder("train", transform=train)
 
+or faster, with the same steps for a whole batch, on images that are decoded once:
+
+    ready = autoaugment(224)
+    photographs = DecodedImages(ImageFolder("train", loader=decode_image), 256, "train-256")
+    loader = DataLoader(photographs, 128, shuffle=True, collate_fn=ready.collate())
+
 Top-1 accuracy of ResNet-50 on ImageNet, in per cent, as published. Recipes and lengths of training
 differ between papers, so compare within a row's source:
 
@@ -21,8 +27,9 @@ CutMix and MixUp work on batches: see `proxy_tasks.mixing.make_mix` and examples
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torchvision.transforms import v2
@@ -30,27 +37,58 @@ from torchvision.transforms import v2
 from policies import (
     IMAGENET,
     Policy,
+    PolicyCollate,
     PolicyTransform,
     RandAugment,
     ScheduleTransform,
     TrivialAugmentWide,
 )
 from policies.augmentations import Augmentation
+from policies.collate import IMAGENET_MEAN, IMAGENET_STD
 from policies.errors import InputError, check_integer
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from .mixing import erase as erase_each
+
 RESIZE = 256 / 224  # the evaluation's shorter side before the centre crop, in crops
 
 
-class Pipelines(NamedTuple):
+@dataclass(frozen=True)
+class Pipelines:
     """What images go through: PIL or uint8 [C, H, W] -> float32 [C, size, size], normalised.
 
-    train: random, one image at a time. evaluate: the same for every call, without any policy.
+    It unpacks into train and evaluate.
+
+    Attributes:
+        train: random, one image at a time.
+        evaluate: the same for every call, without any policy.
+        collate: makes a DataLoader's collate_fn, which does what `train` does to whole batches,
+            each image drawing for itself: `PolicyCollate`, then random erasing. Samples are images
+            or (image, label...), decoded but else as they are. It mirrors after the augmentation,
+            not before. Raises InputError for an augmentation that is neither a Policy, a Transform
+            of operations nor None.
     """
 
     train: Callable[[Any], torch.Tensor]
     evaluate: Callable[[Any], torch.Tensor]
+    collate: Callable[[], Callable[[Any], Any]]
+
+    def __iter__(self) -> Iterator[Callable[[Any], torch.Tensor]]:
+        return iter((self.train, self.evaluate))
+
+
+@dataclass(frozen=True)
+class _Batches:
+    """The steps of training for a DataLoader: samples -> float32 [N, C, size, size], and labels."""
+
+    prepare: PolicyCollate
+    erase: float
+
+    def __call__(self, samples: Sequence[Any]) -> Any:
+        made = self.prepare(samples)
+        images, *rest = made if isinstance(made, tuple) else (made,)
+        if self.erase:
+            images = erase_each(images, self.erase)
+        return (images, *rest) if rest else images
 
 
 def pipelines(
@@ -96,7 +134,12 @@ def pipelines(
     train += numbers
     train += [v2.RandomErasing(erase)] if erase else []
     held = [v2.Resize(round(RESIZE * size), antialias=True), v2.CenterCrop(size), v2.PILToTensor()]
-    return Pipelines(v2.Compose(train), v2.Compose(held + numbers))
+    return Pipelines(
+        v2.Compose(train), v2.Compose(held + numbers),
+        lambda: _Batches(
+            PolicyCollate(augmentation, size, mean=mean, std=std, flip=0.5 if flip else 0.0), erase
+        ),
+    )  # fmt: skip
 
 
 def baseline(size: int = 224, **options: Any) -> Pipelines:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 
-from policies import Policy, Schedule, ScheduleTransform
+from policies import IMAGENET, DecodedImages, OwnPipeline, Policy, Schedule, ScheduleTransform
 from policies.errors import InputError
 from proxy_tasks.pipelines import (
     IMAGENET_MEAN,
@@ -73,14 +74,9 @@ def test_order_crop_then_policy_then_erase():
 
 def test_a_found_policy_and_no_flip():
     assert torch.allclose(pipelines(ALWAYS_INVERT, 32).train(flat(10)), normalised(245), atol=1e-6)
-    # Left half dark, right half bright: only a flip turns that round.
-    image = np.zeros((64, 64, 3), np.uint8)
-    image[:, 32:] = 255
-    halves = Image.fromarray(image)
 
     def turned(train) -> bool:
-        row = train(halves)[0].mean(0)
-        return bool(row[0] > row[-1])
+        return turned_round(train(halves()))
 
     torch.manual_seed(0)
     assert not any(turned(pipelines(None, 32, flip=False).train) for _ in range(40))
@@ -93,6 +89,56 @@ def test_grey_images_with_their_own_statistics():
     image = Image.new("L", (40, 40), 255)
     for pipeline in (train, evaluate):
         assert torch.allclose(pipeline(image), torch.full((1, 32, 32), 2.0))
+
+
+def test_a_batch_goes_the_same_way(tmp_path):
+    """Constant images: crops change nothing, so every step can be read off."""
+    ready = pipelines(ALWAYS_INVERT, 32, erase=1.0)
+    samples = DecodedImages([(flat(v), v) for v in (10, 60, 200)], 48, tmp_path / "cache",
+                            progress=False)  # fmt: skip
+    loader = DataLoader(samples, 3, collate_fn=ready.collate())
+    ((images, labels),) = loader
+    assert images.shape == (3, 3, 32, 32) and labels.tolist() == [10, 60, 200]
+    holes = (images == 0).all(1)
+    assert len({tuple(hole.flatten().tolist()) for hole in holes}) == 3, "each for itself"
+    for image, hole, value in zip(images, holes, (10, 60, 200), strict=True):
+        assert 0 < hole.sum() < 32 * 32
+        assert torch.allclose(image[:, ~hole], normalised(255 - value)[:, ~hole], atol=1e-6)
+    assert ready.collate()([flat(9)]).shape == (1, 3, 32, 32), "without labels"
+
+
+def test_batches_and_images_are_distributed_alike():
+    """Crop, flip and policy: mean and spread of 400 images, to five standard errors."""
+    ready = pipelines(IMAGENET, 16)
+    torch.manual_seed(0)
+    one = torch.stack([ready.train(noise()) for _ in range(400)]).mean((1, 2, 3))
+    many = ready.collate()([noise()] * 400).mean((1, 2, 3))
+    assert abs(one.mean() - many.mean()) < 5 * (one.var() / 400 + many.var() / 400).sqrt()
+    assert 0.8 < one.std() / many.std() < 1.25
+    torch.manual_seed(0)
+    left = pipelines(None, 16, flip=False).collate()([halves()] * 60)
+    assert not any(turned_round(image) for image in left)
+    mirrored = sum(turned_round(image) for image in pipelines(None, 16).collate()([halves()] * 200))
+    assert 60 < mirrored < 140
+
+
+def halves() -> Image.Image:
+    """Left half dark, right half bright: only a flip turns that round."""
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[:, 32:] = 255
+    return Image.fromarray(image)
+
+
+def turned_round(image: torch.Tensor) -> bool:
+    row = image[0].mean(0)
+    return bool(row[0] > row[-1])
+
+
+def test_what_no_batch_can_do_is_refused_when_a_batch_is_asked_for():
+    for augmentation in (lambda image: image, OwnPipeline("my_parts:pipeline")):
+        ready = pipelines(augmentation, 32)
+        with pytest.raises(InputError, match="must be a Policy, a Transform of operations, or No"):
+            ready.collate()
 
 
 def test_mistakes():
