@@ -185,6 +185,12 @@ class TestGallery:
         names = {step.name for row in found for cell in row.cells for step in cell.steps}
         assert len(names) > 3 and all(len(cell.steps) <= 2 for row in found for cell in row.cells)
 
+    def test_a_title_is_of_the_images_size(self):
+        images = np.zeros((1, 3, 8, 331), np.uint8)
+        (row,), _ = rows(Policy([[("TranslateX", 1.0, 9)]]), images)
+        assert row.title.endswith("magnitude 9 (±150\N{NO-BREAK SPACE}px)")
+        assert row.cells[0].steps[0].value[1:] == "150\N{NO-BREAK SPACE}px"
+
     def test_long_policies_are_cut_and_say_so(self):
         images = np.zeros((1, 1, 8, 8), np.uint8)
         found, remark = rows(Policy([[("Invert", 0.5, None)]] * 40), images)
