@@ -168,7 +168,7 @@ def test_an_old_python(monkeypatch):
 
 
 def test_every_requirement_is_imported():
-    """A broken matplotlib, statsmodels or tabulate would end a command after its work."""
+    """A broken matplotlib, scikit-learn or tabulate would end a command after its work."""
     setup = configparser.ConfigParser()
     setup.read(Path(module.__file__).parents[2] / "setup.cfg")
     needed = re.findall(r"^([\w-]+)", setup["options"]["install_requires"], re.MULTILINE)
@@ -177,7 +177,7 @@ def test_every_requirement_is_imported():
     }
 
 
-@pytest.mark.parametrize("name", ["matplotlib", "statsmodels", "tabulate", "pandas"])
+@pytest.mark.parametrize("name", ["matplotlib", "sklearn", "tabulate", "pandas"])
 def test_a_broken_package(monkeypatch, name):
     monkeypatch.setitem(sys.modules, name, None)  # its import fails
     found = module._checked("packages", module._packages)
