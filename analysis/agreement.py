@@ -1,0 +1,314 @@
+"""Whether a search came to a known policy again: agreement, chance, power, traits.
+
+A policy is seen as two tables of shares: how often an operation is applied in each strength, and
+which operations stand together in a sub-policy. Both count an operation by its probability, so one
+that is never applied is not there. The agreement of two policies is the mean cosine of these
+tables; strengths that are near count as nearly alike.
+
+What an agreement means is told by policies of the same form: random ones (chance, and from it a
+p), and ones of which a share of the sub-policies is the known policy's and the rest is random
+(power, and the share that agrees as much). All are drawn with a fixed seed.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from policies import OPS, PAPER_OPS, Policy
+from policies.errors import InputError
+
+from .statistics import holm
+
+DRAWS = 2000
+# Bins of magnitude whose difference makes two strengths 0.6 alike.
+WIDTH = 2.0
+# From this share on, and where chance is ruled out, the known policy was found again.
+AGAIN = 0.4
+ALPHA, RULED_OUT = 0.05, 0.01
+SHARES = np.linspace(0.0, 1.0, 11)
+POWER_AT = (0.25, 0.5)
+_RARE = ("ShearX", "ShearY", "TranslateX", "TranslateY")
+
+
+@dataclass(frozen=True)
+class Form:
+    """What random policies are drawn from: `rows` sub-policies of `width` operations out of `ops`.
+
+    Probabilities are of 0, 0.1, ... 1, magnitudes of 0 .. bins - 1, all with equal chances.
+    """
+
+    rows: int
+    width: int = 2
+    ops: tuple[str, ...] = PAPER_OPS
+    bins: int = 10
+
+    @classmethod
+    def of(cls, policy: Policy, ops: Sequence[str] = PAPER_OPS) -> Form:
+        """As `policy` is, of `ops`."""
+        return cls(len(policy), max(map(len, policy)), tuple(ops), policy.bins)
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Policies as arrays [N, sub-policies, operations]; a missing operation has probability 0."""
+
+    names: np.ndarray
+    probabilities: np.ndarray
+    magnitudes: np.ndarray  # in bins; 0 for operations without one
+    bins: int
+
+    def tables(self) -> tuple[np.ndarray, np.ndarray]:
+        """Shares [N, operations x bins] of strengths and [N, operations ** 2] of pairs.
+
+        Strengths are smoothed, so that a product of two tables counts near ones as nearly alike.
+        """
+        count, kinds = len(self.names), len(PAPER_OPS)
+        first = np.arange(count)[:, None, None]
+        strengths = np.zeros((count, kinds, self.bins))
+        np.add.at(strengths, (first, self.names, self.magnitudes), self.probabilities)
+        bins = np.arange(self.bins)
+        # Its square is about the kernel exp(-d ** 2 / (2 WIDTH ** 2)).
+        smooth = np.exp(-((bins[:, None] - bins) ** 2) / WIDTH**2)
+        pairs = np.zeros((count, kinds, kinds))
+        for left in range(self.names.shape[2]):
+            for right in range(self.names.shape[2]):
+                if left != right:
+                    both = self.probabilities[..., left] * self.probabilities[..., right]
+                    place = (first[..., 0], self.names[..., left], self.names[..., right])
+                    np.add.at(pairs, place, np.sqrt(both))
+        return (strengths @ smooth).reshape(count, -1), pairs.reshape(count, -1)
+
+    def usage(self) -> np.ndarray:
+        """Shares [N, operations] of what is applied; 0 throughout where nothing is."""
+        used = np.zeros((len(self.names), len(PAPER_OPS)))
+        np.add.at(used, (np.arange(len(self.names))[:, None, None], self.names), self.probabilities)
+        return used / np.maximum(used.sum(axis=1, keepdims=True), 1e-12)
+
+
+def _arrays(policies: Sequence[Policy]) -> _Drawn:
+    rows, width = max(map(len, policies)), max(len(sub) for policy in policies for sub in policy)
+    shape = (len(policies), rows, width)
+    names, magnitudes = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    probabilities = np.zeros(shape)
+    for number, policy in enumerate(policies):
+        for row, sub in enumerate(policy):
+            for place, (name, probability, magnitude) in enumerate(sub):
+                if name not in PAPER_OPS:
+                    raise InputError(
+                        "policy", "must have none but the paper's 16 operations", name,
+                        "leave it out",
+                    )  # fmt: skip
+                names[number, row, place] = PAPER_OPS.index(name)
+                probabilities[number, row, place] = probability
+                magnitudes[number, row, place] = magnitude or 0
+    return _Drawn(names, probabilities, magnitudes, policies[0].bins)
+
+
+def _random(form: Form, count: int, rng: np.random.Generator) -> _Drawn:
+    shape = (count, form.rows, form.width)
+    known = np.array([PAPER_OPS.index(name) for name in form.ops])
+    names = known[rng.integers(len(known), size=shape)]
+    has = np.array([OPS[name].has_magnitude for name in PAPER_OPS])
+    magnitudes = np.where(has[names], rng.integers(form.bins, size=shape), 0)
+    return _Drawn(names, rng.integers(11, size=shape) / 10, magnitudes, form.bins)
+
+
+def _mixed(known: Policy, share: float, form: Form, count: int, rng: np.random.Generator) -> _Drawn:
+    """Every sub-policy is with probability `share` one of the known policy's, each once."""
+    theirs, others = _arrays([known]), _random(form, count, rng)
+    width = max(theirs.names.shape[2], form.width)
+    again = -(-form.rows // len(known))
+    all_of_them = np.tile(np.arange(len(known)), (count, again))
+    chosen = rng.permuted(all_of_them, axis=1)[:, : form.rows]
+    taken = (rng.random((count, form.rows)) < share)[..., None]
+
+    def joined(name: str) -> np.ndarray:
+        mine, given = (
+            np.pad(array, [(0, 0), (0, 0), (0, width - array.shape[2])])
+            for array in (getattr(others, name), getattr(theirs, name))
+        )
+        return np.where(taken, given[0][chosen], mine)
+
+    return _Drawn(*map(joined, ("names", "probabilities", "magnitudes")), form.bins)
+
+
+def _cosines(policies: _Drawn, known: _Drawn) -> np.ndarray:
+    """Agreement [N] of each policy with the first of `known`, 0 .. 1."""
+    found = np.zeros(len(policies.names))
+    for ours, theirs in zip(policies.tables(), known.tables(), strict=True):
+        lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs[0])
+        # Where nothing is applied, or nothing together, nothing is in common.
+        found += np.where(lengths > 0, ours @ theirs[0] / np.maximum(lengths, 1e-12), 0.0) / 2
+    return found
+
+
+def policy_agreement(first: Policy, second: Policy) -> float:
+    """Mean cosine of strengths and pairs of two policies over the same bins: 0 .. 1, symmetric."""
+    _same_bins(first, second)
+    return float(_cosines(_arrays([first]), _arrays([second]))[0])
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far policies found agree with a known one.
+
+    Attributes:
+        values: agreement of each policy found, 0 .. 1.
+        chance: 95 % range of the mean of as many random policies.
+        p: share of such means at least as large as the one found (never 0).
+        share: of the known policy's sub-policies in policies that agree as much, 0 .. 1.
+        power: share of known sub-policies -> how often chance would be ruled out at 5 %.
+    """
+
+    values: tuple[float, ...]
+    chance: tuple[float, float]
+    p: float
+    share: float
+    power: dict[float, float]
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.values))
+
+    @property
+    def verdict(self) -> str:
+        """ "re-derived", "partly" or "not", by agreement alone."""
+        if self.p <= RULED_OUT and self.share >= AGAIN:
+            return "re-derived"
+        return "partly" if self.p <= ALPHA else "not"
+
+
+def agreement_with(
+    known: Policy, found: Sequence[Policy], form: Form, *, draws: int = DRAWS, seed: int = 0
+) -> Agreement:
+    """Agreement of `found`, policies of independent searches, with `known`.
+
+    A Monte Carlo test (Davison and Hinkley 1997, section 4.2): the mean agreement of the policies
+    found against that of as many random policies of the same form.
+    """
+    if not found:
+        raise InputError("found", "must be at least one policy", found, "finish a search first")
+    for policy in found:
+        _same_bins(policy, known)
+    chance, curve, power = _reference(known, form, len(found), draws, seed)
+    values = _cosines(_arrays(found), _arrays([known]))
+    mean = values.mean()
+    return Agreement(
+        tuple(map(float, values)),
+        (float(np.quantile(chance, 0.025)), float(np.quantile(chance, 0.975))),
+        (1 + int((chance >= mean).sum())) / (1 + draws),
+        float(np.interp(mean, curve, SHARES)),
+        dict(power),
+    )
+
+
+@functools.lru_cache(maxsize=16)
+def _reference(
+    known: Policy, form: Form, searches: int, draws: int, seed: int
+) -> tuple[np.ndarray, np.ndarray, tuple[tuple[float, float], ...]]:
+    """Means [draws] by chance; the mean agreement at each of SHARES; shares and their power."""
+    rng = np.random.default_rng(seed)
+    theirs = _arrays([known])
+
+    def means(policies: _Drawn) -> np.ndarray:
+        return _cosines(policies, theirs).reshape(-1, searches).mean(axis=1)
+
+    def mixed(share: float) -> np.ndarray:
+        return means(_mixed(known, share, form, draws // 4 * searches, rng))
+
+    chance = means(_random(form, draws * searches, rng))
+    curve = np.array([mixed(share).mean() for share in SHARES])
+    limit = np.quantile(chance, 1 - ALPHA)
+    power = tuple((share, float((mixed(share) > limit).mean())) for share in POWER_AT)
+    # Means of random draws may turn back by a hair.
+    return chance, np.maximum.accumulate(curve), power
+
+
+def _same_bins(first: Policy, second: Policy) -> None:
+    if first.bins != second.bins:
+        raise InputError(
+            "policy", f"must have {second.bins} magnitudes, as the other has", first.bins,
+            "compare policies of one convention",
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Trait:
+    """What is said of a policy: the shares of `more` of what is applied, less those of `less`.
+
+    `high`: whether the trait is a large number or a small one, against random policies.
+    """
+
+    name: str
+    more: tuple[str, ...]
+    high: bool = True
+    less: tuple[str, ...] = ()
+
+    def values(self, usage: np.ndarray) -> np.ndarray:
+        """Usage [N, operations] -> [N]."""
+        more, less = ([PAPER_OPS.index(name) for name in names] for names in (self.more, self.less))
+        return (
+            usage[:, more].sum(axis=1) - usage[:, less].mean(axis=1)
+            if less
+            else (usage[:, more].sum(axis=1))
+        )
+
+
+TRAITS: tuple[Trait, ...] = (
+    *(
+        Trait(f"{name} dominates", (name,))
+        for name in ("Equalize", "Solarize", "Posterize", "AutoContrast", "Color")
+    ),
+    Trait("shear and translation are rare", _RARE, high=False),
+    Trait("Rotate is used more than other geometry", ("Rotate",), less=_RARE),
+    Trait("Invert is rare", ("Invert",), high=False),
+)
+"""What the paper says of its ImageNet policy (arXiv 1805.09501, section 4.2: colour operations and
+rotation, few geometric ones) and what is said of it since."""
+
+
+def trait_table(
+    known: Policy, found: Sequence[Policy], form: Form, *, draws: int = DRAWS, seed: int = 0
+) -> pd.DataFrame:
+    """One row a trait: what was found, what the known policy has, and whether it is chance.
+
+    Columns trait, found (mean share), known, low and high (95 % of the mean of as many random
+    policies), p (one-sided), p_holm over the traits, p_known (of the known policy alone, not
+    corrected: a trait that it does not show itself cannot come again).
+    """
+    single = _chance_usage(form, draws * len(found), seed)
+    usage, theirs = _arrays(found).usage(), _arrays([known]).usage()
+    rows = []
+    for trait in TRAITS:
+        alone = trait.values(single)
+        chance = alone.reshape(draws, len(found)).mean(axis=1)
+        value, target = trait.values(usage).mean(), trait.values(theirs)[0]
+        rows.append(
+            {
+                "trait": trait.name,
+                "found": float(value),
+                "known": float(target),
+                "low": float(np.quantile(chance, 0.025)),
+                "high": float(np.quantile(chance, 0.975)),
+                "p": _one_sided(value, chance, trait.high),
+                "p_known": _one_sided(target, alone, trait.high),
+            }
+        )
+    table = pd.DataFrame(rows)
+    table["p_holm"] = holm(table["p"].tolist())
+    return table
+
+
+@functools.lru_cache(maxsize=4)
+def _chance_usage(form: Form, count: int, seed: int) -> np.ndarray:
+    return _random(form, count, np.random.default_rng(seed)).usage()
+
+
+def _one_sided(value: float, chance: np.ndarray, high: bool) -> float:
+    beyond = chance >= value if high else chance <= value
+    return (1 + int(beyond.sum())) / (1 + len(chance))

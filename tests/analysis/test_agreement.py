@@ -1,0 +1,216 @@
+"""Agreement with a known policy: its parts by hand, and its verdicts on planted cases."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from analysis.agreement import (
+    AGAIN,
+    Form,
+    _mixed,
+    _random,
+    agreement_with,
+    policy_agreement,
+    trait_table,
+)
+from policies import CIFAR10, IMAGENET, OPS, PAPER_OPS, SVHN, InputError, Policy
+
+FORM = Form.of(IMAGENET)
+
+
+def random_policy(rng, count=25, ops=PAPER_OPS):
+    return Policy(
+        [
+            [
+                (
+                    str(name),
+                    int(rng.integers(11)) / 10,
+                    int(rng.integers(10)) if OPS[str(name)].has_magnitude else None,
+                )
+                for name in rng.choice(ops, 2)
+            ]
+            for _ in range(count)
+        ]
+    )
+
+
+def noisy(rng, policy=IMAGENET, replaced=0.2):
+    """Up to two tenths and two magnitudes off, and a fifth of the operations another one."""
+    others = iter([op for sub in random_policy(rng, len(policy)) for op in sub])
+    rows = []
+    for sub in policy:
+        row = []
+        for name, probability, magnitude in sub:
+            other = next(others)
+            if rng.random() < replaced:
+                row.append(other)
+                continue
+            tenths = int(np.clip(round(10 * probability) + rng.integers(-2, 3), 0, 10))
+            if magnitude is not None:
+                magnitude = int(np.clip(magnitude + rng.integers(-2, 3), 0, 9))
+            row.append((name, tenths / 10, magnitude))
+        rows.append(row)
+    return Policy(rows)
+
+
+def mixture(rng, share):
+    """Some of the published sub-policies, the others random."""
+    count = round(share * 25)
+    chosen = [IMAGENET[index] for index in rng.permutation(25)[:count]]
+    return Policy([*chosen, *random_policy(rng, 25 - count)])
+
+
+# By hand -----------------------------------------------------------------------------------------
+
+
+def test_agreement_is_one_with_itself_and_symmetric():
+    assert policy_agreement(IMAGENET, IMAGENET) == pytest.approx(1)
+    assert policy_agreement(IMAGENET, CIFAR10) == pytest.approx(policy_agreement(CIFAR10, IMAGENET))
+    shuffled = Policy([sub[::-1] for sub in IMAGENET[::-1]])
+    assert policy_agreement(IMAGENET, shuffled) == pytest.approx(1)
+
+
+def test_nothing_in_common_is_zero():
+    first = Policy([[("Rotate", 1.0, 5), ("ShearX", 1.0, 5)]])
+    second = Policy([[("Equalize", 1.0, None), ("Invert", 1.0, None)]])
+    assert policy_agreement(first, second) == 0
+
+
+def test_what_is_never_applied_is_not_there():
+    first = Policy([[("Rotate", 1.0, 5), ("Invert", 0.5, None)]])
+    second = Policy([*first, [("Equalize", 0.0, None), ("ShearX", 0.0, 9)]])
+    assert policy_agreement(first, second) == pytest.approx(1)
+    assert policy_agreement(first, Policy([[("Rotate", 0.0, 5), ("Invert", 0.0, None)]])) == 0
+
+
+def test_near_strengths_are_nearly_alike():
+    def rotate(magnitude):
+        return Policy([[("Rotate", 1.0, magnitude), ("Equalize", 0.5, None)]])
+
+    near = [policy_agreement(rotate(4), rotate(other)) for other in (4, 5, 7, 9)]
+    assert near == sorted(near, reverse=True) and near[0] - near[-1] > 0.2
+    assert near[0] == pytest.approx(1)
+
+
+def test_which_operations_stand_together_counts():
+    together = Policy(
+        [[("Rotate", 1.0, 5), ("Invert", 1.0, None)], [("Color", 1.0, 3), ("Equalize", 1.0, None)]]
+    )
+    apart = Policy(
+        [[("Rotate", 1.0, 5), ("Equalize", 1.0, None)], [("Color", 1.0, 3), ("Invert", 1.0, None)]]
+    )
+    # The same strengths, so half of it is there.
+    assert policy_agreement(together, apart) == pytest.approx(0.5)
+
+
+def test_policies_of_other_magnitudes_are_refused():
+    with pytest.raises(InputError, match="magnitudes"):
+        policy_agreement(IMAGENET, Policy([[("Rotate", 1.0, 20)]], bins=31))
+    with pytest.raises(InputError, match="at least one policy"):
+        agreement_with(IMAGENET, [], FORM)
+    with pytest.raises(InputError, match="16 operations"):
+        policy_agreement(IMAGENET, Policy([[("Identity", 1.0, None)]]))
+
+
+# Draws -------------------------------------------------------------------------------------------
+
+
+def test_random_policies_are_of_their_form():
+    form = Form(4, 3, ("Rotate", "Invert"), 5)
+    drawn = _random(form, 300, np.random.default_rng(0))
+    assert drawn.names.shape == (300, 4, 3)
+    assert set(np.unique(drawn.names)) == {PAPER_OPS.index("Rotate"), PAPER_OPS.index("Invert")}
+    rotate = drawn.names == PAPER_OPS.index("Rotate")
+    assert set(np.unique(drawn.magnitudes[rotate])) == set(range(5))
+    assert not drawn.magnitudes[~rotate].any()
+    assert set(np.unique(drawn.probabilities)) == {tenth / 10 for tenth in range(11)}
+
+
+def test_a_mixture_has_its_share_of_known_sub_policies():
+    known = Policy([[("Invert", 0.35, None), ("Equalize", 0.35, None)]])  # of no random policy
+    drawn = _mixed(known, 0.25, FORM, 200, np.random.default_rng(0))
+    theirs = (drawn.probabilities == 0.35).all(axis=2).mean()
+    # Binomial(5,000, 0.25): five standard deviations are 0.03.
+    assert abs(theirs - 0.25) < 0.031
+
+
+# Planted cases -----------------------------------------------------------------------------------
+
+
+def verdicts(make, count=200, searches=1):
+    rng = np.random.default_rng(7)
+    found = [
+        agreement_with(IMAGENET, [make(rng) for _ in range(searches)], FORM) for _ in range(count)
+    ]
+    return [each.verdict for each in found], np.array([each.p for each in found])
+
+
+def test_the_published_policy_with_noise_is_re_derived():
+    found, p = verdicts(noisy)
+    assert found.count("re-derived") >= 190 and (p <= 0.01).all()
+
+
+def test_a_random_policy_is_not():
+    found, p = verdicts(random_policy)
+    assert found.count("re-derived") == 0
+    # At 5 %: Binomial(200, 0.05) has a mean of 10; 4 standard deviations are 12.
+    assert found.count("not") >= 178
+    assert 0.3 < np.median(p) < 0.7
+
+
+@pytest.mark.parametrize("searches", [1, 3])
+def test_power_is_what_is_promised(searches):
+    """Of a policy that is a quarter published, made otherwise than the promise is."""
+    _, p = verdicts(lambda rng: mixture(rng, 0.25), searches=searches)
+    promised = agreement_with(IMAGENET, [IMAGENET] * searches, FORM).power
+    rate = (p <= 0.05).mean()
+    assert abs(rate - promised[0.25]) < 0.12 and rate > 0.75
+    assert promised[0.5] >= promised[0.25] and promised[0.5] > 0.98
+
+
+def test_the_share_is_that_of_the_mixture():
+    rng = np.random.default_rng(3)
+    for share in (0.24, 0.52, 0.76):
+        found = [agreement_with(IMAGENET, [mixture(rng, share)], FORM).share for _ in range(100)]
+        assert np.mean(found) == pytest.approx(share, abs=0.05)
+
+
+def test_the_other_published_policies_are_not_taken_for_it():
+    for other in (CIFAR10, SVHN):
+        found = agreement_with(IMAGENET, [other], FORM)
+        assert found.share < AGAIN and found.verdict != "re-derived"
+
+
+# Traits ------------------------------------------------------------------------------------------
+
+
+def test_traits_of_the_published_policy_by_hand():
+    table = trait_table(IMAGENET, [IMAGENET], FORM).set_index("trait")
+    used = {name: 0.0 for name in PAPER_OPS}
+    for sub in IMAGENET:
+        for name, probability, _ in sub:
+            used[name] += probability
+    total = sum(used.values())
+    row = table.loc["Equalize dominates"]
+    assert row["found"] == row["known"] == pytest.approx(used["Equalize"] / total)
+    geometry = [used[name] / total for name in ("ShearX", "ShearY", "TranslateX", "TranslateY")]
+    assert table.loc["shear and translation are rare", "known"] == pytest.approx(sum(geometry))
+    assert table.loc["Rotate is used more than other geometry", "known"] == pytest.approx(
+        used["Rotate"] / total - np.mean(geometry)
+    )
+    assert row["p_holm"] < 0.01 and table.loc["shear and translation are rare", "p_holm"] < 0.01
+    # One policy of this size shows little of the rest, not even the published one.
+    assert table.loc["Invert is rare", "p_known"] > 0.05
+
+
+def test_traits_of_random_policies_are_chance():
+    rng = np.random.default_rng(5)
+    p = np.array(
+        [
+            trait_table(IMAGENET, [random_policy(rng)], FORM, draws=300)["p_holm"].min()
+            for _ in range(150)
+        ]
+    )
+    # At most 5 % of families, and four standard deviations.
+    assert (p <= 0.05).mean() <= 0.05 + 4 * np.sqrt(0.05 * 0.95 / 150)
