@@ -134,7 +134,7 @@ def _mixed(known: Policy, share: float, form: Form, count: int, rng: np.random.G
         )
         return np.where(taken, given[0][chosen], mine)
 
-    return _Drawn(*map(joined, ("names", "probabilities", "magnitudes")), form.bins)
+    return _Drawn(joined("names"), joined("probabilities"), joined("magnitudes"), form.bins)
 
 
 def _cosines(policies: _Drawn, known: _Drawn) -> np.ndarray:

@@ -1,67 +1,75 @@
-"""The report of `augsearch rederive`: the policy found beside the published ImageNet policy."""
+"""The report of `augsearch rederive`: was the published ImageNet policy found again?"""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from policies import IMAGENET, PUBLISHED, Policy
+from policies import CIFAR10, IMAGENET, PAPER_OPS, SVHN, Policy, get_convention
 from proxy_tasks.run_format import CONFIG_NAME
 
 from . import plots, sections, tables
+from .agreement import AGAIN, Agreement, Form, agreement_with, policy_agreement, trait_table
 from .compare import comparison_blocks, comparison_so_far, report_on
-from .composition import PolicyStatistics, histogram_overlap, policy_statistics
-from .document import Part, Picture, Report, Section, Table, Text, section, write
+from .composition import policy_statistics
+from .document import Part, Picture, Report, Section, Sentences, Table, Text, section, write
+from .gallery import written
 from .runs import Run, load_run
 from .search import policy_section, search_report
 
-DRAWS = 2000
-
-
-def chance_overlap(subpolicies: int, operations: int = 2, seed: int = 0) -> tuple[float, float]:
-    """95 % range of the overlap with the published policy that a random policy has.
-
-    Such a policy has `subpolicies` x `operations` of the paper's 16 operations, each with one of
-    the 11 probabilities: what "no agreement" looks like.
-    """
-    published = policy_statistics([IMAGENET]).operations.to_numpy()
-    rng = np.random.default_rng(seed)
-    count = subpolicies * operations
-    names = rng.integers(len(published), size=(DRAWS, count))
-    weights = rng.integers(11, size=(DRAWS, count)) / 10
-    used = np.zeros((DRAWS, len(published)))
-    np.add.at(used, (np.arange(DRAWS)[:, None], names), weights)
-    # A policy that applies nothing at all has no histogram, and shares nothing.
-    shares = used / np.maximum(used.sum(axis=1, keepdims=True), 1e-9)
-    low, high = np.quantile(np.minimum(shares, published).sum(axis=1), [0.025, 0.975])
-    return float(low), float(high)
+CONTROLLER, RANDOM = "search", "random"
+COMPARISONS = {
+    "compare": "Children on the images that were searched",
+    "compare-other": "Children on another draw of images",
+}
+WORDS = {
+    "re-derived": "The published policy was re-derived",
+    "partly": "The published policy was re-derived in part",
+    "not": "The published policy was not re-derived",
+}
+CANNOT_SAY = (
+    "The published policy is itself the result of one search: another one by its authors would "
+    "have ended in another policy, and nobody knows how far the two would agree. Children smaller "
+    "than the paper's may want another policy, so what is not found again may be due to the proxy "
+    "as well as to the search. Signs of geometric operations and of enhancements are drawn, so "
+    "their direction is not searched."
+)
 
 
 def write_rederivation(directory: str | Path) -> Path:
-    """Write the reports of the runs in search/ and compare/, and rederive.md that joins them."""
+    """Write the reports of the runs of a re-derivation, and rederive.md that joins them."""
     return write(rederivation_report(load_run(directory)))
 
 
 def rederivation_report(run: Run) -> Report:
     """The report of a re-derivation, finished or not."""
-    stages = {stage.kind: stage for stage in _stages(run)}
-    search, compared = stages.get("search"), stages.get("compare")
-    evaluations = run.number("settings", "evaluations")
-    done = len(search.trials) if search else 0
-    parts = [section("", Text(sections.state(done, evaluations, "evaluations of the search")))]
-    if search and search.policy:
-        parts += [_agreement(search.policy), policy_section(search, "The policy found")]
-    else:
-        parts.append(section("", Text("The search has not exported a policy yet.")))
-    if compared:
-        parts.append(_children(compared))
-    if search:
+    stages = _stages(run)
+    searches = {name: stage for name, stage in stages.items() if name not in COMPARISONS}
+    asked = run.number("settings", "evaluations") * _searches(run)
+    done = sum(len(search.trials) for search in searches.values())
+    found = {name: search.policy for name, search in searches.items() if search.policy}
+    state = Text(sections.state(done, asked, "evaluations of the searches"))
+    if found:
+        parts = [section("", state, *_verdict(run, found)), *_agreement(run, found)]
         parts += [
-            section("The search", Text(f"{done} evaluations."), Part(search_report(search))),
-            sections.cost_section(search),
+            _own(policy_section(searches[name], f"The policy of {name}"), name) for name in found
         ]
+    else:
+        parts = [section("", state), section("", Text("No search has exported a policy yet."))]
+    parts += [
+        _own(_children(stages[name], title), name)
+        for name, title in COMPARISONS.items()
+        if name in stages
+    ]
+    for name, search in searches.items():
+        told = Text(f"{len(search.trials)} evaluations.")
+        parts += [section(f"The run {name}", told, Part(search_report(search)))]
+        parts += [sections.cost_section(search)]
     parts += [sections.data_section(run), sections.how_section(run)]
     return Report(
         title="The ImageNet policy, searched anew",
@@ -71,65 +79,176 @@ def rederivation_report(run: Run) -> Report:
     )
 
 
-def _children(compared: Run) -> Section:
-    comparison = comparison_so_far(compared)
-    return section(
-        "Children trained from scratch",
-        Text(comparison.between("imagenet", comparison.table["arm"].iloc[-1]))
-        if comparison
-        else None,
-        *comparison_blocks(comparison),
-        Part(report_on(compared, comparison)),
+def _own(part: Section, folder: str) -> Section:
+    """The section with pictures that are called by the folder of their run too."""
+    blocks = (
+        replace(block, name=f"{folder}-{block.name}") if isinstance(block, Picture) else block
+        for block in part.blocks
     )
+    return replace(part, blocks=tuple(blocks))
 
 
-def _stages(run: Run) -> list[Run]:
-    """The runs in this folder that were begun."""
-    folders = [run.directory / name for name in ("search", "compare")]
-    return [load_run(folder) for folder in folders if (folder / CONFIG_NAME).exists()]
+def _searches(run: Run) -> int:
+    return (run.number("settings", "searches") or 1) + run.number("settings", "random_searches")
 
 
-def _agreement(found: Policy) -> Section:
-    ours, theirs = policy_statistics([found]), policy_statistics([IMAGENET])
-    return section(
-        "Agreement with the published policy",
-        Text(_overlap(found, ours, theirs)),
-        Picture(
-            "rederive",
-            "operations, probabilities and magnitudes",
-            lambda path: plots.policy_histograms(
-                {"found": ours, "published ImageNet policy": theirs}, path
-            ),
-        ),
-        Table(_operations(ours, theirs), "Shares count how often an operation is applied."),
+def _stages(run: Run) -> dict[str, Run]:
+    """The runs in this folder that were begun, by the name of their folder."""
+    counts = {CONTROLLER: "searches", RANDOM: "random_searches"}
+    names = [
+        f"{kind}-{number + 1}" if number else kind
+        for kind, option in counts.items()
+        for number in range(run.number("settings", option) or (kind == CONTROLLER))
+    ]
+    folders = [run.directory / name for name in (*names, *COMPARISONS)]
+    return {folder.name: load_run(folder) for folder in folders if (folder / CONFIG_NAME).exists()}
+
+
+def _groups(found: Mapping[str, Policy]) -> dict[str, list[Policy]]:
+    """Policies by the method that found them."""
+    kinds = {"the controller": CONTROLLER, "random search": RANDOM}
+    groups = {
+        method: [policy for name, policy in found.items() if name.split("-")[0] == kind]
+        for method, kind in kinds.items()
+    }
+    return {method: policies for method, policies in groups.items() if policies}
+
+
+def _form(run: Run, policy: Policy) -> Form:
+    return Form.of(policy, run.choices("ops") or PAPER_OPS)
+
+
+def _verdict(run: Run, found: Mapping[str, Policy]) -> list[Text | Sentences]:
+    """What the evidence says, and what it cannot."""
+    groups = _groups(found)
+    lines, head = [], ""
+    for method, policies in groups.items():
+        agreement = agreement_with(IMAGENET, policies, _form(run, policies[0]))
+        head = head or WORDS[agreement.verdict] + "."
+        lines.append(_sentence(method, policies, agreement))
+    first = next(iter(groups.values()))
+    traits = trait_table(IMAGENET, first, _form(run, first[0]))
+    holding = traits.loc[traits["p_holm"] <= 0.05, "trait"]
+    lines.append(
+        f"Of {len(traits)} traits of the published policy these were found again, beyond chance: "
+        + (", ".join(holding) if len(holding) else "none")
+        + "."
     )
+    lines.append(CANNOT_SAY)
+    return [Text(head), Sentences(tuple(lines))]
 
 
-def _overlap(found: Policy, ours: PolicyStatistics, theirs: PolicyStatistics) -> str:
-    overlap = histogram_overlap(ours.operations, theirs.operations)
-    low, high = chance_overlap(len(found), max(map(len, found)))
-    verdict = "more than" if overlap > high else "less than" if overlap < low else "as much as"
-    others = ", ".join(
-        f"that for {name.upper()} {100 * histogram_overlap(shares, theirs.operations):.0f} %"
-        for name, policy in PUBLISHED.items()
-        if policy != IMAGENET
-        for shares in [policy_statistics([policy]).operations]
-    )
+def _sentence(method: str, policies: list[Policy], agreement: Agreement) -> str:
+    low, high = agreement.chance
+    quarter, half = agreement.power[0.25], agreement.power[0.5]
+    many = f"{len(policies)} searches" if len(policies) > 1 else "one search"
     return (
-        f"The policy found and the published one share {100 * overlap:.0f} % of their histogram of "
-        f"applied operations. Random policies of {len(found)} sub-policies share "
-        f"{100 * low:.0f} to {100 * high:.0f} % with the published one (95 % of them); of the "
-        f"other published policies {others}. So the two agree {verdict} chance would. One search: "
-        "another would find another policy."
+        f"{method} ({many}): agreement {agreement.mean:.2f} with the published policy, of random "
+        f"policies {low:.2f} to {high:.2f} (95 %), p = {agreement.p:.2g}. A policy of which "
+        f"{100 * agreement.share:.0f} % of the sub-policies are published and the rest random "
+        f"agrees as much; a quarter would be told from chance in {100 * quarter:.0f} % of cases, "
+        f"a half in {100 * half:.0f} %."
     )
 
 
-def _operations(ours: PolicyStatistics, theirs: PolicyStatistics) -> pd.DataFrame:
-    order = theirs.operations.sort_values(ascending=False, kind="stable").index
+def _agreement(run: Run, found: Mapping[str, Policy]) -> list[Section]:
+    groups = _groups(found)
+    shown = {
+        f"found by {method}": policy_statistics(policies) for method, policies in groups.items()
+    }
+    theirs = {"published ImageNet policy": policy_statistics([IMAGENET])}
+    first = next(iter(groups.values()))
+    note = (
+        "Agreement is the mean cosine of two tables of shares: how often each operation is applied "
+        "in which strength, and which operations stand together; 1 is the same policy. p: how "
+        "often random policies of the same form agree as much. Re-derived: p at most 0.01, and the "
+        f"agreement of a policy that is {100 * AGAIN:.0f} % published. In part: p at most 0.05."
+    )
+    return [
+        section(
+            "Agreement with the published policy",
+            Table(_agreements(run, found), note),
+            Picture(
+                "rederive",
+                "operations, probabilities and magnitudes",
+                lambda path: plots.policy_histograms({**shown, **theirs}, path),
+            ),
+            Table(_operations(run, groups), "Shares count how often an operation is applied."),
+        ),
+        section("Traits of the published policy", Table(_traits(run, first), _TRAIT_NOTE)),
+    ]
+
+
+_TRAIT_NOTE = (
+    "Mean shares of what is applied; chance: 95 % of as many random policies; p one-sided, "
+    "corrected by Holm over the traits. A trait that the published policy does not show itself "
+    "beyond chance (last column, not corrected) cannot be expected to come again."
+)
+
+
+def _agreements(run: Run, found: Mapping[str, Policy]) -> pd.DataFrame:
+    """Each policy found, what other policies have, and what the searches have in common."""
+    others = {"published for CIFAR-10": CIFAR10, "published for SVHN": SVHN}
+    rows = []
+    for name, policy in {**found, **others}.items():
+        form = _form(run, policy) if name in found else Form.of(policy)
+        agreement = agreement_with(IMAGENET, [policy], form)
+        rows.append((name, agreement.mean, f"{agreement.p:.2g}", f"{100 * agreement.share:.0f}"))
+    for method, policies in _groups(found).items():
+        between = [policy_agreement(*pair) for pair in itertools.combinations(policies, 2)]
+        if between:
+            rows.append((f"between searches by {method}", float(np.mean(between)), "", ""))
+    columns = ["policy", "agreement", "p", "as if published (%)"]
+    table = pd.DataFrame(rows, columns=columns)
+    return table.assign(agreement=[tables.number(value) for value in table["agreement"]])
+
+
+def _operations(run: Run, groups: Mapping[str, list[Policy]]) -> pd.DataFrame:
+    everyone = {**groups, "published": [IMAGENET]}
+    usage = {name: policy_statistics(policies).operations for name, policies in everyone.items()}
+    order = usage["published"].sort_values(ascending=False, kind="stable").index
+    size = run.manifest.shape[1:] if run.manifest else (32, 32)
+    columns = {"operation": list(order)}
+    for name, policies in everyone.items():
+        columns[f"{name} (%)"] = [tables.number(100 * usage[name][op], 0) for op in order]
+        columns[f"strength, {name}"] = [_strength(policies, op, size) for op in order]
+    return pd.DataFrame(columns)
+
+
+def _strength(policies: list[Policy], name: str, size: tuple[int, ...]) -> str:
+    """The mean magnitude of an operation where it is applied, in its unit; "" where it has none."""
+    applied = [
+        (probability, magnitude / (policy.bins - 1))
+        for policy in policies
+        for sub in policy
+        for op, probability, magnitude in sub
+        if op == name and magnitude is not None and probability > 0
+    ]
+    if not applied:
+        return ""
+    weights, fractions = zip(*applied, strict=True)
+    mean = float(np.average(fractions, weights=weights))
+    return written(name, get_convention("paper").parameter_at(name, mean, False, *size)).lstrip("+")
+
+
+def _traits(run: Run, policies: list[Policy]) -> pd.DataFrame:
+    table = trait_table(IMAGENET, policies, _form(run, policies[0]))
+    percent = {name: [f"{100 * value:.0f}" for value in table[name]] for name in ("found", "known")}
+    chance = [
+        f"{100 * a:.0f} … {100 * b:.0f}" for a, b in zip(table["low"], table["high"], strict=True)
+    ]
     return pd.DataFrame(
         {
-            "operation": list(order),
-            "found (%)": [tables.number(100 * ours.operations[name], 0) for name in order],
-            "published (%)": [tables.number(100 * theirs.operations[name], 0) for name in order],
+            "trait": table["trait"],
+            "found (%)": percent["found"],
+            "published (%)": percent["known"],
+            "chance (%)": chance,
+            "p (Holm)": [f"{p:.2g}" for p in table["p_holm"]],
+            "p, published": [f"{p:.2g}" for p in table["p_known"]],
         }
     )
+
+
+def _children(compared: Run, title: str) -> Section:
+    comparison = comparison_so_far(compared)
+    return section(title, *comparison_blocks(comparison), Part(report_on(compared, comparison)))

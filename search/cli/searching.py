@@ -119,8 +119,9 @@ def randaugment(config: Config, out: str, **how: Any) -> None:
 def rederive(config: Config, out: str, **how: Any) -> None:
     """Search anew for the ImageNet policy and compare it with the published one.
 
-    DIR/search is the search on reduced-imagenet, DIR/compare trains children under no
-    augmentation, the published and the found policy, DIR/rederive.md sets them side by side.
+    DIR/search is the search on reduced-imagenet (and search-2, random, ...), DIR/compare trains
+    children under what was found, the published policy and others, DIR/compare-other does on
+    another draw of the images; DIR/rederive.md says whether the published policy was found again.
     """
     import analysis
     from search.studies.rederive import run_rederive

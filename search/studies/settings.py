@@ -358,10 +358,17 @@ class RederiveSettings(Space):
     evaluations: Annotated[
         int, Option("candidate policies to evaluate; the paper's number", unit="N", least=1)
     ] = 15_000
-    seed: Annotated[int, _seed("seed of the search")] = 0
+    seed: Annotated[int, _seed("seed of the first search; every further one has the next")] = 0
+    searches: Annotated[
+        int, Option("independent searches by the controller", unit="N", least=1, most=100)
+    ] = 1
+    random_searches: Annotated[
+        int,
+        Option("random searches of as many evaluations beside them", unit="N", least=0, most=100),
+    ] = 0
     seeds: Annotated[
         int,
-        Option("training seeds of the comparison; 0 leaves it out", unit="N", least=0, most=10_000),
+        Option("training seeds of a comparison; 0 leaves both out", unit="N", least=0, most=10_000),
     ] = 5
 
 

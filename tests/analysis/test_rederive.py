@@ -1,58 +1,96 @@
+"""The report of a re-derivation: unfinished, with one search, with several and random ones."""
+
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from analysis import histogram_overlap, policy_statistics, write_rederivation
-from analysis.rederive import chance_overlap
-from policies import IMAGENET, PAPER_OPS, Policy, save_policy
+from analysis import write_rederivation
+from policies import IMAGENET, Policy, save_policy
 from tests.analysis.journals import journal_line
+from tests.analysis.test_agreement import random_policy
+
+ARMS = {"none": 0.50, "imagenet": 0.55, "random:25": 0.53, "search/policy.json": 0.551}
+NOISE = (-0.002, 0.002, -0.001, 0.001)
 
 
-def test_random_policies_overlap_as_chance_says():
-    """Policies drawn operation by operation fall into the 95 % range 95 % of the time."""
-    low, high = chance_overlap(25)
-    published = policy_statistics([IMAGENET]).operations
-    rng = np.random.default_rng(1)
-    inside = 0
-    for _ in range(300):
-        names = rng.choice(PAPER_OPS, size=(25, 2))
-        policy = Policy(
-            [[(str(name), int(rng.integers(11)) / 10, 0) for name in row] for row in names]
+def compared(write_run, name):
+    rows = [
+        journal_line(
+            seed, slot, value + (slot == 3) * NOISE[seed], label=arm, part="test", seed=seed
         )
-        overlap = histogram_overlap(policy_statistics([policy]).operations, published)
-        inside += low <= overlap <= high
-    # Binomial(300, 0.95): mean 285, five standard deviations 19; ties at the ends add a little.
-    assert inside >= 266
+        for slot, (arm, value) in enumerate(ARMS.items())
+        for seed in range(4)
+    ]
+    return write_run(rows, {"kind": "compare"}, name=f"run/{name}")
 
 
-def test_the_published_policy_itself_is_beyond_chance():
-    assert chance_overlap(25)[1] < 1
+def begun(write_run, **settings):
+    write_run([], {"kind": "rederive", "settings": {"evaluations": 1, **settings}}, name="run")
+
+
+def searched(write_run, name, policy):
+    save_policy(write_run([journal_line(0, 0)], name=f"run/{name}") / "policy.json", policy)
+
+
+def written(tmp_path):
+    return " ".join(write_rederivation(tmp_path / "run").read_text().split())
 
 
 def test_an_unfinished_search_is_reported_as_such(write_run, tmp_path):
     write_run([], {"kind": "rederive", "settings": {"evaluations": 9}}, name="run")
     write_run([journal_line(0, slot) for slot in range(6)], name="run/search")
-    text = write_rederivation(tmp_path / "run").read_text()
-    assert "Unfinished: 6 of 9 evaluations" in text and "not exported a policy yet" in text
+    text = written(tmp_path)
+    assert "Unfinished: 6 of 9 evaluations" in text and "exported a policy yet" in text
 
 
-def test_a_finished_one_sets_the_policies_side_by_side(write_run, tmp_path):
-    write_run([], {"kind": "rederive", "settings": {"evaluations": 1}}, name="run")
-    searched = write_run([journal_line(0, 0)], name="run/search")
-    save_policy(searched / "policy.json", IMAGENET)
-    noise = (-0.002, 0.002, -0.001, 0.001)
-    arms = {"none": 0.50, "imagenet": 0.55, "search/policy.json": 0.551}
-    rows = [
-        journal_line(
-            seed, slot, value + (slot == 2) * noise[seed], label=arm, part="test", seed=seed
-        )
-        for slot, (arm, value) in enumerate(arms.items())
-        for seed in range(4)
-    ]
-    write_run(rows, {"kind": "compare"}, name="run/compare")
-    text = write_rederivation(tmp_path / "run").read_text()
-    assert "share 100 %" in text and "agree more than chance" in text
-    assert "that for CIFAR10 49 %" in text and "that for SVHN 41 %" in text
-    assert "search/policy.json against imagenet: +0.10 points" in text
-    assert "equal within the margin" in text
-    assert (searched / "report.md").is_file() and (tmp_path / "run/compare/compare.md").is_file()
+def test_the_published_policy_is_recognised(write_run, tmp_path):
+    begun(write_run)
+    searched(write_run, "search", IMAGENET)
+    folders = [compared(write_run, name) for name in ("compare", "compare-other")]
+    text = written(tmp_path)
+    assert "The published policy was re-derived." in text and "agreement 1.00" in text
+    assert "A policy of which 100 % of the sub-policies" in text
+    assert "beyond chance: Equalize dominates, shear and translation are rare." in text
+    assert "| published for CIFAR-10 | 0.47 |" in text and "| published for SVHN | 0.33 |" in text
+    assert "on the images that were searched" in text and "another draw of images" in text
+    assert text.count("search/policy.json against none: +5.10 points") == 2
+    assert all((folder / "compare.md").is_file() for folder in folders)
+    for name in ("rederive", "search-histograms", "compare-compare", "compare-other-compare"):
+        assert (tmp_path / f"run/{name}.png").stat().st_size > 0
+
+
+def test_a_random_policy_is_not(write_run, tmp_path):
+    begun(write_run)
+    searched(write_run, "search", random_policy(np.random.default_rng(0)))
+    text = written(tmp_path)
+    assert "The published policy was not re-derived." in text and "chance: none." in text
+
+
+def test_several_searches_are_one_verdict_and_agree_among_themselves(write_run, tmp_path):
+    begun(write_run, searches=2, random_searches=2)
+    half = Policy([*IMAGENET[:12], *random_policy(np.random.default_rng(2), 13)])
+    for name, policy in (
+        ("search", half),
+        ("search-2", half),
+        ("random", random_policy(np.random.default_rng(3))),
+        ("random-2", random_policy(np.random.default_rng(4))),
+    ):
+        searched(write_run, name, policy)
+    text = written(tmp_path)
+    assert "Complete: 4 evaluations of the searches." in text
+    assert "The published policy was re-derived." in text  # the controller decides
+    assert "the controller (2 searches): agreement" in text
+    assert "random search (2 searches): agreement" in text
+    assert "| between searches by the controller | 1.00 |" in text
+    between = text.split("| between searches by random search |")[1].split("|")[0]
+    assert float(between) < 0.6
+    for title in ("The policy of search-2", "The run random-2"):
+        assert f"## {title}" in text
+
+
+@pytest.mark.parametrize("searches", [1, 2])
+def test_a_search_that_has_not_begun_is_waited_for(write_run, tmp_path, searches):
+    begun(write_run, searches=searches)
+    searched(write_run, "search", IMAGENET)
+    assert ("Unfinished: 1 of 2" in written(tmp_path)) == (searches == 2)

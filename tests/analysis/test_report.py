@@ -13,12 +13,12 @@ from search.studies.config import KINDS
 from tests.analysis.journals import journal_line
 
 EMPTY = {
-    "search": "has not exported a policy yet",
+    "search": "No search has exported a policy yet",
     "select": "no policy is chosen yet",
     "randaugment": "No cell was evaluated yet",
     "compare": "No child was tested yet",
     "fidelity": "Too few for a correlation",
-    "rederive": "has not exported a policy yet",
+    "rederive": "No search has exported a policy yet",
     "pba": "there is no schedule yet",
     "tabulate": "Nothing is measured yet",
     "train": "not trained yet",

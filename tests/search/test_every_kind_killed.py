@@ -33,7 +33,7 @@ KILLED = {
     "select": (f"{SELECT} --seeds 2", ("policy.*", "proposals/*.json", "searched.*")),
     "rederive": (
         f"{REDERIVE} --evaluations 8 --seeds 2",
-        ("rederive.md", "search/policy.*", "compare/compare.md", "compare/*.csv"),
+        ("rederive.md", "search/policy.*", "compare*/compare.md", "compare*/*.csv"),
     ),
     "tabulate": (
         f"tabulate {PLANTED} --policies 6 --policies-from ../before/run --late 2",

@@ -50,13 +50,13 @@ GROWING = {
         f"{REDERIVE} --evaluations 8 --seeds 1",
         "--seeds 3",
         f"{REDERIVE} --evaluations 8 --seeds 3",
-        ("rederive.md", "search/policy.json", "compare/compare.md", "compare/*.csv"),
+        ("rederive.md", "search/policy.json", "compare*/compare.md", "compare*/*.csv"),
     ),
     "a comparison where there was none": (
         f"{REDERIVE} --evaluations 8 --seeds 0",
         "--seeds 2",
         f"{REDERIVE} --evaluations 8 --seeds 2",
-        ("rederive.md", "search/policy.json", "compare/compare.md", "compare/*.csv"),
+        ("rederive.md", "search/policy.json", "compare*/compare.md", "compare*/*.csv"),
     ),
 }
 

@@ -71,8 +71,8 @@ COMMANDS = {
     ),
     "rederive": Command(
         f"""rederive --data ../{IMAGES} --evaluator synthetic --preset cpu --evaluations 20 {POOL}
-        --train-images 120 --validation-images 120 --seeds 6 --resolution 8""",
-        ("search/policy.*", "rederive.md", "compare/compare.md", "compare/*.csv"),
+        --train-images 120 --validation-images 120 --seeds 3 --random-searches 1 --resolution 8""",
+        ("*/policy.*", "rederive.md", "compare*/compare.md", "compare*/*.csv"),
     ),
     "pba": Command(f"pba --population 6 --interval 1 {CHILDREN} {POOL}", ("schedule.json",)),
     "tabulate": Command(
