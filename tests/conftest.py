@@ -77,11 +77,28 @@ def one_ray():
         cluster.disconnect()
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """These fixtures start Ray, if no test before has."""
+    """These fixtures start Ray, if no test before has; one process of the tests runs all that do.
+
+    Two Rays at once would only wait for each other. The other tests of a file stay together, since
+    they share what its fixtures made.
+    """
     for item in items:
         if {"small_run", "one_ray", "ray"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.ray)
+        ray = item.get_closest_marker("ray") is not None
+        item.add_marker(pytest.mark.xdist_group("ray" if ray else item.nodeid.split("::")[0]))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """What is printed may hold paths that are not UTF-8, which no report can carry as they are."""
+    report = yield
+    report.sections = [
+        (title, text.encode(errors="backslashreplace").decode()) for title, text in report.sections
+    ]
+    return report
 
 
 _starting = cluster._starting
