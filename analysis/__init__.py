@@ -18,12 +18,14 @@ if TYPE_CHECKING:
         policy_statistics,
         policy_table,
     )
+    from .draws import Draws, Replication, analyse_replication
     from .examples import example_images
     from .fidelity import Fidelity, analyse_fidelity, write_fidelity
     from .html import page, write_reports
     from .race import Race, analyse_race, write_race
     from .randaugment import Grid, analyse_grid, write_grid
     from .rederive import write_rederivation
+    from .replicate import write_replication
     from .report import report_of, write_any
     from .runs import Run, load_run
     from .search import write_report
@@ -53,12 +55,14 @@ _NAMES = {
         "PolicyStatistics", "batch_entropies", "histogram_overlap", "policy_statistics",
         "policy_table",
     ),
+    "draws": ("Draws", "Replication", "analyse_replication"),
     "examples": ("example_images",),
     "fidelity": ("Fidelity", "analyse_fidelity", "write_fidelity"),
     "html": ("page", "write_reports"),
     "race": ("Race", "analyse_race", "write_race"),
     "randaugment": ("Grid", "analyse_grid", "write_grid"),
     "rederive": ("write_rederivation",),
+    "replicate": ("write_replication",),
     "report": ("report_of", "write_any"),
     "runs": ("Run", "load_run"),
     "search": ("write_report",),
@@ -78,17 +82,20 @@ __all__ = [
     "Comparison",
     "Correlation",
     "Difference",
+    "Draws",
     "Estimate",
     "Fidelity",
     "Grid",
     "NoiseFloor",
     "PolicyStatistics",
     "Race",
+    "Replication",
     "Run",
     "Tabulation",
     "analyse_fidelity",
     "analyse_grid",
     "analyse_race",
+    "analyse_replication",
     "analyse_tabulation",
     "arm_difference",
     "batch_entropies",
@@ -119,6 +126,7 @@ __all__ = [
     "write_grid",
     "write_race",
     "write_rederivation",
+    "write_replication",
     "write_report",
     "write_reports",
     "write_tabulation",

@@ -128,12 +128,17 @@ def write(report: Report) -> Path:
             block.draw(directory / f"{block.name}.png")
         elif isinstance(block, Part):
             write(block.report)
-    for name, frame in report.data.items():
-        csv = frame.to_csv(index=frame.index.name is not None)
-        write_atomically(directory / name, csv)
+    write_data(report)
     if report.further:
         report.further(directory)
     return tables.write_text(report.path, markdown(report))
+
+
+def write_data(report: Report) -> None:
+    """Write its tables in full, and nothing else."""
+    for name, frame in report.data.items():
+        csv = frame.to_csv(index=frame.index.name is not None)
+        write_atomically(report.run.directory / name, csv)
 
 
 def markdown(report: Report) -> str:

@@ -224,36 +224,55 @@ def arms(table: pd.DataFrame, runs: Mapping[str, pd.Series], path: str | Path) -
     arm to its runs, by seed.
     """
     figure, axis = _figure(8, 1.3 + 0.42 * len(table))
+    _forest(axis, table, runs, "seed")
+    axis.axvline(table["mean"].iloc[0], color=ORANGE, linewidth=1, linestyle="--", zorder=1)
+    axis.set(
+        xlabel="test accuracy (%): runs, mean, 95 % interval; dashed: mean of the first arm",
+        title="Children trained from scratch under each arm",
+    )
+    return _save(figure, path)
+
+
+def differences(
+    panels: Mapping[str, tuple[pd.DataFrame, Mapping[str, pd.Series]]], path: str | Path
+) -> Path:
+    """Differences in points: every draw as a dot, the mean with its interval, a panel a title.
+
+    Each panel is a table with the columns arm, mean, low, high, and the differences of an arm by
+    draw.
+    """
+    rows = max(len(table) for table, _ in panels.values())
+    figure, axes = _figure(8, len(panels) * (1.0 + 0.42 * rows), nrows=len(panels), sharex=True)
+    for axis, (title, (table, runs)) in zip(np.atleast_1d(axes), panels.items(), strict=True):
+        _forest(axis, table, runs, "draw")
+        axis.axvline(0, color=ORANGE, linewidth=1, linestyle="--", zorder=1)
+        axis.set_title(title)
+    axis.set_xlabel("difference in test accuracy (points): draws, mean, corrected interval")
+    return _save(figure, path)
+
+
+def _forest(axis: Axes, table: pd.DataFrame, runs: Mapping[str, pd.Series], unit: str) -> None:
+    """A row an arm, the first at the top: what it had with each unit, its mean and interval."""
     axis.grid(axis="x", color=GRID, linewidth=0.8)
     axis.grid(visible=False, axis="y")
     rows = np.arange(len(table))[::-1]
     for row, (_, arm) in zip(rows, table.iterrows(), strict=True):
-        values = np.asarray(runs[arm["arm"]], dtype=float)
+        own = runs[arm["arm"]].astype(float)
+        values = own.to_numpy()
         points = axis.scatter(
             values, np.full(values.size, row - 0.22), s=18, color=GREY, alpha=0.7, zorder=2
         )
-        seeds = runs[arm["arm"]].index
         points.set_urls(
-            told(
-                f"{arm['arm']}, seed {seed}: {value:.2f} %"
-                for seed, value in zip(seeds, values, strict=True)
-            )
+            told(f"{arm['arm']}, {unit} {index}: {value:.2f} %" for index, value in own.items())
         )
         if np.isfinite(arm["low"]):
             axis.plot([arm["low"], arm["high"]], [row, row], color=BLUE, linewidth=2.2, zorder=3)
         mean = axis.scatter([arm["mean"]], [row], s=50, marker="D", color=BLUE, zorder=4)
         shown = tables.interval(arm["low"], arm["high"])
         mean.set_urls(told([f"{arm['arm']}: mean {arm['mean']:.2f} % {shown}"]))
-    axis.axvline(table["mean"].iloc[0], color=ORANGE, linewidth=1, linestyle="--", zorder=1)
     room = 44 if _widest.get() > NARROW else 18  # a long name would leave no room for the chart
-    names = [_literal(tables.shortened(name, room)) for name in table["arm"]]
-    axis.set_yticks(rows, names)
+    axis.set_yticks(rows, [_literal(tables.shortened(name, room)) for name in table["arm"]])
     axis.set_ylim(-0.6, len(table) - 0.4)
-    axis.set(
-        xlabel="test accuracy (%): runs, mean, 95 % interval; dashed: mean of the first arm",
-        title="Children trained from scratch under each arm",
-    )
-    return _save(figure, path)
 
 
 def schedule_map(applied: pd.DataFrame, path: str | Path) -> Path:

@@ -17,7 +17,7 @@ from . import sections
 from .runs import EPOCHS_NAME, Run, load_run, read_epochs
 
 # Kinds of which the journal alone does not say whether all is done.
-OPEN_ENDED = ("race", "tabulate")
+OPEN_ENDED = ("race", "tabulate", "replicate")
 RECENT = 50  # results by which the speed is judged
 
 

@@ -12,6 +12,7 @@ from scipy.stats import norm
 
 from policies import RandAugment
 from policies.errors import InputError
+from proxy_tasks.trials import best_by_mean
 
 from . import plots, sections, tables
 from .document import Block, Gallery, Picture, Report, Sentences, Table, Text, section, write
@@ -156,6 +157,9 @@ def analyse_grid(run: Run) -> Grid:
     percent = reward == "accuracy"
     wide = wide * (100 if percent else 1)
     table = pd.DataFrame({"mean": wide.mean(axis=1), "count": wide.count(axis=1)}).reset_index()
+    told = {(int(n), int(m)): row.dropna().tolist() for (n, m), row in wide.iterrows()}
+    n, m = best_by_mean(told)
+    won = (table["n"] == n) & (table["m"] == m)
     complete = wide.dropna(axis=0)
     cells_known, seeds = complete.shape
     run_sd, half, p_worse = np.nan, np.nan, np.full(len(table), np.nan)
@@ -166,15 +170,18 @@ def analyse_grid(run: Run) -> Grid:
         freedom = (cells_known - 1) * (seeds - 1)
         half = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * run_sd / np.sqrt(table["count"])
         # Cells with fewer results get the wider error of their own count (Tukey and Kramer).
-        best = table.loc[table["mean"].idxmax()]
+        best = table[won].iloc[0]
         error = run_sd * np.sqrt((1 / table["count"] + 1 / best["count"]) / 2)
         ranges = (best["mean"] - table["mean"]) / error
         p_worse = scipy.stats.studentized_range.sf(ranges, cells_known, freedom)
     else:
         run_sd = np.nan
     table = table.assign(half_width=half, p_worse=p_worse)
-    # Ties go to the gentler cell: fewer operations, then smaller magnitude.
-    table = table.sort_values(["mean", "n", "m"], ascending=[False, True, True], ignore_index=True)
+    # The winner first, then by mean; ties go to the gentler cell: fewer operations, smaller M.
+    table = table.assign(after=~won).sort_values(
+        ["after", "mean", "n", "m"], ascending=[True, False, True, True], ignore_index=True
+    )
+    table = table.drop(columns="after")
     unit = "validation accuracy (%)" if percent else f"validation {reward.replace('_', ' ')} (nats)"
     return Grid(table, float(run_sd), seeds, unit, diverged)
 

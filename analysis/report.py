@@ -15,6 +15,7 @@ from .pba import pba_report
 from .race import race_report
 from .randaugment import grid_report
 from .rederive import rederivation_report
+from .replicate import replication_report
 from .runs import Run, load_run
 from .search import search_report
 from .select import select_report
@@ -32,6 +33,7 @@ REPORTS: dict[str, Callable[[Run], Report]] = {
     "tabulate": tabulation_report,
     "train": train_report,
     "race": race_report,
+    "replicate": replication_report,
 }
 
 

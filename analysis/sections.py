@@ -153,6 +153,7 @@ _SOUGHT = {
     "train": "a child under a policy",
     "tabulate": "a table of evaluations",
     "race": "the best searcher",
+    "replicate": "the method that finds the best policies",
 }
 
 

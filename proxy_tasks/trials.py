@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -304,3 +304,16 @@ def _rank(trial: Trial) -> tuple[float, Key]:
 def image_passes(trials: Iterable[Trial]) -> int:
     """Image passes of all evaluations that were made; duplicates cost nothing."""
     return sum(trial.result.image_passes for trial in trials if trial.status == "ok")
+
+
+def best_by_mean(rewards: Mapping[Key, Sequence[float]]) -> Key:
+    """The cell (N, M) of a grid whose rewards have the highest mean.
+
+    Only cells with the most rewards are considered: a mean of few is high by luck more often. Ties
+    go to the gentler cell, of fewer operations, then smaller magnitude. Raises ValueError for none.
+    """
+    most = max(map(len, rewards.values()))
+    return min(
+        (cell for cell, told in rewards.items() if len(told) == most),
+        key=lambda cell: (-math.fsum(rewards[cell]), cell),
+    )

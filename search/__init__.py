@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .studies.race import run_race
     from .studies.randaugment import run_randaugment
     from .studies.rederive import run_rederive
+    from .studies.replicate import run_replicate
     from .studies.search import run_search
     from .studies.select import run_select
     from .studies.settings import SearcherConfig, TaskConfig
@@ -70,6 +71,7 @@ _NAMES = {
     "studies.race": ("run_race",),
     "studies.randaugment": ("run_randaugment",),
     "studies.rederive": ("run_rederive",),
+    "studies.replicate": ("run_replicate",),
     "studies.search": ("run_search",),
     "studies.select": ("run_select",),
     "studies.settings": ("SearcherConfig", "TaskConfig"),
@@ -119,6 +121,7 @@ __all__ = [
     "run_race",
     "run_randaugment",
     "run_rederive",
+    "run_replicate",
     "run_search",
     "run_select",
     "run_tabulate",

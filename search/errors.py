@@ -12,10 +12,13 @@ from proxy_tasks.run_format import CONFIG_NAME
 
 def resume_command(directory: Path, *options: str) -> str:
     """What to type to go on with the run in `directory`, or of which it is a stage."""
-    own, above = _kind_of_run(directory), _kind_of_run(directory.parent)
-    # The stages of a re-derivation are runs themselves; other runs may lie in a run's folder.
-    stage = above is not None and (own is None or above == "rederive")
-    root = directory.parent if stage else directory
+    root = directory
+    if _kind_of_run(directory) is None and _kind_of_run(directory.parent) is not None:
+        root = directory.parent
+    # Their stages are runs themselves; other runs may lie in a run's folder.
+    for above in directory.parents:
+        if _kind_of_run(above) in ("rederive", "replicate"):
+            root = above
     return shlex.join(["augsearch", "resume", str(root), *options])
 
 

@@ -85,6 +85,7 @@ def test_every_command_is_there():
     assert {
         "search", "randaugment", "rederive", "compare", "train", "report", "show", "export",
         "estimate", "doctor", "optuna", "fidelity", "pba", "select", "resume", "race", "tabulate",
+        "replicate",
     } <= set(main.commands)  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Commands that judge: compare, fidelity, tabulate, train, and races between searchers."""
+"""Commands that judge: compare, replicate, fidelity, tabulate, train, and races of searchers."""
 
 from __future__ import annotations
 
@@ -27,6 +27,24 @@ def compare(config: Config, out: str, **how: Any) -> None:
         click.echo(comparison.text)
         click.echo(f"tables and picture in {Path(out) / 'compare.md'}")
     check_complete(out, result)
+
+
+@run_command("replicate")
+def replicate(config: Config, out: str, **how: Any) -> None:
+    """Compare methods, not single searches: each searches anew on every draw of the images.
+
+    At the same cost and with the same final selection; judged by children from scratch on the draw
+    and on another one. DIR/draw-N holds the runs of a draw, DIR/plan.json what was planned before
+    the first evaluation. Tables and a picture: DIR/replicate.md, methods.csv, pairs.csv,
+    replicate.png. More --draws extend it.
+    """
+    import analysis
+    from search.studies.replicate import run_replicate
+
+    result = run_replicate(config, out, **how)
+    check_complete(out, result)
+    click.echo(analysis.write_replication(out).text)
+    click.echo(f"tables and picture in {Path(out) / 'replicate.md'}")
 
 
 @run_command("fidelity")
@@ -104,4 +122,4 @@ def train(config: Config, out: str, **how: Any) -> None:
     )
 
 
-COMMANDS = (compare, fidelity, tabulate, race, train)
+COMMANDS = (compare, replicate, fidelity, tabulate, race, train)

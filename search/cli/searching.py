@@ -24,6 +24,7 @@ from .options import (
 
 if TYPE_CHECKING:
     from search.engine.loop import RunResult
+    from search.studies.replicate import Replicated
     from search.studies.select import Selected
 
 # What is done with a configuration of each kind; `augsearch resume` finds it here too. Each takes
@@ -48,7 +49,7 @@ def run_command(kind: str) -> Callable:
     return decorate
 
 
-def check_complete(out: Path | str, *results: RunResult | Selected) -> None:
+def check_complete(out: Path | str, *results: RunResult | Selected | Replicated) -> None:
     """A run with failed evaluations, in whichever of its stages, is not what was asked for."""
     failed = sum(result.failed for result in results)
     if failed:
@@ -105,12 +106,11 @@ def randaugment(config: Config, out: str, **how: Any) -> None:
     Every cell is evaluated once with every seed.
     """
     import analysis
-    from search.studies.randaugment import export_best, run_randaugment
+    from search.studies.randaugment import run_randaugment
 
     result = run_randaugment(config, out, **how)
     check_complete(out, result)
     grid = analysis.write_grid(out)
-    export_best(out, grid.best, result)
     click.echo(grid.text)
     click.echo(f"heat map {Path(out) / 'grid.png'}, policy {Path(out) / 'policy.json'}")
 

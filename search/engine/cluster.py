@@ -30,6 +30,7 @@ _LEAN = {"RAY_prestart_worker_first_driver": "0", "RAY_enable_worker_prestart": 
 _MULTI_NODE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 LOOPBACK = "127.0.0.1"
 START_ATTEMPTS = 3
+_keeping = False  # Ray is one for the whole process, and so is this
 
 
 @contextlib.contextmanager
@@ -63,8 +64,29 @@ def _starting(loopback: bool) -> Iterator[Any]:
                 os.environ[name] = value
 
 
+@contextlib.contextmanager
+def kept() -> Iterator[None]:
+    """While this lasts, Ray stays up once a pool has started it: for studies of many short runs."""
+    global _keeping
+    if _keeping:  # who began first ends it
+        yield
+        return
+    before, _keeping = running(), True
+    try:
+        yield
+    finally:
+        _keeping = False
+        if running() and not before:
+            disconnect()
+
+
+def running() -> bool:
+    """Whether this process uses Ray."""
+    return "ray" in sys.modules and sys.modules["ray"].is_initialized()
+
+
 def connect(pool: PoolConfig) -> bool:
-    """Make Ray usable; True when this call started or joined it (then `disconnect` it).
+    """Make Ray usable; True when the caller has to `disconnect` it (not so where it is `kept`).
 
     Without an address: a private Ray on the loopback interface, without dashboard, with as many
     virtual CPUs as the workers ask for, be there fewer cores. With an address: that cluster. A
@@ -72,7 +94,7 @@ def connect(pool: PoolConfig) -> bool:
 
     Raises InputError for an unreachable address or for GPUs that are not there.
     """
-    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+    if running():
         return False
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     if pool.address is not None:
@@ -92,7 +114,7 @@ def connect(pool: PoolConfig) -> bool:
     except BaseException:
         ray.shutdown()
         raise
-    return True
+    return not _keeping
 
 
 def _start_local(ray: Any, **options: Any) -> None:

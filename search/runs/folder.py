@@ -28,11 +28,12 @@ POLICY_NAME = "policy.json"
 SCHEDULE_NAME = "schedule.json"
 LOG_NAME = "run.log"
 LOCK_NAME = ".augsearch.lock"
+PLAN_NAME = "plan.json"
 PREPARED_NAME, PREPARED_RECORD = "prepared", "prepared.json"
 # What may lie in a folder in which nothing is finished yet.
 _BEGINNING = {
     CONFIG_NAME, ENVIRONMENT_NAME, MANIFEST_NAME, LOG_NAME, LOCK_NAME, JOURNAL_NAME,
-    PREPARED_RECORD, "searched.json", "searched.jsonl", "optuna.db",
+    PREPARED_RECORD, "searched.json", "searched.jsonl", "optuna.db", PLAN_NAME,
 }  # fmt: skip
 
 

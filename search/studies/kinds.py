@@ -12,6 +12,7 @@ from policies.options import Declared, options_of
 from proxy_tasks.evaluators.config import EvaluatorConfig
 from search.engine.resources import PoolConfig
 
+from .replication import ReplicateSettings
 from .settings import (
     CompareSettings,
     EstimateSettings,
@@ -125,6 +126,12 @@ KINDS: dict[str, Kind] = {
         defaults={"task": "synthetic", "evaluator": "table", "reward": None},
         grows=("seeds", "searcher"),
         journal=False,
+    ),
+    "replicate": Kind(
+        ReplicateSettings,
+        hidden=("repeats",),
+        defaults={"evaluator": "from-scratch", "reward": None},
+        grows=("draws",),
     ),
     "estimate": Kind(EstimateSettings, hidden=("test_images",), defaults=_MEASURED),
 }  # fmt: skip

@@ -1,21 +1,25 @@
 """`augsearch randaugment`: RandAugment's grid of N and M (arXiv 1909.13719), each cell x seed once.
 
 The paper's point is that this grid replaces a search. Scores are those of the validation part. At
-the end the grid is written as an Optuna study too, DIR/optuna.db.
+the end the best cell is policy.json, and the grid is written as an Optuna study too, DIR/optuna.db.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from policies import RandAugment, save_policy
+from policies.augmentations import decode_augmentation
+from proxy_tasks.trials import best_by_mean
 from search.engine.loop import RunResult
 from search.errors import NothingFound
 from search.runs.folder import POLICY_NAME
 from search.runs.optuna_view import catch_up
 from search.searchers.grid import grid_candidates
-from search.trial import JOURNAL_NAME, Candidate, image_passes, read_journal, usable_reward
+from search.trial import JOURNAL_NAME, Candidate, Trial, image_passes, read_journal, usable_reward
 
 from .config import Config
 from .fixed import run_fixed
@@ -23,8 +27,8 @@ from .seeds import training_seed
 
 
 def run_randaugment(config: Config, out: Path | str, **how: Any) -> RunResult:
-    """Evaluate every cell with every seed in the run folder `out`; `analysis.write_grid(out)`
-    makes the heat map, `export_best` the policy.
+    """Evaluate every cell with every seed in the run folder `out`, and export the best one;
+    `analysis.write_grid(out)` makes the heat map.
 
     Args:
         config: `Config.of("randaugment", n=[1, 2], m=[5, 10])`; cells and seeds may grow.
@@ -36,15 +40,8 @@ def run_randaugment(config: Config, out: Path | str, **how: Any) -> RunResult:
     """
     result = run_fixed(config, out, candidates, **how)
     catch_up(Path(out))
-    cells: dict[str, bool] = {}  # whether all its children trained
-    for trial in read_journal(Path(out) / JOURNAL_NAME):
-        trained = usable_reward(trial.evaluation) is not None
-        cells[trial.label] = trained and cells.get(trial.label, True)
-    if not result.failed and not any(cells.values()):
-        raise NothingFound(
-            f"in each of {len(cells)} cells a child diverged, so no cell is recommended and no "
-            "policy exported; lower the learning rate, or check the images"
-        )
+    if not result.failed:
+        _export(result)
     return result
 
 
@@ -55,21 +52,45 @@ def candidates(config: Config) -> list[Candidate]:
     return grid_candidates([(n, m) for n in settings.n for m in settings.m], seeds)
 
 
-def export_best(out: str | Path, best: tuple[int, int], result: RunResult) -> None:
-    """Write the cell `best` (n, m) as policy.json into the run folder: RandAugment(n, m) itself.
+def best_cell(trials: Iterable[Trial]) -> RandAugment | None:
+    """The cell with the highest mean reward; None where a child of every cell diverged.
+
+    A diverged child ranks below every child that trained, so its cell is left out.
+    """
+    rewards: dict[tuple[int, int], list[float | None]] = defaultdict(list)
+    for trial in trials:
+        cell = decode_augmentation(trial.augmentation)
+        if isinstance(cell, RandAugment) and trial.evaluation is not None:
+            rewards[cell.n, cell.m].append(usable_reward(trial.evaluation))
+    sound = {
+        cell: [reward for reward in told if reward is not None]
+        for cell, told in rewards.items()
+        if None not in told
+    }
+    return RandAugment(*best_by_mean(sound)) if sound else None
+
+
+def _export(result: RunResult) -> None:
+    """Write the best cell as policy.json into the run folder: RandAugment(n, m) itself.
 
     There is no policy.txt: a tuple list could not name it.
     """
-    n, m = best
-    folder = Path(out)
+    trials = read_journal(result.directory / JOURNAL_NAME)
+    best = best_cell(trials)
+    if best is None:
+        cells = len({trial.label for trial in trials})
+        raise NothingFound(
+            f"in each of {cells} cells a child diverged, so no cell is recommended and no "
+            "policy exported; lower the learning rate, or check the images"
+        )
     provenance: dict[str, Any] = {
         "searcher": "randaugment",
-        "cell": {"n": n, "m": m},
+        "cell": {"n": best.n, "m": best.m},
         "evaluations": {
             "finished": result.finished,
             "failed": result.failed,
             "duplicates": result.duplicates,
         },
-        "cost": {"image_passes": image_passes(read_journal(folder / JOURNAL_NAME))},
+        "cost": {"image_passes": image_passes(trials)},
     }
-    save_policy(folder / POLICY_NAME, RandAugment(n, m), provenance=provenance)
+    save_policy(result.directory / POLICY_NAME, best, provenance=provenance)

@@ -23,6 +23,7 @@ EMPTY = {
     "tabulate": "Nothing is measured yet",
     "train": "not trained yet",
     "race": "no search is done yet",
+    "replicate": "No draw is judged yet",
 }
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.integrate
 import scipy.stats
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.statistics import (
@@ -203,8 +203,6 @@ def test_verdict(interval, word):
 
 
 @given(st.lists(st.one_of(st.floats(1e-9, 1), st.just(float("nan"))), min_size=1, max_size=6))
-@settings(max_examples=50, deadline=None)
-@pytest.mark.long
 def test_an_interval_at_holms_level_says_what_holms_p_says(p):
     """Level and corrected p reject the same hypotheses, so intervals and p of a table agree."""
     levels = holm_levels(p)

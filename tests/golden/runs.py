@@ -30,10 +30,18 @@ FOLDER = Path(__file__).parent / "runs"
 CONSTRAINTS = Path(__file__).parents[2] / "constraints.txt"
 # What a run begins with or keeps while it works; everything else is made of it at the end.
 _BEGUN_WITH = {"config.json", "environment.json", "manifest.json", "trials.jsonl", "optuna.db",
-               "race.json", "prepared.json"}  # fmt: skip
+               "race.json", "plan.json", "prepared.json"}  # fmt: skip
 _BEGUN_WITH_IN = {"prepared", "artifacts"}
 # Results whose bytes depend on nothing but the configuration: no seconds, no dates.
-_TIMELESS = {"policy.txt", "schedule.json", "compare.csv", "pairs.csv", "grid.csv", "reference.csv"}
+_TIMELESS = {
+    "policy.txt",
+    "schedule.json",
+    "compare.csv",
+    "pairs.csv",
+    "grid.csv",
+    "reference.csv",
+    "methods.csv",
+}
 PLANTED = "--task synthetic --evaluator synthetic --workers 2 --quiet"
 CHILDREN = (
     "--task reduced-fashion --train-images 20 --validation-images 20 --test-images 20 --epochs 2 "
@@ -45,6 +53,8 @@ TREE = "images"  # where `tree` draws its images, beside the runs
 RUNS = {
     "race": """race --table planted --searcher random evolution --budget 10 --seeds 3
         --workers 1 --quiet""",
+    "replicate": f"""replicate {PLANTED} --method random randaugment-grid random:3 none --draws 2
+        --budget 24 --seeds 2""",
     "search-ppo": f"""search {PLANTED} --searcher ppo --evaluations 24
         --searcher-options '{{"batch_size": 6}}'""",
     "search-tpe": f"""search {PLANTED} --searcher tpe --evaluations 24

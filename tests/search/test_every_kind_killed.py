@@ -35,6 +35,10 @@ KILLED = {
         f"{REDERIVE} --evaluations 8 --seeds 2",
         ("rederive.md", "search/policy.*", "compare*/compare.md", "compare*/*.csv"),
     ),
+    "replicate": (
+        f"replicate {PLANTED} --method random none --draws 2 --budget 24 --seeds 1",
+        ("replicate.md", "*.csv", "plan.json", "draw-*/*/*/policy.json", "draw-*/*/*.csv"),
+    ),
     "tabulate": (
         f"tabulate {PLANTED} --policies 6 --policies-from ../before/run --late 2",
         ("table.parquet", "table.json", "*.csv"),

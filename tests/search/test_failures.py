@@ -238,12 +238,15 @@ def test_a_run_stopped_by_failures_can_be_completed(patch, tmp_path):
 
 
 def test_the_command_to_go_on_with_names_the_run_not_its_stage(tmp_path):
-    for folder, kind in (("re", "rederive"), ("re/search", "search"), ("s", "search")):
-        (tmp_path / folder).mkdir()
+    for folder, kind in (("re", "rederive"), ("re/search", "search"), ("s", "search"),
+                         ("rep", "replicate"), ("rep/draw-0/ppo/select", "select")):  # fmt: skip
+        (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "config.json").write_text(json.dumps({"kind": kind}))
     (tmp_path / "config.json").write_text('{"of": "another program"}')
     for folder, named in (
         ("re/search", "re"),
+        ("rep/draw-0/ppo/select", "rep"),
+        ("rep/draw-0/ppo/select/final", "rep"),
         ("s/final", "s"),
         ("s", "s"),
         ("elsewhere", "elsewhere"),

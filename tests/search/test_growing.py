@@ -46,6 +46,12 @@ GROWING = {
         f"{SELECT} --seeds 5",
         ("policy.json", "policy.txt", "proposals/*.json"),
     ),
+    "draws of a replication": (
+        f"replicate {PLANTED} --method randaugment-grid random:3 none --draws 2 --budget 24",
+        "--draws 3",
+        f"replicate {PLANTED} --method randaugment-grid random:3 none --draws 3 --budget 24",
+        ("*.csv", "draw-*/*/*/policy.json", "draw-*/*/*.csv"),  # the plan tells that it has grown
+    ),
     "seeds of a re-derivation": (
         f"{REDERIVE} --evaluations 8 --seeds 1",
         "--seeds 3",

@@ -74,6 +74,11 @@ COMMANDS = {
         --train-images 120 --validation-images 120 --seeds 3 --random-searches 1 --resolution 8""",
         ("*/policy.*", "rederive.md", "compare*/compare.md", "compare*/*.csv"),
     ),
+    "replicate": Command(
+        f"""replicate {PLANTED} --method random randaugment-grid none --draws 2 --budget 24
+        --seeds 2""",
+        ("replicate.md", "*.csv", "plan.json", "draw-*/*/*/policy.*", "draw-*/*/*.csv"),
+    ),
     "pba": Command(f"pba --population 6 --interval 1 {CHILDREN} {POOL}", ("schedule.json",)),
     "tabulate": Command(
         f"tabulate {PLANTED} --policies 12 --policies-from ../{BEFORE}/{RUN} --late 3",

@@ -1,0 +1,234 @@
+"""The report of `augsearch replicate`: which method finds better policies, over draws."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from policies.errors import InputError
+from policies.files import read_json
+from proxy_tasks.run_format import CONFIG_NAME
+
+from . import plots, sections, tables
+from .compare import comparison_report
+from .document import (
+    Block,
+    Code,
+    Picture,
+    Report,
+    Section,
+    Sentences,
+    Table,
+    Text,
+    section,
+    write,
+    write_data,
+)
+from .draws import OTHER, OWN, PLACES, Draws, Replication, analyse_replication, cost_text
+from .runs import Run, load_run
+
+METHOD = (
+    "The unit is a method on a draw of the images: each searches anew, at the same cost and with "
+    "the same final selection. A draw counts once, with the mean over its children. Differences "
+    "are paired over draws and seeds; their intervals are Student's t, at the level at which "
+    "Holm's procedure over all rows of the same images tests them, so that interval, p and verdict "
+    "agree. Ahead: share of draws in which the method is ahead, ties counting half, with Wilson's "
+    "95 % interval. Equal: the interval lies within the margin. Draws are taken from the same data "
+    "set and share images: all this holds for data like these."
+)
+FOLDERS = (
+    "Every draw has a folder, `draw-N`: in `own` and `other` are the comparisons of its policies, "
+    "in a folder for each method its search. `augsearch report` makes a report of each."
+)
+
+
+def judged(run: Run) -> dict[str, list[Run]]:
+    """The comparisons inside a replication that are finished on both kinds of images, by kind."""
+    found: dict[str, list[Run]] = {OWN: [], OTHER: []}
+    wanted = len(run.choices("method")) * run.number("settings", "seeds")
+    for draw in range(run.number("settings", "draws")):
+        folders = [run.directory / f"draw-{draw}" / images for images in PLACES]
+        if all((folder / CONFIG_NAME).exists() for folder in folders):
+            both = [load_run(folder) for folder in folders]
+            if all(len(each.trials) >= wanted > 0 for each in both):
+                for images, each in zip(found, both, strict=True):
+                    found[images].append(each)
+    return found
+
+
+def _draws(run: Run, judgements: list[Run]) -> Draws:
+    methods = tuple(arm.name for arm in judgements[0].arms)
+    seeds = run.number("settings", "seeds")
+    accuracy = np.full((len(judgements), seeds, len(methods)), np.nan)
+    cost = np.zeros((len(judgements), len(methods)))
+    diverged = 0
+    for place, each in enumerate(judgements):
+        tested = each.trials[each.trials["part"] == "test"]
+        wide = tested.pivot(index="batch", columns="label", values="accuracy")
+        accuracy[place] = 100 * wide.reindex(range(seeds))[list(methods)].to_numpy(float)
+        diverged += int(tested["diverged"].sum())
+        child = tested["image_passes"].mean()
+        cost[place] = [arm.image_passes / child for arm in each.arms]
+    numbers = tuple(int(each.directory.parent.name.removeprefix("draw-")) for each in judgements)
+    return Draws(methods, numbers, accuracy, diverged, cost.mean(axis=0))
+
+
+def replication_of(run: Run, judgements: dict[str, list[Run]]) -> Replication | None:
+    """What the finished draws say; None where there are none yet."""
+    if not judgements[OWN]:
+        return None
+    margin = float(run.option("settings", "margin", 0.5))
+    against = _named(run, run.choices("against"))
+    draws = {images: _draws(run, those) for images, those in judgements.items()}
+    return analyse_replication(draws, against, margin)
+
+
+def _named(run: Run, texts: Sequence[str]) -> list[str]:
+    """What reports call these methods: an arm from a file has a name of its own."""
+    names = {arm.text: arm.name for arm in run.arms}
+    return [names.get(text, text) for text in texts]
+
+
+def write_replication(directory: str | Path) -> Replication:
+    """Write replicate.md, replicate.png and the CSV files into the folder of a replication.
+
+    Raises InputError where no draw is finished.
+    """
+    run = load_run(directory)
+    judgements = judged(run)
+    replication = replication_of(run, judgements)
+    if replication is None:
+        raise run.unfinished("a draw on which every method was judged")
+    write(_report(run, judgements, replication))
+    return replication
+
+
+def replication_report(run: Run) -> Report:
+    """The report of a replication, finished or not."""
+    judgements = judged(run)
+    return _report(run, judgements, replication_of(run, judgements))
+
+
+def _report(run: Run, judgements: dict[str, list[Run]], replication: Replication | None) -> Report:
+    state = sections.state(len(judgements[OWN]), run.number("settings", "draws"), "draws")
+    blocks: list[Block] = [Text(state)]
+    data: dict[str, pd.DataFrame] = {}
+    further: list[Section] = []
+    if replication is None:
+        blocks.append(Text("No draw is judged yet."))
+    else:
+        blocks += [
+            Table(_readable(replication), _cost_note(run)),
+            Picture("replicate", "differences by draw", lambda path: _picture(replication, path)),
+        ]
+        further = [
+            section("Comparisons", Sentences(tuple(replication.sentences)),
+                    Table(_comparisons(replication)),
+                    Text(f"Margin: {replication.margin:g} points. {METHOD}")),
+            section("Draws", *_by_draw(replication), Text(FOLDERS), details=True),
+        ]  # fmt: skip
+        data = {"methods.csv": replication.table, "pairs.csv": replication.pairs}
+    return Report(
+        title=f"Methods replicated on {run.task}",
+        run=run,
+        name="replicate.md",
+        sections=(
+            section("", *blocks), *further, _plan(run), sections.data_section(run),
+            sections.how_section(run),
+        ),
+        data=data,
+        further=lambda _: [
+            write_data(comparison_report(each)) for both in judgements.values() for each in both
+        ],
+    )  # fmt: skip
+
+
+def _plan(run: Run) -> Section:
+    path = run.directory / "plan.json"
+    if not path.exists():
+        return section("Plan")
+    plans = read_json(path)
+    try:
+        hashes = [f"{plan['settings']['draws']} draws, {plan['sha256']}" for plan in plans]
+    except (TypeError, KeyError) as error:
+        raise InputError(
+            str(path), "must hold plans as they were written", str(error), "restore it from a copy"
+        ) from error
+    words = "Written before the first evaluation, with its SHA-256 hash."
+    if len(plans) > 1:
+        words += (
+            " It has grown: whoever looks at results before adding draws finds differences more "
+            "often than the p values say."
+        )
+    return section("Plan", Text(words), Sentences(tuple(hashes)),
+                   Code(json.dumps(plans[-1], indent=1), "json"), details=True)  # fmt: skip
+
+
+def _cost_note(run: Run) -> str:
+    return (
+        f"Means over draws with 95 % intervals. Search cost: children that a method trained on a "
+        f"draw before it was judged, of {run.number('settings', 'budget')} allowed; what searches "
+        "for nothing has none."
+    )
+
+
+def _readable(replication: Replication) -> pd.DataFrame:
+    table = replication.table
+    return pd.DataFrame(
+        {
+            "method": table["method"],
+            "own draw, test %": table["own_mean"].map(tables.number),
+            "95 % interval": tables.intervals(table["own_low"], table["own_high"]),
+            "other draw, test %": table["other_mean"].map(tables.number),
+            "its 95 % interval": tables.intervals(table["other_low"], table["other_high"]),
+            "draws": table["draws"].astype(str),
+            "search cost (children)": table["search_children"].map(cost_text),
+        }
+    )
+
+
+def _comparisons(replication: Replication) -> pd.DataFrame:
+    pairs = replication.pairs
+    return pd.DataFrame(
+        {
+            "method": pairs["method"],
+            "against": pairs["against"],
+            "images": pairs["images"],
+            "difference": [tables.number(value, sign=True) for value in pairs["difference"]],
+            "interval": tables.intervals(pairs["low"], pairs["high"], sign=True),
+            "p (Holm)": pairs["p_holm"].map(tables.p_value),
+            "ahead": pairs["ahead"].map(tables.share),
+            "draws": pairs["n"].astype(str),
+            "verdict": pairs["verdict"],
+        }
+    )
+
+
+def _by_draw(replication: Replication) -> list[Block]:
+    blocks: list[Block] = []
+    for images, those in replication.draws.items():
+        frame = pd.DataFrame({method: those.means(method) for method in those.methods})
+        shown = frame.map(tables.number)
+        shown.insert(0, "draw", [str(number) for number in those.numbers])
+        blocks.append(Table(shown, f"Mean test accuracy (%) on {PLACES[images]}."))
+    return blocks
+
+
+def _picture(replication: Replication, path: Path) -> Path:
+    """Against the first of the methods that others are compared with."""
+    first = replication.pairs["against"].iloc[0]
+    panels = {}
+    for images, those in replication.draws.items():
+        rows = replication.pairs
+        rows = rows[(rows["images"] == images) & (rows["against"] == first)]
+        table = rows.rename(columns={"method": "arm", "difference": "mean"})
+        runs = {
+            name: pd.Series(those.differences(name, first), list(those.numbers)).dropna()
+            for name in rows["method"]
+        }
+        panels[f"minus {first}, on {PLACES[images]}"] = table, runs
+    return plots.differences(panels, path)

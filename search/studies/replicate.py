@@ -1,0 +1,246 @@
+"""`augsearch replicate`: methods, not single searches, compared over draws of the task.
+
+A search that beat another may owe it to its luck, or to its images. So the unit here is a method
+on a draw: for every draw of the images each method searches anew, at the same cost and with the
+same final selection, and its policy is judged by children trained from scratch, on the test images
+of that draw (DIR/draw-N/own) and of another draw that nobody has searched (DIR/draw-N/other).
+Draw N has the task seed S + 2 N, the other one S + 2 N + 1, where S is --task-seed.
+
+Everything below DIR is a run folder of its own kind (`methods`), so resuming, safety and reports
+are theirs. DIR/plan.json holds what was to be done before the first evaluation, with its hash;
+what is added later is added there too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from policies.errors import InputError
+from policies.files import digest, read_json, write_json
+from search.engine import cluster
+from search.runs.folder import PLAN_NAME, has_results
+
+from .arms import Arm, parse_arms
+from .compare import run_compare
+from .config import Config, read_config
+from .fixed import forget_followers
+from .methods import METHODS, Ended, arm_of, found
+from .replication import MOST_SEEDS, SEARCHING
+from .search import build_searcher
+from .settings import CompareSettings
+from .study import OpenRun, open_run
+
+OWN, OTHER = "own", "other"
+JUDGES = ("from-scratch", "synthetic")
+
+
+@dataclass(frozen=True)
+class Replicated:
+    """How a replication went: its evaluations in all, and how many of them failed for good."""
+
+    directory: Path
+    finished: int
+    failed: int
+
+
+def run_replicate(
+    config: Config,
+    out: Path | str,
+    *,
+    resume: bool = False,
+    retry_failed: bool = False,
+    progress: bool = True,
+) -> Replicated:
+    """Replicate in the run folder `out`; `analysis.write_replication(out)` makes the tables.
+
+    Args:
+        config: `Config.of("replicate", method=["random", "thompson", "none"])`; draws may grow.
+        resume, progress: as for `run_search`.
+        retry_failed: when resuming, make evaluations again that failed, and all that had followed
+            from them: another policy may be found.
+
+    Raises:
+        InputError: a user's mistake; nothing is left behind if nothing was finished.
+        NothingFound: a search in which no candidate was better than another.
+        SearchError: what `engine.run` raises.
+    """
+    config = with_arms(config)
+    check(config)
+    with open_run(config, out, resume) as run, cluster.kept():
+        keep_plan(run)
+        how = {"retry_failed": retry_failed, "progress": progress}
+        ended = [
+            stage for draw in range(run.config.settings.draws) for stage in _draw(run, draw, how)
+        ]
+        finished, failed = (sum(getattr(e, name) for e in ended) for name in ("finished", "failed"))
+        return Replicated(run.path, finished, failed)
+
+
+def with_arms(config: Config) -> Config:
+    """With the methods that search for nothing read in, so that the run folder holds them."""
+    settings = config.settings
+    known = {arm["text"]: arm for arm in settings.arms}
+    arms = [
+        known.get(text) or arm_of(text, config.task.name).to_json()
+        for text in settings.method
+        if text not in METHODS
+    ]
+    return replace(config, settings=replace(settings, arms=tuple(arms)))
+
+
+def check(config: Config) -> None:
+    """InputError for what would only be found out after the first search."""
+    settings = config.settings
+    if config.evaluator.kind not in JUDGES:
+        raise InputError(
+            "evaluator", f"must be one of {', '.join(JUDGES)}, since cost is counted in children",
+            config.evaluator.kind, "leave it out",
+        )  # fmt: skip
+    for name in settings.method:
+        for stage in METHODS.get(name, ())[:1]:
+            first = stage.configure(config, 0, None)
+            if first.searcher is not None:
+                build_searcher(first)  # a wrong option is told before anything runs
+    names = [arm["name"] for arm in settings.arms if arm["name"] in SEARCHING]
+    if names:
+        raise InputError("method", "must not call a file as a method", names[0], "rename the file")
+    arms = [text for text in settings.method if text not in METHODS]
+    parse_arms(arms, settings.seeds, {arm["text"]: arm for arm in settings.arms})
+
+
+# The plan --------------------------------------------------------------------------------------
+
+
+def planned(config: Config) -> dict[str, Any]:
+    """What is to be done, and the SHA-256 hash of it: that it was not chosen by the results."""
+    saved = config.to_json()
+    arms = digest(json.dumps(saved["settings"]["arms"], sort_keys=True).encode())
+    return _hashed(
+        {
+            "settings": {**saved["settings"], "arms": arms},
+            "task": {name: value for name, value in saved["task"].items() if name != "data"},
+            "evaluator": saved["evaluator"],
+        }
+    )
+
+
+def keep_plan(run: OpenRun) -> None:
+    """Write the plan into the folder before its first evaluation, and a grown one beside it.
+
+    Raises InputError where something is finished and plan.json is not as it was written.
+    """
+    path, plan = run.path / PLAN_NAME, planned(run.config)
+    run.log.info(f"plan {plan['sha256'][:16]}: {_cost(run.config)}")
+    if not run.resumed:
+        write_json(path, [plan])
+        return
+    written = read_json(path)
+    last = written[-1] if isinstance(written, list) and written else None
+    if not isinstance(last, dict) or _hashed(last) != last or not _grown(last, plan):
+        raise InputError(
+            str(path), "must be the plan that was written before the first evaluation",
+            str(last)[:60], "restore it from a copy",
+        )  # fmt: skip
+    if last != plan:
+        write_json(path, [*written, plan])
+
+
+def _hashed(plan: dict[str, Any]) -> dict[str, Any]:
+    """A plan with the SHA-256 hash of all else in it."""
+    plan = {name: value for name, value in plan.items() if name != "sha256"}
+    return {**plan, "sha256": digest(json.dumps(plan, sort_keys=True).encode())}
+
+
+def _grown(before: dict[str, Any], after: dict[str, Any]) -> bool:
+    """Whether a plan is another, or the same with more draws."""
+    settings = {**before["settings"], "draws": after["settings"]["draws"]}
+    return (
+        _hashed({**before, "settings": settings}) == after
+        and before["settings"]["draws"] <= after["settings"]["draws"]
+    )
+
+
+def _cost(config: Config) -> str:
+    settings = config.settings
+    searching = sum(name in METHODS for name in settings.method)
+    children = searching * settings.budget + 2 * settings.seeds * len(settings.method)
+    return (
+        f"{settings.draws} draws of at most {children} children each ({searching} methods that "
+        f"search, {settings.budget} children each; {len(settings.method)} judged by "
+        f"2 x {settings.seeds})"
+    )
+
+
+# One draw --------------------------------------------------------------------------------------
+
+
+def _draw(run: OpenRun, draw: int, how: dict[str, Any]) -> Iterator[Ended]:
+    """Search by every method on a draw, then judge what they found, there and on another draw."""
+    settings, folder = run.config.settings, run.path / f"draw-{draw}"
+    judged = [folder / OWN, folder / OTHER]
+    arms: list[Arm] = []
+    for name in settings.method:
+        if name not in METHODS:
+            known = next(arm for arm in settings.arms if arm["text"] == name)
+            arms.append(Arm.from_json(known))
+            continue
+        places = [folder / name / stage.kind for stage in METHODS[name]]
+        if how["retry_failed"]:
+            for place, followers in zip(places, _followers(places, judged), strict=True):
+                for journalled in (place, *sorted(place.glob("*/"))):
+                    forget_followers(journalled, *followers)
+        before = None
+        for stage, place in zip(METHODS[name], places, strict=True):
+            run.log.info(f"draw {draw + 1} of {settings.draws}, {name}: {stage.kind}")
+            made = stage.configure(on_draw(run.config, 2 * draw), draw, before)
+            yield _go_on(run.config, stage.run, made, place, how)
+            before = place
+        arms.append(found(name, places[-1]))
+    for offset, place in enumerate(judged):
+        run.log.info(f"draw {draw + 1} of {settings.draws}: children on its {place.name} images")
+        made = judging(run.config, 2 * draw + offset, arms)
+        yield _go_on(run.config, run_compare, made, place, how)
+
+
+def _followers(places: list[Path], judged: list[Path]) -> list[list[Path]]:
+    """Of every stage, what follows from it, the latest first."""
+    return [[*judged, *reversed(places[index + 1 :])] for index in range(len(places))]
+
+
+def _go_on(
+    config: Config, run: Callable[..., Ended], made: Config, place: Path, how: dict[str, Any]
+) -> Ended:
+    """Run a stage, or go on with it. What it was begun with stays: paths in it may have changed."""
+    if place.is_dir() and has_results(place):
+        begun = read_config(place)
+        made = replace(begun, task=replace(begun.task, data=config.task.data), pool=config.pool)
+    return run(made, place, resume=True, **how)
+
+
+def on_draw(config: Config, number: int) -> Config:
+    """The configuration on the `number`-th draw of the task, counted from that of --task-seed."""
+    return replace(config, task=replace(config.task, seed=config.task.seed + number))
+
+
+def judging(config: Config, number: int, arms: list[Arm]) -> Config:
+    """The comparison of the methods' policies on a draw, by children from scratch.
+
+    Every draw has seeds of its own, so that what is drawn at random for every seed (random:K) is
+    drawn anew.
+    """
+    settings = config.settings
+    return replace(
+        on_draw(config, number),
+        kind="compare",
+        evaluator=replace(config.evaluator, reward="accuracy"),
+        settings=CompareSettings(
+            tuple(arm.text for arm in arms),
+            settings.seeds,
+            settings.seed + number * MOST_SEEDS,
+            arms=tuple(arm.to_json() for arm in arms),
+        ),
+    )

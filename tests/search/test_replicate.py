@@ -1,0 +1,252 @@
+"""Replications: every method anew on every draw, at one cost, on seeds that never meet."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from types import SimpleNamespace
+
+import pytest
+
+from policies import InputError, load_policy_file
+from policies.augmentations import encode_augmentation
+from search import Config, PoolConfig
+from search.engine import cluster
+from search.studies import methods
+from search.studies.config import read_config
+from search.studies.replicate import judging, run_replicate
+from search.trial import JOURNAL_NAME, read_journal
+from tests.search.commands import PLANTED, answer, ending, invoke
+from tests.search.fakes import FakePool, Killed, bad
+
+METHODS = "--method random randaugment-grid random:3 none"
+SMALL = f"replicate {PLANTED} {METHODS} --draws 2 --budget 24 --seeds 2"
+RESULTS = ("replicate.md", "*.csv", "plan.json", "draw-*/*/*/policy.json")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A finished replication; copy it before changing anything in it."""
+    place = tmp_path_factory.mktemp("whole")
+    invoke(SMALL, place)
+    return place
+
+
+@pytest.fixture
+def run(whole, tmp_path):
+    return shutil.copytree(whole / "run", tmp_path / "copy" / "run")
+
+
+def journal(folder):
+    return read_journal(folder / JOURNAL_NAME)
+
+
+def test_every_method_costs_the_same_and_is_judged_twice(whole):
+    for draw in range(2):
+        folder = whole / "run" / f"draw-{draw}"
+        searched = len(journal(folder / "random/search")) + len(
+            journal(folder / "random/select/final")
+        )
+        assert 20 <= searched <= 24 and len(journal(folder / "randaugment-grid/randaugment")) == 24
+        for images in ("own", "other"):
+            trials = journal(folder / images)
+            assert {trial.part for trial in trials} == {"test"} and len(trials) == 4 * 2
+            assert {trial.label for trial in trials} == set(METHODS.split()[1:])
+
+
+def test_what_is_judged_is_what_was_found_on_the_draw(whole):
+    found = set()
+    for draw in range(2):
+        folder = whole / "run" / f"draw-{draw}"
+        for name, stage in (("random", "select"), ("randaugment-grid", "randaugment")):
+            policy = load_policy_file(folder / name / stage / "policy.json").augmentation
+            found.add(repr(policy))
+            judged = [t for i in ("own", "other") for t in journal(folder / i) if t.label == name]
+            assert {repr(t.augmentation) for t in judged} == {repr(encode_augmentation(policy))}
+    assert len(found) >= 3  # every draw has a search of its own
+
+
+def test_the_draws_are_different_images_and_only_own_is_searched(whole):
+    seeds = {
+        path.parent.relative_to(whole / "run").as_posix(): read_config(path.parent).task.seed
+        for path in (whole / "run").glob("draw-*/**/config.json")
+    }
+    for draw in range(2):
+        at = f"draw-{draw}"
+        searched = {seed for name, seed in seeds.items()
+                    if name.startswith(at) and not name.endswith("other")}  # fmt: skip
+        assert searched == {2 * draw} and seeds[f"{at}/other"] == 2 * draw + 1
+
+
+def test_no_seed_is_used_twice_but_to_pair(whole):
+    """Neither by a search and its judges, nor on two draws; on one draw all methods share them."""
+    groups = [
+        {trial.seed for trial in journal(whole / "run" / f"draw-{draw}" / stage)}
+        for draw in range(2)
+        for stage in ("random/search", "randaugment-grid/randaugment", "own", "other")
+    ]
+    assert sum(map(len, groups)) == len(set().union(*groups))
+    # So an arm that is drawn at random is another one wherever it is judged.
+    drawn = [t for path in (whole / "run").rglob("o*/trials.jsonl")
+             for t in read_journal(path) if t.label == "random:3"]  # fmt: skip
+    assert len({repr(trial.augmentation) for trial in drawn}) == len(drawn) == 8
+
+
+def test_a_moved_folder_goes_on_where_it_was_killed(whole, tmp_path):
+    with pytest.raises(Killed):
+        invoke(SMALL, tmp_path / "first", FakePool(answer=answer, killed_after=22))
+    begun = tmp_path / "first/run/draw-0/random"
+    assert (begun / "select/searched.json").exists()
+    shutil.copytree(tmp_path / "first", tmp_path / "moved")
+    shutil.rmtree(tmp_path / "first")
+    invoke("resume run --quiet", tmp_path / "moved")
+    assert ending(tmp_path / "moved/run", RESULTS) == ending(whole / "run", RESULTS)
+
+
+@pytest.mark.parametrize("stage", ["random/search", "random/select/final", "own"])
+def test_what_failed_is_made_again_and_what_followed_from_it(whole, tmp_path, stage):
+    best = max(journal(whole / "run/draw-1" / stage), key=lambda trial: trial.reward)
+
+    def failing(job):
+        asked = job.candidate
+        fails = (asked.seed, encode_augmentation(asked.augmentation)) == (
+            best.seed,
+            best.augmentation,
+        )
+        return bad(job) if fails else answer(job)
+
+    said = invoke(SMALL, tmp_path / "run", FakePool(answer=failing), code=1)
+    assert "1 of" in said and "augsearch resume run --retry-failed" in said
+    invoke("resume run --retry-failed --quiet", tmp_path / "run")
+    assert ending(tmp_path / "run/run", RESULTS) == ending(whole / "run", RESULTS)
+
+
+def test_a_plan_grows_by_draws_alone(run):
+    invoke("resume run --draws 3 --quiet", run.parent)
+    plans = json.loads((run / "plan.json").read_text())
+    assert [plan["settings"]["draws"] for plan in plans] == [2, 3]
+    said = invoke("resume run --draws 2 --quiet", run.parent, code=2)
+    assert "was 3 and is 2" in said
+    options = f"replicate {PLANTED} {METHODS} --draws 3 --budget 24 --seeds 2 --resume"
+    for change in ("--budget 30", "--seeds 3", "--margin 1.0", "--against none", "--task-seed 9"):
+        assert "must have the configuration" in invoke(f"{options} {change}", run.parent, code=2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda plans: plans[0]["settings"].update(margin=2.0),
+        lambda plans: plans[0].update(sha256="0" * 64),
+        lambda plans: plans[0]["settings"].update(draws=1),
+        lambda plans: plans.clear(),
+    ],
+)
+def test_a_plan_that_was_changed_is_refused(run, change):
+    plans = json.loads((run / "plan.json").read_text())
+    change(plans)
+    (run / "plan.json").write_text(json.dumps(plans))
+    assert "plan.json: must be the plan" in invoke("resume run --quiet", run.parent, code=2)
+
+
+def test_another_margin_in_the_configuration_is_not_what_was_planned(run):
+    config = json.loads((run / "config.json").read_text())
+    config["settings"]["margin"] = 5.0
+    (run / "config.json").write_text(json.dumps(config))
+    assert "plan.json: must be the plan" in invoke("resume run --quiet", run.parent, code=2)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--method random", "method: must be at least two"),
+        ("--method random nonesuch", "policy: must be a policy or schedule file"),
+        ("--method random none --against imagenet", "against: must be one of random, none"),
+        ("--method random none --budget 20", "budget: must be a whole number, at least 24"),
+        ("--method random none --draws 1", "draws: must be a whole number, at least 2"),
+        ("--method random none --margin 0", "margin: must be a number, above 0"),
+        (
+            '--method random none --searcher-options \'{"random": {"batch": 3}}\'',
+            "option of the searcher random",
+        ),
+        ("--method random none --searcher-options '{\"none\": {}}'", "an object for a searcher"),
+        ("--method random none --evaluator weight-sharing", "evaluator: must be one of from-scr"),
+        ("--method imagenet imagenet+cutmix:x", "cutmix"),
+    ],
+)
+def test_a_mistake_is_said_before_anything_is_written(tmp_path, words, said):
+    words = f"replicate --task synthetic --evaluator synthetic --quiet {words}"
+    assert said in invoke(words, tmp_path / "new", code=2)
+    assert not (tmp_path / "new/run").exists()
+
+
+def test_names_from_papers_stand_for_arms():
+    assert (
+        methods.arm_of("published", "reduced-cifar10").members
+        == methods.arm_of("cifar10", "reduced-cifar10").members
+    )
+    assert methods.arm_of("published", "folder").members == methods.arm_of("imagenet", "").members
+    uniform = methods.arm_of("uniformaugment", "folder")
+    assert uniform.name == "uniformaugment" and repr(uniform.members[0]).startswith("Uniform")
+
+
+def test_an_own_method_is_one_more_row(monkeypatch, tmp_path):
+    """What replicate knows of a method is its stages; this one searches the grid and no more."""
+    grid = methods.METHODS["randaugment-grid"]
+    monkeypatch.setitem(methods.METHODS, "mine", grid)
+    monkeypatch.setattr("search.engine.loop.WorkerPool", FakePool(answer=answer))
+    config = Config.of("replicate", task="synthetic", evaluator="synthetic", draws=2, budget=24,
+                       method=["mine", "none"], seeds=1, workers=2)  # fmt: skip
+    result = run_replicate(config, tmp_path / "run", progress=False)
+    assert (result.finished, result.failed) == (2 * (24 + 2 * 2), 0)
+
+
+def test_children_are_judged_by_accuracy_whatever_was_searched_by():
+    config = Config.of("replicate", method=["random", "none"])
+    assert config.evaluator.reward == "calibrated_log_likelihood"
+    judged = judging(config, 3, [methods.arm_of("none", "")])
+    assert judged.evaluator.reward == "accuracy" and judged.task.seed == 3
+
+
+# Ray -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ray(monkeypatch):
+    """Stands for Ray: whether it is up, and how often it was started."""
+    state = SimpleNamespace(up=False, starts=0)
+
+    def start(*_, **__):
+        state.up, state.starts = True, state.starts + 1
+
+    module = SimpleNamespace(cluster_resources=dict)
+    monkeypatch.setattr(cluster, "running", lambda: state.up)
+    monkeypatch.setattr(cluster, "_starting", lambda loopback: contextlib.nullcontext(module))
+    monkeypatch.setattr(cluster, "_start_local", start)
+    monkeypatch.setattr(cluster, "_silence_driver", lambda: None)
+    monkeypatch.setattr(cluster, "disconnect", lambda: setattr(state, "up", False))
+    return state
+
+
+def test_ray_is_started_once_and_ended_where_keeping_ends(ray):
+    pool = PoolConfig(workers=1)
+    with cluster.kept():
+        with cluster.kept():
+            assert not cluster.connect(pool) and not cluster.connect(pool)
+        assert ray.up  # the inner one did not begin it
+    assert (ray.up, ray.starts) == (False, 1)
+    assert cluster.connect(pool)  # as ever: who started it ends it
+
+
+def test_ray_of_the_calling_program_is_left_to_it(ray):
+    ray.up = True
+    with cluster.kept():
+        assert not cluster.connect(PoolConfig(workers=1))
+    assert ray.up and ray.starts == 0
+
+
+def test_ray_ends_with_an_error_too(ray):
+    with pytest.raises(InputError), cluster.kept():
+        cluster.connect(PoolConfig(workers=1))
+        raise InputError("a", "b", "c", "d")
+    assert not ray.up
