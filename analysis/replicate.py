@@ -141,10 +141,14 @@ def _report(run: Run, judgements: dict[str, list[Run]], replication: Replication
             sections.how_section(run),
         ),
         data=data,
-        further=lambda _: [
-            write_data(comparison_report(each)) for both in judgements.values() for each in both
-        ],
+        further=lambda _: _write_comparisons(judgements),
     )  # fmt: skip
+
+
+def _write_comparisons(judgements: dict[str, list[Run]]) -> None:
+    """The tables of every draw, beside its journals."""
+    for run in (run for runs in judgements.values() for run in runs):
+        write_data(comparison_report(run))
 
 
 def _plan(run: Run) -> Section:

@@ -32,7 +32,7 @@ def draws_of(accuracy, diverged=0):
     )
 
 
-def tested(draws, method="b"):
+def paired(draws, method="b"):
     return paired_difference(draws.differences(method, "a"), np.zeros(len(draws.numbers)))
 
 
@@ -47,7 +47,7 @@ def test_equal_methods_are_told_apart_in_one_of_twenty_families(search_sd):
     rng, trials, wrong = np.random.default_rng(0), 500, 0
     for _ in range(trials):
         draws = draws_of(simulated(rng, 5, search_sd=search_sd))
-        tests = [tested(draws, name) for name in "bcde"]
+        tests = [paired(draws, name) for name in "bcde"]
         levels = holm_levels([test.p for test in tests])
         ends = [test.interval(1 - level) for test, level in zip(tests, levels, strict=True)]
         wrong += any(low > 0 or high < 0 for low, high in ends)
@@ -61,7 +61,7 @@ def test_children_counted_as_units_would_be_wrong():
     for _ in range(trials):
         draws = draws_of(simulated(rng, 2))
         gap = draws.accuracy[:, :, 1] - draws.accuracy[:, :, 0]
-        right += tested(draws).p < 0.05
+        right += paired(draws).p < 0.05
         wrong += scipy.stats.ttest_1samp(gap.ravel(), 0).pvalue < 0.05
     assert right / trials < most(0.05, trials) and wrong / trials > 0.12
 
@@ -93,7 +93,7 @@ def test_a_mixed_model_says_the_same_of_balanced_draws():
     interaction = cells - cells.mean(axis=0) - cells.mean(axis=1, keepdims=True) + grand
     error = seeds * (interaction**2).sum() / 7
     expected = scipy.stats.f.sf(method / error, 1, 7)
-    assert tested(draws_of(accuracy)).p == pytest.approx(expected)
+    assert paired(draws_of(accuracy)).p == pytest.approx(expected)
 
 
 def test_the_power_that_is_stated_is_the_power_there_is():
@@ -104,7 +104,7 @@ def test_the_power_that_is_stated_is_the_power_there_is():
     ]
     # A standard deviation of 6 draws comes out as 0.952 of the true one on average (c4).
     truth = np.array([0.0, np.mean(stated) / 0.952])
-    found = [tested(draws_of(simulated(rng, 2, truth=truth))).p < 0.05 for _ in range(trials)]
+    found = [paired(draws_of(simulated(rng, 2, truth=truth))).p < 0.05 for _ in range(trials)]
     # The mean of 40 sizes scatters by 5 %, which moves the power by 0.04; two of them, and noise.
     assert np.mean(found) == pytest.approx(0.8, abs=0.12)
 

@@ -104,7 +104,7 @@ def test_a_moved_folder_goes_on_where_it_was_killed(whole, tmp_path):
     assert ending(tmp_path / "moved/run", RESULTS) == ending(whole / "run", RESULTS)
 
 
-@pytest.mark.parametrize("stage", ["random/search", "random/select/final", "own"])
+@pytest.mark.parametrize("stage", ["random/search", "own"])
 def test_what_failed_is_made_again_and_what_followed_from_it(whole, tmp_path, stage):
     best = max(journal(whole / "run/draw-1" / stage), key=lambda trial: trial.reward)
 
