@@ -33,7 +33,7 @@ BEGINNING = ("config.json", "environment.json", "manifest.json")
 
 
 WITHOUT_JOURNAL = {"race"}  # which keeps race.json
-SLOW_TO_REPORT = {"fidelity", "rederive"}  # for `make quick`
+SLOW_TO_REPORT = {"fidelity", "rederive", "replicate"}  # for `make quick`
 
 
 @pytest.fixture(
