@@ -87,10 +87,17 @@ def class_counts(request: Request) -> dict[str, np.ndarray]:
 def _split(request: Request) -> dict[str, np.ndarray]:
     left = {part: np.array(sizes) for part, sizes in request.sizes.items()}
     counts = {}
+    uneven: dict[str, dict[str, np.ndarray]] = {}
     for part in ORDER:
-        mine = left[request.pool(part)]
-        wanted = (_equal if request.shares == "equal" else _uneven)(request, part)
-        wanted = mine.copy() if wanted is None else wanted
+        pool = request.pool(part)
+        mine = left[pool]
+        if request.shares != "equal":
+            if pool not in uneven:
+                uneven[pool] = _uneven(request, pool)
+            wanted = uneven[pool][part]
+        else:
+            equal = _equal(request, part)
+            wanted = mine.copy() if equal is None else equal
         short = (wanted > mine) | (wanted < 1)
         if short.any():
             label = int(np.argmax(short))
@@ -116,29 +123,41 @@ def _equal(request: Request, part: str) -> np.ndarray | None:
     return counts if wished is None else np.minimum(counts, wished)
 
 
-def _uneven(request: Request, part: str) -> np.ndarray:
-    """More of the large classes than of the small ones.
+def _uneven(request: Request, pool: str) -> dict[str, np.ndarray]:
+    """More of the large classes than of the small ones, in each part that takes from the pool.
 
-    Parts that share a pool divide every class among them as they divide the whole, so that none
-    takes all there is of a small class.
+    The parts divide every class among them as they divide the whole, so that none takes all there
+    is of a small class. Together they must not be more than there is; that alone decides.
     """
-    sizes, sharing = request.available(part), request.sharing(part)
-    wanted = {other: _total(request, other) for other in sharing}
+    sizes = request.sizes[pool]
+    sharing, classes = request.sharing(pool), len(sizes)
+    wanted = {part: _total(request, part) for part in sharing}
     rest = int(sizes.sum()) - sum(total or 0 for total in wanted.values())
-    totals = {other: max(rest, 0) if t is None else t for other, t in wanted.items()}
-    whole = max(1, sum(totals.values()))
-    caps = {o: np.maximum(1, sizes * t // whole) for o, t in totals.items()}
-    for other in sorted(sharing, key=lambda o: -totals[o]):
+    totals = {part: max(rest, classes) if t is None else t for part, t in wanted.items()}
+    whole = sum(totals.values())
+    for part in sharing:
+        if request.asked[part] is not None and whole > sizes.sum():
+            beside = max(0, int(sizes.sum()) - (whole - totals[part]))
+            raise Shortage(part, f"needs {totals[part]} images", f"{beside} beside the other parts")
+    caps = {part: np.maximum(1, sizes * total // whole) for part, total in totals.items()}
+    for part in sorted(sharing, key=lambda part: -totals[part]):
         # One image for each part may be more than a small class has: the largest part gives way.
         excess = np.maximum(0, sum(caps.values()) - sizes)
-        caps[other] = np.maximum(1, caps[other] - excess)
-    most = int(caps[part].sum())
-    if request.asked[part] is None:
-        totals[part] = max(len(sizes), min(totals[part], most))
-    if totals[part] > most:
-        raise Shortage(part, f"needs {totals[part]} images", f"{most} beside the other parts")
-    weights = sizes.astype(float) if request.shares == "proportional" else np.ones(len(sizes))
-    return fill(totals[part], weights, caps[part], _ties(request, part))
+        caps[part] = np.maximum(1, caps[part] - excess)
+    weights = sizes.astype(float) if request.shares == "proportional" else np.ones(classes)
+    counts = {}
+    for part in sharing:
+        total = max(classes, min(totals[part], int(caps[part].sum())))
+        counts[part] = fill(total, weights, caps[part], _ties(request, part))
+    left = sizes - sum(counts.values())
+    for part in sharing:
+        # Rounding may have left a part less than it was asked for, and something of other classes.
+        lack = 0 if request.asked[part] is None else totals[part] - int(counts[part].sum())
+        for _ in range(lack):
+            label = int(np.argmax(left))
+            counts[part][label] += 1
+            left[label] -= 1
+    return counts
 
 
 def _wished(request: Request, part: str) -> np.ndarray | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import numpy as np
@@ -26,6 +27,11 @@ def request(train, validation=None, test=None, asked=(None, None, None), shares=
     counts, wishes = FOLDER
     tables = [dict(zip(PARTS, values, strict=True)) for values in (asked, counts, wishes)]
     return Request(names, arrays, *tables, shares, seed)
+
+
+def changed(r: Request, **asked: int) -> Request:
+    """With other numbers asked for."""
+    return dataclasses.replace(r, asked={**r.asked, **asked})
 
 
 @st.composite
@@ -57,6 +63,8 @@ class TestAdvice:
     @given(requests())
     @example(request([3, 3, 5], asked=(None, 1, 4)))
     @example(request([3, 3], asked=(1, 1, 1)))
+    @example(request([53, 44], [7, 13], None, (79, None, 27), "proportional", 3))
+    @example(request([116, 88], asked=(204, None, None), shares="proportional"))
     def test_works_when_followed(self, r):
         """Any class sizes, any numbers, any way to share: one change for each part is enough."""
         for _ in range(len(PARTS) + 1):
@@ -85,7 +93,15 @@ class TestAdvice:
                 done = [n is None or n >= len(r.class_names) for n in asked]
                 if all(done):
                     check(r, class_counts(r))
+                    self.check_fewer(r, part, int(number))
         raise AssertionError("the advice never led to a draw")
+
+    def check_fewer(self, r, part, number):
+        """ "At most" is said of every number down to one image of each class."""
+        for fewer in {*range(len(r.class_names), number, 1 + number // 20), number - 1}:
+            if fewer >= len(r.class_names):
+                less = changed(r, **{part: fewer})
+                check(less, class_counts(less))
 
     @given(requests())
     def test_and_one_image_more_does_not(self, r):
@@ -96,11 +112,8 @@ class TestAdvice:
             found = re.search(r"; use at most --(\w+)-images (\d+)", str(error))
         if found is None or any(n is not None and n < len(r.class_names) for n in r.asked.values()):
             return
-        part, number = found[1], int(found[2])
-        asked = tuple({**r.asked, part: number + 1}[p] for p in PARTS)
-        if r.shares == "equal":
-            with pytest.raises(InputError):
-                class_counts(request(*(r.sizes.get(p) for p in PARTS), asked, r.shares, r.seed))
+        with pytest.raises(InputError):
+            class_counts(changed(r, **{found[1]: int(found[2]) + 1}))
 
     def test_the_first_hint_on_a_long_tail_works(self):
         """600, 60 and 6 images: the smallest class decides, not the first that is short."""
