@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .collate import PolicyCollate
     from .decoded import DecodedImages, decode_image
     from .errors import InputError
+    from .foreign import SOURCES, Imported, read_table
     from .formats import FORMATS, Export, convert
     from .ops import CONVENTIONS, OPS, PAPER_OPS, Convention, Op, Scale, get_convention
     from .own import OwnPipeline
@@ -44,6 +45,7 @@ _NAMES = {
     "collate": ("PolicyCollate",),
     "decoded": ("DecodedImages", "decode_image"),
     "errors": ("InputError",),
+    "foreign": ("SOURCES", "Imported", "read_table"),
     "formats": ("FORMATS", "Export", "convert"),
     "ops": ("CONVENTIONS", "OPS", "PAPER_OPS", "Convention", "Op", "Scale", "get_convention"),
     "own": ("OwnPipeline",),
@@ -68,11 +70,13 @@ __all__ = [
     "OPS",
     "PAPER_OPS",
     "PUBLISHED",
+    "SOURCES",
     "SVHN",
     "Augmentation",
     "Convention",
     "DecodedImages",
     "Export",
+    "Imported",
     "InputError",
     "Op",
     "Operation",
@@ -96,6 +100,7 @@ __all__ = [
     "load_policy",
     "load_policy_file",
     "load_schedule",
+    "read_table",
     "save_policy",
     "save_schedule",
 ]

@@ -85,7 +85,7 @@ class Policy(tuple):
 
         Only literals are read; nothing is executed.
         """
-        return cls(_literal(text), bins)
+        return cls(literal(text), bins)
 
 
 def _plain(policy: Policy) -> tuple:
@@ -151,7 +151,8 @@ def check_bins(policy: Policy, convention: str) -> None:
         )  # fmt: skip
 
 
-def _literal(text: str) -> Any:
+def literal(text: str) -> Any:
+    """Rows in a text: one literal, or several one after the other; nothing is executed."""
     fix = 'write rows like (("Posterize", 0.4, 8), ("Rotate", 0.6, 9)),'
     rule = "must be a list of tuples of literals"
     if not isinstance(text, str):

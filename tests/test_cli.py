@@ -320,6 +320,17 @@ def test_exports_say_what_they_leave_out(tmp_path):
     assert "2 Cutout" not in run("export", "--policy", path)
 
 
+def test_a_table_of_another_library_becomes_a_policy_file(tmp_path):
+    table, out = tmp_path / "table.txt", tmp_path / "policy.json"
+    table.write_text("[[['Rotate', 0.5, 0.77], ['Cutout', 0.4, 0.3]], [['Invert', 1.0, 0.2]]]")
+    asked = ("export", "--from", "fast-autoaugment", "--policy", table, "--format", "json")
+    assert "must have an equal magnitude" in run(*asked, code=2)
+    said = run(*asked, "--nearest", "--drop", "--out", out)
+    assert "Left out, as this toolkit lacks it: 1 Cutout" in said
+    assert "Magnitudes made the nearest: 1, by 4.0 % of their range at most" in said
+    assert load_policy_file(out).policy == ((("Rotate", 0.5, 5),), (("Invert", 1.0, None),))
+
+
 def test_a_winning_transform_can_be_exported(tmp_path):
     path = tmp_path / "p.json"
     save_policy(path, RandAugment(3, 10))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,17 +122,29 @@ def show(
     help="text (tuple list), json, or a Python module for torchvision, timm, kornia or "
     "albumentations.",
 )
-@option("--drop", is_flag=True, help="Leave operations out that the format lacks, and say so.")
+@option(
+    "--from",
+    "source",
+    metavar="NAME",
+    help="The policy is a table of another library: torchvision, timm or fast-autoaugment, a list "
+    "of rows in a file.",
+)
+@option("--nearest", is_flag=True, help="With --from: take the nearest magnitude, and say so.")
+@option("--drop", is_flag=True, help="Leave operations out that cannot be carried, and say so.")
 @option("--out", metavar="FILE", help="File to write. [default: print]")
-def export(policy: str, form: str, out: str | None, drop: bool) -> None:
-    """Convert a policy to another format or library."""
+def export(
+    policy: str, form: str, source: str | None, nearest: bool, out: str | None, drop: bool
+) -> None:
+    """Convert a policy to another format or library, or from one."""
     from policies.files import write_atomically
     from policies.formats import convert
 
-    text, left_out = convert(_file_named(policy), form, drop=drop)
-    if left_out:
-        counts = ", ".join(f"{count} {name}" for name, count in sorted(left_out.items()))
-        click.echo(f"Left out, as {form} lacks it: {counts}", err=True)
+    if source is None:
+        file = _file_named(policy)
+    else:
+        file = _foreign(policy, source, nearest=nearest, drop=drop)
+    text, left_out = convert(file, form, drop=drop)
+    _say_left_out(form, left_out)
     if out is None:
         click.echo(text, nl=False)
         return
@@ -166,6 +179,30 @@ def doctor(ctx: click.Context, drawn: dict[str, Any], out: str) -> None:
     for check in checks:
         click.echo(f"{'ok  ' if check.ok else 'FAIL'} {check.name:9} {check.detail}")
     ctx.exit(0 if all(check.ok for check in checks) else 1)
+
+
+def _foreign(path: str, source: str, *, nearest: bool, drop: bool) -> PolicyFile:
+    """The policy in another library's table."""
+    from policies.files import read_text
+    from policies.foreign import read_table
+    from policies.policy import MAX_TEXT_BYTES
+
+    read = read_table(read_text(Path(path), "table", MAX_TEXT_BYTES), source, nearest=nearest,
+                      drop=drop)  # fmt: skip
+    _say_left_out("this toolkit", read.left_out)
+    if read.rounded:
+        click.echo(
+            f"Magnitudes made the nearest: {read.rounded}, by {100 * read.furthest:.1f} % of their "
+            "range at most",
+            err=True,
+        )
+    return read.file
+
+
+def _say_left_out(where: str, left_out: Mapping[str, int]) -> None:
+    if left_out:
+        counts = ", ".join(f"{count} {name}" for name, count in sorted(left_out.items()))
+        click.echo(f"Left out, as {where} lacks it: {counts}", err=True)
 
 
 def _file_named(text: str) -> PolicyFile:
