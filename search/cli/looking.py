@@ -126,8 +126,8 @@ def show(
     "--from",
     "source",
     metavar="NAME",
-    help="The policy is a table of another library: torchvision, timm or fast-autoaugment, a list "
-    "of rows in a file.",
+    help="The policy is a file with a table of another library: torchvision, timm or "
+    "fast-autoaugment. [default: a policy of this toolkit]",
 )
 @option("--nearest", is_flag=True, help="With --from: take the nearest magnitude, and say so.")
 @option("--drop", is_flag=True, help="Leave operations out that cannot be carried, and say so.")
