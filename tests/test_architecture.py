@@ -132,6 +132,7 @@ def python(top: str) -> list[Path]:
     return [path for path in (ROOT / top).rglob("*.py") if "kernels" not in path.stem]
 
 
+@pytest.mark.long
 def test_no_assert_carries_a_rule_of_the_product():
     """Under `python -O` it would be gone."""
     asserting = [

@@ -340,6 +340,7 @@ def test_a_good_call_passes_where_the_bad_ones_fail(place: Path, monkeypatch) ->
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.long
 def test_a_stderr_that_takes_nothing_changes_no_exit_code(tmp_path):
     with open("/dev/full", "w") as full:
         done = subprocess.run(

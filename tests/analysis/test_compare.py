@@ -109,6 +109,7 @@ def test_two_seeds_with_the_same_difference_are_no_proof(write_run):
     assert "+2.00 points in each of 2 pairs: undecided" in comparison.sentences[0]
 
 
+@pytest.mark.long
 def test_false_verdicts_of_two_seeds_on_few_images_are_rare():
     """Accuracies of 100 images lie on a lattice; equal differences must not count as certainty."""
     rng = np.random.default_rng(1)

@@ -106,6 +106,7 @@ def test_a_page_loads_nothing(name):
     assert policy.startswith("default-src 'none'")
 
 
+@pytest.mark.long
 def test_ids_are_there_once(write_run):
     text = page([FOLDER / "search-ppo", FOLDER / "search-tpe"])
     ids = [a["id"] for _, a in Reader(text).found if "id" in a]
@@ -221,6 +222,7 @@ class TestImages:
         assert words.startswith("On training images of the task")
 
     @pytest.mark.parametrize("change", ["gone", "other"])
+    @pytest.mark.long
     def test_embedded_ones_stand_in_and_it_says_so(self, write_run, tmp_path, change):
         data = self.folder(tmp_path)
         run, _ = self.run_on(write_run, data)

@@ -65,6 +65,7 @@ def test_a_clear_race():
     assert first["quick", 10] - first["quick", 5] == pytest.approx(1)
 
 
+@pytest.mark.long
 def test_searchers_of_which_none_is_better_are_seldom_told_apart():
     rng = np.random.default_rng(1)
     verdicts = []

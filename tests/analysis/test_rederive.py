@@ -44,6 +44,7 @@ def test_an_unfinished_search_is_reported_as_such(write_run, tmp_path):
     assert "Unfinished: 6 of 9 evaluations" in text and "exported a policy yet" in text
 
 
+@pytest.mark.long
 def test_the_published_policy_is_recognised(write_run, tmp_path):
     begun(write_run)
     searched(write_run, "search", IMAGENET)
@@ -60,6 +61,7 @@ def test_the_published_policy_is_recognised(write_run, tmp_path):
         assert (tmp_path / f"run/{name}.png").stat().st_size > 0
 
 
+@pytest.mark.long
 def test_a_random_policy_is_not(write_run, tmp_path):
     begun(write_run)
     searched(write_run, "search", random_policy(np.random.default_rng(0)))
@@ -67,6 +69,7 @@ def test_a_random_policy_is_not(write_run, tmp_path):
     assert "The published policy was not re-derived." in text and "chance: none." in text
 
 
+@pytest.mark.long
 def test_several_searches_are_one_verdict_and_agree_among_themselves(write_run, tmp_path):
     begun(write_run, searches=2, random_searches=2)
     half = Policy([*IMAGENET[:12], *random_policy(np.random.default_rng(2), 13)])
@@ -90,6 +93,7 @@ def test_several_searches_are_one_verdict_and_agree_among_themselves(write_run, 
 
 
 @pytest.mark.parametrize("searches", [1, 2])
+@pytest.mark.long
 def test_a_search_that_has_not_begun_is_waited_for(write_run, tmp_path, searches):
     begun(write_run, searches=searches)
     searched(write_run, "search", IMAGENET)

@@ -13,7 +13,7 @@ from search.studies.config import KINDS
 from tests.analysis.journals import journal_line
 
 EMPTY = {
-    "search": "No search has exported a policy yet",
+    "search": "has not exported a policy yet",
     "select": "no policy is chosen yet",
     "randaugment": "No cell was evaluated yet",
     "compare": "No child was tested yet",

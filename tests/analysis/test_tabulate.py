@@ -33,6 +33,7 @@ def frame():
     return pd.DataFrame(rows)
 
 
+@pytest.mark.long
 def test_a_diverged_child_ranks_below_all_that_trained():
     """Whatever guessing would give it."""
 

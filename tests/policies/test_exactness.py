@@ -98,6 +98,7 @@ class TestAgainstPillow:
     def test_photographs_in_batches(self, size, channels, kernels, test_data):
         run_batch(images.photographs(test_data, channels, *size), kernels)
 
+    @pytest.mark.long
     def test_single_images_and_pil(self, size, channels, kernels):
         pictures = images.synthetic(channels, *size)
         if kernels == "torch" or size == (224, 224):
@@ -152,6 +153,7 @@ def chain(picture: np.ndarray, row: tuple, signs: tuple[bool, ...]) -> bytes:
 
 @pytest.mark.parametrize("kernels", ["compiled", "torch"])
 @pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.long
 def test_every_pair_of_operations(channels, kernels):
     """Composed tables, carried-over histograms and alternating buffers: all 14 x 14 pairs."""
     pictures = images.synthetic(channels, 21, 18)

@@ -171,6 +171,7 @@ def test_other_conventions_are_converted_where_every_parameter_is_equal(form):
     *itertools.product(["tf", "timm", "randaugment", "trivialaugment"], ["paper"]),
     ("trivialaugment", "tf"),
 ])  # fmt: skip
+@pytest.mark.long
 def test_conversion_is_right_or_refused(source, target):
     """Against the parameters at sizes where rounding decides."""
     one, other = CONVENTIONS[source], CONVENTIONS[target]
@@ -213,6 +214,7 @@ def test_torchvision_pixels():
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 @pytest.mark.parametrize("fill", [0, 128, (10, 20, 30)])
+@pytest.mark.long
 def test_torchvision_every_operation(mode, fill):
     if mode == "L" and isinstance(fill, tuple):
         return

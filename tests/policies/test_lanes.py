@@ -89,6 +89,7 @@ def pick(values, index, wanted, out, sums):
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.float32, np.float64])
+@pytest.mark.long
 def test_bits_pass_unchanged_and_sums_are_double(dtype):
     given = bits(1)
     if dtype != np.uint16:

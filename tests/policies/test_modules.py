@@ -184,6 +184,7 @@ def compiled():
 
 class TestCompile:
     @pytest.mark.parametrize("dynamic", [None, True, False])
+    @pytest.mark.long
     def test_the_same_bytes_at_every_batch_size(self, compiled, dynamic):
         def pipeline():
             return v2.Compose([make(IMAGENET), v2.ToDtype(torch.float32, scale=True)])

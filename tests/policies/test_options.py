@@ -100,6 +100,7 @@ def test_configurations_are_frozen():
         more=st.dictionaries(st.text(), st.integers() | st.lists(st.booleans())),
     )
 )
+@pytest.mark.long
 def test_json_and_back(settings):
     assert Settings(**json.loads(json.dumps(to_json(settings)))) == settings
 

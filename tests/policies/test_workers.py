@@ -83,6 +83,7 @@ def test_persistent_workers(transform):
     assert shared(first, second) <= 5
 
 
+@pytest.mark.long
 def test_workers_are_reproducible(transform):
     options = dict(count=2, num_workers=2, multiprocessing_context="fork")
     again = transform.with_generator(seeded(5))

@@ -40,6 +40,7 @@ class TestDraw:
         seed=st.integers(0, 2**31), train=st.integers(3, 30), validation=st.integers(3, 15),
         test=st.integers(3, 15),
     )  # fmt: skip
+    @pytest.mark.long
     def test_parts_are_disjoint_and_stratified(self, train_only, seed, train, validation, test):
         task = get_task(
             "folder",
@@ -116,6 +117,7 @@ class TestDraw:
 
 
 class TestManifest:
+    @pytest.mark.long
     def test_hash_is_stable_across_processes_and_hash_seeds(self, tree):
         code = (
             "import sys; from proxy_tasks import get_task; "

@@ -65,6 +65,7 @@ class TestAdvice:
     @example(request([3, 3], asked=(1, 1, 1)))
     @example(request([53, 44], [7, 13], None, (79, None, 27), "proportional", 3))
     @example(request([116, 88], asked=(204, None, None), shares="proportional"))
+    @pytest.mark.long
     def test_works_when_followed(self, r):
         """Any class sizes, any numbers, any way to share: one change for each part is enough."""
         for _ in range(len(PARTS) + 1):
@@ -104,6 +105,7 @@ class TestAdvice:
                 check(less, class_counts(less))
 
     @given(requests())
+    @pytest.mark.long
     def test_and_one_image_more_does_not(self, r):
         try:
             class_counts(r)

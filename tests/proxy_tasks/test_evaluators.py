@@ -137,6 +137,7 @@ def test_task():
 
 class TestTestPart:
     @pytest.mark.parametrize("name", ["from-scratch", "weight-sharing", "repeat"])
+    @pytest.mark.long
     def test_reward_comes_from_the_test_images(self, name, run_folder, test_task):
         config = dataclasses.replace(CONFIGS[name], epochs=20)
         evaluator = prepared(config, run_folder, test_task)

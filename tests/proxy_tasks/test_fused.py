@@ -83,6 +83,7 @@ class TestNormalisation:
 
     @TYPES
     @pytest.mark.parametrize(("channels", "h", "w", "pool", "average"), CASES)
+    @pytest.mark.long
     def test_equals_the_plain_layers(self, dtype, channels, h, w, pool, average):
         # Far from 0, as maps before a batch norm may be; sd 1 about a mean of 3.
         x = (drawn(6, channels, h, w) + 3).to(dtype)
@@ -136,6 +137,7 @@ class TestStem:
         (1, 28, 28, 2), (3, 9, 7, 2), (3, 5, 6, 1), (4, 1, 1, 2), (2, 2, 3, 2),
     ])  # fmt: skip
     @pytest.mark.parametrize("outputs", [16, 48])
+    @pytest.mark.long
     def test_equals_a_convolution(self, dtype, channels, h, w, stride, outputs):
         x, weight = drawn(3, channels, h, w), drawn(outputs, channels, 3, 3, seed=1)
         weight.requires_grad_()

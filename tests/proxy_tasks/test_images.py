@@ -180,6 +180,7 @@ class TestBounds:
             assert int(grown.stdout) < 50_000  # KiB
 
     @pytest.mark.parametrize("size", [(9000, 9000), (30_000, 30_000), (65_000, 65_000)])
+    @pytest.mark.long
     def test_bombs_are_refused_by_their_size(self, size):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         with pytest.raises(Unreadable, match="megapixels|decompression bomb"):

@@ -86,6 +86,7 @@ def test_a_few_terrible_policies_do_not_hide_the_good_ones(surrogate):
     assert np.corrcoef(truth, guess)[0, 1] > 0.45
 
 
+@pytest.mark.long
 def test_too_few_policies_are_refused():
     frame = planted_table().frame
     few = frame[frame["policy"].isin(frame["policy"].unique()[:10])]

@@ -51,6 +51,7 @@ def test_a_run_evaluates_what_was_asked_for(patch, tmp_path):
 
 @given(order=st.integers(0, 10**6), workers=st.integers(1, 12))
 @settings(max_examples=25)
+@pytest.mark.long
 def test_neither_workers_nor_arrival_order_change_the_journal(tmp_path_factory, order, workers):
     with pytest.MonkeyPatch.context() as patch:
         one, other = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("other")
@@ -180,6 +181,7 @@ def test_killed_anywhere_and_resumed_ends_in_the_same_run(tmp_path_factory, orde
     assert results(result) == results(undisturbed)
 
 
+@pytest.mark.long
 def test_every_cut_of_the_journal_leads_to_the_same_end(patch, tmp_path):
     """kill -9 while the journal is being written: any prefix of the file resumes to the whole."""
     run(patch, tmp_path / "whole", LearningSearcher(), evaluations=15)

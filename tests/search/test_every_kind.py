@@ -70,6 +70,7 @@ def refused(result: Result, words: str) -> None:
 
 
 @SAME_BYTES
+@pytest.mark.long
 def test_what_is_lost_or_replaced_of_its_results_is_made_anew(run):
     expected, held = results(run), journals(run)
     for number, path in enumerate(made(run)):
@@ -117,6 +118,7 @@ def test_a_pipe_in_the_place_of_the_log_ends_nothing(run):
     assert done.exit_code == 0 and "cannot write" in done.stderr
 
 
+@pytest.mark.long
 def test_other_versions_are_said(run, monkeypatch):
     monkeypatch.setattr("search.studies.study.differences", differences)
     path = run / "environment.json"
@@ -133,6 +135,7 @@ def test_two_at_once_are_refused(run):
         refused(resumed(run), "another process is running in it")
 
 
+@pytest.mark.long
 def test_a_full_disk_at_the_end_is_one_line_and_loses_nothing(run, monkeypatch):
     expected, held = results(run), journals(run)
     for path in made(run):
@@ -201,6 +204,7 @@ DIVERGED = {"diverged": True}
     ("changes", "words"),
     [(SAME, "policies have the reward 0.25"), (DIVERGED, "a child failed or diverged")],
 )
+@pytest.mark.long
 def test_a_selection_without_a_difference_exports_nothing(searched, monkeypatch, changes, words):
     """And says what to do, which can be done."""
 
@@ -229,6 +233,7 @@ def test_what_has_no_single_evaluations_makes_none_again(tmp_path):
         assert started.exit_code == 2 and "No such option" in started.stderr
 
 
+@pytest.mark.long
 def test_select_leaves_out_a_last_line_that_was_cut(searched):
     journal = searched / "trials.jsonl"
     *lines, last = journal.read_bytes().splitlines(keepends=True)

@@ -132,6 +132,7 @@ def test_one_writer_at_a_time(path):
     Journal(path).close()
 
 
+@pytest.mark.long
 def test_the_lock_ends_with_the_process(path):
     code = f"""
         import os, signal
@@ -280,6 +281,7 @@ def test_failing_fsync_is_no_success(path, monkeypatch):
         assert len(journal) == 0 and path.read_bytes() == b""
 
 
+@pytest.mark.long
 def test_a_real_limit_on_the_file_size(path):
     """The kernel's own refusal, in a process of its own: RLIMIT_FSIZE."""
     code = f"""

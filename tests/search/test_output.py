@@ -28,6 +28,7 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda words: words.split()[0])
+@pytest.mark.long
 def test_names_in_no_known_encoding_go_through_to_the_end(tmp_path, monkeypatch, command):
     """Of run folders and policy files; the runner's stdout is as strict as a terminal's."""
     monkeypatch.chdir(tmp_path)

@@ -79,6 +79,7 @@ def population(folder, monkeypatch):
     )  # fmt: skip
 
 
+@pytest.mark.long
 def test_a_population_goes_on_from_every_power_cut(tmp_path, monkeypatch):
     """An artifact is on the disk before the trial that names it."""
     population(tmp_path / "whole", monkeypatch)
@@ -98,6 +99,7 @@ def test_a_population_goes_on_from_every_power_cut(tmp_path, monkeypatch):
         assert lines(left / "run") == lines(tmp_path / "whole")
 
 
+@pytest.mark.long
 def test_a_training_goes_on_from_every_power_cut(undisturbed, tmp_path):
     whole, _ = undisturbed
     place = tmp_path / "disk"

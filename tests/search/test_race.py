@@ -83,6 +83,7 @@ def test_searches_in_which_nothing_trains_have_no_value():
     assert set(lap.values) == {None}
 
 
+@pytest.mark.long
 def test_a_race_is_repeatable_resumed_and_extended(tmp_path):
     run_race(config(), tmp_path / "one", progress=False)
     first = (tmp_path / "one/race.json").read_bytes()
@@ -263,6 +264,7 @@ def test_a_race_on_a_table_agrees_with_the_landscape_it_was_measured_on(table):
     assert ahead(laps, "thompson", "random") < 0.01
 
 
+@pytest.mark.long
 def test_ahead_is_the_paired_test():
     laps = race({"worse": lambda seed: Stubborn(PolicySpace(), seed)}, seeds=12, budget=40)
     assert ahead(laps, "random", "worse") < 0.05 < ahead(laps, "worse", "random")

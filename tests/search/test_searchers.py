@@ -266,6 +266,7 @@ def test_bad_arguments():
 @pytest.mark.parametrize(
     "space", [PolicySpace(2, 1), RandAugmentSpace((2,), (0, 5, 10, 20))], ids=["policies", "grid"]
 )
+@pytest.mark.long
 def test_tpe_draws_what_optuna_itself_draws(monkeypatch, space, multivariate):
     """Shortcuts (a known space, results that are not copied) change no draw."""
     options = {"startup": 12, "batch_size": 4, "multivariate": multivariate, "history": 20}

@@ -216,6 +216,7 @@ def test_a_policy_is_measured_whole_before_the_next():
 
 
 @pytest.mark.parametrize("killed_after", [1, 40])
+@pytest.mark.long
 def test_a_killed_study_ends_in_the_same_rows(measure, searches, tmp_path, killed_after):
     asked = config(policies_from=searches, late=2)
     whole = measure(asked)
@@ -224,6 +225,7 @@ def test_a_killed_study_ends_in_the_same_rows(measure, searches, tmp_path, kille
     assert measure(asked, "killed", resume=True).equals(whole)
 
 
+@pytest.mark.long
 def test_a_grown_study_has_the_rows_of_one_begun_so(measure, searches, tmp_path):
     small = config(policies=7, policies_from=searches[:1], late=1)
     large = config(policies=20, policies_from=searches, late=3)
@@ -232,6 +234,7 @@ def test_a_grown_study_has_the_rows_of_one_begun_so(measure, searches, tmp_path)
     assert set(first["policy"]) < set(rows(tmp_path / "grown")["policy"])
 
 
+@pytest.mark.long
 def test_a_search_that_went_on_meanwhile_is_refused(measure, searches, tmp_path):
     asked = config(policies=3, policies_from=searches)
     measure(asked)

@@ -92,6 +92,7 @@ def test_a_training_killed_at_any_moment_ends_in_the_same_weights(
     ],
     ids=lambda options: ",".join(map(str, options.values())),
 )
+@pytest.mark.long
 def test_so_does_one_of_another_recipe(tmp_path, monkeypatch, options):
     run_train(config(**options), tmp_path / "whole", progress=False)
     with monkeypatch.context() as patch:
