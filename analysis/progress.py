@@ -11,10 +11,11 @@ import pandas as pd
 
 from proxy_tasks.presets import get_preset
 from proxy_tasks.run_format import CONFIG_NAME
-from proxy_tasks.trials import JOURNAL_NAME
+from proxy_tasks.trials import CHEAP, JOURNAL_NAME
 
 from . import sections
 from .runs import EPOCHS_NAME, Run, load_run, read_epochs
+from .spending import FINAL, state
 
 # Kinds of which the journal alone does not say whether all is done.
 OPEN_ENDED = ("race", "tabulate", "replicate")
@@ -30,12 +31,14 @@ class Stage:
         trials: as in `Run`.
         asked: evaluations that it will have; 0 where that is not known beforehand.
         reward: what is maximised, in words.
+        budget: what of it is spent, in words; None without one.
     """
 
     name: str
     trials: pd.DataFrame
     asked: int
     reward: str
+    budget: str | None = None
 
     @property
     def done(self) -> int:
@@ -56,8 +59,9 @@ class Stage:
 
     @property
     def sound(self) -> pd.DataFrame:
-        """The rows of children that trained, in the order in which they ended."""
-        trials = self.trials
+        """The rows of children that trained, in the order in which they ended, without a staged
+        search's cheap ones."""
+        trials = self.trials[self.trials["scorer"] != CHEAP]
         rows = trials[trials["reward"].notna() & ~trials["diverged"]]
         return rows.sort_values("finished", kind="stable")
 
@@ -125,7 +129,8 @@ def _stage(run: Run, folder: Path) -> Stage:
     name = folder.relative_to(run.directory).as_posix().removeprefix(".")
     own = load_run(folder) if name and (folder / CONFIG_NAME).exists() else run.stage(name)
     asked = ASKED[own.kind](own) if own.kind in ASKED else 0
-    return Stage(name, own.trials, asked, sections.reward_name(own))
+    budget = state(own) if own.kind == "search" and name != FINAL else None
+    return Stage(name, own.trials, asked, sections.reward_name(own), budget)
 
 
 def _search(run: Run) -> int:

@@ -135,6 +135,10 @@ class Run:
                 "restore it from a copy",
             ) from error
 
+    def of(self, trials: pd.DataFrame) -> Run:
+        """This run with these rows of its trials alone."""
+        return replace(self, trials=trials)
+
     def stage(self, name: str) -> Run:
         """This run with the journal in its folder `name` (of several stages); empty without one."""
         return replace(self, trials=_trials(self.directory / name / JOURNAL_NAME))

@@ -12,6 +12,7 @@ from . import plots, sections, tables
 from .composition import batch_entropies, histogram_overlap, policy_statistics
 from .document import Picture, Report, Section, Sentences, Table, Text, section, write
 from .runs import Run, load_run
+from .spending import choice_section, judged, spending_section, state
 from .statistics import mean_interval
 
 TOP = 10
@@ -28,25 +29,28 @@ def write_report(directory: str | Path) -> Path:
 
 def search_report(run: Run) -> Report:
     """The report of a search."""
+    own = judged(run)
     return Report(
         title=f"Search on {run.task}",
         run=run,
         name="report.md",
         sections=(
             section("", Sentences(tuple(_summary(run)))),
-            _curves(run),
+            spending_section(run),
+            _curves(own),
+            choice_section(run),
             policy_section(run, "Final policy"),
-            _top(run),
+            _top(own),
             *sections.closing(run),
         ),
     )
 
 
 def _summary(run: Run) -> list[str]:
-    trials, done = run.trials, run.evaluated
+    trials, done = run.trials, judged(run).evaluated
     duplicates = int((trials["status"] == "duplicate").sum())
     failed = int((trials["status"] == "failed").sum())
-    lines = [sections.state(len(trials), run.number("settings", "evaluations"))]
+    lines = [_state(run)]
     if duplicates:
         lines.append(f"{duplicates} of them are repeats, taken from an earlier result.")
     if failed:
@@ -79,6 +83,15 @@ def _summary(run: Run) -> list[str]:
     if run.chosen is None:
         lines.append("The search has not exported a policy yet.")
     return lines
+
+
+def _state(run: Run) -> str:
+    words = state(run)
+    if words is None:
+        return sections.state(len(run.trials), run.number("settings", "evaluations"))
+    if run.chosen is None:
+        return f"Unfinished: {words}; `augsearch resume` goes on."
+    return f"Complete: {len(run.trials)} evaluations, {words}."
 
 
 def _curves(run: Run) -> Section:

@@ -172,6 +172,9 @@ def about(run: Run) -> list[tuple[str, str]]:
     if run.config.get("searcher"):
         rows.append(("searcher", str(run.option("searcher", "name"))))
     rows.append(("evaluator", f"{run.option('evaluator', 'kind')}, by {reward_name(run)}"))
+    cheap = run.option("settings", "cheap")
+    if isinstance(cheap, dict) and cheap:
+        rows.append(("cheap evaluator", str(cheap.get("kind", ""))))
     trials = run.trials
     if len(trials):
         rows.append(("evaluations", f"{len(trials):,}"))

@@ -118,6 +118,8 @@ def _facts(stage: Stage, clock: float, complete: bool) -> list[tuple[str, str]]:
     if lost:
         facts.append(("lost", ", ".join(lost)))
     cost = f"{tables.duration(trials['seconds'].sum())} in evaluations"
+    if stage.budget:
+        facts.append(("budget", stage.budget))
     facts.append(("cost", f"{cost}, {trials['image_passes'].sum():,.0f} image passes"))
     if not complete:
         age = max(0.0, clock - trials["finished"].max())

@@ -10,6 +10,7 @@ from policies.errors import InputError
 from policies.files import read_json
 
 CONFIG_NAME = "config.json"
+COSTS_NAME = "costs.json"
 RUN_FORMAT = "augsearch-run"
 RUN_VERSION = 2
 

@@ -26,6 +26,8 @@ from proxy_tasks.evaluators.evaluation import PARTS, Evaluation
 Key = tuple[int, int]
 
 JOURNAL_NAME = "trials.jsonl"
+# Names of the evaluators of a search: its own, and what a staged one asks first.
+MAIN, CHEAP = "main", "cheap"
 STATUSES = ("ok", "failed", "duplicate")
 MAX_LINE_BYTES = 2**25  # whatever augmentation a policy file holds (policies.policy_files), it fits
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .searchers.random import RandomSearcher
     from .searchers.ray_tune import TuneSearcher
     from .searchers.registry import SEARCHERS, make_searcher
+    from .searchers.staged import StagedSearcher
     from .searchers.thompson import ThompsonSearcher
     from .searchers.tpe import OptunaSearcher
     from .spaces import PolicySpace, RandAugmentSpace
@@ -60,6 +61,7 @@ _NAMES = {
     "searchers.random": ("RandomSearcher",),
     "searchers.ray_tune": ("TuneSearcher",),
     "searchers.registry": ("SEARCHERS", "make_searcher"),
+    "searchers.staged": ("StagedSearcher",),
     "searchers.thompson": ("ThompsonSearcher",),
     "searchers.tpe": ("OptunaSearcher",),
     "spaces": ("PolicySpace", "RandAugmentSpace"),
@@ -105,6 +107,7 @@ __all__ = [
     "SearchInterrupted",
     "Searcher",
     "SearcherConfig",
+    "StagedSearcher",
     "TaskConfig",
     "ThompsonSearcher",
     "Trial",

@@ -7,10 +7,21 @@ from dataclasses import dataclass
 
 from policies.augmentations import Augmentation
 from proxy_tasks.evaluators.evaluation import Evaluation
-from proxy_tasks.trials import JOURNAL_NAME, Key, Trial, best_trials, image_passes, read_journal
+from proxy_tasks.trials import (
+    CHEAP,
+    JOURNAL_NAME,
+    MAIN,
+    Key,
+    Trial,
+    best_trials,
+    image_passes,
+    read_journal,
+)
 
 __all__ = [
+    "CHEAP",
     "JOURNAL_NAME",
+    "MAIN",
     "Candidate",
     "Key",
     "Trial",
@@ -41,7 +52,7 @@ class Candidate:
     slot: int
     augmentation: Augmentation
     seed: int
-    scorer: str = "main"
+    scorer: str = MAIN
     part: str = "validation"
     label: str = ""
     parent: Key | None = None

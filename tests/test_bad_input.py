@@ -158,7 +158,17 @@ CASES: dict[str, tuple[list[str], str]] = {
     "sub-policies": (search("--subpolicies", "0"), "subpolicies: .*at least 1"),
     "operations": (search("--operations", "0"), "operations: .*at least 1"),
     "top": (search("--top", "0"), "top: .*at least 1"),
-    "top above evaluations": (search("--top", "500"), "top: must be at most the 200 evaluations"),
+    "top above evaluations": (
+        search("--top", "500", "--evaluations", "200"), "top: must be at most the 200 evaluations"),
+    "evaluations and a budget": (
+        search("--evaluations", "20", "--budget", "9"), "budget: must not be given with evaluat"),
+    "a budget that pays for nothing": (
+        search("--evaluator-options", '{"passes": 10}', "--cheap", '{"kind": "weight-sharing"}',
+               "--budget", "1"), "budget: must pay"),
+    "a cheap evaluator for a plain searcher": (
+        search("--searcher", "ppo", "--cheap", '{"kind": "synthetic"}'), "cheap: needs a searcher"),
+    "a field that no evaluator has": (
+        search("--cheap", '{"kinds": "synthetic"}'), "cheap: .*kind"),
     "a policy too large to export": (
         search("--subpolicies", "200", "--top", "100"), "subpolicies: must give a policy of at"),
     "a billion sub-policies": (search("--subpolicies", "1000000000"), "subpolicies: .*1000"),
@@ -198,7 +208,7 @@ CASES: dict[str, tuple[list[str], str]] = {
     **{
         f"a batch size of {value}": (
             search("--searcher-options", f'{{"batch_size": {value}}}'),
-            "option batch_size of the searcher ppo: must be a whole number")
+            "option batch_size of the searcher staged: must be a whole number")
         for value in ('"20"', "2.5", "true", "null", "0", "[20]", "1e400")
     },
     "a negative noise": (search("--evaluator-options", '{"noise": -1}'), "option noise of synth"),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Annotated, Any, Literal
 
-from policies.errors import check_choice
+from policies.errors import InputError, check_choice
 from policies.imports import import_path, is_import_path
 from policies.options import Configuration, Option
 from proxy_tasks.presets import get_preset
@@ -20,6 +21,11 @@ BEST_REWARDS = {
     "synthetic": "calibrated_log_likelihood",
     "population": "accuracy",  # as in Population Based Augmentation (arXiv 1905.05393)
 }
+# Evaluators whose rewards break where a search ends, since all candidates share one child.
+SHARING = ("weight-sharing", "density-matching")
+# Evaluators of children, and their options that say what children are made of.
+TRAINED = ("from-scratch", *SHARING)
+OF_CHILDREN = ("model", "recipe")
 
 
 @dataclass(frozen=True)
@@ -118,3 +124,29 @@ def resolve(kind: str | None, reward: str | None, preset: str, task: str) -> tup
     if reward is None:  # an evaluator of a user's own need not know of likelihoods
         reward = BEST_REWARDS.get(kind, "accuracy")
     return kind, reward
+
+
+def beside(
+    config: EvaluatorConfig, values: Mapping[str, Any], where: str = "evaluator"
+) -> EvaluatorConfig:
+    """Another evaluator of the same children, on the same device.
+
+    values: fields that differ from the defaults, `kind` among them; without `reward` the one that
+    suits the kind, which must be one that ships. Raises InputError that names `where`.
+    """
+    if not isinstance(values, Mapping):
+        raise InputError(where, "must be an object", values, '{"kind": "weight-sharing"}')
+    for name in values:
+        check_choice(where, name, tuple(each.name for each in fields(EvaluatorConfig)))
+    kind = values.get("kind", EvaluatorConfig.kind)
+    check_choice(where, kind, tuple(BEST_REWARDS))
+    own = {name: getattr(config, name) for name in _SHARED}
+    suits: Any = BEST_REWARDS[kind]
+    made = EvaluatorConfig(**{**own, "reward": suits, **values})
+    children = {name: config.options[name] for name in OF_CHILDREN if name in config.options}
+    if made.kind in TRAINED:
+        made = replace(made, options={**children, **made.options})
+    return made
+
+
+_SHARED = ("preset", "threads", "device", "precision", "kernels")

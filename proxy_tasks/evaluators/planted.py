@@ -37,6 +37,7 @@ class PlantedLandscape(Evaluator):
     policy_sd      sd of the true value over uniform policies of 5 x 2 operations (accuracy, 0..1)
     noise          sd of one evaluation around the true value
     sleep          seconds each evaluation takes
+    passes         image passes that an evaluation counts as
     cheap_bias     how strongly a second, unrelated landscape is mixed in (0: none), to imitate a
                    cheap evaluator with a bias of its own
     """
@@ -50,9 +51,10 @@ class PlantedLandscape(Evaluator):
         policy_sd: Annotated[float, Option("spread of random policies", least=0)] = 0.015,
         noise: Annotated[float, Option("spread between seeds", least=0)] = 0.008,
         sleep: Annotated[float, Option("seconds of an evaluation", least=0, most=1e6)] = 0.0,
+        passes: Annotated[int, Option("image passes that an evaluation counts as", least=1)] = 1,
         cheap_bias: Annotated[float, Option("spread of the bias off test", least=0)] = 0.0,
     ):
-        self.config, self.noise, self.sleep = config, noise, sleep
+        self.config, self.noise, self.sleep, self.passes = config, noise, sleep, passes
         self.truth = Landscape(landscape, policy_sd)
         self.bias = Landscape(landscape + 1_000_003, policy_sd * cheap_bias) if cheap_bias else None
 
@@ -81,7 +83,7 @@ class PlantedLandscape(Evaluator):
             self.noise,
             metrics,
             time.perf_counter() - started,
-            1,
+            self.passes,
             part=part,
             details=details,
         )

@@ -9,8 +9,6 @@ the searcher is told. So whoever dies, at most the evaluations in flight are mad
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import re
 import signal
@@ -22,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from policies import Policy
-from policies.augmentations import encode_augmentation
 from policies.errors import InputError
 from proxy_tasks.evaluators.config import EvaluatorConfig
 from search.errors import JournalError, SearchInterrupted, WorkerError, resume_command
@@ -32,9 +29,11 @@ from search.runs.journal import Journal
 from search.searchers.base import Searcher
 from search.trial import JOURNAL_NAME, Candidate, Key, Trial, best_trials, usable_reward
 
+from .budget import Budget
 from .failures import Failures
 from .pool import Job, Outcome, PoolConfig, WorkerPool
 from .progress import Progress, RunLog
+from .records import FIELDS, asked_fields, identity, made_trial
 from .signals import Signals
 from .worker import Factory
 
@@ -50,7 +49,8 @@ class RunResult:
 
     finished: lines of the journal; ok + failed + duplicates. new: of them, made by this call.
     retried: attempts that failed and were made again. restarts: workers replaced.
-    best: highest reward first, up to 5. seconds: wall-clock time of this call.
+    best: by the dearest evaluator, highest reward first, up to 5.
+    seconds: wall-clock time of this call.
     policy: the exported policy (`run_search` only).
     """
 
@@ -67,11 +67,6 @@ class RunResult:
     policy: Policy | None = None
 
 
-def identity(asked: Mapping[str, Any]) -> bytes:
-    """Equal for evaluations that would give the same result; asked: of `_fields`."""
-    return hashlib.blake2b(json.dumps(asked).encode(), digest_size=16).digest()
-
-
 def run(
     searcher: Searcher,
     evaluator_configs: Mapping[str, EvaluatorConfig],
@@ -79,17 +74,19 @@ def run(
     directory: Path | str,
     *,
     evaluations: int | None = None,
+    budget: Budget | None = None,
     pool: PoolConfig | None = None,
     progress: bool = True,
     resume: bool = False,
     retry_failed: bool = False,
     factory: Factory | None = None,
 ) -> RunResult:
-    """Run `searcher` until it is finished, or `evaluations` candidates are.
+    """Run `searcher` until it is finished, or `evaluations` candidates are, or `budget` is spent.
 
     searcher: new, as built for the start of the run, also when resuming.
     evaluator_configs: by the names that candidates ask for; the same `threads` in all.
     task: a ProxyTask; sent to each node once.
+    evaluations, budget: at most one of them.
     directory: holds the journal; created if missing.
     resume: go on from the journal in `directory`. Without it a journal there is refused.
     retry_failed: make evaluations again that failed, and with a searcher that learns all those
@@ -133,7 +130,8 @@ def run(
         if retry_failed:
             count = forget_failed(journal, searcher.lag, Blobs(directory, log.warning))
             log.info(f"{count} evaluations are made again: those that failed, and what followed")
-        search = _Search(searcher, journal, log, evaluations, pool or PoolConfig(), progress)
+        limit = Budget(evaluations) if budget is None else budget
+        search = _Search(searcher, journal, log, limit, pool or PoolConfig(), progress)
         return search.run(evaluator_configs, task, threads.pop(), factory)
 
 
@@ -143,26 +141,26 @@ class _Search:
         searcher: Searcher,
         journal: Journal,
         log: RunLog,
-        limit: int | None,
+        budget: Budget,
         config: PoolConfig,
         progress: bool,
     ) -> None:
         self.searcher = searcher
         self.journal = journal
         self.log = log
-        self.limit = limit
+        self.budget = budget
+        self.asked = self.told = budget.spent
         self.config = config
         self.show = progress
         self.directory = journal.path.parent
         self.blobs = Blobs(self.directory, log.warning)
         self.counts: Counter[str] = Counter()
         self.first_failed = math.inf  # batch
-        self.asked = 0
-        self.told = 0
         self.new = 0
         self.retried = 0
         self.best: float | None = None
         self.in_flight = 0
+        self.spent_up = False
         self.failures = Failures(log, config)
         self.retries: deque[Job] = deque()
         # The earliest key of every evaluation asked for; candidates waiting for an original.
@@ -198,6 +196,8 @@ class _Search:
             if self.signals.number is not None:
                 raise SearchInterrupted(self.signals.number, self.directory, len(self.journal))
         self.journal.check()
+        is_dearest = self.budget.is_dearest
+        judged = (trial for trial in self.journal.trials() if is_dearest(trial.scorer))
         return RunResult(
             self.directory,
             len(self.journal),
@@ -207,7 +207,7 @@ class _Search:
             self.new,
             self.retried,
             restarts,
-            tuple(best_trials(self.journal.trials(), 5)),
+            tuple(best_trials(judged, 5)),
             time.monotonic() - started,
         )
 
@@ -234,7 +234,10 @@ class _Search:
             return pool.restarts
 
     def _loop(self, pool: WorkerPool) -> None:
-        with Progress(self.limit, self.told, self.show) as progress:
+        shown = self.budget.shown
+        with Progress(
+            shown(self.budget.limit), shown(self.told), self.show, *self.budget.words
+        ) as progress:
             while self.signals.number is None:
                 while pool.capacity() > 0 and self.signals.number is None:
                     job = self.retries.popleft() if self.retries else self._next_job()
@@ -246,7 +249,8 @@ class _Search:
                     break
                 before = self.told
                 self._receive(pool.wait(HEARTBEAT))
-                progress.update(self.told, self.told - before, self.best, self.counts["failed"])
+                done, new = shown(self.told), shown(self.told - before)
+                progress.update(done, new, self.best, self.counts["failed"])
             else:
                 # What has already arrived need not be made again.
                 self._receive(pool.wait(0))
@@ -260,13 +264,13 @@ class _Search:
         for trial in self.journal.trials():
             self._count(trial)
             if trial.status != "duplicate":
-                mark = identity({name: getattr(trial, name) for name in _FIELDS})
+                mark = identity({name: getattr(trial, name) for name in FIELDS})
                 self.originals[mark] = min(trial.key, self.originals.get(mark, trial.key))
         self.log.info(f"resuming after {len(self.journal)} evaluations")
 
     def _replay(self, candidate: Candidate) -> None:
         trial = self.journal.get(candidate.key)
-        asked = _fields(candidate)
+        asked = asked_fields(candidate)
         for name, value in asked.items():
             if getattr(trial, name) != value:
                 raise JournalError(
@@ -280,16 +284,22 @@ class _Search:
 
     def _next_job(self) -> Job | None:
         """The next evaluation to be made; replays and duplicates are settled on the way."""
-        while (self.limit is None or self.asked < self.limit) and self.signals.number is None:
+        while not self.spent_up and self.signals.number is None:
             candidate = self.searcher.ask()
             if candidate is None:
                 self._check_progress_is_possible()
                 return None
-            self.asked += 1
+            price = self.budget.price(candidate.scorer)
+            # What does not fit ends the search, though something cheaper might: a larger budget
+            # then goes on from here.
+            self.spent_up = not self.budget.allows(self.asked + price)
+            if self.spent_up:
+                return None
+            self.asked += price
             if candidate.key in self.journal:
                 self._replay(candidate)
                 continue
-            asked = _fields(candidate)
+            asked = asked_fields(candidate)
             mark = identity(asked)
             original = self.originals.setdefault(mark, candidate.key)
             if original >= candidate.key:
@@ -343,7 +353,7 @@ class _Search:
         error = outcome.error
         if error is None:
             try:
-                trial = _trial(
+                trial = made_trial(
                     candidate, outcome, evaluation=outcome.evaluation,
                     artifact=None if outcome.artifact is None else digest(outcome.artifact),
                 )  # fmt: skip
@@ -362,7 +372,7 @@ class _Search:
             self.retries.append(replace(job, attempt=job.attempt + 1))
             return None
         self.failures.candidate_failed()
-        return _trial(candidate, outcome, status="failed", error=error[:MAX_ERROR])
+        return made_trial(candidate, outcome, status="failed", error=error[:MAX_ERROR])
 
     def _stopped(self, error: WorkerError) -> WorkerError:
         """The error with what to do about it; its traceback goes into the log."""
@@ -375,7 +385,7 @@ class _Search:
     def _duplicate(self, candidate: Candidate, original: Trial) -> Trial:
         return replace(
             original,
-            **_fields(candidate),
+            **asked_fields(candidate),
             batch=candidate.batch,
             slot=candidate.slot,
             label=candidate.label,
@@ -395,55 +405,14 @@ class _Search:
 
     def _tell(self, candidate: Candidate, trial: Trial) -> None:
         self.searcher.tell(candidate, trial.evaluation)
-        self.told += 1
+        self.told += self.budget.price(candidate.scorer)
 
     def _count(self, trial: Trial) -> None:
         self.counts[trial.status] += 1
         if trial.error is not None:
             self.first_failed = min(self.first_failed, trial.batch)
         reward = usable_reward(trial.evaluation)
-        if reward is not None and (self.best is None or reward > self.best):
+        if reward is None or not self.budget.is_dearest(trial.scorer):
+            return
+        if self.best is None or reward > self.best:
             self.best = reward
-
-
-_FIELDS = ("scorer", "part", "seed", "augmentation", "parent")
-
-
-def _fields(candidate: Candidate) -> dict[str, Any]:
-    """What a candidate asks for, as its trial says it; equal in equal evaluations."""
-    return {
-        "scorer": candidate.scorer,
-        "part": candidate.part,
-        "seed": candidate.seed,
-        "augmentation": encode_augmentation(candidate.augmentation),
-        "parent": candidate.parent,
-    }
-
-
-def _trial(
-    candidate: Candidate,
-    outcome: Outcome,
-    *,
-    status: str = "ok",
-    evaluation: dict[str, Any] | None = None,
-    error: str | None = None,
-    artifact: str | None = None,
-) -> Trial:
-    """Raises ValueError for an evaluation that is none."""
-    data = {
-        "batch": candidate.batch,
-        "slot": candidate.slot,
-        "label": candidate.label,
-        **_fields(candidate),
-        "status": status,
-        "attempts": outcome.job.attempt,
-        "evaluation": evaluation,
-        "error": error,
-        "duplicate_of": None,
-        "started": round(outcome.started, 3),
-        "finished": round(outcome.finished, 3),
-        "worker": outcome.worker,
-        "artifact": artifact,
-    }
-    data["parent"] = None if candidate.parent is None else list(candidate.parent)
-    return Trial.from_json(data)

@@ -77,21 +77,22 @@ class Progress:
     """Evaluations done, best reward, failures and time left; a context manager.
 
     total: None when unknown. done: from an earlier run, left out of the time estimate. unit,
-    score: what is counted, and by what the best is known.
+    units, score: what is counted, one and many, and by what the best is known.
     """
 
     def __init__(
         self,
-        total: int | None,
-        done: int,
+        total: float | None,
+        done: float,
         enabled: bool,
         unit: str = "evaluation",
+        units: str = "evaluations",
         score: str = "reward",
     ) -> None:
-        self._unit, self._score = unit, score
+        self._unit, self._units, self._score = unit, units, score
         self._total = total
         self._done = done
-        self._new = 0
+        self._new = 0.0
         self._enabled = enabled
         self._started = self._last_line = time.monotonic()
         self._bar: tqdm | None = None
@@ -125,7 +126,9 @@ class Progress:
             with self._harmless():
                 self._bar.close()
 
-    def update(self, done: int, new: int, best: float | None, failed: int | None = None) -> None:
+    def update(
+        self, done: float, new: float, best: float | None, failed: int | None = None
+    ) -> None:
         """done, failed: of the whole run; new: made since the last call. Without `failed` nothing
         is said of failures."""
         if not self._enabled:
@@ -145,7 +148,7 @@ class Progress:
             self._last_line = now
             lost = "" if failed is None else f"{failed} failed, "
             show(
-                f"{done} of {self._total or '?'} {self._unit}s, best {self._score} {shown}, "
+                f"{done} of {self._total or '?'} {self._units}, best {self._score} {shown}, "
                 f"{lost}{self._left(now)} left"
             )
 

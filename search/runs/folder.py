@@ -19,7 +19,7 @@ from typing import Any
 from policies.errors import InputError
 from policies.files import fsync_directory, write_atomically
 from proxy_tasks.manifest import Manifest
-from proxy_tasks.run_format import CONFIG_NAME
+from proxy_tasks.run_format import CONFIG_NAME, COSTS_NAME
 from proxy_tasks.trials import JOURNAL_NAME
 
 ENVIRONMENT_NAME = "environment.json"
@@ -32,7 +32,7 @@ PLAN_NAME = "plan.json"
 PREPARED_NAME, PREPARED_RECORD = "prepared", "prepared.json"
 # What may lie in a folder in which nothing is finished yet.
 _BEGINNING = {
-    CONFIG_NAME, ENVIRONMENT_NAME, MANIFEST_NAME, LOG_NAME, LOCK_NAME, JOURNAL_NAME,
+    CONFIG_NAME, COSTS_NAME, ENVIRONMENT_NAME, MANIFEST_NAME, LOG_NAME, LOCK_NAME, JOURNAL_NAME,
     PREPARED_RECORD, "searched.json", "searched.jsonl", "optuna.db", PLAN_NAME,
 }  # fmt: skip
 
@@ -67,9 +67,12 @@ def has_results(out: Path) -> bool:
     return False
 
 
-def check_journal(out: Path) -> None:
-    """InputError when a run with results has no journal any more: it would start from zero."""
-    if not any(out.rglob(JOURNAL_NAME)):
+def check_journal(out: Path, below: bool = True) -> None:
+    """InputError when a run with results has no journal any more: it would start from zero.
+
+    below: whether a journal of a stage will do.
+    """
+    if not any(out.rglob(JOURNAL_NAME) if below else out.glob(JOURNAL_NAME)):
         raise InputError(
             str(out / JOURNAL_NAME),
             "must be there, since the run has results",

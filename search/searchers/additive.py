@@ -18,6 +18,9 @@ from policies import OPS
 from policies.errors import InputError
 from search.spaces import PolicySpace
 
+# A scale and an offset between two kinds of rewards are not told from fewer.
+FEWEST_DEAR = 3
+
 
 class AdditiveModel:
     """Bayesian linear regression of rewards on operation features.
@@ -115,6 +118,56 @@ class AdditiveModel:
         variance = self._energy / rng.chisquare(max(1, self.count - 1))
         root = np.linalg.cholesky(self._inverse)
         return self.weights + np.sqrt(variance) * (root @ rng.standard_normal(self.num_features))
+
+
+class CorrectedModel:
+    """The additive model of a search with two evaluators: many cheap rewards, few dear ones.
+
+    It speaks of dear rewards: the model of the cheap ones as the dear ones correct it
+    (`AdditiveModel.corrected`), and until there are enough of them, or without any cheap ones, the
+    model of what there is. Used as an `AdditiveModel`, of which `add` takes dear rewards.
+    """
+
+    def __init__(self, space: PolicySpace, ridge: float = 0.1) -> None:
+        self.space = space
+        self.cheap, self._dear = AdditiveModel(space, ridge), AdditiveModel(space, ridge)
+        self._rows: list[np.ndarray] = []
+        self._rewards: list[float] = []
+        self._current = self._dear
+
+    @property
+    def count(self) -> int:
+        """Rewards of both kinds."""
+        return self.cheap.count + self._dear.count
+
+    def features(self, decisions: np.ndarray | Sequence[Sequence[int]]) -> np.ndarray:
+        return self.cheap.features(decisions)
+
+    def add(self, features: np.ndarray, rewards: Sequence[float] | np.ndarray) -> None:
+        """Add policies that the dear evaluator judged: features [n, F]."""
+        self._dear.add(features, rewards)
+        self._rows += [*features]
+        self._rewards += [*map(float, rewards)]
+
+    def fit(self) -> None:
+        if self.cheap.count < 2:
+            self._current = self._dear
+            self._dear.fit()
+            return
+        self.cheap.fit()
+        enough = len(self._rewards) >= FEWEST_DEAR
+        self._current = (
+            self.cheap.corrected(np.array(self._rows), self._rewards) if enough else self.cheap
+        )
+
+    def worth(self, features: np.ndarray) -> np.ndarray:
+        return self._current.worth(features)
+
+    def uncertainty(self, features: np.ndarray) -> np.ndarray:
+        return self._current.uncertainty(features)
+
+    def sample(self, rng: np.random.Generator) -> np.ndarray:
+        return self._current.sample(rng)
 
 
 def _feature_table(space: PolicySpace) -> np.ndarray:

@@ -10,7 +10,6 @@ long as the workers are no more than a batch.
 from __future__ import annotations
 
 import abc
-import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from policies.errors import check_integer
 from policies.options import Option
 from proxy_tasks.evaluators.evaluation import Evaluation
 from search.spaces import Decisions, Space
-from search.trial import Candidate, usable_reward
+from search.trial import MAIN, Candidate, usable_reward
 
 from .base import STREAM_DRAW, STREAM_EVALUATION, Searcher, derive_seed
 
@@ -68,7 +67,8 @@ class BatchSearcher(Searcher):
         self._applied = 0
         self._open: dict[int, _OpenBatch] = {}
         self._queue: deque[Candidate] = deque()
-        self._lowest, self._highest = math.inf, -math.inf  # of the trained children so far
+        # Lowest and highest reward of the trained children so far, by scorer.
+        self._ranges: dict[str, tuple[float, float]] = {}
 
     # What a subclass writes ------------------------------------------------------------------
 
@@ -79,6 +79,10 @@ class BatchSearcher(Searcher):
         Called for batch 0, 1, 2, ... once each. Random numbers come from generators seeded by
         (seed, batch). Fewer than batch_size decisions: the last batch; none: no more.
         """
+
+    def _scorer(self, batch: int) -> str:
+        """Which of the run's evaluators judges a batch; asked after it was drawn."""
+        return MAIN
 
     def _update(  # noqa: B027  (a searcher need not learn)
         self,
@@ -124,22 +128,26 @@ class BatchSearcher(Searcher):
                     break
                 return False
             told = [opened.told[slot] for slot in range(len(opened.told))]
-            self._update(self._applied, opened.decisions, self._rewards(told), opened.notes)
+            rewards = self._rewards(told, self._scorer(self._applied))
+            self._update(self._applied, opened.decisions, rewards, opened.notes)
             del self._open[self._applied]
             self._applied += 1
         decisions, notes = self._draw(batch)
         if not decisions:
             return False
         self._next_batch = batch + 1
+        scorer = self._scorer(batch)
         candidates = [
-            Candidate(batch, slot, self.space.decode(row), self._evaluation_seed(batch, slot))
+            Candidate(
+                batch, slot, self.space.decode(row), self._evaluation_seed(batch, slot), scorer
+            )
             for slot, row in enumerate(decisions)
         ]
         self._open[batch] = _OpenBatch(decisions, notes, candidates)
         self._queue.extend(candidates)
         return True
 
-    def _rewards(self, told: Sequence[Evaluation | None]) -> list[float | None]:
+    def _rewards(self, told: Sequence[Evaluation | None], scorer: str) -> list[float | None]:
         """Rewards of a batch by slot.
 
         A failure says nothing about the candidate: None. That a child diverged does: left out, a
@@ -147,15 +155,15 @@ class BatchSearcher(Searcher):
         be better than that of children that trained. So it counts as worse than the worst of all
         that trained up to this batch, by a quarter of their range: far enough to be clear, near
         enough not to drown the differences between the others in a mean or a regression. Until a
-        child has trained there is nothing to compare with: None.
+        child has trained there is nothing to compare with: None. Rewards of different scorers are
+        never compared.
         """
         rewards = [usable_reward(evaluation) for evaluation in told]
         trained = [reward for reward in rewards if reward is not None]
-        self._lowest = min([self._lowest, *trained])
-        self._highest = max([self._highest, *trained])
-        if self._lowest <= self._highest:
-            span = self._highest - self._lowest
-            below = self._lowest - max(span / 4, 1e-3 * abs(self._lowest), 1e-9)
+        known = (*self._ranges.get(scorer, ()), *trained)
+        if known:
+            lowest, highest = self._ranges[scorer] = min(known), max(known)
+            below = lowest - max((highest - lowest) / 4, 1e-3 * abs(lowest), 1e-9)
             for slot, evaluation in enumerate(told):
                 if evaluation is not None and evaluation.diverged:
                     rewards[slot] = below

@@ -35,7 +35,7 @@ from policies.errors import InputError
 from policies.options import Configuration, Option
 from search.spaces import PolicySpace, Space
 
-from .additive import AdditiveModel
+from .additive import AdditiveModel, CorrectedModel
 from .base import STREAM_DRAW, STREAM_IMAGINE, STREAM_INITIALISE, derive_seed
 from .batches import BatchSearcher, BatchSize, Decisions
 
@@ -194,6 +194,8 @@ class PPOSearcher(BatchSearcher):
     controller that has not seen the batch before it; the ratio of PPO uses the log-probabilities
     under the controller that drew, so the update accounts for it.
 
+    model: the additive model, where the configuration uses one; a staged search puts its own here.
+
     Failed evaluations are left out of an update. Same arguments, same results: same policies, in
     any process on the same machine (maths runs on one thread, since threads change sums).
     """
@@ -224,9 +226,9 @@ class PPOSearcher(BatchSearcher):
             self.controller.parameters(), lr=config.learning_rate, fused=True
         )
         self._baseline: float | None = None
-        self._model: AdditiveModel | None = None
+        self.model: AdditiveModel | CorrectedModel | None = None
         if isinstance(space, PolicySpace) and modelled:
-            self._model = AdditiveModel(space, config.ridge)
+            self.model = AdditiveModel(space, config.ridge)
 
     def _draw(self, batch: int) -> tuple[list[Decisions], dict[str, Any]]:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, STREAM_DRAW, batch))
@@ -253,7 +255,7 @@ class PPOSearcher(BatchSearcher):
         drawn = np.array([decisions[slot] for slot in told])
         by_subpolicy = drawn.reshape(len(told), self._subpolicies, -1)
         with _one_thread():
-            model = self._model
+            model = self.model
             if model is not None:
                 features = model.features(by_subpolicy)
                 model.add(features.mean(axis=1), values)
@@ -265,8 +267,7 @@ class PPOSearcher(BatchSearcher):
             else:
                 credits = np.repeat(advantages[:, None], self._subpolicies, axis=1)
             self._ascend(drawn, notes["log_probs"][told], self._scaled(credits))
-            if model is not None and self.config.imagined:
-                self._imagine(batch, model)
+        self.practise(batch)
 
     def _advantages(self, rewards: np.ndarray) -> np.ndarray:
         """Rewards above the baseline of earlier batches; then moves the baseline, slot by slot."""
@@ -285,15 +286,19 @@ class PPOSearcher(BatchSearcher):
         rounding = 1e-7 * abs(self._baseline or 0.0) + 1e-12
         return credits / (np.sqrt(np.mean(credits**2)) + rounding)
 
-    def _imagine(self, batch: int, model: AdditiveModel) -> None:
+    def practise(self, batch: int) -> None:
         """Practise on sub-policies that nobody evaluates, valued by the additive model."""
+        model = self.model
+        if model is None or not self.config.imagined:
+            return
         generator = torch.Generator().manual_seed(derive_seed(self.seed, STREAM_IMAGINE, batch))
-        with torch.no_grad():
-            decisions = self.controller.sample(self.config.imagined, generator)
-            log_probs, _ = self.controller.log_probs(decisions)
-        features = model.features(decisions.numpy())
-        worth = model.worth(features) + self.config.optimism * model.uncertainty(features)
-        self._ascend(decisions.numpy(), log_probs, self._scaled(worth - worth.mean())[:, None])
+        with _one_thread():
+            with torch.no_grad():
+                decisions = self.controller.sample(self.config.imagined, generator)
+                log_probs, _ = self.controller.log_probs(decisions)
+            features = model.features(decisions.numpy())
+            worth = model.worth(features) + self.config.optimism * model.uncertainty(features)
+            self._ascend(decisions.numpy(), log_probs, self._scaled(worth - worth.mean())[:, None])
 
     def _ascend(self, drawn: np.ndarray, log_probs: Tensor, credits: np.ndarray) -> None:
         """PPO's gradient steps.

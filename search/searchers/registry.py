@@ -16,6 +16,7 @@ from .batches import Lag
 from .evolution import EvolutionSearcher
 from .ppo import PPO_PRESETS, PPOConfig, PPOSearcher
 from .random import RandomSearcher
+from .staged import StagedSearcher
 from .thompson import ThompsonSearcher
 from .tpe import OptunaSearcher
 
@@ -36,6 +37,7 @@ def make_ppo(
 
 # Called with (space, seed) and options by name.
 SEARCHERS: dict[str, Callable[..., Searcher]] = {
+    "staged": StagedSearcher,
     "random": RandomSearcher,
     "ppo": make_ppo,
     "tpe": OptunaSearcher,

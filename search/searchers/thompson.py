@@ -19,7 +19,7 @@ from policies.errors import InputError
 from policies.options import Option, checks_options
 from search.spaces import PolicySpace, Space, sample_decisions
 
-from .additive import AdditiveModel
+from .additive import AdditiveModel, CorrectedModel
 from .batches import BatchSearcher, BatchSize, Decisions, Lag
 
 
@@ -33,6 +33,9 @@ class ThompsonSearcher(BatchSearcher):
             the candidates of a search.
         ridge: variance of one evaluation's noise over prior variance of a weight.
         batch_size, lag: as for `BatchSearcher`.
+
+    Attributes:
+        model: what the weights are drawn from; a staged search puts its own here.
     """
 
     name = "thompson"
@@ -65,15 +68,15 @@ class ThompsonSearcher(BatchSearcher):
         self._policies = space
         self._startup = startup
         self._pool = max(pool, space.num_subpolicies)
-        self._model = AdditiveModel(space, ridge)
+        self.model: AdditiveModel | CorrectedModel = AdditiveModel(space, ridge)
 
     def _draw(self, batch: int) -> tuple[list[Decisions], dict[str, Any]]:
         rng = self._generator(batch)
         # Two rewards are the least that tell candidates apart.
-        if batch * self.batch_size < self._startup or self._model.count < 2:
+        if batch * self.batch_size < self._startup or self.model.count < 2:
             sizes = self.space.decisions
             return [sample_decisions(sizes, rng) for _ in range(self.batch_size)], {}
-        self._model.fit()
+        self.model.fit()
         return [self._candidate(rng) for _ in range(self.batch_size)], {}
 
     def _candidate(self, rng: np.random.Generator) -> Decisions:
@@ -85,8 +88,8 @@ class ThompsonSearcher(BatchSearcher):
         space = self._policies
         width = 3 * space.num_operations
         rows = rng.integers(0, space.decisions[:width], (self._pool, width))
-        weights = self._model.sample(rng)
-        order = np.argsort(-(self._model.features(rows) @ weights), kind="stable").tolist()
+        weights = self.model.sample(rng)
+        order = np.argsort(-(self.model.features(rows) @ weights), kind="stable").tolist()
         first: dict[tuple[int, ...], int] = {}
         for place in order:
             first.setdefault(tuple(sorted(rows[place, ::3].tolist())), place)
@@ -108,4 +111,7 @@ class ThompsonSearcher(BatchSearcher):
         if told:
             width = 3 * self._policies.num_operations
             rows = np.array([row for row, _ in told]).reshape(len(told), -1, width)
-            self._model.add(self._model.features(rows).mean(axis=1), [r for _, r in told])
+            self.model.add(self.model.features(rows).mean(axis=1), [r for _, r in told])
+
+    def practise(self, batch: int) -> None:
+        """What `PPOSearcher` does with a model; draws from a posterior need none."""

@@ -23,7 +23,13 @@ from policies.errors import InputError, check_choice
 from policies.files import read_json
 from policies.imports import import_path
 from policies.options import options_of, to_json, unknown_option
-from proxy_tasks.evaluators.config import EvaluatorConfig, resolve
+from proxy_tasks.evaluators.config import (
+    OF_CHILDREN,
+    SHARING,
+    TRAINED,
+    EvaluatorConfig,
+    resolve,
+)
 from proxy_tasks.run_format import (
     CONFIG_NAME,
     RUN_FORMAT,
@@ -35,6 +41,9 @@ from search.engine.resources import PoolConfig
 
 from .kinds import KINDS, options_of_kind, section_classes
 from .settings import SearcherConfig, TaskConfig
+
+# Who searches where nothing is said: within a budget, and with a number of evaluations.
+STAGED, PLAIN = "staged", "ppo"
 
 
 @dataclass(frozen=True)
@@ -84,9 +93,9 @@ class Config:
                     nested.setdefault(section, {})[declared.field] = given.pop(declared.name)
         if about.like:
             return _like(kind, values, nested)
-        _resolve(nested)
         if "searcher" in about.sections:
-            nested.setdefault("searcher", {})
+            _resolve_searcher(nested)
+        _resolve(nested)
         return cls._build(kind, nested)
 
     @classmethod
@@ -141,11 +150,34 @@ def _named(name: str, value: Any) -> Any:
     return import_path(name, value) if callable(value) else value
 
 
+def _resolve_searcher(nested: dict[str, dict[str, Any]]) -> None:
+    """Searcher and cheap evaluator, where they are left open.
+
+    A staged search goes by children from scratch where the evaluator that suits the task is a
+    cheaper one, and has that for its cheap evaluations.
+    """
+    searcher, settings = nested.setdefault("searcher", {}), nested.setdefault("settings", {})
+    if searcher.get("name") is None:
+        searcher["name"] = PLAIN if settings.get("evaluations") is not None else STAGED
+    cheap: dict[str, Any] = {}
+    if searcher["name"] == STAGED:
+        evaluator = nested.setdefault("evaluator", {})
+        measured = resolve(None, None, *_preset_and_task(nested))[0]
+        if measured in SHARING and evaluator.get("kind") in (None, "from-scratch"):
+            evaluator["kind"], cheap = "from-scratch", {"kind": measured}
+    if settings.get("cheap") is None:
+        settings["cheap"] = cheap
+
+
+def _preset_and_task(nested: Mapping[str, Mapping[str, Any]]) -> tuple[str, str]:
+    preset = nested.get("evaluator", {}).get("preset", EvaluatorConfig.preset)
+    return preset, nested.get("task", {}).get("name", TaskConfig.name)
+
+
 def _resolve(nested: dict[str, dict[str, Any]]) -> None:
     """Evaluator and reward that suit the task, where they are left open."""
     evaluator = nested.setdefault("evaluator", {})
-    task = nested.get("task", {}).get("name", TaskConfig.name)
-    preset = evaluator.get("preset", EvaluatorConfig.preset)
+    preset, task = _preset_and_task(nested)
     kind, reward = resolve(evaluator.get("kind"), evaluator.get("reward"), preset, task)
     evaluator |= {"kind": kind, "reward": reward}
 
@@ -158,9 +190,11 @@ def _like(kind: str, values: Mapping[str, Any], nested: dict[str, dict[str, Any]
     searched = read_config(Path(nested["settings"][name]))
     wanted = {k: v for k, v in nested.get("evaluator", {}).items() if v is not None}
     child = to_json(searched.evaluator)
-    if wanted.get("kind", child["kind"]) != child["kind"]:
-        # Epochs, options and the reward that suits belong to a kind.
-        child |= {"epochs": None, "options": {}}
+    wanted.setdefault("kind", "from-scratch" if child["kind"] in SHARING else child["kind"])
+    if wanted["kind"] != child["kind"]:
+        # Epochs and the reward that suits belong to a kind; what its children are made of stays.
+        kept = {name: child["options"][name] for name in OF_CHILDREN if name in child["options"]}
+        child |= {"epochs": None, "options": kept if wanted["kind"] in TRAINED else {}}
         wanted.setdefault("reward", resolve(wanted["kind"], None, child["preset"], "")[1])
     return Config._build(
         kind,

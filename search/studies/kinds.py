@@ -13,6 +13,7 @@ from proxy_tasks.evaluators.config import EvaluatorConfig
 from search.engine.resources import PoolConfig
 
 from .replication import ReplicateSettings
+from .search_settings import SearchSettings, SelectSettings
 from .settings import (
     CompareSettings,
     EstimateSettings,
@@ -22,8 +23,6 @@ from .settings import (
     RandAugmentSettings,
     RederiveSettings,
     SearcherConfig,
-    SearchSettings,
-    SelectSettings,
     TabulateSettings,
     TaskConfig,
 )
@@ -64,8 +63,8 @@ KINDS: dict[str, Kind] = {
         SearchSettings,
         ("task", "searcher", "evaluator", "pool"),
         hidden=("test_images",),
-        defaults=_MEASURED,
-        grows=("evaluations",),
+        defaults={**_MEASURED, "searcher": None, "cheap": None},
+        grows=("evaluations", "budget"),
     ),
     "select": Kind(
         SelectSettings,

@@ -23,7 +23,8 @@ from .compare import run_compare
 from .config import Config
 from .fixed import forget_followers
 from .search import run_search
-from .settings import CompareSettings, SearcherConfig, SearchSettings
+from .search_settings import SearchSettings
+from .settings import CompareSettings, SearcherConfig
 from .study import open_run
 
 # The last one on images that no search saw.

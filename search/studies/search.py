@@ -1,30 +1,41 @@
 """A search from a configuration to an exported policy, in a run folder of its own.
 
-    run_search(Config.of("search", task="reduced-fashion", evaluations=200), "runs/first")
+    run_search(Config.of("search", task="reduced-fashion", budget=120), "runs/first")
 
 The folder holds config.json, environment.json, manifest.json, trials.jsonl (the journal) and
 run.log, and at the end policy.json and policy.txt, which follow from the others: what is lost of
-them is written anew when the run is resumed.
+them is written anew when the run is resumed. A search with a budget keeps a share of it for new
+children that choose the final policy, in DIR/final.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from policies import Policy
+from policies.errors import InputError
 from policies.files import write_atomically
 from policies.policy_files import PolicyFile, to_json_text
+from proxy_tasks import ProxyTask
+from proxy_tasks.evaluators.config import SHARING, EvaluatorConfig, beside
+from proxy_tasks.evaluators.costs import child_of, evaluation_passes, preparation_passes
+from proxy_tasks.evaluators.registry import check_config
+from proxy_tasks.run_format import COSTS_NAME
+from search.engine.budget import Budget
 from search.engine.loop import RunResult, run
 from search.engine.worker import Factory
 from search.errors import NothingFound
-from search.runs.folder import LOG_NAME, POLICY_NAME
+from search.runs.folder import LOG_NAME, POLICY_NAME, check_journal
 from search.searchers.base import Searcher
-from search.searchers.registry import make_searcher
+from search.searchers.registry import make_searcher, searcher_options
 from search.spaces import PolicySpace
 from search.trial import (
+    CHEAP,
     JOURNAL_NAME,
+    MAIN,
     Trial,
     best_trials,
     image_passes,
@@ -32,7 +43,10 @@ from search.trial import (
     usable_reward,
 )
 
+from .choice import FINAL, Choice, Evidence, choose
 from .config import Config
+from .fixed import forget_followers
+from .selection import journalled_policies
 from .settings import SearcherConfig, Space
 from .study import OpenRun, open_run
 
@@ -45,10 +59,24 @@ def policy_space(settings: Space) -> PolicySpace:
     return PolicySpace(settings.subpolicies, settings.operations, settings.ops)
 
 
-def build_searcher(config: Config) -> Searcher:
-    """A new searcher, as the configuration says."""
+def build_searcher(config: Config, task: ProxyTask | None = None) -> Searcher:
+    """A new searcher, as the configuration says.
+
+    task: tells what a cheap evaluation costs; without it the searcher is only good for a check.
+    """
     settings, searcher = config.settings, searcher_config(config)
-    return make_searcher(searcher.name, policy_space(settings), settings.seed, searcher.options)
+    options = dict(searcher.options)
+    if settings.cheap:
+        if all(declared.name != COST for declared in searcher_options(searcher.name)):
+            raise InputError(
+                "cheap", f"needs a searcher with the option {COST}", searcher.name,
+                "use the searcher staged, or leave it out",
+            )  # fmt: skip
+        options[COST] = 1.0 if task is None else cheap_cost(config, task)
+    return make_searcher(searcher.name, policy_space(settings), settings.seed, options)
+
+
+COST = "cheap_cost"
 
 
 def searcher_config(config: Config) -> SearcherConfig:
@@ -56,6 +84,68 @@ def searcher_config(config: Config) -> SearcherConfig:
     if config.searcher is None:
         raise ValueError(f"{config.kind} has no searcher")
     return config.searcher
+
+
+# Costs -----------------------------------------------------------------------------------------
+
+
+def evaluators_of(config: Config) -> dict[str, EvaluatorConfig]:
+    """What judges the candidates of a search, by the names that searchers give."""
+    found = {MAIN: config.evaluator}
+    if config.settings.cheap:
+        found[CHEAP] = beside(config.evaluator, config.settings.cheap, "cheap")
+    return found
+
+
+def prices_of(config: Config, task: ProxyTask) -> dict[str, int]:
+    """Image passes of one evaluation, by scorer."""
+    return {
+        name: evaluation_passes(evaluator, task, config.settings.subpolicies)
+        for name, evaluator in evaluators_of(config).items()
+    }
+
+
+def cheap_cost(config: Config, task: ProxyTask) -> float:
+    """What a cheap evaluation costs, in those of the search's own evaluator."""
+    prices = prices_of(config, task)
+    return prices[CHEAP] / prices[MAIN]
+
+
+def budget_of(config: Config, task: ProxyTask) -> Budget | None:
+    """What the candidates of a search may cost; None where evaluations count.
+
+    Raises InputError for a budget that pays for none.
+    """
+    settings = config.settings
+    if settings.budget is None:
+        return None
+    child = evaluation_passes(child_of(config.evaluator), task, settings.subpolicies)
+    prepared = sum(preparation_passes(each, task) for each in evaluators_of(config).values())
+    limit = (settings.budget - reserved(config)) * child
+    prices = prices_of(config, task)
+    if limit < prepared + max(prices.values()):
+        raise InputError(
+            "budget", "must pay for the shared child, an evaluation and the final choice",
+            settings.budget, "pass for example 120",
+        )  # fmt: skip
+    return Budget(limit, prices, prepared, child)
+
+
+def reserved(config: Config) -> int:
+    """Children of the budget that choose the final policy. A larger budget keeps no fewer, and
+    leaves no less to the search: it goes on where a smaller one ended."""
+    return int(config.settings.budget * config.settings.reserve)
+
+
+def _write_costs(folder: Path, budget: Budget) -> None:
+    """costs.json, for reports: image passes of a child, of evaluations, of what is done once."""
+    costs = {"child": budget.unit, "evaluation": dict(budget.prices), "prepared": budget.spent}
+    content = (json.dumps(costs, indent=2) + "\n").encode()
+    if _content(folder / COSTS_NAME) != content:
+        write_atomically(folder / COSTS_NAME, content)
+
+
+# The study -------------------------------------------------------------------------------------
 
 
 def run_search(
@@ -72,7 +162,7 @@ def run_search(
     Args:
         config: `Config.of("search", ...)`.
         out: folder to begin, or one in which nothing is finished yet.
-        resume: go on with the run in `out`, if there is one; evaluations may have grown.
+        resume: go on with the run in `out`, if there is one; evaluations or budget may have grown.
         retry_failed: when resuming, make evaluations again that failed.
         factory: see `engine.run`.
 
@@ -84,29 +174,61 @@ def run_search(
         NothingFound: no candidate is better than another.
         SearchError: what `engine.run` raises.
     """
-    searcher = build_searcher(config)
+    build_searcher(config)
+    for evaluator in (*evaluators_of(config).values(), child_of(config.evaluator)):
+        check_config(evaluator)
     with open_run(config, out, resume) as opened:
-        if opened.resumed:
-            searcher = build_searcher(opened.config)
+        config, path = opened.config, opened.path
+        budget = budget_of(config, opened.task)
+        if budget is not None:
+            _write_costs(path, budget)
+        if retry_failed:
+            forget_followers(path, path / FINAL)
+        if (path / FINAL).exists():
+            check_journal(path, below=False)
         result = run(
-            searcher,
-            {"main": opened.config.evaluator},
+            build_searcher(config, opened.task),
+            evaluators_of(config),
             opened.task,
-            opened.path,
-            evaluations=opened.config.settings.evaluations,
-            pool=opened.config.pool,
+            path,
+            evaluations=config.settings.evaluations,
+            budget=budget,
+            pool=config.pool,
             progress=progress,
             resume=True,  # the journal in a run's folder is always its own
             factory=factory,
             retry_failed=retry_failed,
         )
-        return replace(result, policy=export(opened, result))
+        trials = read_journal(path / JOURNAL_NAME)
+        check_found(trials, result)
+        choice = None
+        if budget is not None:
+            choice, final = _choose(opened, trials, retry_failed=retry_failed, progress=progress)
+            if final is not None:
+                result = replace(
+                    result, new=result.new + final.new, failed=result.failed + final.failed
+                )
+        return replace(result, policy=export(opened, result, trials, choice))
 
 
-def export(run: OpenRun, result: RunResult) -> Policy:
+def _choose(
+    run: OpenRun, trials: list[Trial], **how: bool
+) -> tuple[Choice | None, RunResult | None]:
+    """The final policy by new children; (None, None) where the budget has none for it."""
+    config = run.config
+    evidence = Evidence(
+        journalled_policies(trials),
+        journalled_policies(trials, CHEAP),
+        holds=config.evaluator.kind not in SHARING,
+        same=replace(config.evaluator, repeats=1) == child_of(config.evaluator),
+    )
+    space = policy_space(config.settings)
+    return choose(run, evidence, space, reserved(config), child_of(config.evaluator), **how)
+
+
+def export(run: OpenRun, result: RunResult, trials: list[Trial], choice: Choice | None) -> Policy:
     """Write policy.txt and policy.json, unless they are there and say what the journal says."""
-    trials = read_journal(run.path / JOURNAL_NAME)
-    policy, text, document = rendered(run, trials, result)
+    policy, text, document = rendered(run, trials, result, choice)
     wanted = {POLICY_TEXT_NAME: text, POLICY_NAME: document}
     differing = [
         name for name, content in wanted.items() if _content(run.path / name) != content.encode()
@@ -131,12 +253,22 @@ def _content(path: Path) -> bytes | None:
     return path.read_bytes() if path.is_file() else None
 
 
-def rendered(run: OpenRun, trials: list[Trial], result: RunResult) -> tuple[Policy, str, str]:
-    """(policy, policy.txt, policy.json) of a search, from its folder alone."""
+def rendered(
+    run: OpenRun, trials: list[Trial], result: RunResult, choice: Choice | None
+) -> tuple[Policy, str, str]:
+    """(policy, policy.txt, policy.json) of a search, from its folder alone.
+
+    choice: of the final policy by new children; without it the best candidates are joined.
+    """
     config = run.config
-    chosen = best_trials(trials, config.settings.top)
-    check_found(trials, result)
+    chosen = best_trials((t for t in trials if t.scorer == MAIN), config.settings.top)
+    selection = f"sub-policies of the {len(chosen)} best candidates, in order of reward"
     policy = Policy([row for each in chosen for row in each.augmentation or ()])
+    final: list[Trial] = []
+    if choice is not None:
+        policy = choice.policy
+        selection = f"{choice.name}, the best of {len(choice.ranking)} by new children"
+        final = read_journal(run.path / FINAL / JOURNAL_NAME)
     provenance: dict[str, Any] = {
         "task": run.task.name,
         "manifest_hash": run.task.manifest_hash,
@@ -149,8 +281,9 @@ def rendered(run: OpenRun, trials: list[Trial], result: RunResult) -> tuple[Poli
             "duplicates": result.duplicates,
         },
         # In image passes, not in seconds: the file then depends on the configuration alone.
-        "cost": {"image_passes": image_passes(trials)},
-        "selection": f"sub-policies of the {len(chosen)} best candidates, in order of reward",
+        "cost": {"image_passes": image_passes(trials) + image_passes(final)},
+        "selection": selection,
+        **(choice.provenance() if choice else {}),
         # Rewards of the best of many: their maximum flatters; compare on the test part.
         "candidates": [
             {
@@ -168,7 +301,8 @@ def rendered(run: OpenRun, trials: list[Trial], result: RunResult) -> tuple[Poli
 
 def check_found(trials: list[Trial], result: RunResult) -> None:
     """NothingFound unless the rewards say that some candidate is better than another."""
-    evaluated = [trial.evaluation for trial in trials if trial.evaluation is not None]
+    judged = [trial for trial in trials if trial.scorer == MAIN]
+    evaluated = [trial.evaluation for trial in judged if trial.evaluation is not None]
     if not evaluated:
         raise NothingFound(
             f"none of {result.finished} evaluations succeeded; see {result.directory / LOG_NAME}"

@@ -1,8 +1,8 @@
 """`augsearch select`: the final policy of a search, chosen by evaluations made for that purpose.
 
 The paper takes the sub-policies of the 5 best candidates, which are partly the luckiest ones. Here
-a few dozen are evaluated again with new seeds, by a better evaluator if asked for (DIR/rescore),
-several final policies are made from the old and the new rewards (`selection.proposals`), and these
+a few dozen are evaluated again with new seeds, from scratch unless told otherwise (DIR/rescore),
+several final policies are made from the old and the new rewards (`choice.finalists`), and these
 are evaluated with seeds of their own (DIR/final): the best of them becomes DIR/policy.json. All on
 the validation part; the price is (rescore x rescore_seeds + proposals x seeds) evaluations.
 
@@ -12,43 +12,38 @@ and ends the same even if the search has gone on since.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from policies import Policy, save_policy
 from policies.errors import InputError
 from policies.files import read_json, write_atomically
+from proxy_tasks.evaluators.config import SHARING
 from proxy_tasks.evaluators.evaluation import Evaluation
 from search.engine.loop import RunResult
 from search.errors import NothingFound
 from search.runs.folder import CONFIG_NAME, POLICY_NAME, check_journal
 from search.searchers.fixed import fixed_candidates
 from search.trial import (
+    CHEAP,
     JOURNAL_NAME,
     Candidate,
     Key,
     image_passes,
     read_journal,
-    usable_reward,
 )
 
+from .choice import FINAL, Choice, Evidence, finalists
 from .config import Config
 from .fixed import evaluate_fixed, forget_followers
 from .search import POLICY_TEXT_NAME, policy_space
 from .seeds import training_seeds
-from .selection import (
-    best_rescored,
-    concatenate_best,
-    fit_model,
-    proposals,
-    rescore_candidates,
-    restricted,
-)
+from .selection import best_rescored, journalled_policies, rescore_candidates, restricted
 from .settings import narrowed
 from .study import OpenRun, open_run
 
-RESCORE, FINAL, PROPOSALS = "rescore", "final", "proposals"
+RESCORE, PROPOSALS = "rescore", "proposals"
 # What there is only when a stage is finished.
 _LATER = {RESCORE: FINAL, FINAL: PROPOSALS}
 SEARCHED_CONFIG, SEARCHED_JOURNAL = "searched.json", "searched.jsonl"
@@ -106,7 +101,7 @@ def run_select(
 
 def _copies(source: Path) -> dict[str, bytes]:
     journal = source / JOURNAL_NAME
-    if not journalled_policies(journal):
+    if not journalled_policies(read_journal(journal)):
         raise InputError(
             "run", "must hold a search with evaluated policies", str(source), "resume it first"
         )
@@ -114,17 +109,6 @@ def _copies(source: Path) -> dict[str, bytes]:
         SEARCHED_CONFIG: (source / CONFIG_NAME).read_bytes(),
         SEARCHED_JOURNAL: journal.read_bytes(),
     }
-
-
-def journalled_policies(journal: Path) -> list[tuple[Policy, float]]:
-    """(Policy, reward) of the evaluations in a search's journal, ordered by batch and slot."""
-    return [
-        (Policy(trial.augmentation), reward)
-        for trial in sorted(read_journal(journal), key=lambda trial: trial.key)
-        if trial.status == "ok"
-        and isinstance(trial.augmentation, list)
-        and (reward := usable_reward(trial.evaluation)) is not None
-    ]
 
 
 class _Selection:
@@ -136,28 +120,32 @@ class _Selection:
         )
         if searched.kind != "search":
             raise InputError("run", "must be the folder of a search", searched.kind, "name another")
+        self.searched = searched
         self.space = policy_space(searched.settings)
         self.failed = self.finished = 0
 
     def run(self) -> Selected:
         settings = self.opened.config.settings
-        every = journalled_policies(self.opened.path / SEARCHED_JOURNAL)
+        trials = read_journal(self.opened.path / SEARCHED_JOURNAL)
+        every = journalled_policies(trials)
         ops, _ = narrowed(settings.ops or self.space.ops, settings.without)
-        usable, dropped = restricted(every, ops)
-        if not usable:
-            raise InputError("ops", "must leave some sub-policies of the search", ops, "name more")
         fresh: list = []
         if self.how["retry_failed"]:
             out = self.opened.path
             forget_followers(out / RESCORE, out / PROPOSALS, out / FINAL)
-        if settings.rescore:
+        if settings.rescore and restricted(every, ops)[0]:
             seeds = training_seeds("select rescore", 0, settings.rescore_seeds)
             candidates = rescore_candidates(every, seeds, count=settings.rescore)
             fresh = best_rescored(candidates, self._evaluate(RESCORE, candidates))
-        model = fit_model(every, self.space, dearer=fresh)
-        made = proposals(usable, model, ops=ops)
-        if fresh:
-            made["best-5-rescored"] = concatenate_best(restricted(fresh, ops)[0])
+        own, deciding = self.searched.evaluator, self.opened.config.evaluator
+        evidence = Evidence(
+            every,
+            journalled_policies(trials, CHEAP),
+            fresh,
+            own.kind not in SHARING,
+            replace(own, repeats=1) == replace(deciding, repeats=1),
+        )
+        made, dropped = finalists(evidence, self.space, ops)
         seeds = training_seeds("select final", 0, settings.seeds)
         candidates = fixed_candidates(made, seeds)
         ranked = best_rescored(candidates, self._evaluate(FINAL, candidates))
@@ -172,7 +160,7 @@ class _Selection:
                 f"than another and none is exported; `augsearch resume {self.opened.path} --seeds "
                 f"{2 * settings.seeds}` makes more evaluations, or choose another reward"
             )
-        return self._export(made, ranked, dropped)
+        return self._export(made, Choice.of(made, ranked, evidence), dropped)
 
     def _evaluate(self, stage: str, candidates: list[Candidate]) -> dict[Key, Evaluation | None]:
         folder = self.opened.path / stage
@@ -184,18 +172,14 @@ class _Selection:
         self.finished += result.finished
         return {trial.key: trial.evaluation for trial in read_journal(folder / JOURNAL_NAME)}
 
-    def _export(
-        self, made: dict[str, Policy], ranked: list[tuple[Policy, float]], dropped: int
-    ) -> Selected:
+    def _export(self, made: dict[str, Policy], choice: Choice, dropped: int) -> Selected:
         out = self.opened.path
-        by_policy = {policy: name for name, policy in reversed(made.items())}
-        ranking = tuple((by_policy[policy], reward) for policy, reward in ranked)
         journals = [out / SEARCHED_JOURNAL]
         journals += [out / stage / JOURNAL_NAME for stage in (RESCORE, FINAL)]
         trials = [trial for path in journals if path.exists() for trial in read_journal(path)]
         provenance: dict[str, Any] = {
             "searched_in": Path(self.opened.config.settings.run).resolve().name,
-            "ranking": [list(pair) for pair in ranking],
+            **choice.provenance(),
             "dropped": dropped,
             "evaluations": {"finished": len(trials)},
             "cost": {"image_passes": image_passes(trials)},
@@ -204,8 +188,9 @@ class _Selection:
         for name, policy in made.items():
             about = {**provenance, "selection": name}
             save_policy(out / PROPOSALS / f"{name}.json", policy, provenance=about)
-        best = ranked[0][0]
-        write_atomically(out / POLICY_TEXT_NAME, best.to_text())
-        about = {**provenance, "selection": ranking[0][0]}
-        save_policy(out / POLICY_NAME, best, provenance=about)
-        return Selected(out, ranking[0][0], best, ranking, self.finished, self.failed, dropped)
+        write_atomically(out / POLICY_TEXT_NAME, choice.policy.to_text())
+        about = {**provenance, "selection": choice.name}
+        save_policy(out / POLICY_NAME, choice.policy, provenance=about)
+        return Selected(
+            out, choice.name, choice.policy, choice.ranking, self.finished, self.failed, dropped
+        )

@@ -33,7 +33,7 @@ from policies.errors import InputError
 from proxy_tasks.evaluators.evaluation import Evaluation
 from search.searchers.additive import AdditiveModel
 from search.spaces import PolicySpace
-from search.trial import Candidate, usable_reward
+from search.trial import MAIN, Candidate, Trial, usable_reward
 
 Evaluated = Sequence[tuple[Policy, float]]
 NEW = 10_000  # sub-policies considered for a final policy beside those that were evaluated
@@ -52,6 +52,18 @@ def evaluated_policies(
         for candidate, evaluation in results
         if isinstance(candidate.augmentation, Policy)
         and (reward := usable_reward(evaluation)) is not None
+    ]
+
+
+def journalled_policies(trials: Iterable[Trial], scorer: str = MAIN) -> list[tuple[Policy, float]]:
+    """(Policy, reward) of the evaluations that one scorer made, ordered by batch and slot."""
+    return [
+        (Policy(trial.augmentation), reward)
+        for trial in sorted(trials, key=lambda trial: trial.key)
+        if trial.status == "ok"
+        and trial.scorer == scorer
+        and isinstance(trial.augmentation, list)
+        and (reward := usable_reward(trial.evaluation)) is not None
     ]
 
 
@@ -252,8 +264,8 @@ def best_rescored(
 ) -> list[tuple[Policy, float]]:
     """Policies with their mean fresh reward, best first: evaluated for any function above.
 
-    results: of `FixedSearcher.results`. A policy with a failed evaluation is left out, since a
-    mean over fewer seeds would not be comparable.
+    results: of `FixedSearcher.results`. A policy with a failed or diverged evaluation is left out:
+    a mean over fewer seeds would not be comparable, and whoever diverges is behind all others.
     """
     rewards: dict[Policy, list[float | None]] = {}
     for candidate in candidates:

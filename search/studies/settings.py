@@ -16,7 +16,7 @@ TASKS = (
     "reduced-fashion", "reduced-cifar10", "reduced-svhn", "reduced-imagenet", "folder",
     "synthetic",
 )  # fmt: skip
-SEARCHERS: Final = ("random", "ppo", "tpe", "thompson", "evolution")
+SEARCHERS: Final = ("staged", "random", "ppo", "tpe", "thompson", "evolution")
 ARMS = (
     "FILE, none, imagenet, cifar10, svhn, randaugment:N,M, trivialaugment, uniform, random:K, "
     "package.module:name (a pipeline of your own) or NAME=FILE,FILE; with pieces of a "
@@ -28,7 +28,7 @@ def _images(what: str, unset: str) -> Option:
     return Option(f"{what} images, over all classes", unit="N", unset=unset, least=1, example=1000)
 
 
-def _seed(what: str) -> Option:
+def seed_option(what: str) -> Option:
     return Option(what, unit="N", least=0, most=LARGEST_SEED)
 
 
@@ -89,6 +89,7 @@ class SearcherConfig(Configuration):
             "called with the space and the seed",
             name="searcher",
             unit="NAME",
+            unset="staged; of a number of evaluations ppo",
         ),
     ] = "ppo"
     options: Annotated[
@@ -190,55 +191,6 @@ def grown_entries(
 
 
 @dataclass(frozen=True)
-class SearchSettings(Space):
-    evaluations: Annotated[int, Option("candidate policies to evaluate", unit="N", least=1)] = 200
-    seed: Annotated[int, _seed("seed of the search")] = 0
-    top: Annotated[
-        int,
-        Option("best candidates whose sub-policies form the exported policy", unit="N", least=1),
-    ] = 5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.top > self.evaluations:
-            raise InputError(
-                "top", f"must be at most the {self.evaluations} evaluations", self.top,
-                f"pass at most {self.evaluations}, or evaluate more candidates",
-            )  # fmt: skip
-        self.check_size(self.top)
-
-
-@dataclass(frozen=True)
-class SelectSettings(Settings):
-    run: Annotated[str, Option("folder of the search", unit="RUN", shell=False)]
-    rescore: Annotated[
-        int,
-        Option(
-            "candidates to evaluate again: the best, and as many of the rest; 0: none",
-            unit="N",
-            least=0,
-        ),
-    ] = 60
-    rescore_seeds: Annotated[
-        int, Option("new seeds of each of them", unit="N", least=1, most=10_000)
-    ] = 1
-    seeds: Annotated[
-        int,
-        Option("seeds by which the final policies are told apart", unit="N", least=1, most=10_000),
-    ] = 5
-    ops: Annotated[
-        tuple[str, ...],
-        Option("operations that the final policy may use; others are dropped and counted",
-               unit="NAME...", unset="those of the search", example="Rotate Color"),
-    ] = ()  # fmt: skip
-    without: Annotated[
-        tuple[str, ...],
-        Option("operations that it may not use, e.g. Cutout SamplePairing", unit="NAME...",
-               unset="none", example="Cutout"),
-    ] = ()  # fmt: skip
-
-
-@dataclass(frozen=True)
 class RandAugmentSettings(Settings):
     n: Annotated[
         tuple[int, ...], Option("values of N (operations)", unit="N...", least=1, most=16)
@@ -249,7 +201,7 @@ class RandAugmentSettings(Settings):
     seeds: Annotated[
         int, Option("training seeds of every cell", unit="N", least=1, most=10_000)
     ] = 2
-    seed: Annotated[int, _seed("the first of them")] = 0
+    seed: Annotated[int, seed_option("the first of them")] = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -273,7 +225,7 @@ class CompareSettings(Settings):
     seeds: Annotated[
         int, Option("children per arm, each with its own seed", unit="N", least=1, most=10_000)
     ] = 5
-    seed: Annotated[int, _seed("the first of these seeds")] = 0
+    seed: Annotated[int, seed_option("the first of these seeds")] = 0
     arms: tuple[dict[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
@@ -300,7 +252,9 @@ class FidelitySettings(Settings):
         int,
         Option("evaluations of a policy by each cheap evaluator", unit="N", least=1, most=10_000),
     ] = 2
-    seed: Annotated[int, _seed("seed of the random policies and first of the training seeds")] = 0
+    seed: Annotated[
+        int, seed_option("seed of the random policies and first of the training seeds")
+    ] = 0
     evaluators: Annotated[
         dict | None,
         Option(
@@ -339,7 +293,7 @@ class TabulateSettings(Settings):
             most=100_000,
         ),
     ] = 50
-    seed: Annotated[int, _seed("seed of the policies and first of the training seeds")] = 0
+    seed: Annotated[int, seed_option("seed of the policies and first of the training seeds")] = 0
     optimised: tuple[dict[str, Any], ...] = ()
     fidelities: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -358,7 +312,7 @@ class RederiveSettings(Space):
     evaluations: Annotated[
         int, Option("candidate policies to evaluate; the paper's number", unit="N", least=1)
     ] = 15_000
-    seed: Annotated[int, _seed("seed of the first search; every further one has the next")] = 0
+    seed: Annotated[int, seed_option("seed of the first search; every further one has the next")] = 0
     searches: Annotated[
         int, Option("independent searches by the controller", unit="N", least=1, most=100)
     ] = 1
@@ -378,7 +332,7 @@ class PBASettings(Settings):
     interval: Annotated[
         int, Option("epochs between replacements of the worse children", unit="N", least=1)
     ] = 3
-    seed: Annotated[int, _seed("seed of the search")] = 0
+    seed: Annotated[int, seed_option("seed of the search")] = 0
 
 
 @dataclass(frozen=True)
@@ -396,14 +350,14 @@ class RaceSettings(Space):
         str, Option("the table's evaluations that searchers are told", unit="NAME")
     ] = "sharing-80"
     searcher: Annotated[
-        tuple[Literal["random", "ppo", "tpe", "thompson", "evolution"], ...],
+        tuple[Literal["staged", "random", "ppo", "tpe", "thompson", "evolution"], ...],
         Option("searchers to race, the first is the one to beat", unit="NAME..."),
     ] = SEARCHERS
     budget: Annotated[
         int, Option("evaluations of each search", unit="N", least=10, most=100_000)
     ] = 120
     seeds: Annotated[int, Option("searches of each searcher", unit="N", least=2, most=10_000)] = 100
-    seed: Annotated[int, _seed("the first of their seeds")] = 0
+    seed: Annotated[int, seed_option("the first of their seeds")] = 0
     top: Annotated[
         int,
         Option("best candidates whose sub-policies form the final policy", unit="N", least=1),

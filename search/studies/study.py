@@ -237,7 +237,7 @@ def _flat(config: Config) -> dict[str, Any]:
 def _grown(old: Any, new: Any) -> bool:
     if isinstance(old, tuple):
         return set(old) <= set(new)
-    return new >= old
+    return None not in (old, new) and new >= old
 
 
 def _difference(old: Any, new: Any) -> str:

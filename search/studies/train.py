@@ -134,7 +134,7 @@ def _train(
     with (
         Signals() as signals,
         _events(path, board, trainer.rows) as tell,
-        Progress(trainer.epochs, done, progress, "epoch", "accuracy") as shown,
+        Progress(trainer.epochs, done, progress, "epoch", "epochs", "accuracy") as shown,
     ):
         if mine.rank == 0 and done:
             _write_log(trainer, path)

@@ -60,6 +60,9 @@ RUNS = {
     "search-tpe": f"""search {PLANTED} --searcher tpe --evaluations 24
         --searcher-options '{{"batch_size": 6}}'""",
     "search-random": f"search {PLANTED} --searcher random --evaluations 24",
+    "search-staged": f"""search {PLANTED} --budget 20 --evaluator-options '{{"passes": 10}}'
+        --cheap '{{"kind": "synthetic", "options": {{"cheap_bias": 1.0}}}}'
+        --searcher-options '{{"prior": 2.0, "batch_size": 3}}'""",
     "select": "select search-random --rescore 4 --seeds 2 --workers 2 --quiet",
     "randaugment": f"randaugment {PLANTED} --n 1 4 --m 0 10 --seeds 2",
     "compare": f"compare {PLANTED} --policy none imagenet randaugment:3,10 random:3 --seeds 2",

@@ -340,10 +340,12 @@ def test_one_two_and_four_workers_give_the_same_policy_and_journal(tmp_path):
     ("given", "evaluator", "reward"),
     [
         ({}, "from-scratch", "calibrated_log_likelihood"),
-        ({"task": "folder"}, "weight-sharing", "log_likelihood"),
+        ({"task": "folder"}, "from-scratch", "calibrated_log_likelihood"),
+        ({"task": "folder", "searcher": "ppo"}, "weight-sharing", "log_likelihood"),
+        ({"task": "folder", "evaluations": 9}, "weight-sharing", "log_likelihood"),
         ({"task": "folder", "preset": "paper"}, "from-scratch", "calibrated_log_likelihood"),
         ({"evaluator": "weight-sharing"}, "weight-sharing", "log_likelihood"),
-        ({"task": "folder", "reward": "accuracy"}, "weight-sharing", "accuracy"),
+        ({"task": "folder", "reward": "accuracy"}, "from-scratch", "accuracy"),
     ],
 )
 def test_evaluator_and_reward_that_suit_the_task_are_the_default(given, evaluator, reward):

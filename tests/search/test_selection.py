@@ -266,11 +266,13 @@ class TestDearerRewards:
 
 
 def test_another_evaluator_brings_its_own_reward(monkeypatch):
-    searched = Config.of("search", task="folder", epochs=8, evaluator_options={"lr": 0.2})
+    searched = Config.of(
+        "search", task="folder", searcher="ppo", epochs=8, evaluator_options={"lr": 0.2}
+    )
     assert searched.evaluator.reward == "log_likelihood"
     monkeypatch.setattr(config_module, "read_config", lambda folder: searched)
-    assert Config.of("select", run="x").evaluator == searched.evaluator
-    other = Config.of("select", run="x", evaluator="from-scratch")
+    assert Config.of("select", run="x", evaluator="weight-sharing").evaluator == searched.evaluator
+    other = Config.of("select", run="x")
     assert other.evaluator == EvaluatorConfig("from-scratch", reward="calibrated_log_likelihood")
     assert other.task == searched.task
     third = Config.of("select", run="x", evaluator="from-scratch", reward="accuracy")

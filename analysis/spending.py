@@ -1,0 +1,106 @@
+"""How a search has spent its budget: on whom, in evaluations and in children from scratch."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from policies.errors import InputError
+from policies.files import read_json
+from proxy_tasks.run_format import COSTS_NAME
+from proxy_tasks.trials import CHEAP, MAIN
+
+from . import tables
+from .document import Section, Sentences, Table, section
+from .runs import Run
+
+FINAL, BEST = "final", "best-1"
+_WORDS = {
+    "prepared": "shared child, once",
+    CHEAP: "cheap evaluations",
+    MAIN: "evaluations by the search's own evaluator",
+    FINAL: "new children for the final policy",
+}
+
+
+def judged(run: Run) -> Run:
+    """The run with the evaluations of its own evaluator alone: others have other scales."""
+    return run.of(run.trials[run.trials["scorer"] != CHEAP])
+
+
+def spent(run: Run) -> pd.DataFrame | None:
+    """Rows by what it was spent on, columns evaluations and children; None without a budget.
+
+    Raises InputError for a costs.json of other content.
+    """
+    path = run.directory / COSTS_NAME
+    if not path.is_file():
+        return None
+    costs = read_json(path)
+    try:
+        child, prepared = int(costs["child"]), int(costs["prepared"])
+        prices = {name: int(price) / child for name, price in costs["evaluation"].items()}
+        rows = [("prepared", 0, prepared / child)] if prepared else []
+    except (AttributeError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise InputError(
+            str(path), "must hold the costs of a search", repr(error), "resume the run"
+        ) from None
+    parts = {name: run.trials[run.trials["scorer"] == name] for name in (CHEAP, MAIN)}
+    parts[FINAL] = run.stage(FINAL).trials
+    for name, trials in parts.items():
+        if len(trials):
+            rows.append((name, len(trials), len(trials) * prices.get(name, 1.0)))
+    return pd.DataFrame(rows, columns=["what", "evaluations", "children"]).set_index("what")
+
+
+def state(run: Run) -> str | None:
+    """How far a search with a budget is, in words; None without one."""
+    budget, table = run.number("settings", "budget"), spent(run)
+    if not budget:
+        return None
+    if table is None:
+        return f"what is spent of {budget} children is not known without {COSTS_NAME}"
+    return f"{table['children'].sum():.1f} of {budget} children are spent"
+
+
+def spending_section(run: Run) -> Section:
+    """What the budget was spent on."""
+    table = spent(run)
+    if table is None or table.empty:
+        return section("Budget")
+    total = table["children"].sum()
+    shown = pd.DataFrame(
+        {
+            "spent on": [_WORDS[name] for name in table.index],
+            "evaluations": [str(n) if n else "–" for n in table["evaluations"]],
+            "cost in children": table["children"].map(lambda value: f"{value:.1f}"),
+            "share": (table["children"] / total).map(lambda value: f"{value:.0%}"),
+        }
+    )
+    return section("Budget", Table(shown, "A child from scratch costs 1."))
+
+
+def choice_section(run: Run) -> Section:
+    """The final policies that were made, by the new children that decided between them."""
+    title = "How the final policy was chosen"
+    final = run.stage(FINAL).evaluated
+    final = final[~final["diverged"]]
+    if final.empty:
+        return section(title)
+    means = final.groupby("label", sort=False)["reward"].agg(["mean", "std", "count"])
+    means = means.sort_values("mean", ascending=False, kind="stable")
+    lines = ["The first is the best of several: its mean is optimistic too."]
+    best = (run.provenance or {}).get("best_candidate")
+    if isinstance(best, dict):
+        lines.append(
+            f"The best candidate had the reward {best['reward']:.4f} when it was found, and has "
+            f"{best['measured_again']:.4f} with new seeds: the difference is what luck had added."
+        )
+    shown = pd.DataFrame(
+        {
+            "final policy": list(means.index),
+            "mean reward": means["mean"].map(lambda value: tables.number(value, 4)),
+            "sd": means["std"].map(lambda value: tables.number(value, 4)),
+            "children": means["count"].astype(str),
+        }
+    )
+    return section(title, Table(shown), Sentences(tuple(lines)))

@@ -1,0 +1,79 @@
+"""What an evaluation costs, known before it is made: the same on any machine.
+
+In image passes, as `Evaluation.image_passes` counts them: images trained on, and a third of those
+that were only looked at. A search's budget is counted so, in *children*: the passes of one child
+from scratch on the same task.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from policies.errors import InputError
+from policies.options import keywords_of
+from proxy_tasks.data import ProxyTask
+from proxy_tasks.presets import get_preset
+from proxy_tasks.tables import TESTED
+
+from .children import EVALUATED_PASS
+from .config import SHARING, EvaluatorConfig, beside
+from .registry import KINDS
+from .table import CHEAPEST, surrogate_of
+
+
+def child_of(config: EvaluatorConfig) -> EvaluatorConfig:
+    """The evaluator that trains a child for every candidate on the same task, the reference.
+
+    It is the configured one unless that shares a child or, of a table, names another fidelity.
+    """
+    if config.kind in SHARING:
+        return beside(config, {"kind": "from-scratch"})
+    if config.kind == "table" and config.options.get("fidelity", CHEAPEST) != TESTED:
+        options = {**config.options, "fidelity": TESTED}
+        return replace(config, reward="calibrated_log_likelihood", repeats=1, options=options)
+    return replace(config, repeats=1)
+
+
+def evaluation_passes(config: EvaluatorConfig, task: ProxyTask, subpolicies: int = 5) -> int:
+    """Image passes of one evaluation of a policy of so many sub-policies, on the validation part.
+
+    Of an evaluator of a user's own that is not known: its evaluations count as 1 each, and a
+    budget as their number. Raises InputError for one that ships and is not known either.
+    """
+    if config.kind not in KINDS:
+        return config.repeats
+    options = _options(config)
+    preset = get_preset(config.preset, task.name)
+    train, validation = len(task.train), len(task.validation)
+    if config.kind == "density-matching":
+        looked_at = subpolicies * min(options["images_per_subpolicy"], validation)
+        passes = round(looked_at * EVALUATED_PASS)
+    elif config.kind in ("from-scratch", "weight-sharing"):
+        own = preset.epochs if config.kind == "from-scratch" else options["finetune_epochs"]
+        passes = (config.epochs or own) * train + round(validation * EVALUATED_PASS)
+    elif config.kind == "synthetic":
+        passes = options["passes"]
+    elif config.kind == "table":
+        surrogate = surrogate_of(options["table"], options["fidelity"])
+        passes = surrogate.of(options["fidelity"]).image_passes
+    else:
+        raise InputError(
+            "budget", "needs an evaluator whose cost is known beforehand", config.kind,
+            "pass evaluations instead",
+        )  # fmt: skip
+    return passes * config.repeats
+
+
+def preparation_passes(config: EvaluatorConfig, task: ProxyTask) -> int:
+    """Image passes of the one-off work before the first evaluation: training a shared child."""
+    if config.kind not in SHARING:
+        return 0
+    epochs = _options(config)["shared_epochs"] or config.epochs
+    return (epochs or get_preset(config.preset, task.name).epochs) * len(task.train)
+
+
+def _options(config: EvaluatorConfig) -> dict[str, Any]:
+    """What the evaluator is called with, its defaults filled in."""
+    declared = {each.name: each.default for each in keywords_of(KINDS[config.kind])}
+    return declared | config.options

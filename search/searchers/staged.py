@@ -1,0 +1,132 @@
+"""Staged search: many cheap evaluations as a prior, then children from scratch that correct it.
+
+A cheap evaluator ranks the policies of random search well and those where a search ends not at
+all: whoever optimises it finds its bias. So most of the budget goes to the evaluator that holds
+(scorer "main"); the cheap one (scorer "cheap") judges uniform candidates alone, whose rewards
+start the additive model that the dear rewards then correct (`additive.CorrectedModel`). Candidates
+for the dear evaluator are proposed by Thompson sampling on that model, or by the PPO controller,
+which practises on it and is rewarded by the dear evaluator.
+
+Multi-fidelity search in this form, a prior from the cheap source and a model of its bias, is that
+of Kennedy and O'Hagan 2000 (autoregressive models of computer codes).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+
+from policies.errors import InputError
+from policies.options import Option, checks_options
+from search.spaces import PolicySpace, Space, sample_decisions
+from search.trial import CHEAP, MAIN
+
+from .additive import CorrectedModel
+from .batches import BatchSearcher, BatchSize, Decisions, Lag
+from .ppo import PPO_PRESETS, PPOSearcher
+from .thompson import ThompsonSearcher
+
+CHEAP_BATCHES = 4  # cheap candidates of a batch, for each dear one
+
+
+class StagedSearcher(BatchSearcher):
+    """Spends its first evaluations, and later a share of all cost, on the cheap evaluator.
+
+    Which batch is judged by whom depends on the batches before it and on no budget: a search may
+    be extended, and goes on as if it had been asked for more from the start.
+
+    Args:
+        space: a `PolicySpace`; the model has no other features.
+        cheap_cost: of a cheap evaluation, in dear ones (a search fills it in); 0: there is no cheap
+            evaluator, and all candidates are dear.
+        prior: cost of the first, cheap, batches. share: of the cost so far that is kept cheap.
+        proposer: who proposes candidates to the dear evaluator.
+        ridge: variance of one evaluation's noise over prior variance of a weight.
+        batch_size: dear candidates per batch. lag: as for `BatchSearcher`.
+    """
+
+    name = "staged"
+
+    @checks_options
+    def __init__(
+        self,
+        space: Space,
+        seed: int = 0,
+        *,
+        cheap_cost: Annotated[
+            float, Option("cost of a cheap evaluation in dear ones; 0: there are none", least=0)
+        ] = 0.0,
+        prior: Annotated[
+            float, Option("cost of the cheap evaluations to begin with, in dear ones", above=0)
+        ] = 10.0,
+        share: Annotated[
+            float, Option("share of the cost so far that goes to the cheap one", least=0, below=1)
+        ] = 0.25,
+        proposer: Annotated[
+            Literal["thompson", "ppo"], Option("who proposes candidates to the dear evaluator")
+        ] = "thompson",
+        batch_size: BatchSize = 5,
+        lag: Lag = 1,
+        ridge: Annotated[
+            float, Option("variance of the noise over prior variance of a weight", above=0)
+        ] = 0.1,
+    ) -> None:
+        super().__init__(space, seed, batch_size=batch_size, lag=lag)
+        if not isinstance(space, PolicySpace):
+            raise InputError(
+                "space", "must be a PolicySpace", type(space).__name__,
+                "use the searcher tpe or evolution",
+            )  # fmt: skip
+        self._policies = space
+        self._model = CorrectedModel(space, ridge)
+        self._proposer: ThompsonSearcher | PPOSearcher
+        if proposer == "thompson":
+            self._proposer = ThompsonSearcher(space, seed, batch_size=batch_size)
+        else:
+            config = dataclasses.replace(PPO_PRESETS["cpu"], batch_size=batch_size)
+            self._proposer = PPOSearcher(space, seed, config)
+        self._proposer.model = self._model
+        self._cheap_cost, self._prior, self._share = cheap_cost, prior, share
+        self._scorers: list[str] = []
+        self._spent = {MAIN: 0.0, CHEAP: 0.0}
+
+    def _scorer(self, batch: int) -> str:
+        return self._scorers[batch]
+
+    def _cheap_is_due(self) -> bool:
+        wanted = max(self._prior, self._share * sum(self._spent.values()))
+        # The small term keeps the rounding of sums from deciding.
+        return self._cheap_cost > 0 and self._spent[CHEAP] < wanted - 1e-9
+
+    def _draw(self, batch: int) -> tuple[list[Decisions], dict[str, Any]]:
+        if self._cheap_is_due():
+            count = CHEAP_BATCHES * self.batch_size
+            self._scorers.append(CHEAP)
+            self._spent[CHEAP] += count * self._cheap_cost
+            rng, sizes = self._generator(batch), self.space.decisions
+            return [sample_decisions(sizes, rng) for _ in range(count)], {}
+        self._scorers.append(MAIN)
+        self._spent[MAIN] += self.batch_size
+        return self._proposer._draw(batch)
+
+    def _update(
+        self,
+        batch: int,
+        decisions: Sequence[Decisions],
+        rewards: Sequence[float | None],
+        notes: dict[str, Any],
+    ) -> None:
+        if self._scorer(batch) == MAIN:
+            self._proposer._update(batch, decisions, rewards, notes)
+            return
+        told = [(row, r) for row, r in zip(decisions, rewards, strict=True) if r is not None]
+        if told:
+            width = 3 * self._policies.num_operations
+            rows = np.array([row for row, _ in told]).reshape(len(told), -1, width)
+            features = self._model.features(rows).mean(axis=1)
+            self._model.cheap.add(features, [r for _, r in told])
+            self._model.fit()
+            self._proposer.practise(batch)

@@ -1,0 +1,184 @@
+"""What the final policy is chosen from, and how: shared by a search with a budget and `select`.
+
+Final policies are made in several ways of what a search found, and new children with seeds of
+their own decide between them. Sub-policies are chosen one by one only by rewards that hold where a
+search ends: of children from scratch, not of copies of a shared one, which there rank at random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from policies import Policy
+from policies.errors import InputError
+from proxy_tasks.evaluators.config import EvaluatorConfig
+from search.engine.loop import RunResult
+from search.engine.records import FIELDS, asked_fields
+from search.errors import NothingFound
+from search.runs.folder import POLICY_NAME, check_journal, forget_results
+from search.searchers.fixed import fixed_candidates
+from search.spaces import PolicySpace
+from search.trial import JOURNAL_NAME, MAIN, Candidate, read_journal
+
+from .fixed import evaluate_fixed
+from .seeds import training_seeds
+from .selection import (
+    Evaluated,
+    best_rescored,
+    concatenate_best,
+    fit_model,
+    proposals,
+    restricted,
+)
+from .study import OpenRun
+
+FINAL = "final"  # folder of the children that decide
+BEST = "best-1"  # the best candidate alone
+COUNTS = (25, 60, 120)  # sizes of policies whose sub-policies are chosen one by one
+RIDGE = 0.1  # of the regression after a search with a budget
+# Those that a small share of a budget has children for, the first first.
+ORDER = (BEST, "best-5", "one-by-one-25", "best-5-refined", "one-by-one-60", "one-by-one-120")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of a search's candidates, each (Policy, reward) in order of evaluation.
+
+    searched: by the search's own evaluator. cheap: by its cheaper one. fresh: some again, by the
+    evaluator that will decide. holds: whether rewards of the search's own evaluator hold where
+    a search ends. same: whether it is the one that decides, and its rewards can be compared.
+    """
+
+    searched: Evaluated
+    cheap: Evaluated = ()
+    fresh: Evaluated = ()
+    holds: bool = True
+    same: bool = True
+
+    @property
+    def holding(self) -> Evaluated:
+        """The rewards that hold; the fresh ones where there are any."""
+        return self.fresh or (self.searched if self.holds else ())
+
+    @property
+    def best(self) -> tuple[Policy, float] | None:
+        """The best candidate by such rewards; the reward is the largest of many noisy ones."""
+        return max(self.holding, key=lambda pair: pair[1], default=None)
+
+
+def finalists(
+    evidence: Evidence, space: PolicySpace, ops: Sequence[str], ridge: float = 1.0
+) -> tuple[dict[str, Policy], int]:
+    """(final policies by name, sub-policies of the search that use other operations than `ops`).
+
+    Raises InputError when no sub-policy of the search is left.
+    """
+    usable, dropped = restricted(evidence.searched, ops)
+    if not usable:
+        raise InputError("ops", "must leave some sub-policies of the search", ops, "name more")
+    dearer = [*(evidence.searched if evidence.cheap else ()), *evidence.fresh]
+    model = fit_model(evidence.cheap or evidence.searched, space, ridge, dearer)
+    made = proposals(usable, model, COUNTS if evidence.holding else (), ops)
+    fresh, _ = restricted(evidence.fresh, ops)
+    if fresh:
+        made["best-5-rescored"] = concatenate_best(fresh)
+    made[BEST] = concatenate_best(restricted(evidence.holding, ops)[0] or usable, 1)
+    return made, dropped
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How the final policy was chosen.
+
+    ranking: (name, mean reward of new children), best first. best_reward: of the best candidate
+    when it was found, None where that was another kind of reward.
+    """
+
+    name: str
+    policy: Policy
+    ranking: tuple[tuple[str, float], ...]
+    best_reward: float | None = None
+
+    @classmethod
+    def of(
+        cls, made: dict[str, Policy], ranked: Sequence[tuple[Policy, float]], evidence: Evidence
+    ) -> Choice:
+        """From the finalists and (policy, mean) of `best_rescored`, which must have some."""
+        by_policy = {policy: name for name, policy in reversed(made.items())}
+        ranking = tuple((by_policy[policy], reward) for policy, reward in ranked)
+        best = evidence.best if evidence.fresh or evidence.same else None
+        found = None if best is None or made[BEST] != best[0] else best[1]
+        return cls(ranking[0][0], ranked[0][0], ranking, found)
+
+    def provenance(self) -> dict[str, Any]:
+        """For policy files: the ranking, and what the best candidate's luck had added to it."""
+        about: dict[str, Any] = {"ranking": [list(pair) for pair in self.ranking]}
+        again = dict(self.ranking).get(BEST)
+        if self.best_reward is not None and again is not None:
+            about["best_candidate"] = {"reward": self.best_reward, "measured_again": again}
+        return about
+
+
+def choose(
+    run: OpenRun,
+    evidence: Evidence,
+    space: PolicySpace,
+    children: int,
+    evaluator: EvaluatorConfig,
+    **how: bool,
+) -> tuple[Choice | None, RunResult | None]:
+    """Choose between as many finalists as so many new children tell apart, in DIR/final.
+
+    Each has the same seeds, two or more while that leaves two finalists. Of finalists that are not
+    those of an earlier call (the search has gone on since) all is evaluated anew.
+
+    how: retry_failed and progress, as for `run_search`.
+
+    Returns:
+        The choice, and how the evaluations went; both None for fewer than two children.
+
+    Raises:
+        NothingFound: no finalist is better than another.
+    """
+    made, _ = finalists(evidence, space, space.ops, RIDGE)
+    count = min(len(made), max(2, children // 2))
+    if children < 2 or count < 2:
+        return None, None
+    made = {name: made[name] for name in ORDER if name in made}
+    made = dict(list(made.items())[:count])
+    candidates = fixed_candidates(made, training_seeds("select final", 0, children // len(made)))
+    folder = run.path / FINAL
+    if folder.exists() and (run.path / POLICY_NAME).exists():
+        check_journal(folder)
+    if _others(folder / JOURNAL_NAME, candidates):
+        run.log.info("the search has gone on: its final policy is chosen anew")
+        (run.path / POLICY_NAME).unlink(missing_ok=True)  # it promises that the journal is there
+        forget_results(folder)
+    result = evaluate_fixed(run, folder, candidates, {MAIN: evaluator}, **how)
+    told = {trial.key: trial.evaluation for trial in read_journal(folder / JOURNAL_NAME)}
+    ranked = best_rescored(candidates, told)
+    if not ranked:
+        raise NothingFound(
+            f"of each of {len(made)} final policies a child failed or diverged, so none is exported; "
+            f"see `augsearch report {run.path}`"
+        )
+    if len(ranked) > 1 and len({reward for _, reward in ranked}) == 1:
+        raise NothingFound(
+            f"all {len(ranked)} final policies have the reward {ranked[0][1]:.6g}, so none is better "
+            "than another and none is exported; raise the budget, or choose another reward"
+        )
+    return Choice.of(made, ranked, evidence), result
+
+
+def _others(journal: Path, candidates: Sequence[Candidate]) -> bool:
+    """Whether a journal holds other evaluations than are asked for."""
+    if not journal.is_file():
+        return False
+    asked = {each.key: asked_fields(each) for each in candidates}
+    return any(
+        asked.get(trial.key) != {name: getattr(trial, name) for name in FIELDS}
+        for trial in read_journal(journal)
+    )

@@ -1,0 +1,57 @@
+"""What an evaluation costs is known beforehand: as the evaluation itself then says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from policies import InputError, Policy
+from proxy_tasks import EvaluatorConfig
+from proxy_tasks.evaluators.costs import child_of, evaluation_passes, preparation_passes
+from tests.proxy_tasks.test_evaluators import CONFIGS, prepared
+from tests.proxy_tasks.trees import striped_task
+
+POLICY = Policy([[("Rotate", 0.5, 3), ("Brightness", 0.7, 6)], [("Cutout", 1.0, 8)]])
+CASES = {
+    **CONFIGS,
+    "copies": EvaluatorConfig(epochs=1, options={"recipe": {"copies": 2}}),
+    "counted": EvaluatorConfig("synthetic", options={"passes": 7}),
+    "table": EvaluatorConfig("table", options={"table": "cifar10-1k", "fidelity": "quarter"}),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_it_is_what_the_evaluation_says(name, tmp_path):
+    config, task = CASES[name], striped_task()
+    told = prepared(config, tmp_path).evaluate(POLICY, 3).image_passes
+    assert evaluation_passes(config, task, subpolicies=len(POLICY)) == told > 0
+
+
+def test_a_shared_child_is_paid_for_once():
+    task = striped_task()
+    assert preparation_passes(CONFIGS["weight-sharing"], task) == 2 * len(task.train)
+    assert preparation_passes(CONFIGS["from-scratch"], task) == 0
+    alone = EvaluatorConfig("density-matching", epochs=3)
+    assert preparation_passes(alone, task) == 3 * len(task.train)
+
+
+def test_the_child_is_trained_from_scratch_whatever_a_search_goes_by():
+    recipe = {"recipe": {"cutmix": 1.0}}
+    cheap = EvaluatorConfig(
+        "weight-sharing", reward="log_likelihood", epochs=5, threads=2, repeats=3,
+        options={"shared_epochs": 9, **recipe},
+    )  # fmt: skip
+    child = child_of(cheap)
+    assert child == EvaluatorConfig(
+        "from-scratch", reward="calibrated_log_likelihood", threads=2, options=recipe
+    )
+    own = EvaluatorConfig(epochs=7, repeats=2)
+    assert child_of(own) == replace(own, repeats=1)
+    tabulated = EvaluatorConfig("table", options={"table": "cifar10-1k"})
+    assert child_of(tabulated).options["fidelity"] == "scratch"
+
+
+def test_what_is_not_known_beforehand_is_refused():
+    with pytest.raises(InputError, match="budget"):
+        evaluation_passes(EvaluatorConfig("population"), striped_task())

@@ -1,0 +1,202 @@
+"""Searches with a budget: what is spent on whom, how they are resumed, extended, and end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from policies import InputError, load_policy
+from proxy_tasks import EvaluatorConfig, make_evaluator
+from search import Config, read_journal, run_search
+from search.engine import loop
+from search.engine.pool import Outcome
+from search.studies.choice import FINAL, ORDER
+from search.studies.config import read_config
+from search.studies.search import budget_of, cheap_cost
+from search.trial import CHEAP, MAIN
+from tests.proxy_tasks.trees import striped_task
+from tests.search.fakes import FakePool, Killed
+
+CHEAP_OPTIONS = {"kind": "synthetic", "options": {"cheap_bias": 1.0, "passes": 1}}
+DEAR = {"evaluator": "synthetic", "evaluator_options": {"passes": 10}}
+STAGED = {**DEAR, "task": "synthetic", "cheap": CHEAP_OPTIONS,
+          "searcher_options": {"prior": 4.0, "batch_size": 3}}  # fmt: skip
+JUDGES = {
+    CHEAP: make_evaluator(EvaluatorConfig(**CHEAP_OPTIONS), None),
+    MAIN: make_evaluator(EvaluatorConfig("synthetic", options={"passes": 10}), None),
+}
+
+
+@pytest.fixture
+def pool(monkeypatch):
+    """Evaluates by the planted landscapes, in this process."""
+
+    def answer(job):
+        asked = job.candidate
+        found = JUDGES[asked.scorer].evaluate(asked.augmentation, asked.seed, asked.part)
+        return Outcome(job, "ok", found.to_json(), None, "", 1.0, 2.0, "host:1")
+
+    def use(**options):
+        monkeypatch.setattr(loop, "WorkerPool", FakePool(answer=answer, **options))
+
+    use()
+    return use
+
+
+def searched(out, budget=30, resume=False, **values):
+    config = Config.of("search", **{**STAGED, "budget": budget, **values})
+    return run_search(config, out, resume=resume, progress=False)
+
+
+def spent(folder: Path) -> dict[str, int]:
+    """Image passes by scorer; of the final choice as "final"."""
+    found = {CHEAP: 0, MAIN: 0}
+    for trial in read_journal(folder / "trials.jsonl"):
+        found[trial.scorer] += trial.result.image_passes
+    if (folder / FINAL).exists():
+        trials = read_journal(folder / FINAL / "trials.jsonl")
+        found["final"] = sum(trial.result.image_passes for trial in trials)
+    return found
+
+
+def content(folder: Path) -> dict[str, object]:
+    found = {name: (folder / name).read_bytes() for name in ("policy.txt", "policy.json")}
+    for journal in ("trials.jsonl", f"{FINAL}/trials.jsonl"):
+        trials = sorted(read_journal(folder / journal), key=lambda trial: trial.key)
+        found[journal] = [(t.key, t.scorer, t.seed, t.augmentation, t.reward) for t in trials]
+    return found
+
+
+def test_the_budget_is_spent_and_not_exceeded(pool, tmp_path):
+    result = searched(tmp_path / "run")
+    cost = spent(tmp_path / "run")
+    assert cost[CHEAP] + cost[MAIN] <= 10 * 24  # 30 children of 10, less the reserve of a fifth
+    assert cost[CHEAP] + cost[MAIN] > 10 * 24 - 10  # another child did not fit
+    assert 40 <= cost[CHEAP] <= 40 + 24  # at first 4 children; then a quarter in batches of 12
+    assert cost["final"] == 60
+    labels = [trial.label for trial in read_journal(tmp_path / "run" / FINAL / "trials.jsonl")]
+    assert set(labels) == set(ORDER[:3]) and len(labels) == 6
+    assert result.policy == load_policy(tmp_path / "run/policy.json")
+    assert {trial.scorer for trial in result.best} == {MAIN}
+    about = json.loads((tmp_path / "run/policy.json").read_text())["provenance"]
+    assert about["cost"]["image_passes"] == sum(cost.values()) <= 300
+    ranked = dict(about["ranking"])
+    assert about["selection"].startswith(next(iter(ranked)))
+    best = max(t.reward for t in read_journal(tmp_path / "run/trials.jsonl") if t.scorer == MAIN)
+    assert about["best_candidate"] == {"reward": best, "measured_again": ranked["best-1"]}
+
+
+def test_the_final_policy_is_the_best_of_the_new_children(pool, tmp_path):
+    result = searched(tmp_path / "run", 60)
+    trials = read_journal(tmp_path / "run" / FINAL / "trials.jsonl")
+    means = {}
+    for trial in trials:
+        means.setdefault(trial.label, []).append(trial.reward)
+    assert {len(rewards) for rewards in means.values()} == {2}
+    best = max(means, key=lambda name: sum(means[name]))
+    [chosen] = {repr(t.augmentation) for t in trials if t.label == best}
+    assert repr([[list(op) for op in row] for row in result.policy]) == chosen
+    seeds = {trial.seed for trial in trials}
+    assert not seeds & {trial.seed for trial in read_journal(tmp_path / "run/trials.jsonl")}
+
+
+def test_workers_and_kills_change_nothing(pool, tmp_path):
+    searched(tmp_path / "whole")
+    kills = 0
+    for order in range(100):
+        pool(order=order, killed_after=15)
+        try:
+            searched(tmp_path / "killed", resume=True, workers=1 + order % 7)
+            break
+        except Killed:
+            kills += 1
+    assert kills >= 3
+    assert content(tmp_path / "killed") == content(tmp_path / "whole")
+
+
+def test_a_larger_budget_goes_on_and_ends_as_if_it_had_been_asked_for(pool, tmp_path):
+    searched(tmp_path / "grown", 20)
+    small = content(tmp_path / "grown")
+    searched(tmp_path / "grown", 45, resume=True)
+    searched(tmp_path / "whole", 45)
+    whole = content(tmp_path / "whole")
+    assert content(tmp_path / "grown") == whole
+    assert small["trials.jsonl"] == whole["trials.jsonl"][: len(small["trials.jsonl"])]
+    with pytest.raises(InputError, match="budget was 45 and is 44"):
+        searched(tmp_path / "grown", 44, resume=True)
+    config = read_config(tmp_path / "grown")
+    with pytest.raises(InputError, match="must not be given with evaluations"):
+        config.changed(evaluations=500)
+
+
+def test_killed_between_the_stages_it_goes_on(pool, tmp_path):
+    """Whatever lies there of an earlier, smaller budget."""
+    searched(tmp_path / "grown", 20)
+    pool(killed_after=sum(spent(tmp_path / "grown").values()) // 40)
+    with pytest.raises(Killed):
+        searched(tmp_path / "grown", 45, resume=True)
+    pool()
+    searched(tmp_path / "grown", 45, resume=True)
+    searched(tmp_path / "whole", 45)
+    assert content(tmp_path / "grown") == content(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("lost", ["trials.jsonl", f"{FINAL}/trials.jsonl"])
+def test_a_lost_journal_is_not_begun_again(pool, tmp_path, lost):
+    searched(tmp_path / "run")
+    (tmp_path / "run" / lost).unlink()
+    with pytest.raises(InputError, match="must be there"):
+        searched(tmp_path / "run", resume=True)
+
+
+def test_a_plain_searcher_has_the_same_cost_and_the_same_choice(pool, tmp_path):
+    searched(tmp_path / "run", searcher="random", cheap={}, searcher_options={})
+    cost = spent(tmp_path / "run")
+    assert (cost[CHEAP], cost[MAIN], cost["final"]) == (0, 240, 60)
+
+
+def test_a_budget_without_a_reserve_joins_the_best(pool, tmp_path):
+    result = searched(tmp_path / "run", reserve=0.0)
+    assert not (tmp_path / "run" / FINAL).exists() and len(result.policy) == 25
+    trials = [t for t in read_journal(tmp_path / "run/trials.jsonl") if t.scorer == MAIN]
+    best = max(trials, key=lambda trial: trial.reward)
+    assert [[list(op) for op in row] for row in result.policy[:5]] == best.augmentation
+
+
+def test_what_a_cheap_evaluation_costs_follows_from_the_configuration():
+    """Weight sharing: 8 epochs instead of 80, and the shared child once."""
+    config = Config.of("search", task="folder", data=".", budget=100)
+    assert config.settings.cheap == {"kind": "weight-sharing"}
+    task = striped_task()
+    train, looked_at = len(task.train), round(len(task.validation) / 3)
+    budget = budget_of(config, task)
+    child, copy = 80 * train + looked_at, 8 * train + looked_at
+    assert budget.prices == {MAIN: child, CHEAP: copy}
+    assert (budget.spent, budget.unit, budget.limit) == (80 * train, child, 80 * child)
+    assert cheap_cost(config, task) == copy / child
+    alone = Config.of("search", task="folder", data=".", searcher="ppo")
+    budget = budget_of(alone, task)
+    assert alone.evaluator.kind == "weight-sharing" and alone.settings.cheap == {}
+    assert budget.prices == {MAIN: copy} and (budget.spent, budget.unit) == (80 * train, child)
+
+
+@pytest.mark.parametrize(
+    ("given", "searcher", "cheap"),
+    [
+        ({}, "staged", {}),  # on reduced-fashion nothing cheap ranks policies
+        ({"evaluations": 9}, "ppo", {}),
+        ({"budget": 9, "task": "folder"}, "staged", {"kind": "weight-sharing"}),
+        ({"task": "folder", "evaluator": "from-scratch"}, "staged", {"kind": "weight-sharing"}),
+        ({"task": "folder", "evaluator": "weight-sharing"}, "staged", {}),
+        ({"task": "folder", "preset": "paper"}, "staged", {}),
+        ({"task": "folder", "cheap": {}}, "staged", {}),
+        ({"task": "folder", "searcher": "random"}, "random", {}),
+    ],
+)
+def test_staged_is_the_default(given, searcher, cheap):
+    config = Config.of("search", **given)
+    assert (config.searcher.name, config.settings.cheap) == (searcher, cheap)
+    assert (config.settings.budget is None) == ("evaluations" in given)
+    assert Config.from_json(config.to_json()) == config
