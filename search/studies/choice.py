@@ -162,13 +162,13 @@ def choose(
     ranked = best_rescored(candidates, told)
     if not ranked:
         raise NothingFound(
-            f"of each of {len(made)} final policies a child failed or diverged, so none is exported; "
-            f"see `augsearch report {run.path}`"
+            f"of each of {len(made)} final policies a child failed or diverged, so none is "
+            f"exported; see `augsearch report {run.path}`"
         )
     if len(ranked) > 1 and len({reward for _, reward in ranked}) == 1:
         raise NothingFound(
-            f"all {len(ranked)} final policies have the reward {ranked[0][1]:.6g}, so none is better "
-            "than another and none is exported; raise the budget, or choose another reward"
+            f"all {len(ranked)} final policies have the reward {ranked[0][1]:.6g}, so none is "
+            "better than another and none is exported; raise the budget, or choose another reward"
         )
     return Choice.of(made, ranked, evidence), result
 
