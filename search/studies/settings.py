@@ -312,7 +312,9 @@ class RederiveSettings(Space):
     evaluations: Annotated[
         int, Option("candidate policies to evaluate; the paper's number", unit="N", least=1)
     ] = 15_000
-    seed: Annotated[int, seed_option("seed of the first search; every further one has the next")] = 0
+    seed: Annotated[
+        int, seed_option("seed of the first search; every further one has the next")
+    ] = 0
     searches: Annotated[
         int, Option("independent searches by the controller", unit="N", least=1, most=100)
     ] = 1
