@@ -162,11 +162,21 @@ def _resolve_searcher(nested: dict[str, dict[str, Any]]) -> None:
     cheap: dict[str, Any] = {}
     if searcher["name"] == STAGED:
         evaluator = nested.setdefault("evaluator", {})
-        measured = resolve(None, None, *_preset_and_task(nested))[0]
-        if measured in SHARING and evaluator.get("kind") in (None, "from-scratch"):
-            evaluator["kind"], cheap = "from-scratch", {"kind": measured}
+        cheap = cheap_of(evaluator.get("kind"), *_preset_and_task(nested))
+        if cheap:
+            evaluator["kind"] = "from-scratch"
     if settings.get("cheap") is None:
         settings["cheap"] = cheap
+
+
+def cheap_of(kind: str | None, preset: str, task: str) -> dict[str, Any]:
+    """The cheap evaluator of a staged search that goes by `kind`, as a setting; {}: none suits.
+
+    None stands for the evaluator that suits the task.
+    """
+    measured = resolve(None, None, preset, task)[0]
+    suits = measured in SHARING and kind in (None, "from-scratch")
+    return {"kind": measured} if suits else {}
 
 
 def _preset_and_task(nested: Mapping[str, Mapping[str, Any]]) -> tuple[str, str]:

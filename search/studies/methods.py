@@ -13,17 +13,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .arms import Arm, parse_arm
-from .config import Config
+from .config import STAGED, Config, cheap_of
 from .randaugment import run_randaugment
 from .replication import GRID, MOST_SEEDS
 from .search import run_search
+from .search_settings import SearchSettings
 from .select import run_select
-from .settings import (
-    SEARCHERS,
-    RandAugmentSettings,
-    SearcherConfig,
-    SearchSettings,
-)
+from .settings import SEARCHERS, RandAugmentSettings, SearcherConfig
 
 # Policies that papers published, by what they were searched on; of other images ImageNet's.
 PUBLISHED_FOR = {"reduced-cifar10": "cifar10", "reduced-svhn": "svhn"}
@@ -61,15 +57,16 @@ class Stage:
 def _search(name: str, config: Config, draw: int, before: Path | None) -> Config:
     own = config.settings
     options = own.searcher_options.get(name, {})
-    return replace(
-        config,
-        kind="search",
-        settings=SearchSettings(
-            own.subpolicies, own.operations, own.ops, (), own.searched, own.seed + draw,
-            min(BEST, own.searched),
-        ),
-        searcher=SearcherConfig(name, options),
+    settings = SearchSettings(
+        own.subpolicies, own.operations, own.ops, (), own.searched, own.seed + draw,
+        min(BEST, own.searched),
     )  # fmt: skip
+    cheap = cheap_of(config.evaluator.kind, config.evaluator.preset, config.task.name)
+    if name == STAGED and cheap:
+        settings = replace(
+            settings, evaluations=None, budget=own.searched, reserve=0.0, cheap=cheap
+        )
+    return replace(config, kind="search", settings=settings, searcher=SearcherConfig(name, options))
 
 
 def _select(config: Config, draw: int, before: Path | None) -> Config:

@@ -19,7 +19,7 @@ MOST_DRAWS: Final = 1000
 # Cells of the default grid: fewer children could not look at each of them once.
 LEAST_BUDGET: Final = 24
 # What `select` chooses between where nothing is evaluated again.
-FINALISTS: Final = 5
+FINALISTS: Final = 6
 
 
 @dataclass(frozen=True)
