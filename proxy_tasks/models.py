@@ -175,7 +175,8 @@ def _maker(model: str | Callable[..., nn.Module]) -> Callable[..., nn.Module]:
         if colon and library in LIBRARIES:
             return functools.partial(LIBRARIES[library], name)
         if not colon:
-            check_choice("model", model, MODELS)
+            others = (*(f"{name}:NAME" for name in LIBRARIES), "package.module:name")
+            check_choice("model", model, (*MODELS, *others))
             return MODELS[model]
     return resolve("model", model)
 

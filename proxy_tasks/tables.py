@@ -115,7 +115,7 @@ def load_table(table: str | Path) -> Table:
     if text.endswith(".parquet"):
         path = Path(table).expanduser()
         return decode_table(_read(path, MAX_BYTES), str(path))
-    check_choice("table", text, packaged_tables() or ("(none)",))
+    check_choice("table", text, (*packaged_tables(), "FILE.parquet"))
     path = FOLDER / f"{text}.parquet"
     content = _read(path, MOST_PACKAGED_BYTES)
     figures = read_json(path.with_suffix(".json"))

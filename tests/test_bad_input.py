@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -99,6 +100,7 @@ def policies(folder: Path) -> None:
     variant("many.json", provenance={"evaluations": {"finished": "many"}})
     variant("null.json", provenance={"cost": {"image_passes": None}})
     (folder / "options.toml").write_text("[task]\ntrain_image = 3\n")
+    os.mkfifo(folder / "pipe.toml")
     (folder / "torn.toml").write_text("[task\n")
     (folder / "truncated.json").write_text((folder / "good.json").read_text()[:200])
     about = {"format": "augsearch-schedule", "version": 1, "epochs": 4, "provenance": None}
@@ -184,7 +186,10 @@ CASES: dict[str, tuple[list[str], str]] = {
         ["compare", "--config", "options.toml", "--out", "new"], "did you mean 'train_images'"),
     "a configuration file of another kind": (
         ["compare", "--config", "run/config.json", "--out", "new"], "kind: must be compare"),
-    "no configuration file": (search("--config", "nowhere.toml"), "config: must be a readable"),
+    "no configuration file": (search("--config", "nowhere.toml"), "must be an existing file"),
+    "a pipe as the configuration file": (search("--config", "pipe.toml"), "must be an ordinary"),
+    "a folder as the configuration file": (search("--config", "tree"), "must be an ordinary"),
+    "a configuration file that is neither": (search("--config", "file.txt"), "in .toml"),
     "a configuration file that is no TOML": (search("--config", "torn.toml"), "must be TOML"),
     "resume nothing": (["resume", "nowhere"], "run: must be a run folder"),
     "resume with less": (["resume", "run", "--evaluations", "20"], "was 24 and is 20"),

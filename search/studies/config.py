@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from policies.errors import InputError, check_choice
-from policies.files import read_json
+from policies.files import MAX_JSON_BYTES, parse_json, read_text
 from policies.imports import import_path
 from policies.options import options_of, to_json, unknown_option
 from proxy_tasks.evaluators.config import (
@@ -248,15 +248,13 @@ def read_config(folder: Path) -> Config:
 def read_options(path: str | Path, kind: str) -> dict[str, Any]:
     """Options by name from a configuration file (TOML, or JSON such as a run's config.json)."""
     path = Path(path)
-    if path.suffix == ".toml":
-        try:
-            data = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError("config", "must be a readable file", str(path), "check it") from error
-        except ValueError as error:
-            raise InputError(str(path), "must be TOML", str(error), "mend it") from error
-    else:
-        data = read_json(path)
+    text = read_text(path, "configuration", MAX_JSON_BYTES)
+    form, parse = ("TOML", tomllib.loads) if path.suffix == ".toml" else ("JSON", parse_json)
+    try:
+        data = parse(text)
+    except ValueError as error:
+        fix = "mend it" if form == "TOML" else "mend it; TOML is in a file whose name ends in .toml"
+        raise InputError(str(path), f"must be {form}", str(error), fix) from error
     if not isinstance(data, dict):
         raise InputError(str(path), "must hold the options of a run", data, "see the docs")
     data.setdefault("kind", kind)

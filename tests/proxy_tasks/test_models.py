@@ -107,6 +107,7 @@ class TestOwnModel:
         ("model", "message"),
         [
             ("convnett", "did you mean 'convnet'"),
+            ("resnet18", "torchvision:NAME, timm:NAME, package.module:name"),
             ("no.such.module:Net", "model: must name a module"),
             (f"{HERE}:Missing", "model: must name something in"),
             (f"{HERE}:PRETRAINED", "model: must name a class or a function"),
