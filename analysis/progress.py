@@ -127,8 +127,10 @@ def stamp(directory: Path) -> tuple[tuple[str, int, int], ...]:
 def _stage(run: Run, folder: Path) -> Stage:
     """A stage in a folder; one with a configuration of its own is a run like any other."""
     name = folder.relative_to(run.directory).as_posix().removeprefix(".")
-    own = load_run(folder) if name and (folder / CONFIG_NAME).exists() else run.stage(name)
-    asked = ASKED[own.kind](own) if own.kind in ASKED else 0
+    alone = not name or (folder / CONFIG_NAME).exists()
+    own = load_run(folder) if name and alone else run.stage(name)
+    # How long a stage without a configuration of its own is, follows from what came before it.
+    asked = ASKED[own.kind](own) if alone and own.kind in ASKED else 0
     budget = state(own) if own.kind == "search" and name != FINAL else None
     return Stage(name, own.trials, asked, sections.reward_name(own), budget)
 
@@ -138,6 +140,8 @@ def _search(run: Run) -> int:
 
 
 def _grid(run: Run) -> int:
+    if run.option("settings", "halving") is True:  # at most so many: what is left over is not spent
+        return 0
     return len(run.choices("n")) * len(run.choices("m")) * run.number("settings", "seeds")
 
 

@@ -308,14 +308,15 @@ def image_passes(trials: Iterable[Trial]) -> int:
     return sum(trial.result.image_passes for trial in trials if trial.status == "ok")
 
 
-def best_by_mean(rewards: Mapping[Key, Sequence[float]]) -> Key:
-    """The cell (N, M) of a grid whose rewards have the highest mean.
+def rank_by_mean(rewards: Mapping[Key, Sequence[float]]) -> list[Key]:
+    """Cells (N, M) of a grid, the highest mean reward first.
 
-    Only cells with the most rewards are considered: a mean of few is high by luck more often. Ties
-    go to the gentler cell, of fewer operations, then smaller magnitude. Raises ValueError for none.
+    Cells with more rewards come before those with fewer: a mean of few is high by luck more often.
+    Ties go to the gentler cell, of fewer operations, then smaller magnitude.
     """
-    most = max(map(len, rewards.values()))
-    return min(
-        (cell for cell, told in rewards.items() if len(told) == most),
-        key=lambda cell: (-math.fsum(rewards[cell]), cell),
-    )
+
+    def order(cell: Key) -> tuple[int, float, Key]:
+        told = rewards[cell]
+        return -len(told), -math.fsum(told) / max(1, len(told)), cell
+
+    return sorted(rewards, key=order)

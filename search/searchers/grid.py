@@ -1,35 +1,44 @@
-"""RandAugment's grid of N and M (arXiv 1909.13719): a fixed list whose places stay when it grows.
+"""RandAugment's grid of N and M (arXiv 1909.13719): a fixed list, or one that is halved.
 
-Optuna's own GridSampler neither ends by itself nor survives a crash (it loses cells and repeats
-others). The grid as an Optuna study is a view of the journal: `search.runs.optuna_view`.
+A fixed grid keeps the places of its cells when it grows. Optuna's own GridSampler neither ends by
+itself nor survives a crash (it loses cells and repeats others). The grid as an Optuna study is a
+view of the journal: `search.runs.optuna_view`.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 
 from policies import RandAugment
 from policies.errors import InputError
+from proxy_tasks.evaluators.evaluation import Evaluation
+from proxy_tasks.trials import rank_by_mean
 from search.spaces import RandAugmentSpace
-from search.trial import Candidate
+from search.trial import Candidate, Key, usable_reward
 
+from .base import Searcher
 from .fixed import FixedSearcher
 
 MAGNITUDES = 31
+FINALISTS = 2  # cells that the last round of a halving compares
+Cell = tuple[int, int]
 
 
 def grid_candidates(
-    cells: Iterable[tuple[int, int]],
+    cells: Iterable[Cell],
     seeds: Sequence[int],
     *,
     scorer: str = "main",
     part: str = "validation",
+    first: int = 0,
 ) -> list[Candidate]:
     """Every cell with every seed, the same for all, so that cells are compared on equal draws.
 
     Args:
         cells: (N, M) pairs, each once.
         seeds: of the evaluations, each once.
+        first: index of the first of these seeds.
 
     Returns:
         Candidates with batch = index of the seed and slot = 31 N + M: a cell has its place whatever
@@ -38,7 +47,7 @@ def grid_candidates(
     cells = list(cells)
     return [
         Candidate(batch, n * MAGNITUDES + m, RandAugment(n, m), seed, scorer, part, f"N={n} M={m}")
-        for batch, seed in enumerate(seeds)
+        for batch, seed in enumerate(seeds, first)
         for n, m in cells
     ]
 
@@ -62,3 +71,85 @@ class GridSearcher(FixedSearcher):
             )
         self.space = space
         super().__init__(grid_candidates(space.cells, seeds, scorer=scorer, part=part))
+
+
+def rounds(cells: int, evaluations: int) -> list[tuple[int, int]]:
+    """Successive halving (Jamieson and Talwalkar, arXiv 1502.07943): (cells, seeds) of each round.
+
+    Each round costs about the same, so every halving of the cells doubles the seeds; a cell keeps
+    what it had. Together at most `evaluations`, which must be at least one a cell.
+    """
+    sizes = [cells]
+    while sizes[-1] > FINALISTS:
+        sizes.append(-(-sizes[-1] // 2))
+    made = []
+    for place, size in enumerate(sizes):
+        seeds = max(1, evaluations // (len(sizes) - place) // size)
+        if seeds * size <= evaluations:
+            made.append((size, seeds))
+            evaluations -= seeds * size
+    return made
+
+
+class HalvingSearcher(Searcher):
+    """Every cell with a few seeds, then the better half with more, and so on: `rounds`.
+
+    Cells of a round have the same seeds, so they are ranked by the mean over all they had so far.
+    A cell whose child diverged or failed goes no further. The results of a round are awaited before
+    the next: batches are seeds in order, and depend on all earlier ones.
+
+    Args:
+        cells: (N, M) pairs, each once.
+        seeds: of the evaluations, each once; as many as the rounds of a grid need at most.
+        evaluations: in all, at least one a cell.
+    """
+
+    name = "halving"
+    lag = 0
+
+    def __init__(self, cells: Sequence[Cell], seeds: Sequence[int], evaluations: int) -> None:
+        self._seeds = list(seeds)
+        self._rounds = deque(rounds(len(cells), evaluations))
+        self._rewards: dict[Cell, list[float | None]] = {cell: [] for cell in cells}
+        self._left = list(cells)
+        self._used = 0
+        self._queue: deque[Candidate] = deque()
+        self._open: set[Key] = set()
+        self._told: dict[Key, tuple[Cell, float | None]] = {}
+
+    def ask(self) -> Candidate | None:
+        while self._rounds and not self._queue and not self._open:
+            self._next_round()
+        if not self._queue:
+            return None
+        candidate = self._queue.popleft()
+        self._open.add(candidate.key)
+        return candidate
+
+    def _next_round(self) -> None:
+        # In the order of the keys: means must not depend on the order of results.
+        for key in sorted(self._told):
+            cell, reward = self._told[key]
+            self._rewards[cell].append(reward)
+        self._told.clear()
+        size, seeds = self._rounds.popleft()
+        sound = {
+            cell: [reward for reward in self._rewards[cell] if reward is not None]
+            for cell in self._left
+            if None not in self._rewards[cell]
+        }
+        self._left = sorted(rank_by_mean(sound)[:size])
+        fresh = self._seeds[self._used : self._used + seeds]
+        self._queue.extend(grid_candidates(self._left, fresh, first=self._used))
+        self._used += seeds
+
+    def tell(self, candidate: Candidate, evaluation: Evaluation | None) -> None:
+        if candidate.key not in self._open:
+            raise ValueError(f"candidate {candidate.key} is not open: never asked, or told before")
+        self._open.remove(candidate.key)
+        cell = divmod(candidate.slot, MAGNITUDES)
+        self._told[candidate.key] = cell, usable_reward(evaluation)
+
+    @property
+    def finished(self) -> bool:
+        return not (self._rounds or self._queue or self._open)

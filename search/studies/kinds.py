@@ -12,6 +12,7 @@ from policies.options import Declared, options_of
 from proxy_tasks.evaluators.config import EvaluatorConfig
 from search.engine.resources import PoolConfig
 
+from .grid_settings import AGAIN, RandAugmentSettings
 from .replication import ReplicateSettings
 from .search_settings import SearchSettings, SelectSettings
 from .settings import (
@@ -20,7 +21,6 @@ from .settings import (
     FidelitySettings,
     PBASettings,
     RaceSettings,
-    RandAugmentSettings,
     RederiveSettings,
     SearcherConfig,
     TabulateSettings,
@@ -78,8 +78,8 @@ KINDS: dict[str, Kind] = {
     "randaugment": Kind(
         RandAugmentSettings,
         hidden=("test_images",),
-        defaults=_MEASURED,
-        grows=("n", "m", "seeds"),
+        defaults={**_MEASURED, "again": AGAIN},
+        grows=("n", "m", "seeds", "again"),
     ),
     "rederive": Kind(
         RederiveSettings,

@@ -14,12 +14,13 @@ from typing import Any, Protocol
 
 from .arms import Arm, parse_arm
 from .config import STAGED, Config, cheap_of
+from .grid_settings import RandAugmentSettings
 from .randaugment import run_randaugment
 from .replication import GRID, MOST_SEEDS
 from .search import run_search
 from .search_settings import SearchSettings
 from .select import run_select
-from .settings import SEARCHERS, RandAugmentSettings, SearcherConfig
+from .settings import SEARCHERS, SearcherConfig
 
 # Policies that papers published, by what they were searched on; of other images ImageNet's.
 PUBLISHED_FOR = {"reduced-cifar10": "cifar10", "reduced-svhn": "svhn"}
@@ -78,13 +79,9 @@ def _select(config: Config, draw: int, before: Path | None) -> Config:
 
 
 def _grid(config: Config, draw: int, before: Path | None) -> Config:
-    settings = RandAugmentSettings(seed=config.settings.seed + draw * MOST_SEEDS)
-    cells = len(settings.n) * len(settings.m)
-    return replace(
-        config,
-        kind="randaugment",
-        settings=replace(settings, seeds=config.settings.budget // cells),
-    )
+    settings = RandAugmentSettings(seed=config.settings.seed + draw * MOST_SEEDS, halving=True)
+    seeds = config.settings.budget // len(settings.cells)
+    return replace(config, kind="randaugment", settings=replace(settings, seeds=seeds))
 
 
 METHODS: dict[str, tuple[Stage, ...]] = {

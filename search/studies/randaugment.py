@@ -1,59 +1,109 @@
-"""`augsearch randaugment`: RandAugment's grid of N and M (arXiv 1909.13719), each cell x seed once.
+"""`augsearch randaugment`: RandAugment's grid of N and M (arXiv 1909.13719).
 
-The paper's point is that this grid replaces a search. Scores are those of the validation part. At
-the end the best cell is policy.json, and the grid is written as an Optuna study too, DIR/optuna.db.
+The paper's point is that this grid replaces a search. Every cell is evaluated with the same seeds,
+or, halved, the better half of the cells with ever more of them at the same cost. Scores are those
+of the validation part. At the end the best cell and the middle one are evaluated again with new
+seeds (DIR/again), since the best of many is partly the luckiest; the best becomes policy.json, and
+the grid is written as an Optuna study too, DIR/optuna.db.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from policies import RandAugment, save_policy
 from policies.augmentations import decode_augmentation
-from proxy_tasks.trials import best_by_mean
-from search.engine.loop import RunResult
+from proxy_tasks.trials import rank_by_mean
+from search.engine import cluster
+from search.engine.loop import RunResult, run
 from search.errors import NothingFound
-from search.runs.folder import POLICY_NAME
+from search.runs.folder import POLICY_NAME, check_journal, forget_results
 from search.runs.optuna_view import catch_up
-from search.searchers.grid import grid_candidates
-from search.trial import JOURNAL_NAME, Candidate, Trial, image_passes, read_journal, usable_reward
+from search.searchers.base import Searcher
+from search.searchers.fixed import FixedSearcher
+from search.searchers.grid import HalvingSearcher, grid_candidates
+from search.trial import JOURNAL_NAME, Trial, image_passes, read_journal, usable_reward
 
 from .config import Config
-from .fixed import run_fixed
-from .seeds import training_seed
+from .fixed import evaluate_fixed, forget_followers
+from .seeds import training_seeds
+from .study import OpenRun, open_run
+
+AGAIN = "again"  # the stage with new seeds
 
 
-def run_randaugment(config: Config, out: Path | str, **how: Any) -> RunResult:
-    """Evaluate every cell with every seed in the run folder `out`, and export the best one;
-    `analysis.write_grid(out)` makes the heat map.
+def run_randaugment(
+    config: Config,
+    out: Path | str,
+    *,
+    resume: bool = False,
+    retry_failed: bool = False,
+    progress: bool = True,
+) -> RunResult:
+    """Evaluate the grid in the run folder `out`, and export its best cell; `analysis.write_grid`
+    makes the heat map.
 
     Args:
-        config: `Config.of("randaugment", n=[1, 2], m=[5, 10])`; cells and seeds may grow.
-        how: `resume`, `retry_failed`, `progress`, as for `run_search`.
+        config: `Config.of("randaugment", n=[1, 2], m=[5, 10])`; cells and seeds may grow, unless it
+            is halved.
+        resume, retry_failed, progress: as for `run_search`.
+
+    Returns:
+        How the grid went; failures of the stage `again` are counted in it.
 
     Raises:
         InputError: a user's mistake; nothing is left behind if nothing was finished.
         NothingFound: a child diverged in every cell.
     """
-    result = run_fixed(config, out, candidates, **how)
-    catch_up(Path(out))
-    if not result.failed:
-        _export(result)
-    return result
+    with open_run(config, out, resume) as opened, cluster.kept():
+        journal, stage = opened.path / JOURNAL_NAME, opened.path / AGAIN
+        if stage.is_dir():
+            check_journal(opened.path, below=False)
+        if retry_failed:
+            forget_followers(opened.path, stage)
+        how: dict[str, Any] = {"retry_failed": retry_failed, "progress": progress}
+        settings = opened.config.settings
+        grid = run(
+            searcher_of(opened.config),
+            {"main": opened.config.evaluator},
+            opened.task,
+            opened.path,
+            evaluations=len(settings.cells) * settings.seeds,
+            pool=opened.config.pool,
+            resume=True,  # the journal in a run's folder is always its own
+            **how,
+        )
+        catch_up(opened.path)
+        if grid.failed:
+            return grid
+        ranked = ranked_cells(read_journal(journal))
+        _check_found(grid, ranked)
+        ended = [grid]
+        if settings.again and len(ranked) > 1:
+            ended.append(_evaluate_again(opened, ranked, how))
+        # policy.json comes last: its presence says that the run is complete.
+        _export(grid, ranked[0])
+        finished, failed = (sum(getattr(e, name) for e in ended) for name in ("finished", "failed"))
+        return replace(grid, finished=finished, failed=failed)
 
 
-def candidates(config: Config) -> list[Candidate]:
+def searcher_of(config: Config) -> Searcher:
     """Of the grid: cells and seeds that are added leave the others in their places."""
     settings = config.settings
-    seeds = [training_seed("randaugment", settings.seed, index) for index in range(settings.seeds)]
-    return grid_candidates([(n, m) for n in settings.n for m in settings.m], seeds)
+    evaluations = len(settings.cells) * settings.seeds
+    if settings.halving:
+        seeds = training_seeds("randaugment", settings.seed, evaluations)
+        return HalvingSearcher(settings.cells, seeds, evaluations)
+    seeds = training_seeds("randaugment", settings.seed, settings.seeds)
+    return FixedSearcher(grid_candidates(settings.cells, seeds))
 
 
-def best_cell(trials: Iterable[Trial]) -> RandAugment | None:
-    """The cell with the highest mean reward; None where a child of every cell diverged.
+def ranked_cells(trials: Iterable[Trial]) -> list[RandAugment]:
+    """Cells by their mean reward, the best first, those with most seeds before all others.
 
     A diverged child ranks below every child that trained, so its cell is left out.
     """
@@ -67,22 +117,42 @@ def best_cell(trials: Iterable[Trial]) -> RandAugment | None:
         for cell, told in rewards.items()
         if None not in told
     }
-    return RandAugment(*best_by_mean(sound)) if sound else None
+    return [RandAugment(n, m) for n, m in rank_by_mean(sound)]
 
 
-def _export(result: RunResult) -> None:
+def _evaluate_again(opened: OpenRun, ranked: list[RandAugment], how: dict[str, Any]) -> RunResult:
+    """The best cell beside the middle one, which is neither lucky nor unlucky, on new seeds."""
+    cells = [(cell.n, cell.m) for cell in (ranked[0], ranked[len(ranked) // 2])]
+    settings, stage = opened.config.settings, opened.path / AGAIN
+    policy = opened.path / POLICY_NAME
+    seeds = training_seeds("randaugment again", settings.seed, settings.again)
+    candidates = grid_candidates(cells, seeds)
+    if stage.exists() and policy.exists():
+        check_journal(stage)
+    if (stage / JOURNAL_NAME).exists():
+        evaluated = {trial.label for trial in read_journal(stage / JOURNAL_NAME)}
+        if not evaluated <= {candidate.label for candidate in candidates}:
+            # The grid has grown, and other cells are the best and the middle one.
+            policy.unlink(missing_ok=True)
+            forget_results(stage)
+    return evaluate_fixed(opened, stage, candidates, {"main": opened.config.evaluator}, **how)
+
+
+def _check_found(result: RunResult, ranked: list[RandAugment]) -> None:
+    if not ranked:
+        cells = len({trial.label for trial in read_journal(result.directory / JOURNAL_NAME)})
+        raise NothingFound(
+            f"in each of {cells} cells a child diverged, so no cell is recommended and no "
+            "policy exported; lower the learning rate, or check the images"
+        )
+
+
+def _export(result: RunResult, best: RandAugment) -> None:
     """Write the best cell as policy.json into the run folder: RandAugment(n, m) itself.
 
     There is no policy.txt: a tuple list could not name it.
     """
     trials = read_journal(result.directory / JOURNAL_NAME)
-    best = best_cell(trials)
-    if best is None:
-        cells = len({trial.label for trial in trials})
-        raise NothingFound(
-            f"in each of {cells} cells a child diverged, so no cell is recommended and no "
-            "policy exported; lower the learning rate, or check the images"
-        )
     provenance: dict[str, Any] = {
         "searcher": "randaugment",
         "cell": {"n": best.n, "m": best.m},

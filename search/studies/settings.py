@@ -18,8 +18,8 @@ TASKS = (
 )  # fmt: skip
 SEARCHERS: Final = ("staged", "random", "ppo", "tpe", "thompson", "evolution")
 ARMS = (
-    "FILE, none, imagenet, cifar10, svhn, randaugment:N,M, trivialaugment, uniform, random:K, "
-    "package.module:name (a pipeline of your own) or NAME=FILE,FILE; with pieces of a "
+    "FILE, none, imagenet, cifar10, svhn, randaugment:N,M (M 0 to 30), trivialaugment, uniform, "
+    "random:K, package.module:name (a pipeline of your own) or NAME=FILE,FILE; with pieces of a "
     "recipe as in none+cutmix:1.0+erase:0.25"
 )
 
@@ -191,24 +191,6 @@ def grown_entries(
 
 
 @dataclass(frozen=True)
-class RandAugmentSettings(Settings):
-    n: Annotated[
-        tuple[int, ...], Option("values of N (operations)", unit="N...", least=1, most=16)
-    ] = (1, 2, 3)
-    m: Annotated[
-        tuple[int, ...], Option("values of M (magnitudes, 0 to 30)", unit="M...", least=0, most=30)
-    ] = (0, 4, 8, 12, 16, 20, 24, 28)
-    seeds: Annotated[
-        int, Option("training seeds of every cell", unit="N", least=1, most=10_000)
-    ] = 2
-    seed: Annotated[int, seed_option("the first of them")] = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("n", "m"):
-            object.__setattr__(self, name, tuple(sorted(set(getattr(self, name)))))
-
-
 @dataclass(frozen=True)
 class CompareSettings(Settings):
     """arms: what `policy` means, filled in before the first evaluation (`arms.Arm.to_json`)."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -123,3 +124,35 @@ def test_a_likelihood_is_no_percentage(write_run):
     grid = analyse_grid(load_run(write_run(lines(lambda n, m: peak(n, m) - 2), config)))
     assert grid.unit == "validation log likelihood (nats)"
     assert grid.table["mean"].iloc[0] == pytest.approx(-1.375)  # peak 0.6 - 2, half of the 0.05
+
+
+def test_what_new_seeds_leave_of_the_lead(write_run):
+    """Of the best cell over the middle one, within seeds; those of the grid are not used again."""
+    directory = write_run(lines(peak, sd=0.001), {"evaluator": {"reward": "accuracy"}})
+    again = [
+        journal_line(seed, slot, reward + 0.2 * seed, label=label, seed=100 + seed)
+        for label, slot, rewards in (("N=2 M=10", 5, [0.61, 0.62, 0.63]),
+                                     ("N=1 M=0", 0, [0.60, 0.60, 0.60]))
+        for seed, reward in enumerate(rewards)
+    ]  # fmt: skip
+    (directory / "again").mkdir()
+    text = "".join(json.dumps(line) + "\n" for line in again)
+    (directory / "again" / "trials.jsonl").write_text(text)
+    found = analyse_grid(load_run(directory)).again
+    assert found.cell == (1, 0) and found.chosen == pytest.approx(4.0, abs=0.3)
+    test = scipy.stats.ttest_1samp([1.0, 2.0, 3.0], 0)
+    assert found.now.mean == pytest.approx(2.0) and found.now.p == pytest.approx(test.pvalue)
+    said = " ".join(analyse_grid(load_run(directory)).sentences)
+    assert "by +2 [-0.484, +4.484] on 3 new seeds" in said and "stand" not in said
+
+
+def test_a_halved_grid_compares_those_that_had_all_seeds(write_run):
+    """A mean of one lucky seed above all others is not the best."""
+    rows = [row for row in lines(peak, seeds=6, sd=0.001)
+            if row["seed"] == 0 or row["label"] in ("N=2 M=10", "N=2 M=20")]  # fmt: skip
+    next(row for row in rows if row["label"] == "N=1 M=0")["evaluation"]["reward"] = 0.99
+    grid = analyse_grid(load_run(write_run(rows, {"settings": {"halving": True}})))
+    assert grid.best == (2, 10) and grid.halved
+    assert grid.table["p_worse"].notna().sum() == 2 and grid.table["p_worse"].iloc[1] < 0.05
+    said = " ".join(grid.sentences)
+    assert "2 of 12 cells had all 6 seeds" in said and "Distinguishable" not in said

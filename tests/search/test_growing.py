@@ -17,9 +17,9 @@ pytestmark = pytest.mark.long
 # Words, what grows, the words of the whole, and the files that tell the result.
 GROWING = {
     "cells and seeds": (
-        f"randaugment {PLANTED} --n 2 --m 0 10 --seeds 2",
+        f"randaugment {PLANTED} --n 2 --m 0 10 --seeds 2 --again 0",
         "--n 1 --m 5 --seeds 3",
-        f"randaugment {PLANTED} --n 2 1 --m 0 10 5 --seeds 3",
+        f"randaugment {PLANTED} --n 2 1 --m 0 10 5 --seeds 3 --again 0",
         ("policy.json", "grid.png"),
     ),
     "arms and seeds": (
