@@ -191,7 +191,6 @@ def grown_entries(
 
 
 @dataclass(frozen=True)
-@dataclass(frozen=True)
 class CompareSettings(Settings):
     """arms: what `policy` means, filled in before the first evaluation (`arms.Arm.to_json`)."""
 
