@@ -184,7 +184,7 @@ def _matched(
     wanted = target.scale(ours)
     if scale is None or wanted is None:
         return ours, None, 0.0
-    if (scale.unit, scale.signed) != (wanted.unit, wanted.signed):
+    if scale.unit != wanted.unit:  # a sign is drawn in all conventions with a unit, or in none
         return None
     fraction = level / source.top
     if source.mirrored and scale.signed:

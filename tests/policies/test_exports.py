@@ -215,6 +215,17 @@ def test_other_conventions_keep_their_parameters(library, form, convention):
     assert sum(refused.values()) <= 2 * bins
 
 
+def test_shifts_of_a_whole_number_of_pixels_are_not_cut_by_a_last_bit(library):
+    """150 / 331 of 993 pixels are 450: index 1 of 9 is 50."""
+    library("albumentations")
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (2, 993, 3), np.uint8))
+    for index in (1, 2, 4, 8):
+        policy = Policy([[("TranslateX", 1.0, index)]])
+        made, _ = converted(policy, "albumentations")
+        found = theirs(called("albumentations", made.transform), picture, 6)
+        assert found <= ours(PolicyTransform(policy), picture), index
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_sub_policies_operations_and_signs_are_drawn_as_they_should(library, form):
     """4000 draws: five standard deviations of a binomial are 5 * sqrt(4000 / 4) = 158."""
@@ -257,6 +268,7 @@ def test_randaugment_draws_n_times_of_its_operations(library, form):
     assert len(made.POLICY) == 14  # Identity, and what is left out, stay as rows that do nothing
     draws = list(made.transform.children()) if form == "kornia" else made.transform.transforms
     assert len(draws) * getattr(draws[0], "n", 1) == 3
+    assert getattr(draws[0], "replace", True), "an operation may be drawn twice"
     assert called(form, made.transform)(image()).shape == (24, 31, 3)
 
 

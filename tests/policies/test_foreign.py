@@ -144,6 +144,12 @@ def test_what_has_no_equal_is_refused_or_asked_for_and_counted():
     assert read.file.policy == ((("Rotate", 0.5, 5),), (("Identity", 1.0, None),))
 
 
+@pytest.mark.parametrize("name, convention", [("ColorIncreasing", "timm"), ("Color", "paper")])
+def test_a_factor_with_a_random_sign_is_not_one_without(name, convention):
+    with pytest.raises(InputError, match=f"that the {convention} convention has, but got '{name}"):
+        read_table([[(name, 0.5, 5)]], "timm", convention=convention, nearest=True)
+
+
 @pytest.mark.parametrize("table, words", [
     ("[[('Rotate', 2, 3)]]", "probability"),
     ("[[('Rotate', 0.5)]]", "must be a triple"),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision import tv_tensors
 
 from policies import InputError, OwnPipeline, decode_augmentation, encode_augmentation
 from proxy_tasks import EvaluatorConfig, get_task
@@ -61,6 +62,14 @@ def test_every_form_of_an_image_comes_back_in_that_form(channels):
     made = np.asarray(transform(picture)).reshape(9, 11, -1)
     assert np.array_equal(made, expected[0].permute(1, 2, 0).numpy())
     assert transform((batch, 3))[1] == 3
+
+
+def test_frames_of_a_video_share_a_draw():
+    batch = images(6).reshape(2, 3, 3, 9, 11)
+    made = seeded("drawing")(tv_tensors.Video(batch))
+    first, second = made[:, :, 0, 0, :3]
+    assert (first == first[0]).all() and (second == second[0]).all()
+    assert not torch.equal(first[0], second[0])
 
 
 def test_it_is_data_and_reading_it_imports_nothing():
