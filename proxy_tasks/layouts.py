@@ -1,6 +1,6 @@
 """How people's data lie on disk, recognised: folders of classes, tables of labels, MedMNIST files.
 
-    train/<class>/…  [val|valid|validation/<class>/…]  [test/<class>/…]
+    train/<class>/…  [val|valid|validation/<class>/…]  [test/<class>/…]    or training, testing
     <class>/…                                  all parts are cut from it
     train/metadata.csv  [validation/metadata.csv]  [test/metadata.csv]     as Hugging Face has it
     NAME.npz                                                               as MedMNIST has it
@@ -21,6 +21,7 @@ import numpy as np
 
 from policies.errors import InputError
 
+from .images import EXTENSIONS
 from .medmnist import open_arrays
 from .names import PARTS
 from .pools import ALIASES, Pools, held_out, make_pools
@@ -136,7 +137,15 @@ def classes_below(root: Path, part: str, names: Sequence[str] | None = None) -> 
     ]  # fmt: skip
     if ignored:
         notes.append(f"ignored in {where}: {ignored_text(ignored)}")
+    loose = _loose_images(root / part)
+    if loose:
+        notes.append(f"{loose} images lie in {where} itself, in no class, and are left out")
     return Entries(files, classes, tuple(notes))
+
+
+def _loose_images(folder: Path) -> int:
+    with os.scandir(folder) as entries:
+        return sum(Path(e.name).suffix.lower() in EXTENSIONS and not e.is_dir() for e in entries)
 
 
 def pool(root: Path, entries: Entries, names: Sequence[str]) -> FolderSource:
@@ -248,5 +257,11 @@ def _table(root: Path, part: str) -> Entries:
     there = {name.removeprefix("./") for name in list_images(root / part, part or ".").files}
     unlisted = there - rows.keys()
     notes = [f"{len(unlisted)} images are not in {where}, and left out"] if unlisted else []
-    files = sorted(rows)
+    missing = [name for name in rows.keys() - there if not os.path.lexists(root / name)]
+    if missing:
+        first = printable(min(missing))
+        if len(missing) == len(rows):
+            raise InputError("data", f"{where} must name files that are there", first, fix)
+        notes.append(f"{len(missing)} files that {where} names are not there: {first}")
+    files = sorted(rows.keys() - set(missing))
     return Entries(files, [rows[name] for name in files], tuple(notes), tabled=True)

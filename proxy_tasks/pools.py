@@ -10,7 +10,11 @@ from policies.errors import InputError
 from .sources import Source, printable
 
 # What folders and arrays of a part are called, upper and lower case alike.
-ALIASES = {"train": ("train",), "validation": ("val", "valid", "validation"), "test": ("test",)}
+ALIASES = {
+    "train": ("train", "training"),
+    "validation": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
 
 
 @dataclass(frozen=True)

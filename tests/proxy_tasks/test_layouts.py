@@ -45,6 +45,20 @@ class TestParts:
         assert tops(task, "validation") == {name} and tops(task, "test") == {"test"}
         assert tops(task, "train") == {"train"} and task.notes == ()
 
+    def test_training_and_testing_are_parts_too(self, tmp_path):
+        """Not two classes, to be told apart."""
+        task = get_task("folder", write_tree(tmp_path, {"Training": 9, "Testing": 4}), **TINY)
+        assert task.class_names == ("class0", "class1", "class2") and task.notes == ()
+        assert tops(task, "train") == {"Training"} and tops(task, "test") == {"Testing"}
+
+    @pytest.mark.parametrize("part", ["train", ""])
+    def test_images_beside_the_classes_are_named(self, tmp_path, part):
+        root = write_tree(tmp_path, {part or ".": 9})
+        for i in range(3):
+            picture(root / part / f"{i}.png", i)
+        where = "train/" if part else "the folder"
+        assert said(get_task("folder", root, **TINY), f"3 images lie in {where} itself, in no")
+
     @pytest.mark.parametrize("name", ["val", "valid", "validation", "test"])
     def test_the_only_part_held_out_is_the_test_part(self, tmp_path, name):
         root = write_tree(tmp_path, {"train": 8, name: 4})
@@ -270,6 +284,17 @@ class TestTable:
         (tmp_path / "metadata.csv").write_text("\n".join(lines))
         task = get_task("folder", tmp_path, **TINY)
         assert tops(task, "test") == {"test"} and len(task.test) == 12
+
+    def test_files_that_are_not_there_are_named(self, tmp_path):
+        """Half a download: found out before the draw, not by chance in it."""
+        root = self.folder(tmp_path, parts=("train",))
+        for i in (3, 7):
+            (root / "train" / "images" / f"{i}.png").unlink()
+        task = get_task("folder", root, **TINY)
+        assert said(task, "2 files that train/metadata.csv names are not there: train/images/3.png")
+        shutil.rmtree(root / "train" / "images")
+        with pytest.raises(InputError, match="must name files that are there"):
+            get_task("folder", root, **TINY)
 
     def test_numbers_are_ordered_as_numbers(self, tmp_path):
         task = get_task("folder", self.folder(tmp_path, labels=("10", "9", "2")), **TINY)
