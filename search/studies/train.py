@@ -32,7 +32,7 @@ from search.errors import JournalError, SearchInterrupted, resume_command
 from search.runs.blobs import DamagedBlob, read_blob, write_blob
 from search.runs.folder import check_manifest
 
-from .arms import Arm, parse_arm
+from .arms import Arm, check_pipelines, parse_arm
 from .config import Config, read_config
 from .seeds import training_seed
 from .study import OpenRun, build_task, open_run
@@ -71,6 +71,7 @@ def run_train(
             _follow(Path(out), mine)
             return None
         run = stack.enter_context(open_run(config, out, resume))
+        check_pipelines([Arm.from_json(run.config.settings.arm)], run.task.train.images)
         found = _found(run.path)
         if found is not None:
             mine.total(DONE)

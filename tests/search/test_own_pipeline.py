@@ -15,7 +15,7 @@ from torchvision import tv_tensors
 from policies import InputError, OwnPipeline, decode_augmentation, encode_augmentation
 from proxy_tasks import EvaluatorConfig, get_task
 from proxy_tasks.evaluators.registry import make_evaluator
-from search import Config, run_compare
+from search import Config, run_compare, run_train
 from search.studies.arms import parse_arm
 from tests.search import own_pipelines
 from tests.search.commands import ending, invoke
@@ -130,6 +130,20 @@ def test_a_child_is_trained_under_it_and_the_same_again():
         }.items()
     }
     assert under["own"] == under["again"] != under["none"]
+
+
+def training(name: str) -> Config:
+    return Config.of("train", policy=f"{PLACE}:{name}", train_images=20, validation_images=20,
+                     test_images=20, epochs=2, device="cpu")  # fmt: skip
+
+
+def test_a_training_under_it_is_checked_first_and_ends_in_the_same_weights(tmp_path):
+    with pytest.raises(InputError, match="policy .*:cropping: pipeline: must return an image"):
+        run_train(training("cropping"), tmp_path / "refused", progress=False)
+    assert not (tmp_path / "refused").exists()
+    for name in ("one", "two"):
+        run_train(training("pipeline"), tmp_path / name, progress=False)
+    assert (tmp_path / "one/last.pt").read_bytes() == (tmp_path / "two/last.pt").read_bytes()
 
 
 def test_it_is_in_the_report_and_the_comparison_resumes(tmp_path):
