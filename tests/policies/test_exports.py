@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import math
+import pickle
 from collections import Counter
 
 import numpy as np
@@ -306,6 +308,19 @@ def test_randaugment_in_one_line_of_the_library(form, n, m):
     else:
         found = (made.num_ops, made.magnitude) if form == "torchvision" else (made.n, made.m)
         assert found == (n, m)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_exported_transform_pickles(library, form, tmp_path, monkeypatch):
+    """A DataLoader with spawned workers needs that."""
+    library(form)
+    name = f"exported_for_{form}"
+    text = convert(PolicyFile(IMAGENET), form, drop=True).text
+    (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    made = importlib.import_module(name)
+    again = pickle.loads(pickle.dumps(made.transform))
+    assert called(form, again)(image()).shape == (24, 31, 3)
 
 
 @pytest.mark.parametrize("form", FORMS)
