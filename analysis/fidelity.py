@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,9 @@ from .runs import Run, load_run, validated
 from .statistics import NoiseFloor, noise_floor, rank_correlation, seeds_needed, spearman
 
 FROM_SCRATCH = "from-scratch"
+# Labels of random policies of a candidate's size, and of policies that searches have found.
+RANDOM, FOUND = "random 5 #", "found: "
+TOP = 5
 METHOD = (
     "ρ: Spearman's rank correlation over policies with from-scratch test accuracy averaged over "
     "other seeds; interval: percentile bootstrap over policies."
@@ -33,12 +37,15 @@ class Fidelity:
     rho, low, high (one evaluation; mean over seeds, bootstrap over policies),
     rho_mean (mean of all evaluation seeds), seeds, policies.
 
+    `regions`: the same evaluators and rewards where it matters (see `_regions`).
+
     `reference`: [policies, seeds] from-scratch test accuracy in percent.
     """
 
     table: pd.DataFrame
     reference: pd.DataFrame
     noise: NoiseFloor
+    regions: pd.DataFrame
 
     @property
     def text(self) -> str:
@@ -75,7 +82,7 @@ def analyse_fidelity(run: Run) -> Fidelity:
     reference = _reference(run)
     if not _enough(reference):
         raise run.unfinished("at least 4 policies with all their children")
-    rows = []
+    rows, regions = [], []
     for evaluator in dict.fromkeys(trials["scorer"]):
         mine = trials[trials["scorer"] == evaluator]
         for reward in REWARDS:
@@ -93,7 +100,42 @@ def analyse_fidelity(run: Run) -> Fidelity:
                     **_correlations(scores, reference.loc[scores.index]),
                 }
             )
-    return Fidelity(pd.DataFrame(rows), reference, noise_floor(reference.to_numpy()))
+            regions.append(
+                {"evaluator": evaluator, "reward": reward, **_regions(scores, reference)}
+            )
+    noise = noise_floor(reference.to_numpy())
+    return Fidelity(pd.DataFrame(rows), reference, noise, pd.DataFrame(regions))
+
+
+def _regions(scores: pd.DataFrame, reference: pd.DataFrame) -> dict[str, Any]:
+    """How a score ranks random candidates among themselves, and policies of searches.
+
+    random, random_low, random_high: rank correlation of one evaluation among random candidates
+    alone; found, found_low, found_high: among policies that searches found. top: mean test
+    accuracy in percent, of children with other seeds, of the 5 random candidates that an
+    evaluation likes best; any: of 5 random candidates, whichever. NaN where there are too few.
+    """
+    found: dict[str, Any] = {}
+    for name, prefix in (("random", RANDOM), ("found", FOUND)):
+        some = scores[scores.index.str.startswith(prefix)]
+        rho = _correlations(some, reference.loc[some.index]) if len(some) >= 4 else {}
+        for column, of in (("", "rho"), ("_low", "low"), ("_high", "high")):
+            found[f"{name}{column}"] = rho.get(of, np.nan)
+    some = scores[scores.index.str.startswith(RANDOM)]
+    found["top"] = found["any"] = np.nan
+    if len(some) >= 2 * TOP:
+        others = reference.loc[some.index]
+        means = [others.drop(columns=seed, errors="ignore").mean(axis=1) for seed in some.columns]
+        found["top"] = float(
+            np.mean(
+                [
+                    mean[some[seed].nlargest(TOP).index].mean()
+                    for seed, mean in zip(some.columns, means, strict=True)
+                ]
+            )
+        )
+        found["any"] = float(np.mean([mean.mean() for mean in means]))
+    return found
 
 
 def _children(run: Run) -> pd.DataFrame:
@@ -201,6 +243,7 @@ def fidelity_report(run: Run) -> Report:
 
 def _report(run: Run, fidelity: Fidelity | None) -> Report:
     policies, seeds = run.number("settings", "policies"), run.number("settings", "seeds")
+    policies += len(run.choices("policy"))
     children = int((run.trials["scorer"] == FROM_SCRATCH).sum())
     state = Text(sections.state(children, policies * seeds, "children from scratch"))
     if fidelity is None:
@@ -208,7 +251,7 @@ def _report(run: Run, fidelity: Fidelity | None) -> Report:
         known = ", ".join(f"{count} by {scorer}" for scorer, count in counts.items()) or "none"
         found = [section("", state, Text(f"Too few for a correlation. Evaluations: {known}."))]
     else:
-        found = [section("", state, *_blocks(fidelity)), _ranking(fidelity)]
+        found = [section("", state, *_blocks(fidelity)), _where(fidelity), _ranking(fidelity)]
     return Report(
         title=f"Fidelity on {run.task}",
         run=run,
@@ -217,7 +260,11 @@ def _report(run: Run, fidelity: Fidelity | None) -> Report:
             *found,
             *sections.closing(run),
         ),
-        data={"fidelity.csv": fidelity.table, "reference.csv": fidelity.reference}
+        data={
+            "fidelity.csv": fidelity.table,
+            "reference.csv": fidelity.reference,
+            "regions.csv": fidelity.regions,
+        }
         if fidelity
         else {},
     )
@@ -233,6 +280,32 @@ def _blocks(fidelity: Fidelity) -> list[Block]:
         ),
         Table(readable(fidelity), METHOD),
     ]
+
+
+def _where(fidelity: Fidelity) -> Section:
+    """Ranking among random candidates alone, and where searches end."""
+    title, regions = "Where it matters", fidelity.regions
+    if regions.empty or regions[["random", "found", "top"]].isna().all(axis=None):
+        return section(title)
+    words = (
+        "The table above also holds policies that differ a lot (none, published ones), which "
+        "flatters. Here: one evaluation among random candidates of 5 sub-policies alone, among "
+        "policies that searches found (--policy), and the mean test accuracy of the 5 random "
+        "candidates that an evaluation likes best beside that of any 5."
+    )
+    table = pd.DataFrame(
+        {
+            "evaluator": regions["evaluator"],
+            "reward": regions["reward"].str.replace("_", " "),
+            "ρ, random": regions["random"].map(tables.number),
+            "95 %": tables.intervals(regions["random_low"], regions["random_high"]),
+            "ρ, found": regions["found"].map(tables.number),
+            "95 % ": tables.intervals(regions["found_low"], regions["found_high"]),
+            "best 5 (%)": regions["top"].map(tables.number),
+            "any 5 (%)": regions["any"].map(tables.number),
+        }
+    )
+    return section(title, Text(words), Table(table))
 
 
 def _ranking(fidelity: Fidelity) -> Section:

@@ -154,7 +154,7 @@ def _fidelity(run: Run) -> int:
     if not isinstance(cheap, dict):  # a selection that the study makes
         return 0
     each = run.number("settings", "seeds") + len(cheap) * run.number("settings", "evaluation_seeds")
-    return run.number("settings", "policies") * each
+    return (run.number("settings", "policies") + len(run.choices("policy"))) * each
 
 
 def _population(run: Run) -> int:

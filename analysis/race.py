@@ -188,11 +188,22 @@ def _report(run: Run, laps: pd.DataFrame, race: Race | None) -> Report:
     )
 
 
+def _asked(run: Run, budget: int) -> str:
+    cheap, dear = (run.option("settings", name, "") for name in ("fidelity", "dear"))
+    if dear:
+        return (
+            f"A search costs {budget} evaluations of {dear}, the final choice by a fifth of them "
+            f"included; those told {cheap} have as many more as it costs less"
+        )
+    return (
+        f"{budget} evaluations a search, rewards {run.option('evaluator', 'reward', '')} of {cheap}"
+    )
+
+
 def _parts(race: Race, unfinished: Text | None, run: Run) -> list[Section]:
     budget = run.number("settings", "budget")
     told = Text(
-        f"{budget} evaluations a search, rewards "
-        f"{run.option('evaluator', 'reward', '')} of {run.option('settings', 'fidelity', '')}; "
+        f"{_asked(run, budget)}; "
         f"{race.table['image_passes'].mean():,.0f} image passes a search. {_truth(run)}"
     )
     pairs = pd.DataFrame(

@@ -39,7 +39,8 @@ class PlantedLandscape(Evaluator):
     sleep          seconds each evaluation takes
     passes         image passes that an evaluation counts as
     cheap_bias     how strongly a second, unrelated landscape is mixed in (0: none), to imitate a
-                   cheap evaluator with a bias of its own
+                   cheap evaluator with a bias of its own; its returns do not diminish,
+                   so it decides where a search ends
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class PlantedLandscape(Evaluator):
         rng = np.random.default_rng([seed, 0 if part == "validation" else 1])
         accuracy = self.truth.value(augmentation) + self.noise * rng.standard_normal()
         if self.bias and part == "validation":
-            accuracy += self.bias.value(augmentation) - self.bias.base
+            accuracy += self.bias.surplus(augmentation)
         accuracy = float(np.clip(accuracy, 0.0, 1.0))
         # Likelihoods move with accuracy; their scale is of no interest here.
         likelihood = math.log(max(accuracy, 1e-3))
@@ -133,8 +134,13 @@ class Landscape:
         self.scale, self.offset = policy_sd / raw.std(), raw.mean()
 
     def value(self, augmentation: Augmentation) -> float:
-        """Accuracy in 0..1. None is a policy without gains; a transform other than a Policy is
-        worth its distance from RandAugment(2, 12), if it has `n` and `m`."""
+        """Accuracy in 0..1: the surplus over the mean policy's, with diminishing returns."""
+        return self.base + CEILING * (1 - math.exp(-self.surplus(augmentation) / CEILING))
+
+    def surplus(self, augmentation: Augmentation) -> float:
+        """What it is worth more than the mean uniform policy. None is a policy without gains; a
+        transform other than a Policy is worth its distance from RandAugment(2, 12), if it has `n`
+        and `m`."""
         if isinstance(augmentation, Policy):
             raw = self._raw(augmentation)
         elif augmentation is None:
@@ -142,7 +148,7 @@ class Landscape:
         else:
             n, m = getattr(augmentation, "n", 2), getattr(augmentation, "m", 12)
             raw = self.offset + (2.0 - 0.8 * (n - 2) ** 2 - ((m - 12) / 8) ** 2) / 4
-        return self.base + CEILING * (1 - math.exp(-self.scale * (raw - self.offset) / CEILING))
+        return self.scale * (raw - self.offset)
 
     def subpolicy_value(self, row: tuple[Operation, ...]) -> float:
         """Contribution of one sub-policy, unscaled: gains of its operations and their pairs."""

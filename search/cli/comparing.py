@@ -51,7 +51,7 @@ def replicate(config: Config, out: str, **how: Any) -> None:
 def fidelity(config: Config, out: str, **how: Any) -> None:
     """Measure how well cheap evaluators rank policies: fidelity against cost.
 
-    Tables and a picture: DIR/fidelity.md, fidelity.csv, reference.csv, fidelity.png.
+    Tables and a picture: DIR/fidelity.md, fidelity.csv, regions.csv, reference.csv, fidelity.png.
     """
     import analysis
     from search.studies.fidelity import run_fidelity

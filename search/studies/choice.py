@@ -122,6 +122,19 @@ class Choice:
         return about
 
 
+def shortlist(made: dict[str, Policy], children: int) -> list[Candidate]:
+    """As many finalists as so many children tell apart, each with the same seeds.
+
+    Two seeds or more while that leaves two finalists; none for fewer than two children.
+    """
+    count = min(len(made), max(2, children // 2))
+    if children < 2 or count < 2:
+        return []
+    ranked = [name for name in ORDER if name in made][:count]
+    seeds = training_seeds("select final", 0, children // len(ranked))
+    return fixed_candidates({name: made[name] for name in ranked}, seeds)
+
+
 def choose(
     run: OpenRun,
     evidence: Evidence,
@@ -130,10 +143,10 @@ def choose(
     evaluator: EvaluatorConfig,
     **how: bool,
 ) -> tuple[Choice | None, RunResult | None]:
-    """Choose between as many finalists as so many new children tell apart, in DIR/final.
+    """Choose between finalists by so many new children, in DIR/final.
 
-    Each has the same seeds, two or more while that leaves two finalists. Of finalists that are not
-    those of an earlier call (the search has gone on since) all is evaluated anew.
+    Of finalists that are not those of an earlier call (the search has gone on since) all is
+    evaluated anew.
 
     how: retry_failed and progress, as for `run_search`.
 
@@ -143,13 +156,10 @@ def choose(
     Raises:
         NothingFound: no finalist is better than another.
     """
-    made, _ = finalists(evidence, space, space.ops, RIDGE)
-    count = min(len(made), max(2, children // 2))
-    if children < 2 or count < 2:
+    candidates = shortlist(finalists(evidence, space, space.ops, RIDGE)[0], children)
+    if not candidates:
         return None, None
-    made = {name: made[name] for name in ORDER if name in made}
-    made = dict(list(made.items())[:count])
-    candidates = fixed_candidates(made, training_seeds("select final", 0, children // len(made)))
+    made: dict[str, Any] = {each.label: each.augmentation for each in candidates}
     folder = run.path / FINAL
     if folder.exists() and (run.path / POLICY_NAME).exists():
         check_journal(folder)

@@ -20,12 +20,14 @@ from proxy_tasks.evaluators.registry import check_config
 from search.engine.loop import RunResult
 from search.trial import Candidate
 
-from .arms import random_policy
+from .arms import parse_arms, random_policy
 from .config import Config
 from .fixed import run_fixed
 from .seeds import training_seed
 
 FROM_SCRATCH = "from-scratch"
+FOUND = "found: "  # labels of policies that searches have found
+FIRST_FOUND = 1_000_000  # their first slot
 
 CHEAP: dict[str, dict[str, Any]] = {
     "weight-sharing 80+8": {"kind": "weight-sharing"},
@@ -95,6 +97,17 @@ def _engine_name(name: str) -> str:
     return "-".join(words)
 
 
+def with_arms(config: Config) -> Config:
+    """With the policies that are named read in, so that the run folder holds them."""
+    settings = config.settings
+    arms = parse_arms(settings.policy, settings.seeds, _known(config))
+    return replace(config, settings=replace(settings, arms=tuple(arm.to_json() for arm in arms)))
+
+
+def _known(config: Config) -> dict[str, dict[str, Any]]:
+    return {arm["text"]: arm for arm in config.settings.arms}
+
+
 def run_fidelity(config: Config, out: Path | str, **how: Any) -> RunResult:
     """Run the study in the run folder `out`; `analysis.write_fidelity(out)` does the rest.
 
@@ -107,7 +120,7 @@ def run_fidelity(config: Config, out: Path | str, **how: Any) -> RunResult:
         InputError: a user's mistake; nothing is left behind if nothing was finished.
     """
     return run_fixed(
-        config,
+        with_arms(config),
         out,
         fidelity_candidates,
         evaluators=lambda run: {FROM_SCRATCH: run.config.evaluator, **cheap_evaluators(run.config)},
@@ -118,11 +131,17 @@ def run_fidelity(config: Config, out: Path | str, **how: Any) -> RunResult:
 def fidelity_candidates(config: Config) -> list[Candidate]:
     """All evaluations: a batch per evaluator and seed, a slot per policy.
 
-    A batch's number depends on the index of its seed and on the evaluator alone, so that more
-    seeds, and more policies, are added without renumbering.
+    A batch's number depends on the index of its seed and on the evaluator alone, and policies of
+    searches have slots of their own, so that more of everything is added without renumbering.
     """
     settings = config.settings
-    augmentations = study_policies(settings.policies, settings.seed)
+    places = dict(enumerate(study_policies(settings.policies, settings.seed).items()))
+    for number, arm in enumerate(parse_arms(settings.policy, settings.seeds, _known(config))):
+        if len(arm.members) != 1 or arm.recipe:
+            raise InputError(
+                "policy", "must be files of single policies", arm.text, "name a policy.json"
+            )
+        places[FIRST_FOUND + number] = (f"{FOUND}{arm.name}", arm.members[0])
     scorers = [*cheap_evaluators(config), FROM_SCRATCH]
     return [
         Candidate(
@@ -142,5 +161,5 @@ def fidelity_candidates(config: Config) -> list[Candidate]:
             else ("fidelity cheap", "validation", settings.evaluation_seeds)
         ]
         if index < count
-        for slot, (label, augmentation) in enumerate(augmentations.items())
+        for slot, (label, augmentation) in places.items()
     ]

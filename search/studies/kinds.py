@@ -102,7 +102,7 @@ KINDS: dict[str, Kind] = {
         FidelitySettings,
         hidden=("evaluator", *_NOT_OF_A_CHILD),
         defaults=_CHILD,
-        grows=("policies", "seeds", "evaluation_seeds"),
+        grows=("policies", "seeds", "evaluation_seeds", "policy"),
     ),
     "tabulate": Kind(
         TabulateSettings,

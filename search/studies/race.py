@@ -32,15 +32,17 @@ from proxy_tasks.evaluators.base import Evaluator
 from proxy_tasks.evaluators.config import EvaluatorConfig
 from proxy_tasks.evaluators.evaluation import Evaluation
 from proxy_tasks.evaluators.planted import PlantedLandscape
+from proxy_tasks.evaluators.registry import check_config
 from proxy_tasks.evaluators.table import CHEAPEST, TableEvaluator
 from proxy_tasks.surrogate import TEST
 from proxy_tasks.tables import TESTED, load_table
 from search.engine.progress import show
 from search.searchers.base import Searcher
 from search.searchers.registry import make_searcher
-from search.trial import Candidate, Key
+from search.trial import CHEAP, MAIN, Candidate, Key
 
-from .config import Config
+from .config import STAGED, Config
+from .costed import Entrant, search_at_cost, two_fidelities
 from .search import policy_space
 from .selection import concatenate_best, evaluated_policies
 from .settings import RaceSettings
@@ -229,13 +231,16 @@ def run_race(
     table = _fingerprint(config.settings.table)
     for name in config.settings.searcher:
         build(config.settings, name, 0)  # a wrong option is told before anything runs
+    if config.settings.dear is not None:
+        for each in two_fidelities(config.evaluator, config.settings.dear).values():
+            check_config(each)
     with open_run(config, out, resume) as run:
         settings = run.config.settings
         laps = _resumed(run.path, table)
         seeds = range(settings.seed, settings.seed + settings.seeds)
         wanted = [
             (name, seed)
-            for name in settings.searcher
+            for name in entrants_of(settings)
             for seed in seeds
             if seed not in laps.get(name, {})
         ]
@@ -286,9 +291,36 @@ def _run(config: Config, wanted: Sequence[tuple[str, int]]) -> Iterator[tuple[st
             raise
 
 
+def entrants_of(settings: RaceSettings) -> dict[str, Entrant]:
+    """Who races: the searchers, or at equal cost each on either fidelity, a staged one on both."""
+    found: dict[str, Entrant] = {}
+    for name in settings.searcher:
+        options = settings.searcher_options.get(name, {})
+        if settings.dear is None or name == STAGED:
+            found[name] = Entrant(name, options=options)
+            continue
+        found[f"{name}, {settings.fidelity}"] = Entrant(name, CHEAP, options)
+        found[f"{name}, {settings.dear}"] = Entrant(name, MAIN, options)
+    return found
+
+
 def _lap(config: Config, which: tuple[str, int]) -> Lap:
     name, seed = which
     settings = config.settings
+    if settings.dear is not None:
+        started = {
+            fidelity: _course(evaluator).start(seed)
+            for fidelity, evaluator in two_fidelities(config.evaluator, settings.dear).items()
+        }
+        spent = search_at_cost(
+            entrants_of(settings)[name],
+            {fidelity: evaluator for fidelity, (evaluator, _) in started.items()},
+            started[MAIN][1],
+            policy_space(settings),
+            seed,
+            settings.budget,
+        )
+        return Lap((settings.budget,), (spent.value,), spent.seconds, spent.image_passes, 0)
     searcher = build(settings, name, seed)
     return compete(searcher, _course(config.evaluator), seed, settings.budget, settings.top)
 

@@ -221,6 +221,8 @@ class CompareSettings(Settings):
 
 @dataclass(frozen=True)
 class FidelitySettings(Settings):
+    """arms: what `policy` means, filled in before the first evaluation (`arms.Arm.to_json`)."""
+
     policies: Annotated[
         int,
         Option("policies to rank, at least 24 for a useful interval", unit="N", least=8,
@@ -236,6 +238,17 @@ class FidelitySettings(Settings):
     seed: Annotated[
         int, seed_option("seed of the random policies and first of the training seeds")
     ] = 0
+    policy: Annotated[
+        tuple[str, ...],
+        Option(
+            "policy files of searches, ranked beside the others and among themselves: where a "
+            "search ends a cheap evaluator may rank otherwise than among random policies",
+            unit="FILE...",
+            unset="none",
+            example="runs/first/policy.json",
+        ),
+    ] = ()
+    arms: tuple[dict[str, Any], ...] = ()
     evaluators: Annotated[
         dict | None,
         Option(
@@ -245,6 +258,15 @@ class FidelitySettings(Settings):
             unset="a selection",
         ),
     ] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "arms", tuple(self.arms))
+
+    def grown_from(self, saved: FidelitySettings) -> FidelitySettings:
+        """With the policies that were there first in front; they must be what they were."""
+        kept = grown_entries("policy", "text", saved.arms, self.arms)
+        return replace(self, policy=tuple(arm["text"] for arm in kept), arms=kept)
 
 
 @dataclass(frozen=True)
@@ -332,10 +354,21 @@ class RaceSettings(Space):
     fidelity: Annotated[
         str, Option("the table's evaluations that searchers are told", unit="NAME")
     ] = "sharing-80"
+    dear: Annotated[
+        str | None,
+        Option(
+            "fidelity of a race at equal cost: the budget counts its evaluations, the final choice "
+            "included; every searcher races told `fidelity` alone and told this one alone, the "
+            "staged one told both (on planted landscapes the former is biased and costs a tenth)",
+            unit="NAME",
+            unset="none: a race by evaluations",
+            example="scratch",
+        ),
+    ] = None
     searcher: Annotated[
         tuple[Literal["staged", "random", "ppo", "tpe", "thompson", "evolution"], ...],
         Option("searchers to race, the first is the one to beat", unit="NAME..."),
-    ] = SEARCHERS
+    ] = SEARCHERS[1:]
     budget: Annotated[
         int, Option("evaluations of each search", unit="N", least=10, most=100_000)
     ] = 120

@@ -112,3 +112,39 @@ def test_files_and_words(write_run):
     assert "24 policies, 4 from-scratch children each" in said and "0.5 points apart" in said
     for name in ("fidelity.csv", "fidelity.md", "fidelity.png", "reference.csv"):
         assert (directory / name).stat().st_size > 0
+
+
+def region_lines():
+    """Random candidates and found policies: a cheap score that is right among the former, and
+    upside down among the latter."""
+    rows = []
+    for slot in range(32):
+        random = slot < 20
+        label = f"random 5 #{slot}" if random else f"found: {slot}"
+        value = 0.5 + slot / 100 if random else 0.8 + slot / 1000
+        for s in range(SEEDS):
+            line = journal_line(s, slot, value, scorer="from-scratch", part="test", label=label,
+                                seed=s)  # fmt: skip
+            line["evaluation"]["details"]["validation"] = dict.fromkeys(REWARDS, value)
+            rows.append(line)
+        cheap = journal_line(
+            SEEDS, slot, value if random else 2 - value, scorer="cheap", label=label, seed=100
+        )
+        rows.append(cheap)
+    return rows
+
+
+def test_random_candidates_and_policies_of_searches_are_told_apart(write_run):
+    fidelity = write_fidelity(write_run(region_lines()))
+    regions = fidelity.regions.set_index(["evaluator", "reward"])
+    cheap = regions.loc[("cheap", "accuracy")]
+    assert (cheap["random"], cheap["found"]) == (1.0, -1.0)
+    # The best five of 0.50 .. 0.69, and all of them.
+    assert cheap["top"] == pytest.approx(67.0) and cheap["any"] == pytest.approx(59.5)
+    scratch = regions.loc[("from-scratch", "accuracy")]
+    assert (scratch["random"], scratch["found"], scratch["top"]) == (1.0, 1.0, pytest.approx(67.0))
+
+
+def test_too_few_of_either_say_nothing(write_run):
+    regions = analyse_fidelity(load_run(write_run(lines()))).regions
+    assert regions[["random", "found", "top", "any"]].isna().all(axis=None)
