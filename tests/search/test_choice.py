@@ -1,0 +1,75 @@
+"""What the final policy is chosen from: one by one only by rewards that hold."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from policies import InputError
+from search import PolicySpace
+from search.studies.choice import BEST, ORDER, Choice, Evidence, finalists, shortlist
+
+SPACE = PolicySpace()
+
+
+@pytest.fixture(scope="module")
+def evaluated():
+    rng = np.random.default_rng(0)
+    return [(SPACE.sample(rng), float(rng.normal())) for _ in range(40)]
+
+
+def named(evidence, ops=SPACE.ops):
+    return finalists(evidence, SPACE, ops)[0]
+
+
+def test_by_a_reward_that_does_not_hold_nothing_is_chosen_one_by_one(evaluated):
+    """Weight sharing ranks at random where a search ends; `fresh` children change that."""
+    assert set(named(Evidence(evaluated, holds=False))) == {"best-5", "best-5-refined", BEST}
+    fresh = [(policy, -reward) for policy, reward in evaluated[:10]]
+    made = named(Evidence(evaluated, fresh=fresh, holds=False))
+    assert {*ORDER, "best-5-rescored"} == set(made)
+    assert made[BEST] == max(fresh, key=lambda pair: pair[1])[0]
+    assert set(named(Evidence(evaluated))) == set(ORDER)
+
+
+def test_the_cheap_rewards_are_corrected_by_the_dear_ones(evaluated):
+    """Cheap rewards alone would have others chosen one by one."""
+    cheap = [(policy, 100.0 - reward) for policy, reward in evaluated]
+    both, alone = named(Evidence(evaluated, cheap)), named(Evidence(evaluated))
+    assert both["best-5"] == alone["best-5"] and both[BEST] == alone[BEST]
+    wrong = named(Evidence(cheap))["one-by-one-25"]
+    rows = {*alone["one-by-one-25"]}
+    assert len({*both["one-by-one-25"]} & rows) > len({*wrong} & rows)
+
+
+@pytest.mark.parametrize(
+    ("children", "count", "seeds"), [(0, 0, 0), (1, 0, 0), (2, 2, 1), (5, 2, 2), (9, 4, 2),
+                                     (24, 6, 4)],
+)  # fmt: skip
+def test_a_small_share_has_fewer_finalists_and_not_fewer_seeds(evaluated, children, count, seeds):
+    candidates = shortlist(named(Evidence(evaluated)), children)
+    assert [c.label for c in candidates if c.batch == 0] == list(ORDER[:count])
+    assert len(candidates) == count * seeds <= children
+    assert {c.seed for c in candidates if c.slot == 0} == {c.seed for c in candidates}
+
+
+def test_luck_is_told_only_of_rewards_of_one_kind(evaluated):
+    best = max(evaluated, key=lambda pair: pair[1])
+    for same, told in ((True, best[1]), (False, None)):
+        evidence = Evidence(evaluated, same=same)
+        made = named(evidence)
+        ranked = [(made["best-5"], 2.0), (made[BEST], 1.0)]
+        choice = Choice.of(made, ranked, evidence)
+        assert (choice.name, choice.policy) == ("best-5", made["best-5"])
+        about = choice.provenance().get("best_candidate")
+        assert about == (None if told is None else {"reward": told, "measured_again": 1.0})
+
+
+def test_operations_that_are_left_out_are_counted_and_in_none(evaluated):
+    ops = tuple(name for name in SPACE.ops if name != "Cutout")
+    made, dropped = finalists(Evidence(evaluated), SPACE, ops)
+    rows = [row for policy, _ in evaluated for row in policy]
+    assert dropped == sum(any(op.name == "Cutout" for op in row) for row in rows)
+    assert not any(op.name == "Cutout" for policy in made.values() for row in policy for op in row)
+    with pytest.raises(InputError, match="ops"):
+        finalists(Evidence(evaluated[:1]), SPACE, ("Identity",))
