@@ -35,7 +35,7 @@ from policies.ops import OPS
 from policies.policy import Policy
 from policies.transforms import RandAugment
 from proxy_tasks.run_format import CONFIG_NAME
-from proxy_tasks.trials import JOURNAL_NAME, Key, Trial, read_journal
+from proxy_tasks.trials import CHEAP, JOURNAL_NAME, Key, Trial, read_journal
 from search.errors import SearchError
 from search.searchers.tpe import quiet
 
@@ -70,7 +70,9 @@ def write_optuna(run: Path | str, path: Path | str | None = None) -> Path:
     - where trials have labels and are neither: arm, the label;
     - seed_index, where the same candidates are evaluated with several seeds: the batch.
 
-    A diverged trial is PRUNED, a failed one FAIL: neither has a value. User attributes are the
+    A diverged trial is PRUNED, a failed one FAIL: neither has a value. A staged search's cheap
+    evaluations are PRUNED too, as evaluations that were not carried on to the dear evaluator: their
+    rewards (cheap_reward) are on another scale. User attributes are the
     metrics, the standard error, the key, and as one what else the journal says.
 
     Args:
@@ -202,7 +204,9 @@ def _row(trial: Trial, values: Values, distributions: dict[str, BaseDistribution
     attributes: dict[str, Any] = {KEY: list(trial.key), "trial": about}
     if evaluation is not None:
         state, value = TrialState.COMPLETE, evaluation.reward
-        if evaluation.diverged:
+        if trial.scorer == CHEAP and value is not None:
+            attributes["cheap_reward"] = value
+        if evaluation.diverged or trial.scorer == CHEAP:
             state, value = TrialState.PRUNED, None
         attributes |= {"stderr": evaluation.stderr, **evaluation.metrics}
     row = create_trial(

@@ -18,7 +18,7 @@ from proxy_tasks import Augmentation
 from proxy_tasks.evaluators.config import EvaluatorConfig
 from proxy_tasks.evaluators.registry import check_config
 from search.engine.loop import RunResult
-from search.trial import Candidate
+from search.trial import CHEAP, Candidate
 
 from .arms import parse_arms, random_policy
 from .config import Config
@@ -29,7 +29,7 @@ FROM_SCRATCH = "from-scratch"
 FOUND = "found: "  # labels of policies that searches have found
 FIRST_FOUND = 1_000_000  # their first slot
 
-CHEAP: dict[str, dict[str, Any]] = {
+STUDIED: dict[str, dict[str, Any]] = {
     "weight-sharing 80+8": {"kind": "weight-sharing"},
     "weight-sharing 40+8": {"kind": "weight-sharing", "options": {"shared_epochs": 40}},
     "weight-sharing 20+20": {
@@ -61,7 +61,7 @@ def study_policies(count: int, seed: int) -> dict[str, Augmentation]:
 
 
 def cheap_evaluators(config: Config) -> dict[str, EvaluatorConfig]:
-    """Evaluators by the engine's names ("weight-sharing-40-8"); CHEAP when none are chosen.
+    """Evaluators by the engine's names ("weight-sharing-40-8"); STUDIED when none are chosen.
 
     Raises InputError for unknown fields.
     """
@@ -73,7 +73,7 @@ def cheap_evaluators(config: Config) -> dict[str, EvaluatorConfig]:
         precision=child.precision, kernels=child.kernels,
     )  # fmt: skip
     configs = {}
-    for name, values in (CHEAP if chosen is None else chosen).items():
+    for name, values in (STUDIED if chosen is None else chosen).items():
         if not isinstance(values, Mapping):
             raise InputError(
                 f"evaluators, {name}", "must be an object", values, '{"kind": "weight-sharing"}'
@@ -82,10 +82,10 @@ def cheap_evaluators(config: Config) -> dict[str, EvaluatorConfig]:
             check_choice(f"evaluators, {name}", field, known)
         configs[_engine_name(name)] = replace(base, **values)
         check_config(configs[_engine_name(name)])
-    if not configs or FROM_SCRATCH in configs or "" in configs:
+    if not configs or {FROM_SCRATCH, CHEAP, ""} & configs.keys():
         raise InputError(
             "evaluators",
-            f"must have names of letters and digits, other than {FROM_SCRATCH}",
+            f"must have names of letters and digits, other than {FROM_SCRATCH} and {CHEAP}",
             list(chosen or ()),
             "choose a name like ws-40-8",
         )

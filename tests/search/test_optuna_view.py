@@ -98,6 +98,19 @@ def test_failed_and_diverged_trials_have_no_value(tmp_path):
     assert study_in(run / FILE_NAME).best_value < 99
 
 
+def test_the_cheap_rewards_of_a_staged_search_are_no_values(tmp_path):
+    trials = grid()
+    trials[0] = replace(trials[0], scorer="cheap", evaluation=evaluation(99.0))
+    run = journal(tmp_path / "run", trials)
+    write_optuna(run)
+    study = study_in(run / FILE_NAME)
+    assert study.best_value < 99
+    assert (study.trials[0].state, study.trials[1].state) == (
+        TrialState.PRUNED, TrialState.COMPLETE,
+    )  # fmt: skip
+    assert study.trials[0].user_attrs["cheap_reward"] == 99.0
+
+
 def test_policies_are_described_by_their_operations(tmp_path):
     one = Policy([[("Rotate", 0.5, 9), ("Invert", 0.2, None)], [("Rotate", 1.0, 3)]])
     other = Policy([[("Color", 0.4, 0), ("Color", 0.0, 5)], [("Invert", 0.0, None)]])
