@@ -12,6 +12,7 @@ from . import sections, tables
 from .document import Report, Section, Sentences, Table, Text, section
 from .runs import Run, trials_table
 from .search import policy_section
+from .spending import luck
 from .statistics import holm_levels, mean_interval, paired_difference
 
 RESCORE, FINAL = "rescore", "final"
@@ -29,7 +30,7 @@ def select_report(run: Run) -> Report:
     final, rescored = run.stage(FINAL), run.stage(RESCORE)
     if run.chosen is not None:
         about = run.provenance or {}
-        state = Text(f"Complete. Chosen: {about.get('selection')}.")
+        state = Text(" ".join([f"Complete. Chosen: {about.get('selection')}.", *luck(run)]))
     else:
         state = Text("Unfinished: no policy is chosen yet; the same command with --resume goes on.")
     return Report(

@@ -89,12 +89,7 @@ def choice_section(run: Run) -> Section:
     means = final.groupby("label", sort=False)["reward"].agg(["mean", "std", "count"])
     means = means.sort_values("mean", ascending=False, kind="stable")
     lines = ["The first is the best of several: its mean is optimistic too."]
-    best = (run.provenance or {}).get("best_candidate")
-    if isinstance(best, dict):
-        lines.append(
-            f"The best candidate had the reward {best['reward']:.4f} when it was found, and has "
-            f"{best['measured_again']:.4f} with new seeds: the difference is what luck had added."
-        )
+    lines += luck(run)
     shown = pd.DataFrame(
         {
             "final policy": list(means.index),
@@ -104,3 +99,16 @@ def choice_section(run: Run) -> Section:
         }
     )
     return section(title, Table(shown), Sentences(tuple(lines)))
+
+
+def luck(run: Run) -> list[str]:
+    """What the best candidate's reward was worth, in a sentence; [] where that is not known."""
+    best = (run.provenance or {}).get("best_candidate")
+    best = best if isinstance(best, dict) else {}
+    found, again = best.get("reward"), best.get("measured_again")
+    if not isinstance(found, float) or not isinstance(again, float):
+        return []
+    return [
+        f"The best candidate had the reward {found:.4f} when it was found, and has {again:.4f} with "
+        "new seeds: the difference is its luck."
+    ]

@@ -250,3 +250,13 @@ def test_ray_ends_with_an_error_too(ray):
         cluster.connect(PoolConfig(workers=1))
         raise InputError("a", "b", "c", "d")
     assert not ray.up
+
+
+def test_a_staged_search_is_told_its_cheap_evaluator_at_the_same_cost():
+    config = Config.of("replicate", method=["staged", "random"], task="folder", data=".")
+    [search, _] = methods.METHODS["staged"]
+    made = search.configure(config, 1, None)
+    assert made.settings.budget == config.settings.searched and made.settings.reserve == 0
+    assert made.settings.cheap == {"kind": "weight-sharing"} and made.settings.evaluations is None
+    plain = methods.METHODS["random"][0].configure(config, 1, None).settings
+    assert plain.evaluations == config.settings.searched and plain.cheap == {}
