@@ -109,6 +109,6 @@ def luck(run: Run) -> list[str]:
     if not isinstance(found, float) or not isinstance(again, float):
         return []
     return [
-        f"The best candidate had the reward {found:.4f} when it was found, and has {again:.4f} with "
-        "new seeds: the difference is its luck."
+        f"The best candidate had the reward {found:.4f} when it was found, and has {again:.4f} "
+        "with new seeds: the difference is its luck."
     ]
