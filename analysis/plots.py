@@ -403,6 +403,8 @@ def fidelity_cost(table: pd.DataFrame, path: str | Path) -> Path:
     for reward, marker in markers.items():
         axis.plot([], [], marker, color=GREY, linestyle="none", label=reward.replace("_", " "))
     axis.set_xscale("log")
+    if table["rho"].isna().all():  # nothing is drawn that would give the axis its ends
+        axis.set_xlim(table["cost"].min() / 2, table["cost"].max() * 2)
     axis.axhline(0, color="#b0b0b0", linewidth=0.8)
     axis.set(
         xlabel="images passed by an evaluation / by a child from scratch (log scale)",

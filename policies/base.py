@@ -158,7 +158,8 @@ class Transform(nn.Module, ABC):
         if image.mode not in ("L", "RGB"):
             raise InputError(
                 "images", "a PIL image must have mode L or RGB", image.mode,
-                'convert it: image.convert("RGB")',
+                "scale it to 8 bits a channel yourself: convert() would cut its values"
+                if image.mode[0] in "IF" else 'convert it: image.convert("RGB")',
             )  # fmt: skip
         width, height = image.size
         channels = 1 if image.mode == "L" else 3

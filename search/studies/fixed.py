@@ -7,6 +7,7 @@ from pathlib import Path
 
 from proxy_tasks.evaluators.config import EvaluatorConfig
 from search.engine.loop import RunResult, run
+from search.errors import NothingFound
 from search.runs.folder import forget_results
 from search.searchers.fixed import FixedSearcher
 from search.trial import JOURNAL_NAME, Candidate, read_journal
@@ -34,11 +35,12 @@ def run_fixed(
 
     Raises:
         InputError: a user's mistake; nothing is left behind if nothing was finished.
-        SearchError: what `engine.run` raises.
+        SearchError: NothingFound when all children diverged, and what `engine.run` raises.
     """
     candidates(config)
+    out = Path(out)
     with open_run(config, out, resume) as opened:
-        return evaluate_fixed(
+        result = evaluate_fixed(
             opened,
             opened.path,
             candidates(opened.config),
@@ -46,6 +48,13 @@ def run_fixed(
             retry_failed=retry_failed,
             progress=progress,
         )
+        evaluated = [e for t in read_journal(out / JOURNAL_NAME) if (e := t.evaluation) is not None]
+        if evaluated and all(each.diverged for each in evaluated):
+            raise NothingFound(
+                f"all {len(evaluated)} children diverged, so nothing can be told apart; lower the "
+                f"learning rate, or check the images (`augsearch report {out}` shows what there is)"
+            )
+        return result
 
 
 def forget_followers(stage: Path, *followers: Path) -> None:

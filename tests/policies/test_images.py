@@ -205,7 +205,7 @@ class TestErrors:
             (Image.new("RGBA", (4, 4)), "must have mode L or RGB, but got 'RGBA'; convert it"),
             (Image.new("P", (4, 4)), "must have mode L or RGB"),
             (Image.new("1", (4, 4)), "must have mode L or RGB"),
-            (Image.new("I;16", (4, 4)), "must have mode L or RGB"),
+            (Image.new("I;16", (4, 4)), "must have mode L or RGB.*; scale it to 8 bits"),
             (Image.new("CMYK", (4, 4)), "must have mode L or RGB"),
         ],
         ids=lambda value: str(value)[:25].replace("\n", " "),

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from analysis import write_reports
 from policies import files
 from policies.files import write_json
 from search import Config, PoolConfig
@@ -23,7 +24,7 @@ from search.engine import loop
 from search.runs.environment import differences
 from search.runs.folder import locked
 from tests.golden.runs import RUNS, TREE, begun_with, results, tree
-from tests.search.commands import answer
+from tests.search.commands import FIDELITY, PLANTED, answer, invoke
 from tests.search.fakes import FakePool
 from tests.search.test_golden_runs import SAME_BYTES, copied
 
@@ -194,6 +195,25 @@ def searched(tmp_path, monkeypatch) -> Path:
 def select(*words: str) -> Result:
     arguments = ["select", "search-random", "--workers", "2", "--quiet", "--out", "selected"]
     return CliRunner().invoke(main, [*arguments, *words])
+
+
+@pytest.mark.parametrize("command", [
+    f"compare {PLANTED} --policy none imagenet --seeds 2",
+    f"tabulate {PLANTED} --policies 8",
+    FIDELITY + " --policies 8 --seeds 2 --evaluation-seeds 1",
+], ids=lambda words: words.split()[0])  # fmt: skip
+def test_a_study_of_children_that_all_diverged_says_so(tmp_path, command):
+    """In one line, with an exit code that is not 0; its report can be written all the same."""
+
+    def diverging(job):
+        outcome = answer(job)
+        changes = {"diverged": True, "image_passes": 10}
+        return replace(outcome, evaluation={**outcome.evaluation, **changes})
+
+    said = invoke(command, tmp_path, FakePool(answer=diverging), code=1)
+    assert said.startswith("Error: all ") and "children diverged" in said, said
+    assert said.count("\n") == 1
+    write_reports([tmp_path / "run"])
 
 
 SAME = {"reward": 0.25}
