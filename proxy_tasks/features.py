@@ -75,7 +75,8 @@ def _described(augmentation: Augmentation) -> tuple[Iterable[_Use], float, int, 
         return _of_grid(augmentation.convention, 1, magnitudes)
     raise InputError(
         "augmentation", "must be a policy or a transform with one distribution for all epochs",
-        type(augmentation).__name__, "evaluate schedules by training",
+        type(augmentation).__name__,
+        "evaluate schedules and pipelines of your own by training",
     )  # fmt: skip
 
 
