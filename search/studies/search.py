@@ -175,8 +175,10 @@ def run_search(
         SearchError: what `engine.run` raises.
     """
     build_searcher(config)
-    for evaluator in (*evaluators_of(config).values(), child_of(config.evaluator)):
+    for evaluator in evaluators_of(config).values():
         check_config(evaluator)
+    if config.settings.budget is not None:
+        check_config(child_of(config.evaluator))
     with open_run(config, out, resume) as opened:
         config, path = opened.config, opened.path
         budget = budget_of(config, opened.task)

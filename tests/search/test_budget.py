@@ -157,6 +157,14 @@ def test_a_plain_searcher_has_the_same_cost_and_the_same_choice(pool, tmp_path):
     assert (cost[CHEAP], cost[MAIN], cost["final"]) == (0, 240, 60)
 
 
+def test_an_own_searcher_may_ask_the_cheap_evaluator_too(pool, tmp_path):
+    searched(tmp_path / "named", searcher="search.searchers.staged:StagedSearcher")
+    searched(tmp_path / "staged")
+    assert (
+        content(tmp_path / "named")["trials.jsonl"] == content(tmp_path / "staged")["trials.jsonl"]
+    )
+
+
 def test_a_budget_without_a_reserve_joins_the_best(pool, tmp_path):
     result = searched(tmp_path / "run", reserve=0.0)
     assert not (tmp_path / "run" / FINAL).exists() and len(result.policy) == 25
