@@ -106,6 +106,7 @@ def train(config: Config, out: str, **how: Any) -> None:
     policy), and DIR/result.json the accuracy of the best, chosen on the validation part, on the
     test part. Several GPUs: torchrun --nproc-per-node N -m search.cli.main train ...
     """
+    from search.errors import NothingFound
     from search.studies.train import run_train
 
     evaluation = run_train(config, out, **how)
@@ -113,8 +114,10 @@ def train(config: Config, out: str, **how: Any) -> None:
         return  # process 0 says it
     best = evaluation.details.get("best_epoch")
     if best is None:
-        click.echo(f"it diverged: {evaluation.details['divergence']}; see {Path(out)}/epochs.jsonl")
-        return
+        raise NothingFound(
+            f"it diverged: {evaluation.details['divergence']}; see {Path(out)}/epochs.jsonl, and "
+            "lower the learning rate, or check the images"
+        )
     click.echo(
         f"test accuracy {100 * evaluation.metrics['accuracy']:.2f} % after the best epoch, {best} "
         f"of {evaluation.details['epochs']} ({evaluation.seconds:.0f} s); weights in "

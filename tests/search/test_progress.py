@@ -37,11 +37,13 @@ def test_elsewhere_a_plain_line_now_and_then(monkeypatch, caplog):
     ]
 
 
-def test_without_a_log_the_line_is_there_all_the_same(monkeypatch, capsys):
+@pytest.mark.parametrize("level", [logging.NOTSET, logging.INFO])
+def test_without_a_log_the_line_is_there_all_the_same(monkeypatch, capsys, level):
     """In a script, or a notebook that cannot draw bars: nobody has set up logging there."""
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
     log = logging.getLogger("search")
     monkeypatch.setattr(log, "propagate", False)  # pytest listens at the root
+    log.setLevel(level)
     root = logging.getLogger()
     before = (list(root.handlers), root.level, list(log.handlers), log.level)
     with Progress(None, 0, enabled=True) as shown:

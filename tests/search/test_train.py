@@ -235,7 +235,7 @@ def test_the_best_epoch_is_that_of_the_validation_part_and_judged_once(tmp_path,
 def test_a_network_that_diverges_ends_early_and_has_no_best_weights(tmp_path):
     out = tmp_path / "run"
     said = CliRunner().invoke(main, ["train", *arguments(lr=1e30, warmup=0.0), "--out", str(out)])
-    assert said.exit_code == 0 and "it diverged: the training loss was" in said.output
+    assert said.exit_code == 1 and "it diverged: the training loss was" in said.stderr
     assert len(rows(out)) < EPOCHS and rows(out)[-1]["loss"] is None
     assert not (out / "best.pt").exists() and (out / "last.pt").exists()
     assert json.loads((out / "result.json").read_text())["evaluation"]["diverged"]
