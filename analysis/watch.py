@@ -17,6 +17,7 @@ from .progress import OPEN_ENDED, Progress, Stage, progress, stamp
 from .statistics import mean_interval
 
 SECONDS = 2.0  # between looks
+STAGES = 6  # of a study of many runs, the latest
 ROWS = 12  # of groups, or of the latest results
 BARS = "▁▂▃▄▅▆▇█"
 WIDTH = 60  # bars of the curve
@@ -68,7 +69,9 @@ def view(now: Progress, clock: float) -> RenderableType:
         kept = run.kind not in OPEN_ENDED
         words = "Nothing is evaluated yet." if kept else "No journal here: see the report."
         parts.append(Text(words))
-    for stage in now.stages:
+    if len(now.stages) > STAGES:
+        parts.append(Text(f"{len(now.stages) - STAGES} earlier stages, then:"))
+    for stage in now.stages[-STAGES:]:
         parts += [Text(), *_stage(stage, clock, now.complete)]
     return Group(*parts)
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from analysis.progress import OPEN_ENDED, progress
 from analysis.serve import server
-from analysis.watch import curve, view, watch
+from analysis.watch import STAGES, curve, view, watch
 from policies import IMAGENET, InputError, save_policy
 from tests.analysis.journals import journal_line
 from tests.golden.runs import FOLDER
@@ -55,6 +55,13 @@ class TestTerminal:
         assert "3 of 4 evaluations" in text and "best" not in text
         rows = [line.split() for line in text.splitlines() if line.startswith(("none", "mine"))]
         assert rows == [["none", "2", "0.6000", "0.1414"], ["mine", "1", "0.9000", "–"]]
+
+    def test_of_many_stages_the_latest_are_shown(self):
+        now = progress(FOLDER / "replicate")
+        text = shown(FOLDER / "replicate")
+        names = [stage.name for stage in now.stages]
+        assert f"{len(names) - STAGES} earlier stages" in text
+        assert [name in text for name in names] == [False] * (len(names) - STAGES) + [True] * STAGES
 
     def test_a_diverged_child_is_never_the_best(self, write_run):
         line = journal_line(1, 0, 0.9)
