@@ -212,7 +212,7 @@ def test_children_are_judged_by_accuracy_whatever_was_searched_by():
 
 
 @pytest.fixture
-def ray(monkeypatch):
+def fake_ray(monkeypatch):
     """Stands for Ray: whether it is up, and how often it was started."""
     state = SimpleNamespace(up=False, starts=0)
 
@@ -228,28 +228,28 @@ def ray(monkeypatch):
     return state
 
 
-def test_ray_is_started_once_and_ended_where_keeping_ends(ray):
+def test_ray_is_started_once_and_ended_where_keeping_ends(fake_ray):
     pool = PoolConfig(workers=1)
     with cluster.kept():
         with cluster.kept():
             assert not cluster.connect(pool) and not cluster.connect(pool)
-        assert ray.up  # the inner one did not begin it
-    assert (ray.up, ray.starts) == (False, 1)
+        assert fake_ray.up  # the inner one did not begin it
+    assert (fake_ray.up, fake_ray.starts) == (False, 1)
     assert cluster.connect(pool)  # as ever: who started it ends it
 
 
-def test_ray_of_the_calling_program_is_left_to_it(ray):
-    ray.up = True
+def test_ray_of_the_calling_program_is_left_to_it(fake_ray):
+    fake_ray.up = True
     with cluster.kept():
         assert not cluster.connect(PoolConfig(workers=1))
-    assert ray.up and ray.starts == 0
+    assert fake_ray.up and fake_ray.starts == 0
 
 
-def test_ray_ends_with_an_error_too(ray):
+def test_ray_ends_with_an_error_too(fake_ray):
     with pytest.raises(InputError), cluster.kept():
         cluster.connect(PoolConfig(workers=1))
         raise InputError("a", "b", "c", "d")
-    assert not ray.up
+    assert not fake_ray.up
 
 
 def test_a_staged_search_is_told_its_cheap_evaluator_at_the_same_cost():
