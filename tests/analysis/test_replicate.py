@@ -11,7 +11,13 @@ import scipy.stats
 from analysis import Draws, analyse_replication, load_run, write_replication
 from analysis.draws import OTHER, OWN, compare_methods, pairs_of
 from analysis.replicate import replication_report
-from analysis.statistics import holm_levels, paired_difference, share_interval
+from analysis.statistics import (
+    holm_levels,
+    minimum_detectable_difference,
+    paired_difference,
+    seeds_needed,
+    share_interval,
+)
 from policies import InputError
 from tests.golden.runs import copy
 
@@ -79,6 +85,11 @@ def test_a_family_by_hand():
         assert (row["low"], row["high"]) == pytest.approx(expected)
         assert (row["low"] > 0) == (row["p_holm"] < 0.05) == (row["verdict"] == "better")
         assert row["ahead"] == np.mean(means[:, place] > means[:, 0])
+        # Two comparisons: each must be found at half the level.
+        sd = np.std(means[:, place] - means[:, 0], ddof=1)
+        expected = minimum_detectable_difference(sd, 6, alpha=0.025)
+        assert row["detectable"] == pytest.approx(expected)
+        assert row["draws_needed"] == seeds_needed(sd, 0.5, alpha=0.025)
     assert tests["b"].pvalue < 0.025 and table.loc["b", "level"] == pytest.approx(0.975)
     assert table.loc["b", "p_holm"] == pytest.approx(2 * tests["b"].pvalue)
     assert list(table["verdict"]) == ["better", "undecided"]
