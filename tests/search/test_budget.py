@@ -12,12 +12,13 @@ from proxy_tasks import EvaluatorConfig, make_evaluator
 from search import Config, read_journal, run_search
 from search.engine import loop
 from search.engine.pool import Outcome
+from search.studies import selection
 from search.studies.choice import FINAL, ORDER
 from search.studies.config import read_config
 from search.studies.search import budget_of, cheap_cost
 from search.trial import CHEAP, MAIN
 from tests.proxy_tasks.trees import striped_task
-from tests.search.fakes import FakePool, Killed
+from tests.search.fakes import FakePool, Killed, bad
 
 CHEAP_OPTIONS = {"kind": "synthetic", "options": {"cheap_bias": 1.0, "passes": 1}}
 DEAR = {"evaluator": "synthetic", "evaluator_options": {"passes": 10}}
@@ -29,17 +30,19 @@ JUDGES = {
 }
 
 
+def answer(job):
+    asked = job.candidate
+    found = JUDGES[asked.scorer].evaluate(asked.augmentation, asked.seed, asked.part)
+    return Outcome(job, "ok", found.to_json(), None, "", 1.0, 2.0, "host:1")
+
+
 @pytest.fixture
 def pool(monkeypatch):
-    """Evaluates by the planted landscapes, in this process."""
-
-    def answer(job):
-        asked = job.candidate
-        found = JUDGES[asked.scorer].evaluate(asked.augmentation, asked.seed, asked.part)
-        return Outcome(job, "ok", found.to_json(), None, "", 1.0, 2.0, "host:1")
+    """Evaluates by the planted landscapes, in this process; fewer sub-policies are looked at."""
+    monkeypatch.setattr(selection, "NEW", 500)
 
     def use(**options):
-        monkeypatch.setattr(loop, "WorkerPool", FakePool(answer=answer, **options))
+        monkeypatch.setattr(loop, "WorkerPool", FakePool(**{"answer": answer, **options}))
 
     use()
     return use
@@ -155,6 +158,25 @@ def test_a_plain_searcher_has_the_same_cost_and_the_same_choice(pool, tmp_path):
     searched(tmp_path / "run", searcher="random", cheap={}, searcher_options={})
     cost = spent(tmp_path / "run")
     assert (cost[CHEAP], cost[MAIN], cost["final"]) == (0, 240, 60)
+
+
+@pytest.mark.parametrize("where", [(3, 1), FINAL])
+def test_what_failed_is_made_again_and_the_final_policy_chosen_anew(pool, tmp_path, where):
+    searched(tmp_path / "whole")
+
+    def fails(job):
+        final = job.candidate.label != ""
+        hit = (0, 1) if where == FINAL else where
+        failing = final == (where == FINAL) and job.candidate.key == hit
+        return bad(job) if failing else answer(job)
+
+    pool(answer=fails)
+    result = searched(tmp_path / "run", retries=0)
+    assert result.failed == 1
+    pool()
+    config = read_config(tmp_path / "run")
+    assert run_search(config, tmp_path / "run", resume=True, progress=False, retry_failed=True)
+    assert content(tmp_path / "run") == content(tmp_path / "whole")
 
 
 def test_an_own_searcher_may_ask_the_cheap_evaluator_too(pool, tmp_path):

@@ -7,9 +7,16 @@ import pytest
 
 from policies import InputError
 from search import PolicySpace
+from search.studies import selection
 from search.studies.choice import BEST, ORDER, Choice, Evidence, finalists, shortlist
 
 SPACE = PolicySpace()
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch):
+    """Sub-policies that are looked at beside those that were evaluated."""
+    monkeypatch.setattr(selection, "NEW", 500)
 
 
 @pytest.fixture(scope="module")
