@@ -30,6 +30,7 @@ from optuna.distributions import (
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from policies.augmentations import decode_augmentation
+from policies.errors import InputError
 from policies.files import read_json
 from policies.ops import OPS
 from policies.policy import Policy
@@ -88,6 +89,11 @@ def write_optuna(run: Path | str, path: Path | str | None = None) -> Path:
     """
     run = Path(run)
     path = run / FILE_NAME if path is None else Path(path)
+    stages = sorted(str(file.parent) for file in run.glob(f"*/{JOURNAL_NAME}"))
+    if stages and not (run / JOURNAL_NAME).exists():
+        raise InputError(
+            "run", "must keep a journal of its own", str(run), f"name a stage: {', '.join(stages)}"
+        )
     trials = read_journal(run / JOURNAL_NAME)
     if len(trials) > MANY:
         log.info("writing %d trials to %s; Optuna takes some 50 ms for each", len(trials), path)

@@ -268,6 +268,14 @@ def test_a_grid_ends_well_whatever_became_of_its_view(place):
     assert len(study_in(path).trials) == 4
 
 
+def test_of_a_run_of_stages_each_stage_is_a_study(tmp_path):
+    for stage in ("final", "rescore"):
+        journal(tmp_path / "run" / stage, grid())
+    with pytest.raises(InputError, match="name a stage: .*run/final, .*run/rescore") as caught:
+        write_optuna(tmp_path / "run")
+    assert write_optuna(caught.value.fix.split()[-1]).is_file()
+
+
 def test_a_grid_of_diverged_children_exports_nothing(place):
     """In one line, and the exit code is not 0."""
 
