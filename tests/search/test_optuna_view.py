@@ -269,6 +269,7 @@ def test_a_grid_ends_well_whatever_became_of_its_view(place):
 
 
 def test_of_a_run_of_stages_each_stage_is_a_study(tmp_path):
+    (tmp_path / "run").mkdir()
     for stage in ("final", "rescore"):
         journal(tmp_path / "run" / stage, grid())
     with pytest.raises(InputError, match="name a stage: .*run/final, .*run/rescore") as caught:
