@@ -174,9 +174,10 @@ def _plan(run: Run) -> Section:
 
 def _cost_note(run: Run) -> str:
     return (
-        f"Means over draws with 95 % intervals. Search cost: children that a method trained on a "
-        f"draw before it was judged, of {run.number('settings', 'budget')} allowed; what searches "
-        "for nothing has none."
+        "Means over draws with 95 % intervals. Search cost: image passes of a method on a draw, in "
+        "those of a child that is judged (which is tested as well, so it is a little dearer than "
+        f"one of the {run.number('settings', 'budget')} that a search may train); what searches for "
+        "nothing has none."
     )
 
 
