@@ -176,8 +176,8 @@ def _cost_note(run: Run) -> str:
     return (
         "Means over draws with 95 % intervals. Search cost: image passes of a method on a draw, in "
         "those of a child that is judged (which is tested as well, so it is a little dearer than "
-        f"one of the {run.number('settings', 'budget')} that a search may train); what searches for "
-        "nothing has none."
+        f"one of the {run.number('settings', 'budget')} that a search may train); what "
+        "searches for nothing has none."
     )
 
 
