@@ -21,6 +21,8 @@ from analysis.statistics import (
 from policies import InputError
 from tests.golden.runs import copy
 
+pytestmark = pytest.mark.long
+
 
 def simulated(rng, methods, draws=6, seeds=3, truth=0.0, search_sd=1.0, child_sd=0.9):
     """Accuracies [draws, seeds, methods]: images and seeds shift all methods alike, every search

@@ -212,7 +212,7 @@ class TestLoader:
         )  # fmt: skip
         return list(loader)
 
-    @pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.long)])
+    @pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
     def test_workers_repeat_an_epoch_of_the_same_seed_and_no_other(self, method):
         first, again, other = (
             self.epoch(2, seed, multiprocessing_context=method) for seed in (0, 0, 1)

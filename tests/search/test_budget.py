@@ -20,6 +20,8 @@ from search.trial import CHEAP, MAIN
 from tests.proxy_tasks.trees import striped_task
 from tests.search.fakes import FakePool, Killed, bad
 
+pytestmark = pytest.mark.long
+
 CHEAP_OPTIONS = {"kind": "synthetic", "options": {"cheap_bias": 1.0, "passes": 1}}
 DEAR = {"evaluator": "synthetic", "evaluator_options": {"passes": 10}}
 STAGED = {**DEAR, "task": "synthetic", "cheap": CHEAP_OPTIONS,

@@ -19,6 +19,8 @@ from search.trial import JOURNAL_NAME, read_journal
 from tests.search.commands import PLANTED, answer, ending, invoke
 from tests.search.fakes import FakePool, Killed, bad
 
+pytestmark = pytest.mark.long
+
 CELLS = [(n, m) for n in (1, 2, 3) for m in range(0, 31, 5)]
 GRID = f"randaugment {PLANTED} --n 1 2 3 --m 0 10 20 30 --seeds 2"
 RESULTS = ("policy.json", "grid.csv", "grid.md")

@@ -16,6 +16,8 @@ from search.engine import loop
 from tests.search.commands import PLANTED, answer
 from tests.search.fakes import FakePool
 
+pytestmark = pytest.mark.long
+
 LATIN = os.fsdecode(b"caf\xe9")
 
 # Command -> what looks at its run afterwards.

@@ -18,6 +18,8 @@ from tests.search.fakes import FakePool, good, trial
 from tests.search.power import Disk
 from tests.search.running import lines
 
+pytestmark = pytest.mark.long
+
 
 def test_the_disk_forgets_what_was_not_synced(tmp_path):
     """The instrument itself: names and contents are lost apart from each other."""

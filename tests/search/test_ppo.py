@@ -264,7 +264,7 @@ def last_rewards(searcher, landscape, evaluations=1000, last=200):
     return float(np.mean(true[-last:]))
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_controller_beats_random_search_at_1000_evaluations():
     """Ten seeds of search and landscape, noise of half the policies' scatter; paired t-tests."""
     ends: dict[str, list[float]] = {"paper": [], "cpu": [], "random": []}

@@ -225,7 +225,7 @@ def entrant(name, **options):
         # of operations, which costs on these landscapes, and PPO so much that random search is
         # ahead of it; after the best candidate alone it is not.
         (entrant("thompson"), 500, 5, 0.8),
-        (entrant("thompson"), 500, 1, 1.0),
+        pytest.param(entrant("thompson"), 500, 1, 1.0, marks=pytest.mark.slow),
         (entrant("ppo"), 500, 1, 0.6),
     ],
     ids=["thompson-120", "ppo-120", "thompson-500", "thompson-500-best", "ppo-500-best"],

@@ -20,6 +20,8 @@ from search.trial import JOURNAL_NAME, read_journal
 from tests.search.commands import PLANTED, answer, ending, invoke
 from tests.search.fakes import FakePool, Killed, bad
 
+pytestmark = pytest.mark.long
+
 METHODS = "--method random randaugment-grid random:3 none"
 SMALL = f"replicate {PLANTED} {METHODS} --draws 2 --budget 24 --seeds 2"
 RESULTS = ("replicate.md", "*.csv", "plan.json", "draw-*/*/*/policy.json")
