@@ -112,6 +112,7 @@ def test_a_pipe_in_the_place_of_a_file_is_not_opened(run, name):
     assert name in done.stderr
 
 
+@SAME_BYTES
 def test_a_pipe_in_the_place_of_the_log_ends_nothing(run):
     for folder in {path.parent for path in journals(run)}:
         os.mkfifo(folder / "run.log")
