@@ -26,10 +26,9 @@ PYTEST_ARGS ?=
 # Of `make table`: which, and where its images are.
 TABLE ?= cifar10-1k
 DATA ?=
-# One thread a process. All tests that start Ray are in one process, which mostly waits for Ray:
-# so there is one more than there are cores.
-GROUPS := --dist loadgroup
-QUICK  := -n auto $(GROUPS) -m "not ray and not long and not slow"
+# One process a core, one thread a process; one of them has all tests that start Ray.
+PARALLEL := -n auto --dist loadgroup
+QUICK  := $(PARALLEL) -m "not ray and not long and not slow"
 
 .PHONY: venv search test quick lint docs lowest wheel table golden soak bench clean
 .DEFAULT_GOAL := test
@@ -58,7 +57,7 @@ search: $(READY)
 	@echo "comparison:  $(RUN)/compare/compare.md"
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $$(($$(nproc) + 1)) $(GROUPS) $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(PARALLEL) $(PYTEST_ARGS)
 
 quick: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(QUICK) $(PYTEST_ARGS)

@@ -317,7 +317,7 @@ def test_one_two_and_four_workers_give_the_same_policy_and_journal(tmp_path):
                 "search",
                 task="synthetic",
                 evaluator="synthetic",
-                evaluator_options={"sleep": 0.005},
+                evaluator_options={"sleep": 0.03},  # else the first worker may do all
                 searcher="ppo",
                 evaluations=90,
                 searcher_options={"batch_size": 10},
