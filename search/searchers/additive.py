@@ -16,7 +16,7 @@ import numpy as np
 
 from policies import OPS
 from policies.errors import InputError
-from search.spaces import PolicySpace
+from search.spaces import PolicySpace, Space
 
 # A scale and an offset between two kinds of rewards are not told from fewer.
 FEWEST_DEAR = 3
@@ -33,7 +33,12 @@ class AdditiveModel:
     Rewards may have any scale and offset (the intercept is not penalised).
     """
 
-    def __init__(self, space: PolicySpace, ridge: float = 1.0) -> None:
+    def __init__(self, space: Space, ridge: float = 1.0) -> None:
+        if not isinstance(space, PolicySpace):
+            raise InputError(
+                "space", "must be a PolicySpace", type(space).__name__,
+                "use the searcher tpe or evolution",
+            )  # fmt: skip
         if not ridge > 0:
             raise InputError("ridge", "must be greater than 0", ridge, "pass for example 1.0")
         self.space = space
@@ -128,9 +133,9 @@ class CorrectedModel:
     model of what there is. Used as an `AdditiveModel`, of which `add` takes dear rewards.
     """
 
-    def __init__(self, space: PolicySpace, ridge: float = 0.1) -> None:
-        self.space = space
+    def __init__(self, space: Space, ridge: float = 0.1) -> None:
         self.cheap, self._dear = AdditiveModel(space, ridge), AdditiveModel(space, ridge)
+        self.space = self.cheap.space
         self._rows: list[np.ndarray] = []
         self._rewards: list[float] = []
         self._current = self._dear
@@ -168,6 +173,22 @@ class CorrectedModel:
 
     def sample(self, rng: np.random.Generator) -> np.ndarray:
         return self._current.sample(rng)
+
+
+def add_told(
+    model: AdditiveModel | CorrectedModel,
+    decisions: Sequence[Sequence[int]],
+    rewards: Sequence[float | None],
+) -> None:
+    """Add the policies of a batch to `model`; those whose evaluation failed (None) are left out.
+
+    decisions: of whole policies, each [sub-policies x operations x 3].
+    """
+    told = [(row, r) for row, r in zip(decisions, rewards, strict=True) if r is not None]
+    if told:
+        rows = np.array([row for row, _ in told])
+        by_subpolicy = rows.reshape(len(told), -1, 3 * model.space.num_operations)
+        model.add(model.features(by_subpolicy).mean(axis=1), [r for _, r in told])
 
 
 def _feature_table(space: PolicySpace) -> np.ndarray:

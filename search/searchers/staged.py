@@ -17,14 +17,11 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-import numpy as np
-
-from policies.errors import InputError
 from policies.options import Option, checks_options
-from search.spaces import PolicySpace, Space, sample_decisions
+from search.spaces import Space, sample_decisions
 from search.trial import CHEAP, MAIN
 
-from .additive import CorrectedModel
+from .additive import CorrectedModel, add_told
 from .batches import BatchSearcher, BatchSize, Decisions, Lag
 from .ppo import PPO_PRESETS, PPOSearcher
 from .thompson import ThompsonSearcher
@@ -75,12 +72,6 @@ class StagedSearcher(BatchSearcher):
         ] = 0.1,
     ) -> None:
         super().__init__(space, seed, batch_size=batch_size, lag=lag)
-        if not isinstance(space, PolicySpace):
-            raise InputError(
-                "space", "must be a PolicySpace", type(space).__name__,
-                "use the searcher tpe or evolution",
-            )  # fmt: skip
-        self._policies = space
         self._model = CorrectedModel(space, ridge)
         self._proposer: ThompsonSearcher | PPOSearcher
         if proposer == "thompson":
@@ -122,11 +113,7 @@ class StagedSearcher(BatchSearcher):
         if self._scorer(batch) == MAIN:
             self._proposer._update(batch, decisions, rewards, notes)
             return
-        told = [(row, r) for row, r in zip(decisions, rewards, strict=True) if r is not None]
-        if told:
-            width = 3 * self._policies.num_operations
-            rows = np.array([row for row, _ in told]).reshape(len(told), -1, width)
-            features = self._model.features(rows).mean(axis=1)
-            self._model.cheap.add(features, [r for _, r in told])
+        if any(reward is not None for reward in rewards):
+            add_told(self._model.cheap, decisions, rewards)
             self._model.fit()
             self._proposer.practise(batch)

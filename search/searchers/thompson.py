@@ -15,11 +15,10 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from policies.errors import InputError
 from policies.options import Option, checks_options
-from search.spaces import PolicySpace, Space, sample_decisions
+from search.spaces import Space, sample_decisions
 
-from .additive import AdditiveModel, CorrectedModel
+from .additive import AdditiveModel, CorrectedModel, add_told
 from .batches import BatchSearcher, BatchSize, Decisions, Lag
 
 
@@ -60,15 +59,9 @@ class ThompsonSearcher(BatchSearcher):
         ] = 2000,
     ) -> None:
         super().__init__(space, seed, batch_size=batch_size, lag=lag)
-        if not isinstance(space, PolicySpace):
-            raise InputError(
-                "space", "must be a PolicySpace", type(space).__name__,
-                "use the searcher tpe or evolution",
-            )  # fmt: skip
-        self._policies = space
-        self._startup = startup
-        self._pool = max(pool, space.num_subpolicies)
         self.model: AdditiveModel | CorrectedModel = AdditiveModel(space, ridge)
+        self._startup = startup
+        self._pool = max(pool, self.model.space.num_subpolicies)
 
     def _draw(self, batch: int) -> tuple[list[Decisions], dict[str, Any]]:
         rng = self._generator(batch)
@@ -85,7 +78,7 @@ class ThompsonSearcher(BatchSearcher):
         Every combination of operations is taken once, while the pool has others: what the model
         likes is alike, and a policy of alike sub-policies trains worse than its parts.
         """
-        space = self._policies
+        space = self.model.space
         width = 3 * space.num_operations
         rows = rng.integers(0, space.decisions[:width], (self._pool, width))
         weights = self.model.sample(rng)
@@ -107,11 +100,7 @@ class ThompsonSearcher(BatchSearcher):
         rewards: Sequence[float | None],
         notes: dict[str, Any],
     ) -> None:
-        told = [(row, r) for row, r in zip(decisions, rewards, strict=True) if r is not None]
-        if told:
-            width = 3 * self._policies.num_operations
-            rows = np.array([row for row, _ in told]).reshape(len(told), -1, width)
-            self.model.add(self.model.features(rows).mean(axis=1), [r for _, r in told])
+        add_told(self.model, decisions, rewards)
 
     def practise(self, batch: int) -> None:
         """What `PPOSearcher` does with a model; draws from a posterior need none."""
