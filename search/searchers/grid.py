@@ -85,9 +85,10 @@ def rounds(cells: int, evaluations: int) -> list[tuple[int, int]]:
     made = []
     for place, size in enumerate(sizes):
         seeds = max(1, evaluations // (len(sizes) - place) // size)
-        if seeds * size <= evaluations:
-            made.append((size, seeds))
-            evaluations -= seeds * size
+        if seeds * size > evaluations:
+            break  # a smaller round would not be the better half of the one before
+        made.append((size, seeds))
+        evaluations -= seeds * size
     return made
 
 
