@@ -35,6 +35,7 @@ def make_ppo(
     return PPOSearcher(space, seed, dataclasses.replace(PPO_PRESETS[preset], **changes), lag=lag)
 
 
+CHEAP_COST = "cheap_cost"  # option of searchers that ask two evaluators
 # Called with (space, seed) and options by name.
 SEARCHERS: dict[str, Callable[..., Searcher]] = {
     "staged": StagedSearcher,
@@ -58,6 +59,11 @@ def searcher_options(name: str) -> tuple[Declared, ...]:
     arguments, also of a user's own class or function."""
     further = options_of(PPOConfig) if name == "ppo" else ()
     return (*keywords_of(_maker(name)), *further)
+
+
+def has_cheap_cost(name: str) -> bool:
+    """Whether a searcher asks two evaluators, and is told what the cheap one costs."""
+    return any(declared.name == CHEAP_COST for declared in searcher_options(name))
 
 
 def make_searcher(

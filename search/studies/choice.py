@@ -7,7 +7,7 @@ search ends: of children from scratch, not of copies of a shared one, which ther
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,14 @@ from typing import Any
 from policies import Policy
 from policies.errors import InputError
 from proxy_tasks.evaluators.config import EvaluatorConfig
+from proxy_tasks.evaluators.evaluation import Evaluation
 from search.engine.loop import RunResult
-from search.engine.records import FIELDS, asked_fields
 from search.errors import NothingFound
-from search.runs.folder import POLICY_NAME, check_journal, forget_results
 from search.searchers.fixed import fixed_candidates
 from search.spaces import PolicySpace
-from search.trial import JOURNAL_NAME, MAIN, Candidate, read_journal
+from search.trial import JOURNAL_NAME, MAIN, Candidate, Key, read_journal
 
-from .fixed import evaluate_fixed
+from .fixed import begin_stage, evaluate_fixed
 from .seeds import training_seeds
 from .selection import (
     Evaluated,
@@ -161,34 +160,37 @@ def choose(
         return None, None
     made: dict[str, Any] = {each.label: each.augmentation for each in candidates}
     folder = run.path / FINAL
-    if folder.exists() and (run.path / POLICY_NAME).exists():
-        check_journal(folder)
-    if _others(folder / JOURNAL_NAME, candidates):
-        run.log.info("the search has gone on: its final policy is chosen anew")
-        (run.path / POLICY_NAME).unlink(missing_ok=True)  # it promises that the journal is there
-        forget_results(folder)
+    begin_stage(run, folder, candidates)
     result = evaluate_fixed(run, folder, candidates, {MAIN: evaluator}, **how)
     told = {trial.key: trial.evaluation for trial in read_journal(folder / JOURNAL_NAME)}
+    choice = decide(made, candidates, told, evidence, run.path, "raise the budget")
+    return choice, result
+
+
+def decide(
+    made: dict[str, Any],
+    candidates: Sequence[Candidate],
+    told: Mapping[Key, Evaluation | None],
+    evidence: Evidence,
+    out: Path,
+    more: str,
+) -> Choice:
+    """The best of the finalists `made` by what their children were told.
+
+    out: folder of the run, more: what would give more children; both for the message.
+
+    Raises:
+        NothingFound: no finalist is better than another.
+    """
     ranked = best_rescored(candidates, told)
     if not ranked:
         raise NothingFound(
             f"of each of {len(made)} final policies a child failed or diverged, so none is "
-            f"exported; see `augsearch report {run.path}`"
+            f"exported; see `augsearch report {out}`"
         )
     if len(ranked) > 1 and len({reward for _, reward in ranked}) == 1:
         raise NothingFound(
             f"all {len(ranked)} final policies have the reward {ranked[0][1]:.6g}, so none is "
-            "better than another and none is exported; raise the budget, or choose another reward"
+            f"better than another and none is exported; {more}, or choose another reward"
         )
-    return Choice.of(made, ranked, evidence), result
-
-
-def _others(journal: Path, candidates: Sequence[Candidate]) -> bool:
-    """Whether a journal holds other evaluations than are asked for."""
-    if not journal.is_file():
-        return False
-    asked = {each.key: asked_fields(each) for each in candidates}
-    return any(
-        asked.get(trial.key) != {name: getattr(trial, name) for name in FIELDS}
-        for trial in read_journal(journal)
-    )
+    return Choice.of(made, ranked, evidence)

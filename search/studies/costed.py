@@ -17,16 +17,16 @@ from policies.policy import Policy
 from proxy_tasks.evaluators.base import Evaluator
 from proxy_tasks.evaluators.config import EvaluatorConfig
 from proxy_tasks.evaluators.evaluation import Evaluation
-from search.searchers.registry import make_searcher, searcher_options
+from search.searchers.registry import CHEAP_COST, has_cheap_cost, make_searcher
 from search.spaces import PolicySpace
 from search.trial import CHEAP, MAIN, Candidate
 
 from .choice import RIDGE, Evidence, finalists, shortlist
+from .search_settings import RESERVE
 from .selection import best_rescored, concatenate_best, evaluated_policies
 
 BIAS = 1.0  # of a planted landscape's cheap evaluations, in standard deviations of policies
 COST = 10  # of a planted landscape's dear evaluations, in cheap ones
-RESERVE = 0.2
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,9 @@ def search_at_cost(
     """
     prices = {name: each.evaluate(None, 0).image_passes for name, each in evaluators.items()}
     options = dict(entrant.options)
-    both = any(declared.name == "cheap_cost" for declared in searcher_options(entrant.searcher))
+    both = has_cheap_cost(entrant.searcher)
     if both:
-        options["cheap_cost"] = prices[CHEAP] / prices[MAIN]
+        options[CHEAP_COST] = prices[CHEAP] / prices[MAIN]
     searcher = make_searcher(entrant.searcher, space, seed, options)
     children = int(budget * RESERVE)
     limit, passes, seconds = (budget - children) * prices[MAIN], 0, 0.0

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from proxy_tasks.evaluators.config import EvaluatorConfig
 from search.engine.loop import RunResult, run
+from search.engine.records import FIELDS, asked_fields
 from search.errors import NothingFound
-from search.runs.folder import forget_results
+from search.runs.folder import POLICY_NAME, check_journal, forget_results
 from search.searchers.fixed import FixedSearcher
 from search.trial import JOURNAL_NAME, Candidate, read_journal
 
@@ -67,6 +68,25 @@ def forget_followers(stage: Path, *followers: Path) -> None:
     if journal.is_file() and any(trial.error is not None for trial in read_journal(journal)):
         for follower in followers:
             forget_results(follower)
+
+
+def begin_stage(run: OpenRun, stage: Path, candidates: Sequence[Candidate]) -> None:
+    """Before a stage that decides on policy.json: forget what it was asked for before, if other.
+
+    Raises InputError where the run is complete and the stage's journal is lost.
+    """
+    policy, journal = run.path / POLICY_NAME, stage / JOURNAL_NAME
+    if stage.exists() and policy.exists():
+        check_journal(stage)
+    asked = {each.key: asked_fields(each) for each in candidates}
+    others = journal.is_file() and any(
+        asked.get(trial.key) != {name: getattr(trial, name) for name in FIELDS}
+        for trial in read_journal(journal)
+    )
+    if others:
+        run.log.info(f"the run has gone on: {stage.name} is made anew")
+        policy.unlink(missing_ok=True)  # it promises that the journal is there
+        forget_results(stage)
 
 
 def evaluate_fixed(

@@ -8,8 +8,7 @@ from typing import Annotated
 from policies.errors import InputError
 from policies.options import Option
 
-from .seeds import LARGEST_SEED
-from .settings import Settings
+from .settings import Settings, seed_option
 
 # Of the command; a run folder that does not name it was begun before there was such an option.
 AGAIN = 3
@@ -33,7 +32,7 @@ class RandAugmentSettings(Settings):
     seeds: Annotated[
         int, Option("training seeds of every cell", unit="N", least=1, most=10_000)
     ] = 2
-    seed: Annotated[int, Option("the first of them", unit="N", least=0, most=LARGEST_SEED)] = 0
+    seed: Annotated[int, seed_option("the first of them")] = 0
     halving: Annotated[
         bool,
         Option(

@@ -26,7 +26,6 @@ from .settings import SEARCHERS, SearcherConfig
 PUBLISHED_FOR = {"reduced-cifar10": "cifar10", "reduced-svhn": "svhn"}
 # Other names of arms.
 ALIASES = {"uniformaugment": "uniform"}
-BEST = 5  # candidates of a search whose sub-policies it exports, as in the paper
 
 
 class Ended(Protocol):
@@ -59,9 +58,8 @@ def _search(name: str, config: Config, draw: int, before: Path | None) -> Config
     own = config.settings
     options = own.searcher_options.get(name, {})
     settings = SearchSettings(
-        own.subpolicies, own.operations, own.ops, (), own.searched, own.seed + draw,
-        min(BEST, own.searched),
-    )  # fmt: skip
+        own.subpolicies, own.operations, own.ops, (), own.searched, own.seed + draw
+    )
     cheap = cheap_of(config.evaluator.kind, config.evaluator.preset, config.task.name)
     if name == STAGED and cheap:
         settings = replace(

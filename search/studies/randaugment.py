@@ -21,7 +21,7 @@ from proxy_tasks.trials import rank_by_mean
 from search.engine import cluster
 from search.engine.loop import RunResult, run
 from search.errors import NothingFound
-from search.runs.folder import POLICY_NAME, check_journal, forget_results
+from search.runs.folder import POLICY_NAME, check_journal
 from search.runs.optuna_view import catch_up
 from search.searchers.base import Searcher
 from search.searchers.fixed import FixedSearcher
@@ -29,7 +29,7 @@ from search.searchers.grid import HalvingSearcher, grid_candidates
 from search.trial import JOURNAL_NAME, Trial, image_passes, read_journal, usable_reward
 
 from .config import Config
-from .fixed import evaluate_fixed, forget_followers
+from .fixed import begin_stage, evaluate_fixed, forget_followers
 from .seeds import training_seeds
 from .study import OpenRun, open_run
 
@@ -124,17 +124,9 @@ def _evaluate_again(opened: OpenRun, ranked: list[RandAugment], how: dict[str, A
     """The best cell beside the middle one, which is neither lucky nor unlucky, on new seeds."""
     cells = [(cell.n, cell.m) for cell in (ranked[0], ranked[len(ranked) // 2])]
     settings, stage = opened.config.settings, opened.path / AGAIN
-    policy = opened.path / POLICY_NAME
     seeds = training_seeds("randaugment again", settings.seed, settings.again)
     candidates = grid_candidates(cells, seeds)
-    if stage.exists() and policy.exists():
-        check_journal(stage)
-    if (stage / JOURNAL_NAME).exists():
-        evaluated = {trial.label for trial in read_journal(stage / JOURNAL_NAME)}
-        if not evaluated <= {candidate.label for candidate in candidates}:
-            # The grid has grown, and other cells are the best and the middle one.
-            policy.unlink(missing_ok=True)
-            forget_results(stage)
+    begin_stage(opened, stage, candidates)
     return evaluate_fixed(opened, stage, candidates, {"main": opened.config.evaluator}, **how)
 
 

@@ -30,7 +30,7 @@ from search.engine.worker import Factory
 from search.errors import NothingFound
 from search.runs.folder import LOG_NAME, POLICY_NAME, check_journal
 from search.searchers.base import Searcher
-from search.searchers.registry import make_searcher, searcher_options
+from search.searchers.registry import CHEAP_COST, has_cheap_cost, make_searcher
 from search.spaces import PolicySpace
 from search.trial import (
     CHEAP,
@@ -67,16 +67,13 @@ def build_searcher(config: Config, task: ProxyTask | None = None) -> Searcher:
     settings, searcher = config.settings, searcher_config(config)
     options = dict(searcher.options)
     if settings.cheap:
-        if all(declared.name != COST for declared in searcher_options(searcher.name)):
+        if not has_cheap_cost(searcher.name):
             raise InputError(
-                "cheap", f"needs a searcher with the option {COST}", searcher.name,
+                "cheap", f"needs a searcher with the option {CHEAP_COST}", searcher.name,
                 "use the searcher staged, or leave it out",
             )  # fmt: skip
-        options[COST] = 1.0 if task is None else cheap_cost(config, task)
+        options[CHEAP_COST] = 1.0 if task is None else cheap_cost(config, task)
     return make_searcher(searcher.name, policy_space(settings), settings.seed, options)
-
-
-COST = "cheap_cost"
 
 
 def searcher_config(config: Config) -> SearcherConfig:

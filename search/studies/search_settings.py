@@ -11,6 +11,7 @@ from policies.options import Option
 from .settings import Settings, Space, seed_option
 
 BUDGET = 120  # of a search, in children
+RESERVE = 0.2  # share of it that chooses the final policy
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class SearchSettings(Space):
             least=0,
             below=1,
         ),
-    ] = 0.2
+    ] = RESERVE
     cheap: Annotated[
         dict,
         Option(

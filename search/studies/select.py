@@ -22,7 +22,6 @@ from policies.files import read_json, write_atomically
 from proxy_tasks.evaluators.config import SHARING
 from proxy_tasks.evaluators.evaluation import Evaluation
 from search.engine.loop import RunResult
-from search.errors import NothingFound
 from search.runs.folder import CONFIG_NAME, POLICY_NAME, check_journal
 from search.searchers.fixed import fixed_candidates
 from search.trial import (
@@ -34,7 +33,7 @@ from search.trial import (
     read_journal,
 )
 
-from .choice import FINAL, Choice, Evidence, finalists
+from .choice import FINAL, Choice, Evidence, decide, finalists
 from .config import Config
 from .fixed import evaluate_fixed, forget_followers
 from .search import POLICY_TEXT_NAME, policy_space
@@ -148,19 +147,11 @@ class _Selection:
         made, dropped = finalists(evidence, self.space, ops)
         seeds = training_seeds("select final", 0, settings.seeds)
         candidates = fixed_candidates(made, seeds)
-        ranked = best_rescored(candidates, self._evaluate(FINAL, candidates))
-        if not ranked:
-            raise NothingFound(
-                f"of each of {len(made)} policies a child failed or diverged, so none is "
-                f"exported; see `augsearch report {self.opened.path}`"
-            )
-        if len(ranked) > 1 and len({reward for _, reward in ranked}) == 1:
-            raise NothingFound(
-                f"all {len(ranked)} policies have the reward {ranked[0][1]:.6g}, so none is better "
-                f"than another and none is exported; `augsearch resume {self.opened.path} --seeds "
-                f"{2 * settings.seeds}` makes more evaluations, or choose another reward"
-            )
-        return self._export(made, Choice.of(made, ranked, evidence), dropped)
+        out = self.opened.path
+        more = f"`augsearch resume {out} --seeds {2 * settings.seeds}` makes more evaluations"
+        told = self._evaluate(FINAL, candidates)
+        choice = decide(made, candidates, told, evidence, out, more)
+        return self._export(made, choice, dropped)
 
     def _evaluate(self, stage: str, candidates: list[Candidate]) -> dict[Key, Evaluation | None]:
         folder = self.opened.path / stage

@@ -11,8 +11,7 @@ from policies.options import Option
 from proxy_tasks.presets import Preset
 from proxy_tasks.recipe import Recipe
 
-from .seeds import LARGEST_SEED
-from .settings import ARMS, Settings
+from .settings import ARMS, Settings, seed_option
 
 
 @dataclass(frozen=True)
@@ -21,10 +20,8 @@ class _Trained(Settings):
 
     policy: Annotated[str, Option(ARMS, unit="ARM", example="imagenet")]
     seed: Annotated[
-        int,
-        Option("seed of the child's weights, image order and augmentation", unit="N", least=0,
-               most=LARGEST_SEED),
-    ] = 0  # fmt: skip
+        int, seed_option("seed of the child's weights, image order and augmentation")
+    ] = 0
     model: Annotated[
         str | None,
         Option(
