@@ -191,9 +191,27 @@ def grown_entries(
 
 
 @dataclass(frozen=True)
-class CompareSettings(Settings):
-    """arms: what `policy` means, filled in before the first evaluation (`arms.Arm.to_json`)."""
+class _Armed(Settings):
+    """Of a kind with the option `policy`.
 
+    arms: what it means, filled in before the first evaluation (`arms.Arm.to_json`).
+    """
+
+    arms: tuple[dict[str, Any], ...] = field(default=(), kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "arms", tuple(self.arms))
+
+    def grown_from(self, saved: Any) -> Any:
+        """With the arms that were there first in front; they must be what they were."""
+        kept = grown_entries("policy", "text", saved.arms, self.arms)
+        changes: dict[str, Any] = {"policy": tuple(arm["text"] for arm in kept), "arms": kept}
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True)
+class CompareSettings(_Armed):
     policy: Annotated[
         tuple[str, ...],
         Option(
@@ -207,22 +225,10 @@ class CompareSettings(Settings):
         int, Option("children per arm, each with its own seed", unit="N", least=1, most=10_000)
     ] = 5
     seed: Annotated[int, seed_option("the first of these seeds")] = 0
-    arms: tuple[dict[str, Any], ...] = ()
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "arms", tuple(self.arms))
-
-    def grown_from(self, saved: CompareSettings) -> CompareSettings:
-        """With the arms that were there first in front; they must be what they were."""
-        kept = grown_entries("policy", "text", saved.arms, self.arms)
-        return replace(self, policy=tuple(arm["text"] for arm in kept), arms=kept)
 
 
 @dataclass(frozen=True)
-class FidelitySettings(Settings):
-    """arms: what `policy` means, filled in before the first evaluation (`arms.Arm.to_json`)."""
-
+class FidelitySettings(_Armed):
     policies: Annotated[
         int,
         Option("policies to rank, at least 24 for a useful interval", unit="N", least=8,
@@ -248,7 +254,6 @@ class FidelitySettings(Settings):
             example="runs/first/policy.json",
         ),
     ] = ()
-    arms: tuple[dict[str, Any], ...] = ()
     evaluators: Annotated[
         dict | None,
         Option(
@@ -258,15 +263,6 @@ class FidelitySettings(Settings):
             unset="a selection",
         ),
     ] = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "arms", tuple(self.arms))
-
-    def grown_from(self, saved: FidelitySettings) -> FidelitySettings:
-        """With the policies that were there first in front; they must be what they were."""
-        kept = grown_entries("policy", "text", saved.arms, self.arms)
-        return replace(self, policy=tuple(arm["text"] for arm in kept), arms=kept)
 
 
 @dataclass(frozen=True)
