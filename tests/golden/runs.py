@@ -77,7 +77,7 @@ RUNS = {
 }
 
 
-def tested_set() -> bool:
+def is_tested_set() -> bool:
     """Whether those versions are installed whose bytes the recorded runs hold."""
     pinned = re.findall(
         r"^(numpy|scipy|torch)==([\w.]+)", CONSTRAINTS.read_text(encoding="utf-8"), re.MULTILINE

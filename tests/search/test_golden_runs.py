@@ -15,11 +15,11 @@ from click.testing import CliRunner
 from proxy_tasks.run_format import RUN_VERSION
 from search.cli.main import main
 from search.studies.kinds import KINDS
-from tests.golden.runs import FOLDER, RUNS, TREE, begun_with, copy, results, tested_set, tree
+from tests.golden.runs import FOLDER, RUNS, TREE, begun_with, copy, is_tested_set, results, tree
 
 pytestmark = pytest.mark.usefixtures("any_versions")
 SAME_BYTES = pytest.mark.skipif(
-    not tested_set(),
+    not is_tested_set(),
     reason="floats to the last bit are recorded for the versions in constraints.txt",
 )
 # `estimate` keeps nothing; a training, left in the middle, is tests/golden/training.
