@@ -58,8 +58,12 @@ class Draws:
 
     def differences(self, method: str, other: str) -> np.ndarray:
         """Mean of `method` minus `other` over the seeds that both have, [draws]."""
+        return _mean(self.gaps(method, other))
+
+    def gaps(self, method: str, other: str) -> np.ndarray:
+        """`method` minus `other` of every child, [draws, seeds]; NaN where either failed."""
         place, against = self.methods.index(method), self.methods.index(other)
-        return _mean(self.accuracy[:, :, place] - self.accuracy[:, :, against])
+        return self.accuracy[:, :, place] - self.accuracy[:, :, against]
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
@@ -127,8 +131,7 @@ def _test(unit: np.ndarray) -> Difference:
 
 def _child_share(draws: Draws, method: str, other: str) -> float:
     """Share of the variance of a draw's difference that is due to its children; NaN if unknown."""
-    place, against = draws.methods.index(method), draws.methods.index(other)
-    gap = draws.accuracy[:, :, place] - draws.accuracy[:, :, against]
+    gap = draws.gaps(method, other)
     gap = gap[np.isfinite(gap).all(axis=1)]
     if min(gap.shape) < 2:
         return float("nan")
