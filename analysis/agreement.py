@@ -239,7 +239,7 @@ def _same_bins(first: Policy, second: Policy) -> None:
 
 @dataclass(frozen=True)
 class Trait:
-    """What is said of a policy: the shares of `more` of what is applied, less those of `less`.
+    """What is said of a policy: the shares of `more` of what is applied, less the mean of `less`.
 
     `high`: whether the trait is a large number or a small one, against random policies.
     """
@@ -252,11 +252,8 @@ class Trait:
     def values(self, usage: np.ndarray) -> np.ndarray:
         """Usage [N, operations] -> [N]."""
         more, less = ([PAPER_OPS.index(name) for name in names] for names in (self.more, self.less))
-        return (
-            usage[:, more].sum(axis=1) - usage[:, less].mean(axis=1)
-            if less
-            else (usage[:, more].sum(axis=1))
-        )
+        shares = usage[:, more].sum(axis=1)
+        return shares - usage[:, less].mean(axis=1) if less else shares
 
 
 TRAITS: tuple[Trait, ...] = (
@@ -281,7 +278,7 @@ def trait_table(
     policies), p (one-sided), p_holm over the traits, p_known (of the known policy alone, not
     corrected: a trait that it does not show itself cannot come again).
     """
-    single = _chance_usage(form, draws * len(found), seed)
+    single = _random(form, draws * len(found), np.random.default_rng(seed)).usage()
     usage, theirs = _arrays(found).usage(), _arrays([known]).usage()
     rows = []
     for trait in TRAITS:
@@ -302,11 +299,6 @@ def trait_table(
     table = pd.DataFrame(rows)
     table["p_holm"] = holm(table["p"].tolist())
     return table
-
-
-@functools.lru_cache(maxsize=4)
-def _chance_usage(form: Form, count: int, seed: int) -> np.ndarray:
-    return _random(form, count, np.random.default_rng(seed)).usage()
 
 
 def _one_sided(value: float, chance: np.ndarray, high: bool) -> float:

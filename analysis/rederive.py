@@ -55,7 +55,14 @@ def rederivation_report(run: Run) -> Report:
     found = {name: search.policy for name, search in searches.items() if search.policy}
     state = Text(sections.state(done, asked, "evaluations of the searches"))
     if found:
-        parts = [section("", state, *_verdict(run, found)), *_agreement(run, found)]
+        groups = _groups(found)
+        first = next(iter(groups.values()))
+        traits = trait_table(IMAGENET, first, _form(run, first[0]))
+        parts = [
+            section("", state, *_verdict(run, groups, traits)),
+            _agreement(run, found, groups),
+            section("Traits of the published policy", Table(_traits(traits), _TRAIT_NOTE)),
+        ]
         parts += [
             _own(policy_section(searches[name], f"The policy of {name}"), name) for name in found
         ]
@@ -118,16 +125,15 @@ def _form(run: Run, policy: Policy) -> Form:
     return Form.of(policy, run.choices("ops") or PAPER_OPS)
 
 
-def _verdict(run: Run, found: Mapping[str, Policy]) -> list[Text | Sentences]:
+def _verdict(
+    run: Run, groups: Mapping[str, list[Policy]], traits: pd.DataFrame
+) -> list[Text | Sentences]:
     """What the evidence says, and what it cannot."""
-    groups = _groups(found)
     lines, head = [], ""
     for method, policies in groups.items():
         agreement = agreement_with(IMAGENET, policies, _form(run, policies[0]))
         head = head or WORDS[agreement.verdict] + "."
         lines.append(_sentence(method, policies, agreement))
-    first = next(iter(groups.values()))
-    traits = trait_table(IMAGENET, first, _form(run, first[0]))
     holding = traits.loc[traits["p_holm"] <= 0.05, "trait"]
     lines.append(
         f"Of {len(traits)} traits of the published policy these were found again, beyond chance: "
@@ -151,32 +157,29 @@ def _sentence(method: str, policies: list[Policy], agreement: Agreement) -> str:
     )
 
 
-def _agreement(run: Run, found: Mapping[str, Policy]) -> list[Section]:
-    groups = _groups(found)
+def _agreement(
+    run: Run, found: Mapping[str, Policy], groups: Mapping[str, list[Policy]]
+) -> Section:
     shown = {
         f"found by {method}": policy_statistics(policies) for method, policies in groups.items()
     }
     theirs = {"published ImageNet policy": policy_statistics([IMAGENET])}
-    first = next(iter(groups.values()))
     note = (
         "Agreement is the mean cosine of two tables of shares: how often each operation is applied "
         "in which strength, and which operations stand together; 1 is the same policy. p: how "
         "often random policies of the same form agree as much. Re-derived: p at most 0.01, and the "
         f"agreement of a policy that is {100 * AGAIN:.0f} % published. In part: p at most 0.05."
     )
-    return [
-        section(
-            "Agreement with the published policy",
-            Table(_agreements(run, found), note),
-            Picture(
-                "rederive",
-                "operations, probabilities and magnitudes",
-                lambda path: plots.policy_histograms({**shown, **theirs}, path),
-            ),
-            Table(_operations(run, groups), "Shares count how often an operation is applied."),
+    return section(
+        "Agreement with the published policy",
+        Table(_agreements(run, found, groups), note),
+        Picture(
+            "rederive",
+            "operations, probabilities and magnitudes",
+            lambda path: plots.policy_histograms({**shown, **theirs}, path),
         ),
-        section("Traits of the published policy", Table(_traits(run, first), _TRAIT_NOTE)),
-    ]
+        Table(_operations(run, groups), "Shares count how often an operation is applied."),
+    )
 
 
 _TRAIT_NOTE = (
@@ -186,7 +189,9 @@ _TRAIT_NOTE = (
 )
 
 
-def _agreements(run: Run, found: Mapping[str, Policy]) -> pd.DataFrame:
+def _agreements(
+    run: Run, found: Mapping[str, Policy], groups: Mapping[str, list[Policy]]
+) -> pd.DataFrame:
     """Each policy found, what other policies have, and what the searches have in common."""
     others = {"published for CIFAR-10": CIFAR10, "published for SVHN": SVHN}
     rows = []
@@ -194,7 +199,7 @@ def _agreements(run: Run, found: Mapping[str, Policy]) -> pd.DataFrame:
         form = _form(run, policy) if name in found else Form.of(policy)
         agreement = agreement_with(IMAGENET, [policy], form)
         rows.append((name, agreement.mean, f"{agreement.p:.2g}", f"{100 * agreement.share:.0f}"))
-    for method, policies in _groups(found).items():
+    for method, policies in groups.items():
         between = [policy_agreement(*pair) for pair in itertools.combinations(policies, 2)]
         if between:
             rows.append((f"between searches by {method}", float(np.mean(between)), "", ""))
@@ -231,8 +236,7 @@ def _strength(policies: list[Policy], name: str, size: tuple[int, ...]) -> str:
     return written(name, get_convention("paper").parameter_at(name, mean, False, *size)).lstrip("+")
 
 
-def _traits(run: Run, policies: list[Policy]) -> pd.DataFrame:
-    table = trait_table(IMAGENET, policies, _form(run, policies[0]))
+def _traits(table: pd.DataFrame) -> pd.DataFrame:
     percent = {name: [f"{100 * value:.0f}" for value in table[name]] for name in ("found", "known")}
     chance = [
         f"{100 * a:.0f} … {100 * b:.0f}" for a, b in zip(table["low"], table["high"], strict=True)
