@@ -124,11 +124,7 @@ class Comparison:
             found += ", by less than the margin"
         margin = f" of {self.margin:g} points" if "margin" in found else ""
         shown = tables.interval(low, high, sign=True)
-        return f"{head} {shown}: {found}{margin} (p {_p(row['p_holm'])})."
-
-
-def _p(p: float) -> str:
-    return tables.p_value(p) if p < 0.001 else f"= {tables.p_value(p)}"
+        return f"{head} {shown}: {found}{margin} (p {tables.p_clause(row['p_holm'])})."
 
 
 def compare_arms(run: Run, margin: float = MARGIN) -> Comparison:

@@ -213,7 +213,8 @@ class Replication:
         equal = f" within {self.margin:g} points" if row.verdict == "equal" else ""
         return (
             f"{where}{row.verdict}{equal}, {row.difference:+.2f} points "
-            f"{tables.interval(row.low, row.high, sign=True)} (p {_p(row.p_holm)}), ahead in "
+            f"{tables.interval(row.low, row.high, sign=True)} "
+            f"(p {tables.p_clause(row.p_holm)}), ahead in "
             f"{100 * row.ahead:.0f} % of {row.n} draws "
             f"[{100 * row.ahead_low:.0f}, {100 * row.ahead_high:.0f}]"
         )
@@ -222,10 +223,6 @@ class Replication:
 def cost_text(children: float) -> str:
     """What a search has cost, in children."""
     return f"{children:.4g}" if children else "none"
-
-
-def _p(p: float) -> str:
-    return tables.p_value(p) if p < 0.001 else f"= {tables.p_value(p)}"
 
 
 def analyse_replication(

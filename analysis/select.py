@@ -12,10 +12,10 @@ from . import sections, tables
 from .document import Report, Section, Sentences, Table, Text, section
 from .runs import Run, trials_table
 from .search import policy_section
-from .spending import luck
+from .spending import FINAL, luck
 from .statistics import holm_levels, mean_interval, paired_difference
 
-RESCORE, FINAL = "rescore", "final"
+RESCORE = "rescore"
 SEARCHED_CONFIG, SEARCHED = "searched.json", "searched.jsonl"
 METHOD = (
     "Mean over the seeds, which every proposal had alike. Differences from the chosen one are "

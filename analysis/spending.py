@@ -13,7 +13,7 @@ from . import tables
 from .document import Section, Sentences, Table, section
 from .runs import Run
 
-FINAL, BEST = "final", "best-1"
+FINAL = "final"
 _WORDS = {
     "prepared": "shared child, once",
     CHEAP: "cheap evaluations",

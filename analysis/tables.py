@@ -97,6 +97,11 @@ def p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
+def p_clause(p: float) -> str:
+    """What stands after "p" in a sentence: "= 0.020", "< 0.001"."""
+    return p_value(p) if p < 0.001 else f"= {p_value(p)}"
+
+
 def duration(seconds: float) -> str:
     """Seconds in the unit that a reader would choose."""
     if not np.isfinite(seconds):
