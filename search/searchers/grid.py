@@ -116,7 +116,6 @@ class HalvingSearcher(Searcher):
         self._used = 0
         self._queue: deque[Candidate] = deque()
         self._open: set[Key] = set()
-        self._told: dict[Key, tuple[Cell, float | None]] = {}
 
     def ask(self) -> Candidate | None:
         while self._rounds and not self._queue and not self._open:
@@ -128,11 +127,6 @@ class HalvingSearcher(Searcher):
         return candidate
 
     def _next_round(self) -> None:
-        # In the order of the keys: means must not depend on the order of results.
-        for key in sorted(self._told):
-            cell, reward = self._told[key]
-            self._rewards[cell].append(reward)
-        self._told.clear()
         size, seeds = self._rounds.popleft()
         sound = {
             cell: [reward for reward in self._rewards[cell] if reward is not None]
@@ -149,7 +143,8 @@ class HalvingSearcher(Searcher):
             raise ValueError(f"candidate {candidate.key} is not open: never asked, or told before")
         self._open.remove(candidate.key)
         cell = divmod(candidate.slot, MAGNITUDES)
-        self._told[candidate.key] = cell, usable_reward(evaluation)
+        # In any order: `rank_by_mean` adds them up without rounding.
+        self._rewards[cell].append(usable_reward(evaluation))
 
     @property
     def finished(self) -> bool:
