@@ -72,6 +72,14 @@ def test_luck_is_told_only_of_rewards_of_one_kind(evaluated):
         assert about == (None if told is None else {"reward": told, "measured_again": 1.0})
 
 
+def test_no_luck_is_told_of_a_best_candidate_that_was_cut(evaluated):
+    evidence = Evidence(evaluated)
+    best, _ = evidence.best
+    cut = next(op.name for row in best for op in row)
+    made = named(evidence, tuple(name for name in SPACE.ops if name != cut))
+    assert Choice.of(made, [(made[BEST], 1.0)], evidence).best_reward is None
+
+
 def test_operations_that_are_left_out_are_counted_and_in_none(evaluated):
     ops = tuple(name for name in SPACE.ops if name != "Cutout")
     made, dropped = finalists(Evidence(evaluated), SPACE, ops)

@@ -83,6 +83,14 @@ def test_the_better_half_goes_on_and_keeps_what_it_had():
     }  # fmt: skip
 
 
+def test_it_is_not_finished_while_a_result_is_awaited():
+    searcher = HalvingSearcher([(1, 5)], range(2), 1)
+    candidate = searcher.ask()
+    assert searcher.ask() is None and not searcher.finished
+    searcher.tell(candidate, evaluation(0.5))
+    assert searcher.ask() is None and searcher.finished
+
+
 def test_the_order_of_results_changes_nothing():
     def reward(cell, seed):
         return random.Random(repr((cell, seed))).random()

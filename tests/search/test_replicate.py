@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +16,8 @@ from search import Config, PoolConfig
 from search.engine import cluster
 from search.studies import methods
 from search.studies.config import read_config
-from search.studies.replicate import judging, run_replicate
+from search.studies.replicate import _grown, judging, planned, run_replicate
+from search.studies.replication import MOST_SEEDS
 from search.trial import JOURNAL_NAME, read_journal
 from tests.search.commands import PLANTED, answer, ending, invoke
 from tests.search.fakes import FakePool, Killed, bad
@@ -24,6 +26,7 @@ pytestmark = pytest.mark.long
 
 METHODS = "--method random randaugment-grid random:3 none"
 SMALL = f"replicate {PLANTED} {METHODS} --draws 2 --budget 24 --seeds 2"
+ANYWHERE = {"task": "folder", "data": "."}
 RESULTS = ("replicate.md", "*.csv", "plan.json", "draw-*/*/*/policy.json")
 
 
@@ -262,3 +265,29 @@ def test_a_staged_search_is_told_its_cheap_evaluator_at_the_same_cost():
     assert made.settings.cheap == {"kind": "weight-sharing"} and made.settings.evaluations is None
     plain = methods.METHODS["random"][0].configure(config, 1, None).settings
     assert plain.evaluations == config.settings.searched and plain.cheap == {}
+
+
+def test_grids_of_two_draws_share_no_seed():
+    config = Config.of("replicate", method=["randaugment-grid", "none"], seed=7, **ANYWHERE)
+    [grid] = methods.METHODS["randaugment-grid"]
+    settings = [grid.configure(config, draw, None).settings for draw in range(2)]
+    assert [each.seed for each in settings] == [7, 7 + MOST_SEEDS]
+    assert len(settings[0].cells) * settings[0].seeds <= MOST_SEEDS
+
+
+def test_others_are_compared_with_the_first_method_unless_told():
+    config = Config.of("replicate", method=["random", "staged", "none"], **ANYWHERE)
+    assert config.settings.against == ("random",)
+
+
+def test_a_plan_is_the_same_wherever_the_images_are():
+    here = Config.of("replicate", method=["random", "none"], **ANYWHERE)
+    there = replace(here, task=replace(here.task, data="elsewhere"))
+    assert planned(there) == planned(here)
+
+
+@pytest.mark.parametrize(("draws", "may"), [(2, False), (3, True), (4, True)])
+def test_a_plan_never_has_fewer_draws_than_it_had(draws, may):
+    config = Config.of("replicate", method=["random", "none"], draws=3, **ANYWHERE)
+    settings = replace(config.settings, draws=draws)
+    assert _grown(planned(config), planned(replace(config, settings=settings))) is may

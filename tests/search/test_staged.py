@@ -108,6 +108,27 @@ def rewarded(rng, count, weights):
     return features, features @ weights + 0.01 * rng.standard_normal(count)
 
 
+@pytest.mark.parametrize("proposer", ["thompson", "ppo"])
+def test_cheap_rewards_decide_what_is_first_asked_of_the_dear_evaluator(proposer):
+    def first(sign):
+        searcher = StagedSearcher(PolicySpace(), 0, cheap_cost=0.1, prior=12.0, proposer=proposer,
+                                  batch_size=4, lag=0)  # fmt: skip
+        rewards = iter(sign * np.random.default_rng(0).standard_normal(200))
+        told = drive(searcher, 140, judge=lambda candidate: evaluation(next(rewards)))
+        dear = [each for _, each in sorted(told.items()) if each.scorer == MAIN]
+        return [each.augmentation for each in dear][:4], [each.batch for each in dear]
+
+    (asked, batches), (other, _) = first(1), first(-1)
+    assert asked != other
+    assert all(batches.count(batch) == 4 for batch in batches[:-4])
+
+
+def test_a_reward_of_zero_is_a_reward():
+    searcher = StagedSearcher(PolicySpace(), 0, cheap_cost=0.1, prior=2.0, lag=0)
+    drive(searcher, 21, judge=lambda candidate: evaluation(0.0))  # told before the next batch
+    assert searcher._model.cheap.count == 20
+
+
 def test_the_model_is_that_of_whichever_rewards_there_are():
     rng = np.random.default_rng(0)
     weights = rng.standard_normal(AdditiveModel(PolicySpace()).num_features)
