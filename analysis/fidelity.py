@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from proxy_tasks.evaluators.config import REWARDS
+from proxy_tasks.run_format import FOUND_LABEL, RANDOM_LABEL
 
 from . import plots, sections, tables
 from .document import Block, Picture, Report, Section, Sentences, Table, Text, section, write
@@ -19,7 +20,6 @@ from .statistics import NoiseFloor, noise_floor, rank_correlation, seeds_needed,
 
 FROM_SCRATCH = "from-scratch"
 # Labels of random policies of a candidate's size, and of policies that searches have found.
-RANDOM, FOUND = "random 5 #", "found: "
 TOP = 5
 METHOD = (
     "ρ: Spearman's rank correlation over policies with from-scratch test accuracy averaged over "
@@ -116,12 +116,12 @@ def _regions(scores: pd.DataFrame, reference: pd.DataFrame) -> dict[str, Any]:
     evaluation likes best; any: of 5 random candidates, whichever. NaN where there are too few.
     """
     found: dict[str, Any] = {}
-    for name, prefix in (("random", RANDOM), ("found", FOUND)):
+    for name, prefix in (("random", RANDOM_LABEL), ("found", FOUND_LABEL)):
         some = scores[scores.index.str.startswith(prefix)]
         rho = _correlations(some, reference.loc[some.index]) if len(some) >= 4 else {}
         for column, of in (("", "rho"), ("_low", "low"), ("_high", "high")):
             found[f"{name}{column}"] = rho.get(of, np.nan)
-    some = scores[scores.index.str.startswith(RANDOM)]
+    some = scores[scores.index.str.startswith(RANDOM_LABEL)]
     found["top"] = found["any"] = np.nan
     if len(some) >= 2 * TOP:
         others = reference.loc[some.index]

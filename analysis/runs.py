@@ -18,14 +18,13 @@ from policies.policy import Policy
 from policies.policy_files import load_policy_file
 from proxy_tasks.evaluators.config import REWARDS
 from proxy_tasks.manifest import Manifest
-from proxy_tasks.run_format import CONFIG_NAME, read_run_config
+from proxy_tasks.run_format import CONFIG_NAME, EPOCHS_NAME, read_run_config
 from proxy_tasks.trials import JOURNAL_NAME, Trial, read_journal
 
 METRICS = (*REWARDS, "temperature")
 _LINE = ("batch", "slot", "label", "scorer", "part", "seed", "status", "attempts", "error")
 _EVALUATION = ("reward", "stderr", "seconds", "image_passes", "diverged")
 _TIMES = ("started", "finished", "worker")
-EPOCHS_NAME = "epochs.jsonl"
 _EPOCH = {"epoch": int, "lr": float, "loss": float, "accuracy": float, "log_likelihood": float}
 COLUMNS = (*_LINE, *_EVALUATION, *METRICS, *_TIMES, "policy", "details")
 

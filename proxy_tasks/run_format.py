@@ -1,4 +1,7 @@
-"""What says that a folder holds a run, and in which version: `config.json`, read in one place."""
+"""What says that a folder holds a run, and in which version: `config.json`, read in one place.
+
+And the names in a run folder that both who writes and who reports it must know.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,10 @@ from policies.files import read_json
 
 CONFIG_NAME = "config.json"
 COSTS_NAME = "costs.json"
+EPOCHS_NAME = "epochs.jsonl"  # of a training, a line an epoch
+FINAL_NAME = "final"  # folder of the children that choose the final policy
+# What labels of a fidelity study begin with: random policies of 5 sub-policies, those of searches.
+RANDOM_LABEL, FOUND_LABEL = "random 5 #", "found: "
 RUN_FORMAT = "augsearch-run"
 RUN_VERSION = 2
 

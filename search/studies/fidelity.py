@@ -17,6 +17,7 @@ from policies.errors import InputError, check_choice
 from proxy_tasks import Augmentation
 from proxy_tasks.evaluators.config import EvaluatorConfig
 from proxy_tasks.evaluators.registry import check_config
+from proxy_tasks.run_format import FOUND_LABEL
 from search.engine.loop import RunResult
 from search.trial import CHEAP, Candidate
 
@@ -26,7 +27,6 @@ from .fixed import run_fixed
 from .seeds import training_seed
 
 FROM_SCRATCH = "from-scratch"
-FOUND = "found: "  # labels of policies that searches have found
 FIRST_FOUND = 1_000_000  # their first slot
 
 STUDIED: dict[str, dict[str, Any]] = {
@@ -141,7 +141,7 @@ def fidelity_candidates(config: Config) -> list[Candidate]:
             raise InputError(
                 "policy", "must be files of single policies", arm.text, "name a policy.json"
             )
-        places[FIRST_FOUND + number] = (f"{FOUND}{arm.name}", arm.members[0])
+        places[FIRST_FOUND + number] = (f"{FOUND_LABEL}{arm.name}", arm.members[0])
     scorers = [*cheap_evaluators(config), FROM_SCRATCH]
     return [
         Candidate(

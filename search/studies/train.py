@@ -25,6 +25,7 @@ from policies.files import digest, read_json, write_atomically, write_json
 from proxy_tasks import Evaluation, ProxyTask, get_preset
 from proxy_tasks.batches import channel_statistics
 from proxy_tasks.processes import Processes, processes
+from proxy_tasks.run_format import EPOCHS_NAME
 from proxy_tasks.trainer import Trainer
 from search.engine.progress import Progress
 from search.engine.signals import Signals
@@ -37,7 +38,7 @@ from .config import Config, read_config
 from .seeds import training_seed
 from .study import OpenRun, build_task, open_run
 
-CHECKPOINT_NAME, LOG_NAME, BOARD_NAME = "checkpoint.pt", "epochs.jsonl", "tensorboard"
+CHECKPOINT_NAME, BOARD_NAME = "checkpoint.pt", "tensorboard"
 RESULT_NAME = "result.json"
 # What process 0 tells the others about the folder that it opened.
 DONE, BEGUN, RESUMED = 0, 1, 2
@@ -191,7 +192,7 @@ def _write_log(trainer: Trainer, path: Path) -> None:
     """epochs.jsonl: a line for every epoch, replaced as a whole so that none is ever cut."""
     lines = [json.dumps(row, allow_nan=False) + "\n" for row in trainer.rows]
     with _writing(path):
-        write_atomically(path / LOG_NAME, "".join(lines))
+        write_atomically(path / EPOCHS_NAME, "".join(lines))
 
 
 @contextlib.contextmanager
@@ -271,7 +272,7 @@ def _finish(trainer: Trainer, run: OpenRun) -> Evaluation:
     """Write the weights and what they reached; result.json, which ends the run, comes last."""
     best, last = trainer.best_row, trainer.rows[-1]
     evaluation = trainer.judge()
-    files = [LOG_NAME]
+    files = [EPOCHS_NAME]
     with _writing(run.path):
         if best is not None:
             files += _write_weights(run, trainer, "best", trainer.best, best)

@@ -7,8 +7,9 @@ import dataclasses
 import pytest
 
 from policies import IMAGENET, InputError, Policy, save_policy
+from proxy_tasks.run_format import FOUND_LABEL, RANDOM_LABEL
 from search import Config
-from search.studies.fidelity import FIRST_FOUND, FOUND, fidelity_candidates, with_arms
+from search.studies.fidelity import FIRST_FOUND, fidelity_candidates, with_arms
 
 MINE = Policy([[("Rotate", 0.5, 3)]])
 
@@ -18,10 +19,17 @@ def asked(*files, policies=9, **values):
     return with_arms(config)
 
 
+def test_random_candidates_bear_the_label_that_reports_look_for():
+    told = {c.label: c.augmentation for c in fidelity_candidates(asked(policies=20))}
+    labelled = {label for label in told if label.startswith(RANDOM_LABEL)}
+    fives = {label for label in told if label.startswith("random ") and len(told[label]) == 5}
+    assert labelled == fives and len(labelled) >= 10
+
+
 def test_policies_of_searches_are_judged_by_everyone(tmp_path):
     save_policy(tmp_path / "mine.json", MINE)
     config = asked(str(tmp_path / "mine.json"), "imagenet")
-    found = [c for c in fidelity_candidates(config) if c.label.startswith(FOUND)]
+    found = [c for c in fidelity_candidates(config) if c.label.startswith(FOUND_LABEL)]
     assert {c.augmentation for c in found if c.slot == FIRST_FOUND} == {MINE}
     assert {c.augmentation for c in found if c.slot == FIRST_FOUND + 1} == {IMAGENET}
     others = [c for c in fidelity_candidates(config) if c.slot == 0]

@@ -144,15 +144,15 @@ def test_a_finished_run_is_left_alone(undisturbed, monkeypatch):
 @pytest.mark.parametrize("damage", [None, b"{}", b"\xff\x00"])
 def test_results_that_are_lost_or_damaged_are_made_anew(undisturbed, tmp_path, damage):
     out = Path(shutil.copytree(undisturbed[0], tmp_path / "run"))
-    for name in (*weights(out), study.LOG_NAME, study.RESULT_NAME):
+    for name in (*weights(out), study.EPOCHS_NAME, study.RESULT_NAME):
         if damage is None:
             (out / name).unlink()
         else:
             (out / name).write_bytes(damage)
         assert run_train(config(), out, resume=True, progress=False).metrics
         assert weights(out) == weights(undisturbed[0])
-        assert (out / study.LOG_NAME).read_bytes() == (
-            undisturbed[0] / study.LOG_NAME
+        assert (out / study.EPOCHS_NAME).read_bytes() == (
+            undisturbed[0] / study.EPOCHS_NAME
         ).read_bytes()  # fmt: skip
         assert (out / study.RESULT_NAME).exists()
 

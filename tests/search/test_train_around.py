@@ -123,7 +123,7 @@ def test_two_processes_train_one_network_and_go_on(tmp_path):
     with subprocess.Popen(
         [*command, "train", *given, "--out", str(parts)], stderr=subprocess.PIPE, text=True
     ) as stopped:
-        while not (parts / study.LOG_NAME).exists() and stopped.poll() is None:
+        while not (parts / study.EPOCHS_NAME).exists() and stopped.poll() is None:
             time.sleep(0.01)
         stopped.terminate()
         said = stopped.communicate(timeout=100)[1]

@@ -60,7 +60,7 @@ def weights(out: Path) -> dict[str, bytes]:
 
 def rows(out: Path) -> list[dict]:
     """The lines of the log without the times."""
-    lines = (out / study.LOG_NAME).read_text().splitlines()
+    lines = (out / study.EPOCHS_NAME).read_text().splitlines()
     return [{k: v for k, v in json.loads(line).items() if "seconds" not in k} for line in lines]
 
 
