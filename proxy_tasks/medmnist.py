@@ -89,9 +89,14 @@ def _checked(
         labels = labels[:, 0]
     if labels is None or labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
         got = "none" if labels is None else f"{labels.dtype} {list(labels.shape)}"
+        advice = fix
+        if labels is not None and labels.ndim > 1:
+            advice = "one label an image: tasks with several labels an image are not supported"
+        elif labels is not None and labels.dtype.kind not in "iu":
+            advice = "number the classes: numpy.unique(labels, return_inverse=True)[1]"
         raise InputError(
             "data", f"{name}_labels must be integers [{len(images)}] or [{len(images)}, 1]", got,
-            "one label an image: tasks with several labels an image are not supported",
+            advice,
         )  # fmt: skip
     if 0 in images.shape:
         raise InputError("data", f"{name}_images must hold images", list(images.shape), fix)

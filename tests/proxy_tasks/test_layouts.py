@@ -385,6 +385,7 @@ class TestMedMNIST:
             ({"train_labels": None}, "train_labels must be integers"),
             ({"train_labels": np.zeros((60, 14), int)}, "one label an image"),
             ({"train_labels": np.zeros(59, int)}, "train_labels must be integers"),
+            ({"train_labels": np.array(["cat", "dog"] * 30)}, "number the classes"),
             ({"train_images": np.zeros((60, 28, 28), float)}, "must be uint8"),
             ({"train_images": np.zeros((60, 28, 28, 28), np.uint8)}, "must be uint8"),
             ({"test_images": np.zeros((0, 8, 8), np.uint8), "test_labels": np.zeros(0, int)},
