@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from search.engine import cluster
-from search.engine.resources import PoolConfig
+from search.engine import cluster, loop
 from search.runs.environment import differences
+from tests.search.fakes import InProcessPool
 
 # The contract of searchers is a test that ships with the package.
 pytest.register_assert_rewrite("search.testing")
@@ -55,9 +55,17 @@ def small_run(tmp_path_factory) -> Path:
 
     out = tmp_path_factory.mktemp("small") / "search"
     arguments = "search --searcher random --evaluations 30 --workers 1 --evaluator synthetic"
-    result = CliRunner().invoke(main, [*arguments.split(), "--quiet", "--out", str(out)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "WorkerPool", InProcessPool())
+        result = CliRunner().invoke(main, [*arguments.split(), "--quiet", "--out", str(out)])
     assert result.exit_code == 0, result.output
     return out
+
+
+@pytest.fixture
+def in_process(monkeypatch) -> None:
+    """Runs evaluate as ever, but in the test's process: Ray starts for few tests only."""
+    monkeypatch.setattr(loop, "WorkerPool", InProcessPool())
 
 
 @pytest.fixture
@@ -68,24 +76,15 @@ def any_versions(monkeypatch) -> None:
     )
 
 
-@pytest.fixture(scope="module")
-def one_ray():
-    """The commands of a module share a Ray instead of starting one each."""
-    started = cluster.connect(PoolConfig(workers=2))
-    yield
-    if started:
-        cluster.disconnect()
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """These fixtures start Ray, if no test before has; one process of the tests runs all that do.
+    """One process of the tests runs all that start Ray, by this fixture or as they are marked.
 
     Two Rays at once would only wait for each other. The other tests of a file stay together, since
     they share what its fixtures made.
     """
     for item in items:
-        if {"small_run", "one_ray", "ray"} & set(getattr(item, "fixturenames", ())):
+        if "ray" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.ray)
         ray = item.get_closest_marker("ray") is not None
         item.add_marker(pytest.mark.xdist_group("ray" if ray else item.nodeid.split("::")[0]))

@@ -44,7 +44,7 @@ from tests.search.fakes import FakePool, bad
 SYNTHETIC = ["--evaluator", "synthetic", "--quiet", "--workers", "1"]
 
 
-pytestmark = pytest.mark.usefixtures("one_ray")
+pytestmark = pytest.mark.usefixtures("in_process")
 
 
 def run(*arguments: object, code: int = 0) -> str:

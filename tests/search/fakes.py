@@ -6,7 +6,7 @@ import itertools
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +17,7 @@ from proxy_tasks.evaluators.evaluation import Evaluation
 from proxy_tasks.evaluators.registry import Evaluator
 from search import PolicySpace, RandomSearcher
 from search.engine.pool import Job, Outcome, PoolConfig, WorkerPool, _Slot
+from search.engine.worker import Factory, Worker
 from search.searchers.batches import BatchSearcher
 from search.trial import Candidate, Trial
 from tests.search.unreliable import Unreliable
@@ -111,6 +112,49 @@ class FakePool:
             if self._killed_after < 0:
                 raise Killed
         return [self._answer(job) or good(job) for job in done]
+
+
+class InProcessPool(FakePool):
+    """Evaluates as a worker does, in the test's process: all of a run but Ray."""
+
+    def __call__(
+        self,
+        config: PoolConfig,
+        configs: Mapping[str, EvaluatorConfig],
+        task: Any,
+        *,
+        threads: int = 1,
+        prepared: Mapping[str, bytes] | None = None,
+        factory: Factory | None = None,
+    ) -> InProcessPool:
+        self._worker, self._answer = Worker(), self._evaluate
+        self._ready = self._worker.setup(configs, task, prepared or {}, threads, factory)
+        assert "error" not in self._ready, self._ready["detail"]
+        super().__call__(config)
+        return self
+
+    def prepare(self, stopped: Callable[[], bool]) -> dict:
+        answer = self._worker.prepare(self._ready["unprepared"])
+        assert "error" not in answer, answer["detail"]
+        return answer["prepared"]
+
+    def _evaluate(self, job: Job) -> Outcome:
+        candidate = job.candidate
+        answer = self._worker.evaluate(
+            candidate.scorer, candidate.augmentation, candidate.seed, candidate.part, job.artifact
+        )
+        return Outcome(
+            job,
+            "ok" if "evaluation" in answer else "error",
+            answer.get("evaluation"),
+            answer.get("error"),
+            answer.get("detail", ""),
+            answer["started"],
+            answer["finished"],
+            self._worker.where(),
+            artifact=answer.get("artifact"),
+            mistake=answer.get("mistake"),
+        )
 
 
 class Killed(BaseException):

@@ -59,7 +59,7 @@ def test_every_kind_has_one():
 
 
 @SAME_BYTES
-@pytest.mark.usefixtures("one_ray")
+@pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize("name", RUNS)
 def test_goes_on_and_ends_as_then(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where the images of `rederive` are
