@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from search.engine import cluster, loop
+from search.engine.resources import PoolConfig
 from search.runs.environment import differences
 from tests.search.fakes import InProcessPool
 
@@ -74,6 +75,16 @@ def any_versions(monkeypatch) -> None:
     monkeypatch.setattr(
         "search.studies.study.differences", lambda then, now: differences(then, then)
     )
+
+
+@pytest.fixture(scope="session")
+def ray():
+    """One Ray for all tests that can share it, started as the engine starts it."""
+    assert cluster.connect(PoolConfig(workers=4))
+    import ray
+
+    yield ray
+    cluster.disconnect()
 
 
 @pytest.hookimpl(tryfirst=True)

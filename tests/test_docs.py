@@ -66,7 +66,7 @@ def test_the_readme_is_short():
     assert len(README.read_text(encoding="utf-8").splitlines()) <= 135
 
 
-@pytest.mark.ray
+@pytest.mark.usefixtures("in_process")
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (code,) = blocks(README, "python")

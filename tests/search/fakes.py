@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from proxy_tasks.evaluators.base import Continued
 from proxy_tasks.evaluators.config import EvaluatorConfig
 from proxy_tasks.evaluators.evaluation import Evaluation
 from proxy_tasks.evaluators.registry import Evaluator
@@ -251,6 +252,15 @@ class Prepared(Evaluator):
         return evaluation(self.reward)
 
 
+class Growing(Continued):
+    """Leaves what it went on from, and its own seed."""
+
+    def go_on(
+        self, augmentation: Any, seed: int, part: str, artifact: bytes | None
+    ) -> tuple[Evaluation, bytes]:
+        return evaluation(0.5), (artifact or b"start") + b", %d" % seed
+
+
 def meet(place: Path, people: int, patience: float = 60.0) -> None:
     """Wait until so many processes are here, so that each has something to do."""
     with open(place, "a") as stream:
@@ -266,6 +276,10 @@ def make_unreliable(config: EvaluatorConfig, task: Any) -> Evaluator:
 
 def make_prepared(config: EvaluatorConfig, task: Any) -> Evaluator:
     return Prepared(config, task)
+
+
+def make_growing(config: EvaluatorConfig, task: Any) -> Evaluator:
+    return Growing()
 
 
 def make_failing(config: EvaluatorConfig, task: Any) -> Evaluator:

@@ -4,33 +4,37 @@ from __future__ import annotations
 
 import os
 import random
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 import search
+from search.cli.main import main
 from tests.soak.commands import PLANTED, Command
-from tests.soak.kill import Moment, Trial, disturb, soak
+from tests.soak.kill import Moment, Trial, disturb
 
 
 @pytest.mark.ray
-def test_a_killed_search_ends_as_the_undisturbed_one(tmp_path):
-    report = soak(small_search(60), 2, tmp_path, seed=5, victims=("group", "worker"))
-    assert len(report) == 2
-
-
-@pytest.mark.ray
-def test_the_death_of_ray_is_said_with_what_to_do(tmp_path):
-    trial = Trial(tmp_path / "trial", small_search(1000))
-    happened = disturb(trial, "node", Moment(8000, 0.0), random.Random(0))
-    assert happened.endswith("exit 1")
+def test_a_search_that_is_killed_twice_ends_as_the_undisturbed_one(tmp_path, in_process):
+    """The first hit is Ray's: it is said, with what to do."""
+    command = Command(f"search {PLANTED} --searcher ppo --evaluations 60", ("policy.*",))
+    trial = Trial(tmp_path / "trial", command)
+    assert disturb(trial, "node", Moment(8000, 0.0), random.Random(0)).endswith("exit 1")
     assert "raylet" in trial.output() and "augsearch resume run" in trial.output()
+    disturb(trial, "group", Moment(trial.journal_size() + 4000, 0.0), random.Random(0))
+    assert not (trial.out / "policy.txt").exists()
+    trial.finish()
 
-
-def small_search(evaluations):
-    return Command(f"search {PLANTED} --searcher ppo --evaluations {evaluations}", ("policy.*",))
+    whole = Trial(tmp_path / "undisturbed", command)
+    words = [*shlex.split(command.words), "--quiet", "--out", str(whole.out)]
+    assert CliRunner().invoke(main, words).exit_code == 0
+    undisturbed = whole.ending()
+    assert len(undisturbed.trials) == 60
+    assert undisturbed.difference(trial.ending()) is None
 
 
 @pytest.mark.ray

@@ -401,7 +401,7 @@ class TestFailedMember:
         assert journal.read_bytes() == lines
 
 
-@pytest.mark.ray
+@pytest.mark.usefixtures("in_process")
 def test_a_population_survives_a_kill_with_the_same_schedule(tmp_path):
     config = Config.of(
         "pba", population=4, interval=1, seed=1, epochs=4, workers=2,

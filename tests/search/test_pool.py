@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,23 +19,15 @@ from policies.files import write_json
 from proxy_tasks.evaluators.config import EvaluatorConfig
 from proxy_tasks.evaluators.evaluation import Evaluation
 from proxy_tasks.evaluators.registry import Evaluator
-from search import FixedSearcher, PoolConfig, fixed_candidates
+from search import Config, FixedSearcher, PoolConfig, fixed_candidates, run_search
 from search.engine import cluster
 from search.engine import loop as engine
+from search.engine.pool import WorkerPool
 from search.errors import WorkerError
 from search.runs.blobs import read_blob, write_blob
 from search.runs.journal import Journal
+from search.trial import JOURNAL_NAME, read_journal
 from tests.search import fakes
-
-
-@pytest.fixture(scope="module")
-def ray():
-    """One Ray for the module, started as the engine starts it."""
-    assert cluster.connect(PoolConfig(workers=4))
-    import ray
-
-    yield ray
-    cluster.disconnect()
 
 
 def run(
@@ -180,6 +173,39 @@ def test_task_arrays_are_shared_and_threads_are_fixed(ray, tmp_path):
     assert len({record.worker for record in records.values()}) == 2
 
 
+def test_one_and_four_workers_give_the_same_policy_and_journal(ray, tmp_path):
+    counts = (1, 4)
+    for workers in counts:
+        config = Config.of(
+            "search",
+            task="synthetic",
+            evaluator="synthetic",
+            evaluator_options={"sleep": 0.03},  # else the first worker may do all
+            searcher="ppo",
+            evaluations=90,
+            searcher_options={"batch_size": 10},
+            workers=workers,
+            cpus=0.5,
+        )
+        assert run_search(config, tmp_path / str(workers), progress=False).finished == 90
+    alone, together = (tmp_path / str(workers) for workers in counts)
+    assert (alone / "policy.txt").read_bytes() == (together / "policy.txt").read_bytes()
+    assert results(alone) == results(together)
+    assert len({trial.worker for trial in read_journal(together / JOURNAL_NAME)}) > 1
+
+
+def results(folder):
+    """The journal in the order of the searcher, without what tells of times and workers."""
+    trials = sorted(read_journal(folder / JOURNAL_NAME), key=lambda trial: trial.key)
+    return [
+        replace(
+            trial, started=0.0, finished=0.0, worker="",
+            evaluation=replace(trial.evaluation, seconds=0.0),
+        )
+        for trial in trials
+    ]  # fmt: skip
+
+
 def test_ray_listens_on_the_loopback_only_and_shows_no_dashboard(ray):
     assert ray.get(ray.remote(fakes.grid).remote(2)) == [(0,), (1,)]
     processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
@@ -206,6 +232,20 @@ def test_starting_ray_leaves_the_environment_alone(monkeypatch):
             assert ray._private.ray_constants.ENABLE_RAY_CLUSTER is not loopback
         assert dict(os.environ) == before
         assert ray._private.ray_constants.ENABLE_RAY_CLUSTER is True
+
+
+def test_what_an_evaluation_leaves_comes_back_and_is_gone_on_from(ray):
+    config = {"main": EvaluatorConfig(kind="synthetic")}
+    with WorkerPool(PoolConfig(workers=1), config, None, factory=fakes.make_growing) as pool:
+        assert pool.prepare(lambda: False) == {}
+        left = None
+        for seed in range(3):
+            pool.submit(replace(fakes.job(seed), artifact=left))
+            while not (outcomes := pool.wait(10.0)):
+                pass
+            assert [outcome.kind for outcome in outcomes] == ["ok"]
+            left = outcomes[0].artifact
+    assert left == b"start, 0, 1, 2"
 
 
 def test_gpus_that_are_not_there_are_refused():

@@ -14,11 +14,9 @@ from policies import PAPER_OPS, Policy, load_policy, load_policy_file, save_poli
 from policies.errors import InputError
 from policies.files import read_json, write_atomically
 from policies.formats import convert
-from search import Config, PoolConfig, run_search
-from search.engine import cluster
+from search import Config
 from search.errors import NothingFound
 from search.runs import folder as folder_module
-from search.runs.journal import Journal
 from search.studies import search as run_module
 from search.studies import study
 from search.studies.config import read_config
@@ -290,50 +288,6 @@ def test_atomic_write_is_all_or_nothing(tmp_path, monkeypatch):
         with pytest.raises(OSError, match="No space"):
             write_atomically(path, "new content")
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
-
-
-# With real workers ---------------------------------------------------------------------------
-
-
-def results(folder):
-    """The journal, without times and order."""
-    times = ("started", "finished", "worker")
-    with Journal(folder / "trials.jsonl") as journal:
-        rows = [
-            {k: v for k, v in r.items() if k not in times}
-            for r in (t.to_json() for t in journal.trials())
-        ]
-    for row in rows:
-        row["evaluation"].pop("seconds")
-    return sorted(rows, key=lambda row: (row["batch"], row["slot"]))
-
-
-@pytest.mark.ray
-def test_one_two_and_four_workers_give_the_same_policy_and_journal(tmp_path):
-    assert cluster.connect(PoolConfig(workers=4))
-    try:
-        for workers in (1, 2, 4):
-            config = Config.of(
-                "search",
-                task="synthetic",
-                evaluator="synthetic",
-                evaluator_options={"sleep": 0.03},  # else the first worker may do all
-                searcher="ppo",
-                evaluations=90,
-                searcher_options={"batch_size": 10},
-                workers=workers,
-                cpus=0.5,
-            )
-            assert run_search(config, tmp_path / str(workers), progress=False).finished == 90
-    finally:
-        cluster.disconnect()
-    texts = {(tmp_path / str(n) / "policy.txt").read_bytes() for n in (1, 2, 4)}
-    assert len(texts) == 1
-    assert results(tmp_path / "1") == results(tmp_path / "2") == results(tmp_path / "4")
-    used = set()
-    with Journal(tmp_path / "4" / "trials.jsonl") as journal:
-        used = {trial.worker for trial in journal.trials()}
-    assert len(used) > 1
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,11 @@ from policies.errors import InputError
 from search import (
     FixedSearcher,
     PolicySpace,
-    PoolConfig,
     PPOConfig,
     PPOSearcher,
     RandomSearcher,
     fixed_candidates,
 )
-from search.engine.cluster import connect, disconnect
 from search.searchers.ray_tune import TuneSearcher
 from search.testing import drive, evaluation, reward_of
 
@@ -121,31 +119,24 @@ def evaluate_planted(config):
     tune.report({"reward": landscape.evaluate(config["augmentation"], config["seed"]).reward})
 
 
-@pytest.mark.ray
-def test_ppo_through_a_tuner(tmp_path, monkeypatch):
+def test_ppo_through_a_tuner(ray, tmp_path, monkeypatch):
+    from ray import tune
+
     from proxy_tasks import EvaluatorConfig
     from proxy_tasks.evaluators.planted import PlantedLandscape
 
     monkeypatch.setenv("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-    mine = connect(PoolConfig(workers=2))
-    from ray import tune
-
-    searcher = ppo()
-    try:
-        results = tune.Tuner(
-            evaluate_planted,
-            tune_config=tune.TuneConfig(
-                search_alg=TuneSearcher(searcher, evaluations=12),
-                num_samples=-1,
-                max_concurrent_trials=2,
-                reuse_actors=True,
-                trial_dirname_creator=lambda trial: trial.trial_id,
-            ),
-            run_config=tune.RunConfig(storage_path=str(tmp_path), name="run", verbose=0),
-        ).fit()
-    finally:
-        if mine:
-            disconnect()
+    results = tune.Tuner(
+        evaluate_planted,
+        tune_config=tune.TuneConfig(
+            search_alg=TuneSearcher(ppo(), evaluations=12),
+            num_samples=-1,
+            max_concurrent_trials=2,
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(storage_path=str(tmp_path), name="run", verbose=0),
+    ).fit()
     assert len(results) == 12
     assert results.num_errors == 1
     landscape = PlantedLandscape(EvaluatorConfig(kind="synthetic"))
