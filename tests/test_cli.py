@@ -122,6 +122,7 @@ def test_a_search_leaves_a_complete_run_folder(small_run):
     assert len(load_policy(small_run / "policy.json")) == 25
 
 
+@pytest.mark.long
 def test_report_and_show(small_run, tmp_path):
     folder = shutil.copytree(small_run, tmp_path / "run")
     written = [folder / "report.md", folder / "report.html"]
@@ -170,6 +171,7 @@ def studied(path):
     return optuna.load_study(study_name="randaugment", storage=f"sqlite:///{path}")
 
 
+@pytest.mark.long
 def test_the_grid_is_evaluated_once_and_its_best_cell_exported(tmp_path):
     out = tmp_path / "grid"
     arguments = ["randaugment", "--n", 1, 2, "--m", 0, 10, 30, "--seeds", 2, *SYNTHETIC]
@@ -189,6 +191,7 @@ def test_the_grid_is_evaluated_once_and_its_best_cell_exported(tmp_path):
     assert studied(out / "optuna.db").best_params == best
 
 
+@pytest.mark.long
 def test_select_makes_proposals_and_exports_the_best_of_them(small_run, tmp_path):
     out = tmp_path / "selected"
     arguments = ["select", small_run, "--rescore", 6, "--rescore-seeds", 2, "--seeds", 2,
@@ -273,6 +276,7 @@ def test_train_saves_weights_that_load_without_running_code(tmp_path):
     assert result["evaluation"]["part"] == "test"
 
 
+@pytest.mark.long
 def test_rederive_searches_compares_and_sets_side_by_side(tmp_path):
     rng = np.random.default_rng(0)  # every image another: parts share no content
     for number in range(120):

@@ -123,6 +123,7 @@ def test_false_verdicts_of_two_seeds_on_few_images_are_rare():
     assert np.mean(found) < 0.05 + 5 * np.sqrt(0.05 * 0.95 / trials)
 
 
+@pytest.mark.long
 def test_a_comparison_of_equal_arms_claims_something_in_one_of_twenty():
     """All its verdicts together, as `compare.csv` has them: five arms against the first."""
     rng, trials, arms, seeds = np.random.default_rng(2), 400, 6, 4

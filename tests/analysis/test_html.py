@@ -135,6 +135,7 @@ def test_prose_knows_code_and_nothing_else():
 
 
 class TestWhere:
+    @pytest.mark.long
     def test_a_page_lies_in_the_run(self, write_run):
         directory = write_run([journal_line(0, 0)])
         markdown, path = write_reports([directory])

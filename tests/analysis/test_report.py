@@ -145,6 +145,7 @@ class TestSelect:
         save_policy(directory / "policy.json", IMAGENET, provenance={"selection": "one-by-one"})
         return write_any(directory).read_text()
 
+    @pytest.mark.long
     def test_proposals_are_ranked_with_paired_differences(self, write_run):
         text = self.write(write_run, "synthetic")
         assert "Complete. Chosen: one-by-one." in text

@@ -48,6 +48,7 @@ def close(found: torch.Tensor, wanted: torch.Tensor) -> bool:
 
 
 class TestKernels:
+    @pytest.mark.long
     @given(
         st.integers(1, 70), st.integers(1, 70), st.integers(1, 60), st.integers(1, 60), st.data()
     )

@@ -225,6 +225,7 @@ def test_torchvision_every_operation(mode, fill):
             assert theirs(made.transform, image(mode), 12) == ours(transform, image(mode)), name
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("transform", [RandAugment(1, m) for m in (0, 7, 20, 30)]
                          + [RandAugment(1, 13, fill=9), TrivialAugmentWide()], ids=str)  # fmt: skip
 def test_torchvision_transforms(transform):

@@ -201,6 +201,7 @@ class TestChild:
             assert ours_off <= 1.5 * plain_off + 1e-6 and ours_off < 1e-4
             assert b.grad.stride() == a.grad.stride()
 
+    @pytest.mark.long
     def test_bfloat16_is_as_close_to_float64_as_the_plain_child(self):
         # Over many draws: of one, either may be the luckier by a factor.
         off = {"plain": [], "ours": []}

@@ -112,6 +112,7 @@ def test_a_pipe_in_the_place_of_a_file_is_not_opened(run, name):
     assert name in done.stderr
 
 
+@pytest.mark.long
 @SAME_BYTES
 def test_a_pipe_in_the_place_of_the_log_ends_nothing(run):
     for folder in {path.parent for path in journals(run)}:
@@ -198,6 +199,7 @@ def select(*words: str) -> Result:
     return CliRunner().invoke(main, [*arguments, *words])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", [
     f"compare {PLANTED} --policy none imagenet --seeds 2",
     f"tabulate {PLANTED} --policies 8",

@@ -50,7 +50,7 @@ KILLED = {
     ),
 }
 # So many of the copies are gone on from, evenly spread; the last ones too, where files follow fast.
-SPREAD, LAST = 5, 3
+SPREAD, LAST = 4, 2
 
 
 def leaving(job):

@@ -58,6 +58,7 @@ def test_every_kind_has_one():
     assert {path.name for path in FOLDER.iterdir()} == set(RUNS)
 
 
+@pytest.mark.long
 @SAME_BYTES
 @pytest.mark.usefixtures("in_process")
 @pytest.mark.parametrize("name", RUNS)

@@ -179,6 +179,7 @@ def test_rows_of_others_neither_shift_ours_nor_are_lost(tmp_path):
     assert open_row.number == 3
 
 
+@pytest.mark.long
 def test_a_run_that_has_grown_is_written_with_its_new_ranges(tmp_path):
     run = journal(tmp_path / "run", grid())
     write_optuna(run)
@@ -190,6 +191,7 @@ def test_a_run_that_has_grown_is_written_with_its_new_ranges(tmp_path):
     assert "high=3" in ranges
 
 
+@pytest.mark.long
 def test_the_journal_wins_over_what_somebody_wrote(tmp_path):
     run = journal(tmp_path / "run", grid())
     path = write_optuna(run)

@@ -279,6 +279,7 @@ def test_another_evaluator_brings_its_own_reward(monkeypatch):
     assert third.evaluator.reward == "accuracy"
 
 
+@pytest.mark.long
 def test_operations_that_are_left_out_are_in_no_proposal():
     rng = np.random.default_rng(0)
     evaluated = [(SPACE.sample(rng), float(rng.random())) for _ in range(60)]
