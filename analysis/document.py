@@ -111,6 +111,17 @@ class Report:
         """Of the Markdown file."""
         return self.run.directory / self.name
 
+    @property
+    def found(self) -> tuple[str, ...]:
+        """What was found, in sentences: those of the section without a title."""
+        lines: list[str] = []
+        for block in (block for part in self.sections if not part.title for block in part.blocks):
+            if isinstance(block, Text):
+                lines.append(block.text)
+            elif isinstance(block, Sentences):
+                lines += block.lines
+        return tuple(lines)
+
 
 def section(title: str, *blocks: Block | None, details: bool = False) -> Section:
     """A section of those blocks that are there."""

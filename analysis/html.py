@@ -6,6 +6,7 @@ Whatever comes from a user or a folder is escaped by the template engine.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ PAGE_NAME = "report.html"
 # What a page says it was written by: a file that does not is never written over.
 GENERATOR = '<meta name="generator" content="augsearch">'
 IMAGES = 6  # columns of a gallery
+CONCLUSIONS = ("compare", "replicate", "race")  # kinds of runs that a summary begins with
 
 
 def page(directories: Sequence[str | Path]) -> str:
@@ -42,9 +44,17 @@ def page(directories: Sequence[str | Path]) -> str:
 def _page(reports: Sequence[Report]) -> str:
     names = [report.run.directory.resolve().name for report in reports]
     title = reports[0].title if len(reports) == 1 else f"{len(reports)} runs"
-    template = _environment().get_template("page.html")
-    return template.render(
-        title=title, reports=list(zip(names, reports, strict=True)), generator=Markup(GENERATOR)
+    named = list(zip(names, reports, range(1, len(reports) + 1), strict=True))
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            title=title,
+            reports=named,
+            # What was compared is what readers of several runs want to know first.
+            summary=sorted(named, key=lambda each: each[1].run.kind not in CONCLUSIONS),
+            generator=Markup(GENERATOR),
+        )
     )
 
 
@@ -106,6 +116,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     pictures: dict[Path, tuple[np.ndarray, str]] = {}
+    places = itertools.count()
 
     @pass_context
     def shown(context: Context, block: Gallery) -> dict[str, Any]:
@@ -117,6 +128,10 @@ def _environment() -> Environment:
         rows, remark = gallery.rows(block.augmentation, images)
         words = " ".join(text for text in (block.about, remark, about) if text)
         return {"about": words, "rows": [gallery.originals(images), *rows] if rows else []}
+
+    def chart(picture: Picture) -> Markup:
+        """The picture as SVG elements, whose texts the SVG writer has escaped."""
+        return Markup("\n".join(svg.inline(picture, next(places))))
 
     environment.filters |= {
         "prose": prose,
@@ -138,11 +153,6 @@ def _asset(name: str) -> Markup:
 def prose(text: str) -> Markup:
     """Escaped text; what stands between two backticks is code."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
-
-
-def chart(picture: Picture) -> Markup:
-    """The picture as SVG elements, whose texts the SVG writer has escaped."""
-    return Markup("\n".join(svg.inline(picture)))
 
 
 def cells(table: Table) -> dict[str, Any]:

@@ -94,11 +94,15 @@ def _legend(figure: Figure, handles: Mapping[str, Any] | None = None) -> None:
 
 def _save(figure: Figure, path: str | Path) -> Path:
     path = Path(path)
-    # Words go on the next line where the figure ends.
-    room = LETTERS * figure.get_figwidth()
+    # Words go on the next line where the figure ends; they stand around the middle of the axes.
+    if engine := figure.get_layout_engine():
+        engine.execute(figure)
     for axis in figure.axes:
+        middle = axis.get_position().x0 / 2 + axis.get_position().x1 / 2
+        room = LETTERS * figure.get_figwidth() * 2 * min(middle, 1 - middle)
         for text in (axis.title, axis.xaxis.label):
-            text.set_text(textwrap.fill(text.get_text(), int(room / float(text.get_fontsize()))))
+            letters = max(12, int(room / float(text.get_fontsize())))
+            text.set_text(textwrap.fill(text.get_text(), letters))
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=DPI, format=path.suffix[1:].lower() or "png")
     write_atomically(path, drawn.getvalue())

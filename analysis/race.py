@@ -195,9 +195,7 @@ def _asked(run: Run, budget: int) -> str:
             f"A search costs {budget} evaluations of {dear}, the final choice by a fifth of them "
             f"included; those told {cheap} have as many more as it costs less"
         )
-    return (
-        f"{budget} evaluations a search, rewards {run.option('evaluator', 'reward', '')} of {cheap}"
-    )
+    return f"{budget} evaluations a search, rewards {sections.reward_name(run)} of {cheap}"
 
 
 def _parts(race: Race, unfinished: Text | None, run: Run) -> list[Section]:
@@ -223,9 +221,9 @@ def _parts(race: Race, unfinished: Text | None, run: Run) -> list[Section]:
         lambda path: plots.anytime(race.anytime, path),
     )  # fmt: skip
     return [
-        section("", unfinished, Table(_compact(race.table)), told, picture),
-        section("Pairs", Table(pairs), Sentences(tuple(race.sentences)),
-                Text(f"Margin: {race.margin} points. {METHOD}")),
+        section("", unfinished, Sentences(tuple(race.sentences)), Table(_compact(race.table)), told,
+                picture),
+        section("Pairs", Table(pairs), Text(f"Margin: {race.margin} points. {METHOD}")),
     ]  # fmt: skip
 
 

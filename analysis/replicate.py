@@ -122,12 +122,12 @@ def _report(run: Run, judgements: dict[str, list[Run]], replication: Replication
         blocks.append(Text("No draw is judged yet."))
     else:
         blocks += [
+            Sentences(tuple(replication.sentences)),
             Table(_readable(replication), _cost_note(run)),
             Picture("replicate", "differences by draw", lambda path: _picture(replication, path)),
         ]
         further = [
-            section("Comparisons", Sentences(tuple(replication.sentences)),
-                    Table(_comparisons(replication)),
+            section("Comparisons", Table(_comparisons(replication)),
                     Text(f"Margin: {replication.margin:g} points. {METHOD}")),
             section("Draws", *_by_draw(replication), Text(FOLDERS), details=True),
         ]  # fmt: skip

@@ -35,24 +35,28 @@ _COLOURS = {
 }
 
 
-def inline(picture: Picture) -> list[str]:
+def inline(picture: Picture, place: int = 0) -> list[str]:
     """The picture as <svg> elements for a page, text as text: one, or a broad and a narrow one.
 
     An element has a title, and so has every point that was told.
+
+    Args:
+        picture: what to draw.
+        place: another for every picture of a page.
     """
-    broad = _drawn(picture)
+    broad = _drawn(picture, f"{place} broad")
     with plots.narrow():
-        narrow = _drawn(picture)
+        narrow = _drawn(picture, f"{place} narrow")
     found = {"broad": broad, "narrow": narrow}
     if _width(broad) <= _width(narrow):
         found = {"": broad}
     return [_finished(root, look, picture.alt) for look, root in found.items()]
 
 
-def _drawn(picture: Picture) -> ElementTree.Element:
-    # The same chart is the same text, whenever it is drawn; and clip paths of several charts in
-    # one page have the same name only where they are the same.
-    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": picture.name}
+def _drawn(picture: Picture, salt: str) -> ElementTree.Element:
+    # The same chart is the same text, whenever it is drawn; but no two charts of a page share the
+    # names of hatches and clip paths: browsers do not find those of a chart that is hidden.
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": salt}
     with tempfile.TemporaryDirectory() as folder, matplotlib.rc_context(settings):
         return ElementTree.parse(picture.draw(Path(folder) / "picture.svg")).getroot()
 

@@ -43,6 +43,10 @@ addEventListener("load", () => setTimeout(() => {
     text: document.body.innerText,
     images: [...document.images].map((each) => [each.naturalWidth, ...size(each)]),
     charts: [...document.querySelectorAll("figure > svg")].map(size).filter(([w]) => w > 0),
+    cut: [...document.querySelectorAll("figure > svg text")].filter((each) => {
+      const [text, chart] = [each, each.closest("svg")].map((it) => it.getBoundingClientRect());
+      return text.left < chart.left - 2 || text.right > chart.right + 2;
+    }).map((each) => each.textContent),
     loaded: performance.getEntriesByType("resource").map((each) => each.name),
     width: innerWidth,
     over: document.documentElement.scrollWidth - document.documentElement.clientWidth,
@@ -97,7 +101,7 @@ def test_every_kind_is_seen_whole(name, width, dark, tmp_path):
     assert found["width"] == width
     assert "How it was made, and how to make it again" in found["text"]
     assert all(natural > 0 and min(seen) >= 60 for natural, *seen in found["images"])
-    assert all(min(size) > 100 for size in found["charts"])
+    assert all(min(size) > 100 for size in found["charts"]) and found["cut"] == []
     assert all(wide < width for wide, _ in found["charts"])
     assert len(found["charts"]) == page([FOLDER / name]).count('<figure class="scroll"')
     assert found["over"] <= 0  # only tables and charts scroll, in boxes of their own

@@ -107,16 +107,33 @@ def test_a_page_loads_nothing(name):
 
 
 @pytest.mark.long
-def test_ids_are_there_once(write_run):
+def test_ids_are_there_once_and_charts_use_their_own():
+    """A hatch or a clip path of a chart that is hidden is not found."""
     text = page([FOLDER / "search-ppo", FOLDER / "search-tpe"])
     ids = [a["id"] for _, a in Reader(text).found if "id" in a]
-    # Clip paths and glyphs of equal content have equal names in matplotlib's SVG.
-    elements: dict[str, set] = {}
-    for name in ids:
-        tags = re.findall(rf'<(\w+) id="{re.escape(name)}"', text)
-        elements.setdefault(name, set()).update(tags)
-    assert all(len(tags) == 1 for tags in elements.values())
-    assert len([name for name in ids if name.startswith("run-")]) == 2
+    assert len(ids) == len(set(ids)) and {"run-1", "run-2"} <= set(ids)
+    charts = re.findall(r"<svg .*?</svg>", text, re.DOTALL)
+    assert any("fill: url(#" in chart for chart in charts)
+    for chart in charts:
+        for name in re.findall(r"""(?:url\(|href=")#([^")]+)""", chart):
+            assert f'id="{name}"' in chart
+
+
+def test_several_runs_begin_with_what_was_found(write_run):
+    """The comparison first, in the words of its own report."""
+    search = write_run([journal_line(0, 0)], name="search")
+    lines = [journal_line(n, 0, 0.5, label="none", part="test", seed=n) for n in range(3)]
+    lines += [journal_line(n, 1, 0.6, label="mine", part="test", seed=n) for n in range(3)]
+    settings = {"policy": ["none", "mine"], "seeds": 3}
+    comparison = write_run(lines, {"kind": "compare", "settings": settings}, name="compare")
+    text = page([search, comparison])
+    summary = text[text.index("<header>") : text.index("</header>")]
+    first, second = re.findall(r'href="#(run-\d)"', summary)
+    assert (first, second) == ("run-2", "run-1")
+    for line in REPORTS["compare"](load_run(comparison)).found:
+        assert str(prose(line)) in summary
+    assert "mine against none: +10.00 points" in summary and "Best reward 0.5000" in summary
+    assert "<header>" not in page([search])
 
 
 def test_what_users_name_stays_text(write_run):
