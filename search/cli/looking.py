@@ -49,11 +49,22 @@ def report(runs: tuple[str, ...], out: str | None) -> None:
     help=f"Serve the report's page to browsers of this machine instead, at PORT ({PORT} when none "
     "is given, 0 for any that is free). [default: off]",
 )
-def watch(run: str, once: bool, serve: int | None) -> None:
+@option(
+    "--tensorboard",
+    metavar="DIR",
+    help="Write the run's events for TensorBoard into DIR/NAME-OF-RUN instead, until it is "
+    "complete or Ctrl-C. [default: off]",
+)
+def watch(run: str, once: bool, serve: int | None, tensorboard: str | None) -> None:
     """Show how far a running or finished run is, from its journal; changes nothing.
 
     In a terminal until the run is complete or Ctrl-C; elsewhere once.
     """
+    if tensorboard is not None:
+        from analysis.board import watch_events
+
+        click.echo(watch_events(run, tensorboard, once))
+        return
     if serve is None:
         from analysis.watch import watch as show_run
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tensorboardX import SummaryWriter
 from torch import Tensor
 
 from policies.errors import InputError
@@ -66,7 +67,6 @@ def run_train(
         JournalError: the disk takes no more.
     """
     config = _with_arm(config)
-    board = _board_class() if config.settings.tensorboard else None
     with processes() as mine, contextlib.ExitStack() as stack:
         if mine.rank > 0:
             _follow(Path(out), mine)
@@ -83,7 +83,7 @@ def run_train(
         trainer = _trainer(run.config, run.task, mine)
         if run.resumed:
             _restore(trainer, run.path)
-        _train(trainer, run.path, mine, board, progress)
+        _train(trainer, run.path, mine, run.config.settings.tensorboard, progress)
         return _finish(trainer, run)
 
 
@@ -127,9 +127,7 @@ def _trainer(config: Config, task: ProxyTask, mine: Processes) -> Trainer:
 # Epochs ----------------------------------------------------------------------------------------
 
 
-def _train(
-    trainer: Trainer, path: Path, mine: Processes, board: Callable | None, progress: bool
-) -> None:
+def _train(trainer: Trainer, path: Path, mine: Processes, board: bool, progress: bool) -> None:
     """Train what is left. Process 0 writes checkpoint, log and events after every epoch."""
     done = len(trainer.rows)
     first = True
@@ -209,25 +207,13 @@ def _writing(path: Path) -> Iterator[None]:
 # TensorBoard -----------------------------------------------------------------------------------
 
 
-def _board_class() -> Callable:
-    """torch's SummaryWriter. Raises InputError without TensorBoard."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ModuleNotFoundError as error:
-        raise InputError(
-            "tensorboard", "needs the package tensorboard, which is not installed",
-            f"no module {error.name}", "pip install tensorboard, or leave it out",
-        ) from error  # fmt: skip
-    return SummaryWriter
-
-
 @contextlib.contextmanager
 def _events(
-    path: Path, board: Callable | None, rows: list[dict[str, Any]]
+    path: Path, wanted: bool, rows: list[dict[str, Any]]
 ) -> Iterator[Callable[[dict[str, Any]], None]]:
     """A function that tells TensorBoard a row. The files are a view: `rows`, those of the
     checkpoint, are told anew in place of whatever is there."""
-    if board is None:
+    if not wanted:
         yield lambda row: None
         return
     folder = path / BOARD_NAME
@@ -239,7 +225,7 @@ def _events(
         def tell(row: dict[str, Any]) -> None:
             nonlocal writer
             if writer is None:  # only now: a folder in which nothing is finished stays as it began
-                writer = stack.enter_context(contextlib.closing(board(str(folder))))
+                writer = stack.enter_context(contextlib.closing(SummaryWriter(str(folder))))
             for name in ("lr", "loss", "accuracy", "log_likelihood"):
                 if row[name] is not None:
                     writer.add_scalar(name, row[name], row["epoch"])

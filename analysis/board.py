@@ -1,0 +1,127 @@
+"""`augsearch watch --tensorboard`: a run as events for TensorBoard: a view, like the reports.
+
+The run's folder is only read. The events lie under its name in the folder that is given, so that one
+TensorBoard shows several runs, and they are written anew by every process that begins to watch.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from pathlib import Path
+from types import TracebackType
+
+import pandas as pd
+from tensorboardX import SummaryWriter
+
+from proxy_tasks.evaluators.config import REWARDS
+from proxy_tasks.trials import MAIN
+
+from .progress import Progress, progress, stamp
+from .runs import read_epochs
+from .watch import SECONDS
+
+EVENTS = "events.out.tfevents.*"  # names of TensorBoard's files
+EPOCHS = ("lr", "loss", "accuracy", "log_likelihood")
+
+
+def watch_events(directory: str | Path, out: str | Path, once: bool = False) -> Path:
+    """Write the events of a run, and go on until it is complete or the user interrupts.
+
+    Args:
+        directory: a run folder. It is only read, nothing is locked.
+        out: folder for events, made where it is missing.
+        once: write what there is and return.
+
+    Returns:
+        The folder of the run's events.
+
+    Raises:
+        InputError: for a folder that is no run, or no longer is.
+    """
+    seen, now = stamp(Path(directory)), progress(directory)
+    with Events(Path(out) / Path(directory).resolve().name) as events:
+        events.tell(now)
+        try:
+            while not (once or now.complete):
+                time.sleep(SECONDS)
+                latest = stamp(Path(directory))
+                if latest != seen:
+                    seen, now = latest, progress(directory)
+                    events.tell(now)
+        except KeyboardInterrupt:
+            pass  # this is how a watcher leaves
+    return events.folder
+
+
+class Events:
+    """Event files in `folder`, in place of those that are there; a folder in it for each stage.
+
+    Scalars of evaluations are named METRIC, METRIC/EVALUATOR or METRIC/ARM, those of the test part
+    with "test" before them; each counts its own steps from 1, in the order in which they ended.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for old in folder.rglob(EVENTS):
+            old.unlink()
+        self._writers: dict[str, SummaryWriter] = {}
+        self._told: set[tuple] = set()
+        self._steps: Counter[tuple[str, str]] = Counter()
+        self._best: dict[tuple[str, str], float] = {}
+
+    def __enter__(self) -> Events:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        for writer in self._writers.values():
+            writer.close()
+
+    def tell(self, now: Progress) -> None:
+        """Write what was not written yet."""
+        if now.epochs:
+            for row in read_epochs(now.run).to_dict("records"):
+                if self._new("", row["epoch"]):
+                    for name in EPOCHS:
+                        self._scalar("", name, row[name], row["epoch"])
+        for stage in now.stages:
+            for _, row in stage.trials.sort_values("finished", kind="stable").iterrows():
+                if self._new(stage.name, row["batch"], row["slot"]):
+                    self._trial(stage.name, row)
+        for writer in self._writers.values():
+            writer.flush()
+
+    def _trial(self, stage: str, row: pd.Series) -> None:
+        tested = row["part"] == "test"
+        about = [str(row["scorer"])] * (row["scorer"] != MAIN) + [str(row["label"])]
+        series = "/".join(part for part in about if part)
+
+        def tag(name: str) -> str:
+            return f"{'test ' * tested}{name}" + f"/{series}" * bool(series)
+
+        step = self._steps[stage, tag("")] = self._steps[stage, tag("")] + 1
+        for name in ("reward", *REWARDS, "seconds", "image_passes"):
+            self._scalar(stage, tag(name), row[name], step, row["finished"])
+        found = row["reward"] == row["reward"] and not row["diverged"]
+        if found and not tested and not row["label"]:
+            best = max(self._best.get((stage, series), -math.inf), row["reward"])
+            self._best[stage, series] = best
+            self._scalar(stage, tag("best reward so far"), best, step, row["finished"])
+
+    def _new(self, *key: object) -> bool:
+        known = key in self._told
+        self._told.add(key)
+        return not known
+
+    def _scalar(
+        self, stage: str, tag: str, value: float, step: int, clock: float | None = None
+    ) -> None:
+        if not math.isfinite(value):
+            return
+        if stage not in self._writers:
+            self._writers[stage] = SummaryWriter(str(self.folder / stage))
+        self._writers[stage].add_scalar(tag, value, step, walltime=clock)
