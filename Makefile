@@ -90,7 +90,9 @@ golden: $(READY)
 	AUGSEARCH_WRITE_GOLDEN=1 $(BIN)/python -m pytest -q tests/policies
 	$(BIN)/python -m tests.golden.runs
 	$(BIN)/python -m tests.search.trainings
-	@git status --short tests/golden
+	$(BIN)/python docs/tables.py
+	$(BIN)/python docs/pictures.py
+	@git status --short tests/golden docs
 
 soak: $(READY)
 	$(BIN)/python -m pytest -q -m "slow or not slow" $(PYTEST_ARGS)

@@ -1,7 +1,7 @@
 """`augsearch watch --tensorboard`: a run as events for TensorBoard: a view, like the reports.
 
-The run's folder is only read. The events lie under its name in the folder that is given, so that one
-TensorBoard shows several runs, and they are written anew by every process that begins to watch.
+The run's folder is only read. The events lie under its name in the folder that is given, so that
+one TensorBoard shows several runs, and every process that begins to watch writes them anew.
 """
 
 from __future__ import annotations

@@ -1,7 +1,13 @@
-"""Fills the tables from where operations, options and formats are declared (a hook of MkDocs)."""
+"""Fills the tables from where operations, options and formats are declared (a hook of MkDocs).
+
+    python docs/tables.py
+
+writes those between `<!-- NAME -->` and `<!-- end -->` into the pages, for who reads them there.
+"""
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,6 +15,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from analysis.gallery import written  # noqa: E402
 from policies.formats import FORMATS  # noqa: E402
 from policies.ops import CONVENTIONS, OPS, PAPER_OPS, Scale  # noqa: E402
 from search.studies.kinds import KINDS, reference  # noqa: E402
@@ -16,17 +23,14 @@ from search.studies.kinds import KINDS, reference  # noqa: E402
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """MkDocs calls this for every page, before Markdown becomes HTML."""
-    made = {
-        "operations": operations,
-        "conventions": conventions,
-        "options": options,
-        "formats": formats,
-    }
-    for name, table in made.items():
-        mark = f"<!-- {name} -->"
-        if mark in markdown:
-            markdown = markdown.replace(mark, table())
-    return markdown
+    return re.sub(r"<!-- (\w+) -->(\s+(\|.*?)?<!-- end -->)?", _filled, markdown, flags=re.DOTALL)
+
+
+def _filled(match: re.Match[str]) -> str:
+    name, kept, _ = match.groups()
+    if name not in TABLES:
+        return match.group()
+    return f"<!-- {name} -->\n\n{TABLES[name]()}\n" + "\n<!-- end -->" * bool(kept)
 
 
 def operations() -> str:
@@ -49,6 +53,22 @@ def conventions() -> str:
         for name, c in CONVENTIONS.items()
     ]
     return _table(["convention", "indices", "way along the scale", "source"], rows)
+
+
+def compared(index: int = 9, side: int = 224) -> str:
+    """What one index means, by operation and convention."""
+    rows = [
+        [
+            name,
+            *(
+                written(name, convention.parameter(name, index, False, side, side))
+                for convention in CONVENTIONS.values()
+            ),
+        ]
+        for name in PAPER_OPS
+        if OPS[name].has_magnitude
+    ]
+    return _table(["operation", *CONVENTIONS], rows)
 
 
 def formats() -> str:
@@ -84,3 +104,18 @@ def _scale(scale: Scale | None) -> str:
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     lines = [list(head), ["---"] * len(list(head)), *map(list, rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+TABLES = {
+    "operations": operations,
+    "conventions": conventions,
+    "compared": compared,
+    "options": options,
+    "formats": formats,
+}
+
+if __name__ == "__main__":
+    for path in Path(__file__).parent.glob("*.md"):
+        text = path.read_text(encoding="utf-8")
+        if "<!-- end -->" in text:
+            path.write_text(on_page_markdown(text), encoding="utf-8")

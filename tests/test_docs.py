@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
+from PIL import Image
 
 from policies import CONVENTIONS, OPS
 from policies.formats import FORMATS
@@ -24,6 +29,12 @@ PAGES = [
     ROOT / "CHANGELOG.md",
     *sorted(ROOT.glob("docs/**/*.md")),
 ]
+SET_UP = (
+    "git clone REPOSITORY augsearch",
+    "cd augsearch",
+    "make venv",
+    "source .venv/bin/activate",
+)
 NAMES = [str(path.relative_to(ROOT)) for path in PAGES]
 
 
@@ -50,7 +61,37 @@ def test_every_line_of_a_shell_block_is_a_command_or_a_comment():
     for path in PAGES:
         for block in blocks(path, "bash"):
             for line in block.splitlines():
-                assert re.match(r"augsearch |# |$", line), (path.name, line)
+                known = line in SET_UP or re.match(r"augsearch |python examples/|# |$", line)
+                assert known, (path.name, line)
+
+
+def first_steps() -> list[str]:
+    (block,) = blocks(ROOT / "docs/first-steps.md", "bash")
+    return [line for line in block.splitlines() if not line.startswith("#")]
+
+
+def test_the_first_steps_are_ten_commands():
+    lines = first_steps()
+    assert len(lines) == 10 and lines[:4] == list(SET_UP)
+    for line in lines:
+        if line.startswith("python "):
+            assert (ROOT / shlex.split(line)[1]).is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_the_first_steps_lead_to_a_trained_network(tmp_path):
+    """As they are printed, from the images on: a quarter of an hour on two cores."""
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    for line in first_steps()[4:]:
+        done = subprocess.run(
+            line, shell=True, cwd=tmp_path, capture_output=True, text=True,
+            env={**os.environ, "PATH": paths, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        assert done.returncode == 0, (line, done.stderr)
+    assert float(re.search(r"test accuracy: (.*)", done.stdout)[1]) > 0.4
+    assert "against none" in (tmp_path / "runs/report.html").read_text()
 
 
 def test_the_guide_shows_every_command():
@@ -107,13 +148,43 @@ def anchors(path: Path) -> set[str]:
     }
 
 
+def script(name: str):
+    """A module of docs/."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"docs/{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def made(page: str) -> list[list[str]]:
     """The cells of all rows of a page's tables, once they are filled."""
-    spec = importlib.util.spec_from_file_location("tables", ROOT / "docs/tables.py")
-    tables = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tables)
-    text = tables.on_page_markdown((ROOT / "docs" / page).read_text(encoding="utf-8"))
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    text = script("tables").on_page_markdown(text)
     return [re.split(r" \| ", line[2:-2]) for line in text.splitlines() if line[:2] == "| "]
+
+
+@pytest.mark.parametrize("page", ["operations.md", "conventions.md"])
+def test_tables_that_stand_in_a_page_are_as_they_are_made(page):
+    """Else: `python docs/tables.py`."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    assert text.count("<!-- end -->") >= 1 and text.count("\n| ") > 5
+    assert script("tables").on_page_markdown(text) == text
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_operations_are_shown_as_they_are(name):
+    """Else: `python docs/pictures.py`."""
+    with Image.open(ROOT / f"docs/operations/{name}.png") as picture:
+        assert (np.asarray(picture.convert("RGB")) == script("pictures").strip(name)).all()
+    assert f"(operations/{name}.png)" in (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "page", ["first-steps", "your-images", "gpus", "your-searcher", "operations", "conventions",
+             "compared", "faq"],
+)  # fmt: skip
+def test_the_readme_leads_to_the_pages_that_users_look_for(page):
+    assert f"(docs/{page}.md)" in README.read_text(encoding="utf-8")
 
 
 def test_the_table_of_options_has_every_option_of_every_command():
@@ -129,8 +200,16 @@ def test_the_tables_of_operations_are_made_from_the_declarations():
     rows = {row[0]: row for row in made("operations.md")}
     assert rows["Rotate"][1] == "0 … ±30 degrees" and "0 … ±135 degrees" in rows["Rotate"]
     assert rows["Posterize"][1] == "8 … 4 bits, nearest" and rows["Invert"][1] == "–"
+    rows |= {row[0]: row for row in made("conventions.md")}
     assert rows["paper"][1:3] == ["0..9", "index / 9"]
     assert set(rows) >= {*OPS, *CONVENTIONS} - {"Identity"}
+
+
+def test_conventions_are_compared_by_their_parameters():
+    rows = {row[0]: row[1:] for row in made("conventions.md")[8:]}
+    values = [value.replace("\N{NO-BREAK SPACE}", " ") for value in rows["Solarize"]]
+    assert values == ["from 0", "from 26", "from 230", "from 178", "from 178"]
+    assert rows["Rotate"] == ["+30.0°", "+27.0°", "+27.0°", "+9.0°", "+40.5°"]
 
 
 def test_the_table_of_formats_says_what_each_carries():

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from policies import SVHN, Policy, load_policy, save_policy
+from policies import CIFAR10, SVHN, Policy, load_policy, save_policy
+from proxy_tasks import get_task
 from proxy_tasks.trials import read_journal
 
 ROOT = Path(__file__).parent.parent
@@ -55,6 +56,18 @@ def test_train_with_policy(tmp_path):
     # Guessing gives 0.1; six epochs of a thousand images give far more.
     assert float(re.fullmatch(r"test accuracy under mine.json: (.*)\n", said)[1]) > 0.4
     assert run("train_with_policy.py", *arguments, cwd=tmp_path) == said
+
+
+@pytest.mark.long
+def test_a_folder_of_images_and_a_network_for_it(tmp_path):
+    run("images_as_folder.py", "images", "--images", "300", cwd=tmp_path)
+    task = get_task("folder", tmp_path / "images")
+    assert len(task.train) > 100 and len(task.class_names) == 10
+    save_policy(tmp_path / "mine.json", CIFAR10)
+    arguments = ["images", "mine.json", "--epochs", "2", "--side", "28"]
+    said = run("train_on_folder.py", *arguments, cwd=tmp_path)
+    # Guessing gives 0.1.
+    assert float(re.search(r"test accuracy: (.*)", said)[1]) > 0.2
 
 
 @pytest.mark.long

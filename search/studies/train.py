@@ -106,7 +106,7 @@ def _follow(out: Path, mine: Processes) -> None:
     trainer = _trainer(config, task, mine)
     if state == RESUMED:
         _restore(trainer, out)
-    _train(trainer, out, mine, None, progress=False)
+    _train(trainer, out, mine, board=False, progress=False)
 
 
 def _trainer(config: Config, task: ProxyTask, mine: Processes) -> Trainer:
