@@ -247,9 +247,10 @@ def _entry(op: Operation, convention: Convention, form: str) -> Entry:
 def _value(op: Operation, convention: Convention, scale: Scale, negative: bool, form: str) -> float:
     name, _, magnitude = op
     value = convention.parameter(name, magnitude, negative, 1, 1)
-    if scale.unit in ("of width", "of height") and magnitude is not None:
+    share = convention.share(name, magnitude)
+    if share is not None:
         # Never a last bit below a whole number of pixels, where a library cuts fractions off.
-        share = magnitude / convention.steps * scale.high * (1 + 1e-12)
+        share *= 1 + 1e-12
         return -share if negative else share
     if scale.unit == "slope":
         return math.degrees(math.atan(value))

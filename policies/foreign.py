@@ -199,9 +199,9 @@ def _matched(
 
 def _value(convention: Convention, name: str, index: int) -> float:
     """The parameter; of shifts the share of the side, before any rounding to pixels."""
+    if (share := convention.share(name, index)) is not None:
+        return share
     scale = convention.scale(name)
-    if scale is not None and scale.unit in ("of width", "of height"):
-        return index / convention.steps * scale.high
     value = convention.parameter(name, index, False, 1, 1)
     return value - 1 if scale is not None and scale.unit == "1 + factor" else value
 

@@ -293,12 +293,12 @@ def _timm_op(op: Operation, convention: str) -> tuple[str, float, float]:
     name, probability, magnitude = op
     if name == "Identity":
         return "Invert", 0.0, 0.0
-    scale = get_convention(convention).scale(name)
+    meaning = get_convention(convention)
+    scale = meaning.scale(name)
     if scale is None or magnitude is None:
         return name, probability, 0.0
-    value = get_convention(convention).parameter(name, magnitude, False, 1, 1)
-    if scale.unit in ("of width", "of height"):
-        share = magnitude / get_convention(convention).steps * scale.high
+    value = meaning.parameter(name, magnitude, False, 1, 1)
+    if (share := meaning.share(name, magnitude)) is not None:
         return f"{name}Rel", probability, share / _SHARE * 10
     if scale.unit == "1 + factor":
         if value - 1 > 0.9:

@@ -184,6 +184,16 @@ class Convention:
             value = low + distance
         return _finish(scale, low, value, distance, negative)
 
+    def share(self, name: str, index: int | None) -> float | None:
+        """The share of the side by which ``name`` shifts, before any rounding to whole pixels.
+
+        None for operations that shift nothing, or by pixels.
+        """
+        scale = self.scale(name)
+        if scale is None or index is None or scale.unit not in ("of width", "of height"):
+            return None
+        return index / self.steps * scale.high
+
     def parameter_at(
         self, name: str, fraction: float, negative: bool, height: int, width: int
     ) -> float:
