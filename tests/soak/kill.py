@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import random
+import re
 import shlex
 import signal
 import subprocess
@@ -42,6 +43,8 @@ CODES = {
     "SIGTERM": (0, 128 + signal.SIGTERM, -signal.SIGTERM),
     "SIGINT": (0, 128 + signal.SIGINT, -signal.SIGINT),
 }
+# The section of a report that tells of times.
+COST = re.compile(rb"^## Cost\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 # A worker may hold two short evaluations, and each may have started before it died.
 IN_FLIGHT = 2 * WORKERS
 # On a busy machine Ray alone may take minutes to start.
@@ -74,8 +77,15 @@ class Ending:
                 return f"other {name}: {sorted(here.keys() ^ there.keys())}"
             for key in sorted(here):
                 if here[key] != there[key]:
-                    return f"{key}: {here[key]!r} against {there[key]!r}"
+                    return f"{key}: {_around(repr(here[key]), repr(there[key]))}"
         return None
+
+
+def _around(here: str, there: str) -> str:
+    """The first place in which two texts differ."""
+    place = len(os.path.commonprefix([here, there]))
+    part = slice(max(0, place - 100), place + 100)
+    return f"...{here[part]}... against ...{there[part]}..."
 
 
 class Trial:
@@ -143,7 +153,7 @@ class Trial:
                 assert key not in trials, "a key twice in the journal"
                 trials[key] = timeless(row)
         files = {
-            str(path.relative_to(self.out)): path.read_bytes()
+            str(path.relative_to(self.out)): COST.sub(b"", path.read_bytes())
             for pattern in self.command.results
             for path in self.out.glob(pattern)
         }
