@@ -8,7 +8,8 @@
 # make table DATA=CIFAR   measure a slice of a packaged table anew, and compare
 # make golden   record the golden files and run folders anew, deliberately
 # make soak     everything, the slow tests too, and runs of every kind killed at random (hours)
-# make bench    timings of transforms, evaluators and the engine
+# make bench    timings of transforms, evaluators, the engine and memory, in build/bench too
+# make bench-gpu  children an hour on a GPU, with 1, 8 and 32 trained at once
 # make clean, make venv
 PYTHON ?= python3
 VENV   := .venv
@@ -23,14 +24,14 @@ BUDGET ?= 120
 # Further options of `augsearch search`; they come last, so they win.
 SEARCH_ARGS ?=
 PYTEST_ARGS ?=
-# Of `make table`: which, and where its images are.
+# Of `make table` (which, and where its images are) and `make bench-gpu`.
 TABLE ?= cifar10-1k
 DATA ?=
 # One process a core, one thread a process; one of them has all tests that start Ray.
 PARALLEL := -n auto --dist loadgroup
 QUICK  := $(PARALLEL) -m "not ray and not long and not slow"
 
-.PHONY: venv search test quick lint docs lowest wheel table golden soak bench clean
+.PHONY: venv search test quick lint docs lowest wheel table golden soak bench bench-gpu clean
 .DEFAULT_GOAL := test
 
 venv: $(READY)
@@ -103,6 +104,11 @@ bench: $(READY)
 	$(BIN)/python -m tests.benchmarks.transforms
 	$(BIN)/python -m tests.benchmarks.evaluators
 	$(BIN)/python -m tests.benchmarks.engine
+	$(BIN)/python -m tests.benchmarks.memory --workers $(WORKERS)
+	$(BIN)/python -m tests.benchmarks.gpu --count
+
+bench-gpu: $(READY)
+	$(BIN)/python -m tests.benchmarks.gpu $(if $(DATA),--data $(DATA))
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache

@@ -56,6 +56,13 @@ class Program:
     extra: np.ndarray
     fill: np.ndarray
 
+    @classmethod
+    def nothing(cls, images: int, channels: int) -> Program:
+        """Leaves so many images as they are."""
+        none = Table(np.zeros(0, np.int64), np.zeros(0), np.zeros((0, 6), np.int64), ())
+        steps, extra = np.zeros((images, 0), np.int64), np.zeros((images, 0, 2), np.int64)
+        return cls(none, steps, extra, np.zeros(channels, np.uint8))
+
     def part(self, start: int, stop: int) -> Program:
         """What images start..stop-1 undergo, where no image is blended with another."""
         return Program(self.table, self.steps[start:stop], self.extra[start:stop], self.fill)

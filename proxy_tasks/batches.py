@@ -6,6 +6,7 @@ the torch path does the same arithmetic wherever the images live.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -58,37 +59,42 @@ def normalisation(images: np.ndarray) -> np.ndarray:
     return np.array([(values - mean) / sd for mean, sd in channels], np.float32)
 
 
-def prepare_batch(
-    images: Tensor, order: np.ndarray, jitter: Jitter, pad: int, table: Tensor
-) -> Tensor:
-    """float32 [N, C, H, W] in channels-last memory: the images `order` (int64 [N]) of a uint8 set.
+def upload(rows: Sequence[np.ndarray], device: torch.device) -> Tensor:
+    """int64 [len(rows), ...] on the device, in one copy that a GPU's host does not wait for."""
+    together = torch.from_numpy(np.stack(rows))
+    if device.type == "cuda":
+        return together.pin_memory().to(device, non_blocking=True)
+    return together
 
-    Each is padded with `pad` zero (black) pixels on each side, cropped back to its size at the
-    offsets of `jitter`, mirrored, and looked up in `table` (see `normalisation`).
+
+def prepare_batch(images: Tensor, draws: Tensor, pad: int, table: Tensor) -> Tensor:
+    """float32 [N, C, H, W] in channels-last memory, of images uint8 [M, C, H, W].
+
+    draws: int64 [4, N] where the images are: which image, and the fields of its `Jitter`. Each
+    image is padded with `pad` zero (black) pixels on each side, cropped back to its size at top
+    and left, mirrored, and looked up in `table` (see `normalisation`).
     """
     if images.device.type == "cpu":
         _, c, h, w = images.shape
-        out = np.empty((len(order), h, w, c), np.float32)
-        _prepare(images.numpy(), order, *jitter, pad, table.numpy(), out)
+        out = np.empty((draws.shape[1], h, w, c), np.float32)
+        _prepare(images.numpy(), *draws.numpy(), pad, table.numpy(), out)
         return torch.from_numpy(out).permute(0, 3, 1, 2)
-    return prepare_batch_torch(images, order, jitter, pad, table)
+    return prepare_batch_torch(images, draws, pad, table)
 
 
-def prepare_batch_torch(
-    images: Tensor, order: np.ndarray, jitter: Jitter, pad: int, table: Tensor
-) -> Tensor:
+def prepare_batch_torch(images: Tensor, draws: Tensor, pad: int, table: Tensor) -> Tensor:
     """`prepare_batch` with torch operations, on any device."""
     device = images.device
     c, h, w = images.shape[1:]
-    image = torch.from_numpy(order).to(device)
-    top, left, flip = (torch.from_numpy(v).to(device)[:, None] for v in jitter)
+    image = draws[0]
+    top, left, flip = draws[1:, :, None]
     columns = torch.arange(w, device=device)
     columns = torch.where(flip == 1, w - 1 - columns, columns) + left
     rows = torch.arange(h, device=device) + top
     channel = torch.arange(c, device=device)[:, None, None]
     padded = torch.nn.functional.pad(images[image], (pad, pad, pad, pad))
     pixels = padded[
-        torch.arange(len(order), device=device)[:, None, None, None], channel,
+        torch.arange(len(image), device=device)[:, None, None, None], channel,
         rows[:, None, :, None], columns[:, None, None, :],
     ]  # fmt: skip
     return table[channel, pixels.long()].contiguous(memory_format=torch.channels_last)

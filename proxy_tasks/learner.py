@@ -12,8 +12,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from policies.errors import InputError, check_choice
 from policies.imports import is_import_path, resolve
 
+from .graphs import Replayed
 from .mixing import erase, make_loss, make_mix
 from .presets import OPTIMIZERS, Preset
+from .stacked import each
 
 
 class Learner:
@@ -27,6 +29,9 @@ class Learner:
         precision: what the forward pass computes in (`training.pick_precision`).
         forward: what a training step calls instead of the network (a DistributedDataParallel
             around it).
+        children: how many the network is a stack of (`stacked.stack`); the losses are then one of
+            each.
+        graphs: whether steps are to be recorded (`graphs.Replayed`): the rate is then a tensor.
     """
 
     def __init__(
@@ -37,11 +42,16 @@ class Learner:
         device: torch.device,
         precision: torch.dtype,
         forward: Callable[[Tensor], Tensor] | None = None,
+        children: int = 1,
+        graphs: bool = False,
     ) -> None:
         self.network, self.forward = network, network if forward is None else forward
         self.device, self.precision, self.erase = device, precision, preset.erase
-        self.optimizer = make_optimizer(preset, network)
-        self.loss = make_loss(preset.loss, preset.smoothing, preset.threshold)
+        self.replayed: Replayed | None = None
+        rate = torch.tensor(preset.lr, device=device) if graphs else preset.lr
+        self.optimizer = make_optimizer(preset, network, rate)
+        loss = make_loss(preset.loss, preset.smoothing, preset.threshold)
+        self.loss = loss if children == 1 else each(loss)
         self.mix = make_mix(preset.mixup, preset.cutmix, classes)
         # Gradients below 6e-8 would be 0 in float16; in the other types it does nothing.
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision is torch.float16)
@@ -55,14 +65,24 @@ class Learner:
         """The network to evaluate and keep: the average where there is one."""
         return self.network if self.average is None else self.average.module
 
-    def step(self, batch: Tensor, labels: Tensor, rate: float, share: float = 1.0) -> Tensor:
+    def set_rate(self, rate: float) -> None:
+        """The learning rate of the steps to come."""
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+
+    def step(self, batch: Tensor, labels: Tensor, rate: float | None, share: float = 1.0) -> Tensor:
         """Train on one normalised batch [N, C, H, W] with labels int64 [N], at a learning rate.
 
-        share: what the mean over this batch weighs in the step, where processes train together.
-        Returns the mean loss, a scalar without gradient.
+        rate: None for the one that was set. share: what the mean over this batch weighs in the
+        step, where processes train together.
+        Returns the mean loss, a scalar without gradient; of a stack of children that of each, from
+        a batch [N, children * C, H, W] with labels [N, children].
         """
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        if rate is not None:
+            self.set_rate(rate)
         if self.erase:
             erase(batch, self.erase)
         targets = labels
@@ -70,7 +90,7 @@ class Learner:
             batch, targets = self.mix(batch, labels)
         with autocast(self.device, self.precision):
             loss = self.loss(self.forward(batch), targets)
-        self.scaler.scale(loss if share == 1.0 else loss * share).backward()
+        self.scaler.scale(loss).backward(torch.full_like(loss, share))
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -101,18 +121,22 @@ def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
     return torch.autocast(device.type, precision, enabled=precision is not torch.float32)
 
 
-def make_optimizer(preset: Preset, network: nn.Module) -> torch.optim.Optimizer:
+def make_optimizer(
+    preset: Preset, network: nn.Module, rate: float | Tensor
+) -> torch.optim.Optimizer:
     """The preset's optimiser for all parameters; the rate is set before every step.
+
+    rate: a tensor where steps are recorded.
 
     Raises InputError for an unknown one, and for arguments that it does not take.
     """
-    settings: dict[str, Any] = {"lr": preset.lr, "weight_decay": preset.weight_decay}
+    settings: dict[str, Any] = {"lr": rate, "weight_decay": preset.weight_decay}
     if preset.optimizer == "sgd":
         kind: Callable = torch.optim.SGD
         settings |= {"momentum": preset.momentum, "nesterov": preset.momentum > 0, "fused": True}
     elif preset.optimizer == "adamw":
         kind = torch.optim.AdamW
-        settings |= {"fused": True}
+        settings |= {"fused": True, "capturable": isinstance(rate, Tensor) and rate.is_cuda}
     else:
         if not is_import_path(preset.optimizer):
             check_choice("optimizer", preset.optimizer, (*OPTIMIZERS, "package.module:name"))

@@ -68,6 +68,11 @@ class Trainer(Children):
         seed: int,
         processes: Processes = ALONE,
     ) -> None:
+        if config.kernels == "graphs":
+            raise InputError(
+                "kernels", "must be plain or fused for a training that can be gone on with",
+                "graphs", "leave it out",
+            )  # fmt: skip
         super().__init__(config, task)
         self.preset, self.seed, self.processes = preset, seed, processes
         self.epochs = config.epochs or preset.epochs

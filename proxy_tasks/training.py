@@ -8,9 +8,9 @@ import functools
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, overload
+from typing import NamedTuple, cast, overload
 
 import numpy as np
 import torch
@@ -18,19 +18,24 @@ from torch import Tensor, nn
 
 from policies.errors import InputError
 from policies.schedule import ScheduleTransform, augmentation_for_epoch
+from policies.together import transform_copies
 from policies.transforms import Transform
 
-from .batches import Jitter, no_jitter, normalisation, prepare_batch
+from .batches import no_jitter, normalisation, prepare_batch, upload
 from .data import ImageSet
 from .fused import fused
+from .graphs import Replayed, record_cuda
 from .learner import Learner, autocast
 from .models import own_randomness
 from .presets import Preset
-from .samplers import plan_epoch
+from .samplers import EpochPlan, plan_epoch
+from .stacked import side_by_side, stack, unstack
 
 # A whole epoch is augmented in one call (fewer, longer calls), unless it is larger than this.
 AUGMENT_BYTES = 64 * 2**20
 EVALUATION_BATCH = 256
+
+Augment = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -157,8 +162,8 @@ class Arena:
     `augment(images uint8 [N, C, H, W]) -> same` is applied before crop and flip (the order of the
     paper's own code; torchvision's recipe applies it after).
 
-    kernels: "plain", the network's own layers; or "fused", where there are such (`fused.py`), to
-    train it.
+    kernels: how it is trained: "plain", the network's own layers; "fused", where there are such
+    (`fused.py`); "graphs", recorded steps on a GPU (`graphs.py`).
     """
 
     def __init__(
@@ -169,36 +174,51 @@ class Arena:
         kernels: str = "plain",
     ):
         keep_freed_memory()
-        self.kernels = kernels
+        if device.type == "cuda":
+            torch.backends.cudnn.benchmark = True  # shapes are few, and stay
+        self.kernels, self.record = kernels, record_cuda
         self.device, self.precision = device, precision
         self.images = _tensor(train.images).to(device)
-        self.labels = torch.from_numpy(train.labels.copy()).to(device)
+        self.labels = train.labels
         self.table = torch.from_numpy(normalisation(train.images)).to(device)
+        self._kept: dict[int, tuple[np.ndarray, Tensor]] = {}
+
+    def keep(self, images: np.ndarray) -> None:
+        """Have held-out images, which are evaluated again and again, stay on a GPU."""
+        if self.device.type == "cuda":
+            self._kept[id(images)] = images, _tensor(images).to(self.device)
 
     def batches(self, images: np.ndarray) -> Iterator[Tensor]:
         """Normalised batches of held-out uint8 images, in order."""
+        kept = self._kept.get(id(images))
         for start in range(0, len(images), EVALUATION_BATCH):
-            part = _tensor(images[start : start + EVALUATION_BATCH]).to(self.device)
+            here = slice(start, start + EVALUATION_BATCH)
+            part = _tensor(images[here]).to(self.device) if kept is None else kept[1][here]
             count = len(part)
-            yield prepare_batch(part, np.arange(count), no_jitter(count, 0), 0, self.table)
+            draws = upload([np.arange(count), *no_jitter(count, 0)], self.device)
+            yield prepare_batch(part, draws, 0, self.table)
 
     @torch.inference_mode()
     def logits(self, child: nn.Module, images: np.ndarray) -> np.ndarray:
         """float64 [N, classes] of uint8 images [N, C, H, W]; the child is left in eval mode."""
         child.eval()
         with autocast(self.device, self.precision):
-            parts = [child(batch).float().cpu() for batch in self.batches(images)]
-        return torch.cat(parts).double().numpy()
+            parts = [child(batch).float() for batch in self.batches(images)]
+        return torch.cat(parts).cpu().double().numpy()
 
-    def learner(self, child: nn.Module, config: TrainConfig) -> Learner:
-        """The child with its optimiser and whatever else the recipe asks for."""
-        forward = fused(child, self.precision) if self.kernels == "fused" else None
-        return Learner(child, config.recipe, config.classes, self.device, self.precision, forward)
+    def learner(self, child: nn.Module, config: TrainConfig, children: int = 1) -> Learner:
+        """The child with its optimiser and whatever else the recipe asks for; or a stack of so
+        many `children`."""
+        alone = self.kernels == "fused" and children == 1
+        return Learner(
+            child, config.recipe, config.classes, self.device, self.precision,
+            fused(child, self.precision) if alone else None, children, self.kernels == "graphs",
+        )  # fmt: skip
 
     def train_epoch(
         self,
         learner: Learner,
-        augment: Callable[[Tensor], Tensor] | None,
+        augment: Augment | None,
         config: TrainConfig,
         epoch: int,
         rng: np.random.Generator,
@@ -210,31 +230,98 @@ class Arena:
         `epoch` (0..epochs-1) is the place in the learning rate's schedule. Processes that train
         together give their rank and number, and have equal generators.
         """
-        recipe, clock = config.recipe, time.perf_counter()
-        plan = plan_epoch(
-            len(self.labels), recipe.batch_size, recipe.copies, recipe.pad, config.flip, rng, rank,
-            world_size,
-        )  # fmt: skip
+        (loss,), seconds = self.train_epochs(
+            learner, [augment], config, epoch, [rng], rank, world_size
+        )
+        return Epoch(loss, seconds)
+
+    def train_epochs(
+        self,
+        learner: Learner,
+        augments: Sequence[Augment | None],
+        config: TrainConfig,
+        epoch: int,
+        rngs: Sequence[np.random.Generator],
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> tuple[list[float], float]:
+        """As `train_epoch`, of each child of a stack; returns their losses, and the seconds."""
+        clock, count, recipe = time.perf_counter(), len(augments), config.recipe
+        plans = [
+            plan_epoch(
+                len(self.labels), recipe.batch_size, recipe.copies, recipe.pad, config.flip, rng,
+                rank, world_size,
+            )
+            for rng in rngs
+        ]  # fmt: skip
+        plan = plans[0]  # whose batches are those of all
+        if recipe.copies == world_size == 1:
+            pixels = self._augmented(augments)
+            starts = [k * len(self.images) for k in range(count)]
+            places = [each.order + start for each, start in zip(plans, starts, strict=True)]
+        else:
+            pixels, places = self._augmented_samples(augments, plans)
+        # Of each child's samples: the place among the pixels of all, crop, flip and label.
+        rows = [
+            (place, *each.jitter, self.labels[each.order])
+            for place, each in zip(places, plans, strict=True)
+        ]
+        draws = upload([np.stack(row, -1) for row in zip(*rows, strict=True)], self.device)
         done = epoch * len(plan.batches)
         steps = config.schedule.epochs * len(plan.batches)
-        samples = torch.from_numpy(plan.order).to(self.device)
-        images, places = self.images, plan.order
-        if augment is not None and recipe.copies == world_size == 1:
-            images = augment_all(images, augment)
-        elif augment is not None:
-            images, places = augment_all(images[samples], augment), np.arange(len(places))
-        labels = self.labels[samples]
         augmenting = time.perf_counter() - clock
-        total = torch.zeros((), device=self.device)
+        total = torch.zeros(() if count == 1 else count, device=self.device)
         learner.network.train()
-        for rows, share in zip(plan.batches, plan.shares, strict=True):
-            clock = time.perf_counter()
-            draws = Jitter(*(values[rows] for values in plan.jitter))
-            batch = prepare_batch(images, places[rows], draws, recipe.pad, self.table)
-            augmenting += time.perf_counter() - clock
-            total += learner.step(batch, labels[rows], config.schedule.rate(done / steps), share)
+
+        def prepared(images: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+            flat = draws.flatten(1)
+            batch = prepare_batch(images, flat[:4], recipe.pad, self.table)
+            return side_by_side(batch, count), flat[4] if count == 1 else draws[4]
+
+        if self.kernels == "graphs" and learner.replayed is None:
+            learner.replayed = Replayed(
+                lambda images, draws: learner.step(*prepared(images, draws), rate=None),
+                self.record,
+            )
+        for part, share in zip(plan.batches, plan.shares, strict=True):
+            rate = config.schedule.rate(done / steps)
+            if learner.replayed is not None:
+                learner.set_rate(rate)
+                total += learner.replayed(pixels, draws[:, part])
+            else:
+                clock = time.perf_counter()
+                batch, labels = prepared(pixels, draws[:, part])
+                augmenting += time.perf_counter() - clock
+                total += learner.step(batch, labels, rate, share)
             done += 1
-        return Epoch(total.item() / len(plan.batches), augmenting)
+        return (total / len(plan.batches)).reshape(-1).tolist(), augmenting
+
+    def _augmented(self, augments: Sequence[Augment | None]) -> Tensor:
+        """The images under each augmentation, one after the other: uint8 [K * M, C, H, W]."""
+        whole = len(self.images) * self.images[0].numel() <= AUGMENT_BYTES
+        if len(augments) > 1 and self.device.type != "cpu" and whole:
+            return transform_copies(cast(Sequence[Transform | None], augments), self.images)
+        parts = [
+            self.images if augment is None else augment_all(self.images, augment)
+            for augment in augments
+        ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _augmented_samples(
+        self, augments: Sequence[Augment | None], plans: Sequence[EpochPlan]
+    ) -> tuple[Tensor, list[np.ndarray]]:
+        """The samples of each plan under its augmentation, and their places among all of them."""
+        parts, places, start = [], [], 0
+        for augment, plan in zip(augments, plans, strict=True):
+            if augment is None:
+                part, place = self.images, plan.order
+            else:
+                samples = self.images[upload([plan.order], self.device)[0]]
+                part, place = augment_all(samples, augment), np.arange(len(plan.order))
+            parts.append(part)
+            places.append(place + start)
+            start += len(part)
+        return (parts[0] if len(parts) == 1 else torch.cat(parts)), places
 
     def train_child(
         self,
@@ -245,20 +332,43 @@ class Arena:
     ) -> Trained:
         """Train `child` in place. The order of images and their crops depend on `seed` alone, so
         two augmentations under one seed see common random numbers."""
-        started = time.perf_counter()
-        rng = np.random.default_rng([seed, 1])
-        learner = self.learner(child, config)
-        epochs, done, augmenting, loss = config.schedule.epochs, 0, 0.0, 0.0
-        with own_randomness(seed, self.device):
-            while done < epochs and math.isfinite(loss):
-                now = augmentation_for_epoch(augment, done, epochs)
-                loss, seconds = self.train_epoch(learner, now, config, done, rng)
+        return self.train_children([child], [augment], config, [seed])[0]
+
+    def train_children(
+        self,
+        children: Sequence[nn.Module],
+        augments: Sequence[Transform | ScheduleTransform | None],
+        config: TrainConfig,
+        seeds: Sequence[int],
+    ) -> list[Trained]:
+        """As `train_child` for each of them, at once: to within rounding the same.
+
+        The seconds of each are its share. One that diverges does not touch the others. Raises
+        ValueError for children that cannot be stacked.
+        """
+        started, count = time.perf_counter(), len(children)
+        rngs = [np.random.default_rng([seed, 1]) for seed in seeds]
+        learner = self.learner(stack(children), config, count)
+        epochs, augmenting = config.schedule.epochs, 0.0
+        losses, ended = [0.0] * count, [0] * count
+        # What children at once train by draws nothing from torch's generator: see `Children`.
+        with own_randomness(seeds[0], self.device):
+            for epoch in range(epochs):
+                now = [augmentation_for_epoch(augment, epoch, epochs) for augment in augments]
+                found, seconds = self.train_epochs(learner, now, config, epoch, rngs)
                 augmenting += seconds
-                done += 1
-        if learner.average is not None:
-            child.load_state_dict(learner.evaluated.state_dict())
-        seconds = time.perf_counter() - started
-        return Trained(done, done * len(self.labels), loss, augmenting, seconds)
+                for k, loss in enumerate(found):
+                    if math.isfinite(losses[k]):  # alone it would have stopped
+                        losses[k], ended[k] = loss, epoch + 1
+                if not any(map(math.isfinite, losses)):
+                    break
+        if learner.evaluated is not children[0]:
+            unstack(learner.evaluated, children)
+        share = (time.perf_counter() - started) / count
+        return [
+            Trained(done, done * len(self.labels), loss, augmenting / count, share)
+            for done, loss in zip(ended, losses, strict=True)
+        ]
 
 
 def augment_all(images: Tensor, augment: Callable[[Tensor], Tensor]) -> Tensor:

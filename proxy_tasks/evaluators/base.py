@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Sequence
 
 from policies.augmentations import Augmentation
 from policies.errors import check_choice, check_integer
@@ -69,6 +70,20 @@ class Continued(Evaluator):
         return self.go_on(augmentation, seed, part, None)[0]
 
 
+class Together(Evaluator):
+    """An evaluator that can train the children of several candidates at once on one device."""
+
+    @abc.abstractmethod
+    def check_together(self) -> None:
+        """InputError unless `evaluate_together` is of use here, and equals `evaluate`."""
+
+    @abc.abstractmethod
+    def evaluate_together(
+        self, augmentations: Sequence[Augmentation], seeds: Sequence[int], part: str = "validation"
+    ) -> list[Evaluation]:
+        """As `evaluate` for each of them, to within rounding; `seconds` are each one's share."""
+
+
 def as_transform(augmentation: Augmentation) -> Transform | ScheduleTransform | None:
     """A Policy as its transform (paper convention); anything else as it is."""
     return PolicyTransform(augmentation) if isinstance(augmentation, Policy) else augmentation
@@ -77,3 +92,8 @@ def as_transform(augmentation: Augmentation) -> Transform | ScheduleTransform | 
 def check_call(seed: int, part: str) -> None:
     check_choice("part", part, PARTS)
     check_integer("seed", seed, 0)
+
+
+def check_calls(seeds: Sequence[int], part: str) -> None:
+    for seed in seeds:
+        check_call(seed, part)

@@ -5,20 +5,22 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from policies.augmentations import Augmentation
 from policies.errors import InputError
 from policies.imports import import_path
 from proxy_tasks.data import ProxyTask
 from proxy_tasks.learner import autocast
 from proxy_tasks.models import make_child, own_randomness
-from proxy_tasks.presets import Preset, get_preset
+from proxy_tasks.presets import OPTIMIZERS, Preset, get_preset
 from proxy_tasks.recipe import Recipe
+from proxy_tasks.stacked import keeps_apart
 from proxy_tasks.training import (
     Arena,
     LearningRate,
@@ -26,8 +28,10 @@ from proxy_tasks.training import (
     Trained,
     pick_device,
     pick_precision,
+    seeded_augment,
 )
 
+from .base import Together, as_transform
 from .config import EvaluatorConfig
 from .evaluation import OVERFLOW, Evaluation, Scores, chance, judge, score
 
@@ -55,7 +59,10 @@ class Children:
         self.preset = Recipe.of(recipe or {}, config.kind).applied(preset)
         device = pick_device(config.device)
         precision = pick_precision(config.precision, device)
+        if config.kernels == "graphs":
+            check_recordable(self.preset, device)
         self.arena = Arena(task.train, device, precision, config.kernels)
+        self.arena.keep(task.validation.images)
         if model is not None:
             self.preset = dataclasses.replace(self.preset, model=import_path("model", model))
             self._check_model()
@@ -152,6 +159,86 @@ class Children:
             return chance(self.task.num_classes, len(validation)), f"the training loss was {loss}"
         logits = self.arena.logits(child, validation.images)
         return judge(logits, validation.images, validation.labels)
+
+
+def check_recordable(preset: Preset, device: torch.device) -> None:
+    """InputError for steps that cannot be recorded as CUDA graphs."""
+    if device.type != "cuda":
+        raise InputError(
+            "kernels", "may be graphs on a GPU only", str(device), "use plain, or fused on a CPU"
+        )
+    if preset.optimizer not in OPTIMIZERS:
+        raise InputError(
+            "kernels", f"may be graphs with the optimisers {' and '.join(OPTIMIZERS)} only",
+            preset.optimizer, "use plain",
+        )  # fmt: skip
+    for what in ("mixup", "cutmix", "erase", "ema"):  # they draw on the host, or wait for the GPU
+        if getattr(preset, what):
+            raise InputError(
+                "kernels", f"may be graphs for a recipe without {what} only",
+                getattr(preset, what), "use plain",
+            )  # fmt: skip
+
+
+class ChildrenTogether(Children, Together):
+    """Children whose evaluations each train one, alone or several at once."""
+
+    def evaluate(
+        self, augmentation: Augmentation, seed: int, part: str = "validation"
+    ) -> Evaluation:
+        return self.evaluate_together([augmentation], [seed], part)[0]
+
+    def trained(
+        self,
+        children: Sequence[nn.Module],
+        augmentations: Sequence[Augmentation],
+        seeds: Sequence[int],
+        part: str,
+        config: TrainConfig,
+        orders: Sequence[int],
+        started: float,
+    ) -> list[Evaluation]:
+        """Train them at once and evaluate each. orders: seeds of the order of the images."""
+        augments = [
+            seeded_augment(as_transform(augmentation), seed)
+            for augmentation, seed in zip(augmentations, seeds, strict=True)
+        ]
+        try:
+            trained = self.arena.train_children(children, augments, config, orders)
+        except torch.OutOfMemoryError as error:
+            raise InputError(
+                "children_per_gpu", "must be no more than fit the GPU's memory", len(children),
+                f"pass less, or use smaller batches ({error})",
+            ) from error  # fmt: skip
+        share = (time.perf_counter() - started) / len(children)
+        return [
+            self.result(child, how, part, time.perf_counter() - share, {})
+            for child, how in zip(children, trained, strict=True)
+        ]
+
+    def check_together(self) -> None:
+        preset, name = self.preset, "children_per_gpu"
+        for what in ("mixup", "cutmix", "erase"):
+            if getattr(preset, what):
+                raise InputError(
+                    name, f"needs a recipe without {what}", getattr(preset, what), "leave it out"
+                )
+        if preset.optimizer not in OPTIMIZERS:
+            raise InputError(
+                name, "needs an optimiser that treats every weight by itself", preset.optimizer,
+                f"use {' or '.join(OPTIMIZERS)}, or leave it out",
+            )  # fmt: skip
+        (batch,) = self.arena.batches(self.task.train.images[:8])
+        if reason := keeps_apart([self.new_child(0), self.new_child(1)], batch):
+            raise InputError(
+                name, "needs a model of convolutions, batch norm and linear layers, which can "
+                "stand side by side", f"{preset.model} ({reason})", "leave it out",
+            )  # fmt: skip
+        if self.arena.device.type == "cpu":
+            raise InputError(
+                name, "needs a GPU: on a CPU children at once are no faster", self.config.device,
+                "use --workers, or --device cuda where there is one",
+            )  # fmt: skip
 
 
 def make_evaluation(

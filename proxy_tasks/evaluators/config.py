@@ -84,10 +84,10 @@ class EvaluatorConfig(Configuration):
                                                        unit="NAME")
     ] = "auto"  # fmt: skip
     kernels: Annotated[
-        Literal["plain", "fused"],
+        Literal["plain", "fused", "graphs"],
         Option(
-            "how a CPU trains the preset cpu's child: torch's layers, or fused ones (faster, the "
-            "same to within rounding)",
+            "how children are trained: by torch's layers; on a CPU the preset cpu's by fused ones "
+            "(faster, the same to within rounding); on a GPU by steps recorded as CUDA graphs",
             unit="NAME",
         ),
     ] = "plain"

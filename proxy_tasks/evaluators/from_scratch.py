@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
 from policies.augmentations import Augmentation
 from proxy_tasks.data import ProxyTask
-from proxy_tasks.training import seeded_augment, threads
+from proxy_tasks.training import threads
 
-from .base import Evaluator, as_transform, check_call
-from .children import Children
+from .base import check_calls
+from .children import ChildrenTogether
 from .config import EvaluatorConfig
 from .evaluation import Evaluation
 
 
-class FromScratch(Children, Evaluator):
+class FromScratch(ChildrenTogether):
     """Train a child from scratch under the augmentation, as AutoAugment does (arXiv 1805.09501)."""
 
     def __init__(
@@ -32,19 +32,26 @@ class FromScratch(Children, Evaluator):
         super().__init__(config, task, model=model, recipe=recipe)
         self.epochs = config.epochs or self.preset.epochs
 
-    def evaluate(
-        self, augmentation: Augmentation, seed: int, part: str = "validation"
-    ) -> Evaluation:
-        return self.train(augmentation, seed, part)[1]
+    def evaluate_together(
+        self, augmentations: Sequence[Augmentation], seeds: Sequence[int], part: str = "validation"
+    ) -> list[Evaluation]:
+        return [evaluation for _, evaluation in self._train(augmentations, seeds, part)]
 
     def train(
         self, augmentation: Augmentation, seed: int, part: str = "test"
     ) -> tuple[nn.Module, Evaluation]:
         """As `evaluate`, and the trained child with it."""
-        check_call(seed, part)
+        return self._train([augmentation], [seed], part)[0]
+
+    def _train(
+        self, augmentations: Sequence[Augmentation], seeds: Sequence[int], part: str
+    ) -> list[tuple[nn.Module, Evaluation]]:
         started = time.perf_counter()
+        check_calls(seeds, part)
         with threads(self.config.threads):
-            child = self.new_child(seed)
-            augment = seeded_augment(as_transform(augmentation), seed)
-            trained = self.arena.train_child(child, augment, self.scratch_config(self.epochs), seed)
-            return child, self.result(child, trained, part, started, {})
+            children = [self.new_child(seed) for seed in seeds]
+            evaluations = self.trained(
+                children, augmentations, seeds, part, self.scratch_config(self.epochs), seeds,
+                started,
+            )  # fmt: skip
+        return list(zip(children, evaluations, strict=True))

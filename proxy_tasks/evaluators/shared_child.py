@@ -8,7 +8,7 @@ import io
 import json
 import pickle
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import torch
@@ -22,8 +22,8 @@ from policies.transforms import Transform, UniformAugment
 from proxy_tasks.data import ProxyTask
 from proxy_tasks.training import LearningRate, seeded_augment, threads
 
-from .base import Evaluator, as_transform, check_call
-from .children import Children
+from .base import Evaluator, check_calls
+from .children import Children, ChildrenTogether
 from .config import EvaluatorConfig
 from .evaluation import Evaluation
 
@@ -117,7 +117,7 @@ class SharedChild(Children, Evaluator):
         return child
 
 
-class WeightSharing(SharedChild):
+class WeightSharing(SharedChild, ChildrenTogether):
     """Fine-tune a copy of a shared child under the augmentation (Tian et al. 2020, 2009.14737).
 
     The shared child is trained `shared_epochs` from scratch under uniformly drawn operations with
@@ -157,15 +157,16 @@ class WeightSharing(SharedChild):
     def _shared_augmentation(self) -> Transform:
         return UniformAugment()
 
-    def evaluate(
-        self, augmentation: Augmentation, seed: int, part: str = "validation"
-    ) -> Evaluation:
-        check_call(seed, part)
+    def evaluate_together(
+        self, augmentations: Sequence[Augmentation], seeds: Sequence[int], part: str = "validation"
+    ) -> list[Evaluation]:
         started = time.perf_counter()
+        check_calls(seeds, part)
         with threads(self.config.threads):
-            child = self._copy_of_shared()
-            augment = seeded_augment(as_transform(augmentation), seed)
+            children = [self._copy_of_shared() for _ in seeds]
             # The order and crops are the same for every seed: they would only add noise to what is
             # compared, and the shared child's luck is common to all candidates anyway.
-            trained = self.arena.train_child(child, augment, self.finetune, self.shared_seed)
-            return self.result(child, trained, part, started, {})
+            orders = [self.shared_seed] * len(seeds)
+            return self.trained(
+                children, augmentations, seeds, part, self.finetune, orders, started
+            )

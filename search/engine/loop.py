@@ -116,6 +116,15 @@ def run(
                 name,
                 "choose a name like 'main'",
             )
+    pool = pool or PoolConfig()
+    most = searcher.most_open
+    if most is not None and pool.children_per_gpu > most:
+        raise InputError(
+            "children_per_gpu",
+            f"must be at most the {most} candidates that the searcher asks for before it is told",
+            pool.children_per_gpu,
+            "pass less, or larger batches: --searcher-options '{\"batch_size\": N}'",
+        )
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     log = RunLog(directory)
@@ -131,7 +140,7 @@ def run(
             count = forget_failed(journal, searcher.lag, Blobs(directory, log.warning))
             log.info(f"{count} evaluations are made again: those that failed, and what followed")
         limit = Budget(evaluations) if budget is None else budget
-        search = _Search(searcher, journal, log, limit, pool or PoolConfig(), progress)
+        search = _Search(searcher, journal, log, limit, pool, progress)
         return search.run(evaluator_configs, task, threads.pop(), factory)
 
 

@@ -7,22 +7,21 @@ no worker is given up at a batch boundary.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import search
-from policies.errors import InputError
 from proxy_tasks.evaluators.config import EvaluatorConfig
 from search.engine import cluster, remote
 from search.errors import WorkerError
-from search.trial import Candidate
 
+from .jobs import Job, Outcome, Slot
 from .resources import PoolConfig
 from .worker import Factory
 
@@ -40,52 +39,6 @@ def folders() -> tuple[str, list[str]]:
     """Where our packages are, and the user's folders, that Ray would have workers search first."""
     script = os.path.dirname(os.path.realpath(sys.argv[0]))
     return str(Path(search.__file__).parent.parent), [os.path.abspath(os.curdir), script]
-
-
-@dataclass
-class Job:
-    """A candidate on its way; `attempt` counts from 1. alone: let no other wait behind it.
-
-    artifact: what its parent's evaluation left, for a candidate that has one.
-    """
-
-    candidate: Candidate
-    attempt: int = 1
-    alone: bool = False
-    artifact: bytes | None = None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How one attempt ended. kind: "ok", "error" (raised), "crash" (process gone), "timeout".
-
-    mistake: the error when the user is to blame for it, so that it need not be tried again.
-    """
-
-    job: Job
-    kind: str
-    evaluation: dict[str, Any] | None
-    error: str | None
-    detail: str
-    started: float
-    finished: float
-    worker: str
-    artifact: bytes | None = None
-    mistake: InputError | None = None
-
-
-@dataclass(eq=False)
-class _Slot:
-    """The driver's view of one worker."""
-
-    actor: Any
-    ready: Any  # reference to the answer of setup or receive; None once the worker is ready
-    spawned: float
-    worker: str = "starting"
-    placed: Any = None  # reference that is answered as soon as there is a place for it
-    unprepared: tuple[str, ...] = ()
-    queue: deque[tuple[Any, Job]] = field(default_factory=deque)
-    head_since: float = 0.0
 
 
 class WorkerPool:
@@ -113,8 +66,8 @@ class WorkerPool:
         self._threads = threads
         self._prepared = dict(prepared or {})
         self._factory = factory
-        self._slots: list[_Slot] = []
-        self._refs: dict[Any, _Slot] = {}
+        self._slots: list[Slot] = []
+        self._refs: dict[Any, Slot] = {}
         self._backlog: deque[Job] = deque()
         self._running = 0
         self._setup_crashes = 0
@@ -162,13 +115,14 @@ class WorkerPool:
         actor: Any = self._actor_class.remote(*folders())  # its methods are made by Ray
         placed = actor.where.remote()
         ready = actor.setup.remote(
-            self._configs, self._task_ref, self._prepared_ref, self._threads, self._factory
-        )
-        slot = _Slot(actor, ready, time.monotonic(), placed=placed)
+            self._configs, self._task_ref, self._prepared_ref, self._threads, self._factory,
+            self.config.children_per_gpu,
+        )  # fmt: skip
+        slot = Slot(actor, ready, time.monotonic(), placed=placed)
         self._slots.append(slot)
         self._refs[ready] = slot
 
-    def _replace(self, slot: _Slot) -> None:
+    def _replace(self, slot: Slot) -> None:
         """End a worker and start another; its waiting evaluations go back to the front."""
         self._ray.kill(slot.actor, no_restart=True)
         self._slots.remove(slot)
@@ -213,7 +167,7 @@ class WorkerPool:
             )
         raise WorkerError(f"the evaluation cannot be prepared: {answer['error']}", answer["detail"])
 
-    def _prepare_on(self, slot: _Slot, stopped: Callable[[], bool]) -> dict[str, Any] | None:
+    def _prepare_on(self, slot: Slot, stopped: Callable[[], bool]) -> dict[str, Any] | None:
         ref = slot.actor.prepare.remote(list(slot.unprepared))
         started = self._noticed = time.monotonic()
         while not stopped():
@@ -234,7 +188,7 @@ class WorkerPool:
                     return {"error": "the worker died", "detail": str(error)}
         return None
 
-    def _share(self, prepared: dict[str, bytes], source: _Slot) -> None:
+    def _share(self, prepared: dict[str, bytes], source: Slot) -> None:
         self._prepared.update(prepared)
         self._prepared_ref = self._ray.put(self._prepared)
         source.unprepared = ()
@@ -253,34 +207,43 @@ class WorkerPool:
     def capacity(self) -> int:
         """How many more evaluations the workers can take now."""
         ready = sum(slot.ready is None for slot in self._slots)
-        return max(0, ready * self._depth - self._running - len(self._backlog))
+        room = ready * self._depth * self.config.children_per_gpu
+        return max(0, room - self._running - len(self._backlog))
 
     def submit(self, job: Job) -> None:
+        """It starts with the next `wait`, so that workers can be given several at once."""
         self._backlog.append(job)
-        self._dispatch()
 
     def _dispatch(self) -> None:
         while self._backlog:
-            slot = min(self._open_slots(), key=lambda s: len(s.queue), default=None)
-            job = self._backlog[0]
-            if slot is None or len(slot.queue) >= (1 if job.alone else self._depth):
+            room = 1 if self._backlog[0].alone else self._depth
+            slots = [slot for slot in self._open_slots() if slot.calls < room]
+            if not slots:
                 return
-            self._backlog.popleft()
-            candidate = job.candidate
-            ref = slot.actor.evaluate.remote(
-                candidate.scorer,
-                candidate.augmentation,
-                candidate.seed,
-                candidate.part,
-                job.artifact,
-            )
+            slot = min(slots, key=lambda s: s.calls)
+            jobs = self._take(math.ceil(len(self._backlog) / len(slots)))
+            asked = [(j.candidate.augmentation, j.candidate.seed, j.artifact) for j in jobs]
+            first = jobs[0].candidate
+            ref = slot.actor.evaluate.remote(first.scorer, first.part, asked)
             if not slot.queue:
                 slot.head_since = time.monotonic()
-            slot.queue.append((ref, job))
+            slot.queue.extend((ref, job) for job in jobs)
             self._refs[ref] = slot
-            self._running += 1
+            self._running += len(jobs)
 
-    def _open_slots(self) -> list[_Slot]:
+    def _take(self, share: int) -> list[Job]:
+        """The next evaluation, and of those behind it what can be made at the same time."""
+        taken = [self._backlog.popleft()]
+        first = taken[0]
+        most = 1 if first.alone else min(share, self.config.children_per_gpu)
+        while self._backlog and len(taken) < most:
+            other, wanted = self._backlog[0].candidate, first.candidate
+            if self._backlog[0].alone or (other.scorer, other.part) != (wanted.scorer, wanted.part):
+                break
+            taken.append(self._backlog.popleft())
+        return taken
+
+    def _open_slots(self) -> list[Slot]:
         return [
             slot
             for slot in self._slots
@@ -290,6 +253,7 @@ class WorkerPool:
     def wait(self, timeout: float) -> list[Outcome]:
         """What ended, as soon as something did; empty after `timeout` seconds."""
         self._check_ray()
+        self._dispatch()
         now = time.monotonic()
         limit = self.config.time_limit
         if limit is not None:
@@ -311,7 +275,6 @@ class WorkerPool:
                 self._collect(slot, arrived, outcomes)
         self._expire(outcomes)
         self._say_what_is_awaited()
-        self._dispatch()
         return outcomes
 
     def _check_ray(self) -> None:
@@ -322,7 +285,7 @@ class WorkerPool:
                 "of memory, or killed)"
             )
 
-    def _set_up(self, slot: _Slot) -> None:
+    def _set_up(self, slot: Slot) -> None:
         try:
             answer = self._ray.get(self._forget(slot.ready))
         except self._ray.exceptions.RayError as error:
@@ -349,25 +312,29 @@ class WorkerPool:
         del self._refs[ref]
         return ref
 
-    def _collect(self, slot: _Slot, done: set, outcomes: list[Outcome]) -> None:
+    def _collect(self, slot: Slot, done: set, outcomes: list[Outcome]) -> None:
         """Results of one worker, in the order it made them."""
         while slot.queue and slot.queue[0][0] in done:
-            ref, job = slot.queue[0]
+            ref = slot.queue[0][0]
             try:
-                answer = self._ray.get(ref)
+                answers = self._ray.get(ref)
             except self._ray.exceptions.RayError as error:
                 self._crashed(slot, f"{type(error).__name__}: {error}", outcomes)
                 return
-            slot.queue.popleft()
-            self._running -= 1
+            jobs = [slot.queue.popleft()[1] for _ in answers]
+            self._running -= len(jobs)
             self._forget(ref)
             slot.head_since = time.monotonic()
-            kind = "ok" if "evaluation" in answer else "error"
-            self._observe(answer["finished"] - answer["started"])
-            outcomes.append(
+            self._observe(answers[-1]["finished"] - answers[0]["started"])
+            failed = next((answer for answer in answers if "error" in answer), None)
+            if len(jobs) > 1 and failed is not None and failed["mistake"] is None:
+                self._make_alone(jobs, f"of {len(jobs)} evaluations at once: {failed['error']}")
+                self._backlog.extendleft(reversed(jobs))
+                continue
+            outcomes.extend(
                 Outcome(
                     job,
-                    kind,
+                    "ok" if "evaluation" in answer else "error",
                     answer.get("evaluation"),
                     answer.get("error"),
                     answer.get("detail", ""),
@@ -377,20 +344,25 @@ class WorkerPool:
                     artifact=answer.get("artifact"),
                     mistake=answer.get("mistake"),
                 )
+                for job, answer in zip(jobs, answers, strict=True)
             )
 
-    def _crashed(self, slot: _Slot, detail: str, outcomes: list[Outcome]) -> None:
+    def _crashed(self, slot: Slot, detail: str, outcomes: list[Outcome]) -> None:
         """A worker died. Of two evaluations it had, either may be to blame, as the answer to the
         first may have died with it: both are made again, each alone, so that it will be clear."""
         if len(slot.queue) == 1:
             outcomes.append(self._lost(slot, "crash", "the worker died", detail))
             return
-        log.warning("worker %s died; its evaluations are made again, one at a time", slot.worker)
-        for _, job in slot.queue:
-            job.alone = True
+        self._make_alone([job for _, job in slot.queue], f"worker {slot.worker} died")
         self._replace(slot)
 
-    def _lost(self, slot: _Slot, kind: str, error: str, detail: str) -> Outcome:
+    def _make_alone(self, jobs: list[Job], what: str) -> None:
+        """It is not clear which of them is to blame."""
+        log.warning("%s; its evaluations are made again, one at a time", what)
+        for job in jobs:
+            job.alone = True
+
+    def _lost(self, slot: Slot, kind: str, error: str, detail: str) -> Outcome:
         """Give up a worker; its first job is to blame, the others are untouched."""
         _, job = slot.queue.popleft()
         self._running -= 1
@@ -407,15 +379,16 @@ class WorkerPool:
         limit = self.config.time_limit
         now = time.monotonic()
         for slot in list(self._slots):
-            if limit is not None and slot.queue and now - slot.head_since >= limit:
-                outcomes.append(
-                    self._lost(
-                        slot,
-                        "timeout",
-                        f"not done after {limit:g} seconds (time limit)",
-                        f"worker {slot.worker} was killed",
-                    )
-                )
+            if limit is None or not slot.queue or now - slot.head_since < limit:
+                continue
+            said = f"not done after {limit:g} seconds (time limit)"
+            together = [job for ref, job in slot.queue if ref == slot.queue[0][0]]
+            if len(together) > 1:
+                self._make_alone(together, f"of {len(together)} evaluations at once: {said}")
+                self._replace(slot)
+            else:
+                detail = f"worker {slot.worker} was killed"
+                outcomes.append(self._lost(slot, "timeout", said, detail))
 
     def _say_what_is_awaited(self) -> None:
         waiting = [slot for slot in self._slots if slot.ready is not None]

@@ -40,5 +40,5 @@ class WorkerActor:
     def prepare(self, *arguments: Any) -> dict[str, Any]:
         return self._worker.prepare(*arguments)
 
-    def evaluate(self, *arguments: Any) -> dict[str, Any]:
+    def evaluate(self, *arguments: Any) -> list[dict[str, Any]]:
         return self._worker.evaluate(*arguments)

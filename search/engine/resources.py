@@ -16,7 +16,10 @@ def _cores() -> int:
 
 @dataclass(frozen=True)
 class PoolConfig(Configuration):
-    """Where evaluations run. None of it changes a result, so a resumed run may change all of it."""
+    """Where evaluations run: none of it changes a result, so a resumed run may change all of it.
+
+    children_per_gpu does by rounding.
+    """
 
     workers: Annotated[
         int,
@@ -38,6 +41,15 @@ class PoolConfig(Configuration):
             example=0.5,
         ),
     ] = 0.0
+    children_per_gpu: Annotated[
+        int,
+        Option(
+            "children that a worker trains at once on its GPU; changes results by rounding",
+            unit="N",
+            least=1,
+            example=16,
+        ),
+    ] = 1
     address: Annotated[
         str | None,
         Option(
@@ -51,7 +63,7 @@ class PoolConfig(Configuration):
     time_limit: Annotated[
         float | None,
         Option(
-            "kill an evaluation after so many seconds",
+            "kill an evaluation, or children trained at once, after so many seconds",
             unit="SECONDS",
             unset="no limit",
             above=0,

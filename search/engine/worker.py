@@ -10,17 +10,19 @@ import os
 import socket
 import time
 import traceback
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 from policies.errors import InputError
-from proxy_tasks.evaluators.base import Continued, Evaluator
+from proxy_tasks.evaluators.base import Continued, Evaluator, Together
 from proxy_tasks.evaluators.config import EvaluatorConfig
 from proxy_tasks.evaluators.evaluation import Evaluation
 from proxy_tasks.evaluators.registry import make_evaluator
 
 # Builds an evaluator in the worker; importable there under the same name.
 Factory = Callable[[EvaluatorConfig, Any], Evaluator]
+# What one evaluation is asked with: augmentation, seed, and what its parent evaluation left.
+Asked = tuple[Any, int, bytes | None]
 
 
 def failure(error: Exception) -> dict[str, Any]:
@@ -48,9 +50,11 @@ class Worker:
         prepared: Mapping[str, bytes],
         threads: int,
         factory: Factory | None,
+        together: int,
     ) -> dict[str, Any]:
         """Fix the threads and build every evaluator, with its prepared files where there are any.
 
+        together: how many candidates `evaluate` may be given at once.
         Returns {"worker": "host:pid", "unprepared": names still to be prepared} or a failure.
         """
         try:
@@ -59,6 +63,9 @@ class Worker:
             torch.set_num_threads(threads)
             build = factory or make_evaluator
             self._evaluators = {name: build(config, task) for name, config in configs.items()}
+            if together > 1:
+                for name, evaluator in self._evaluators.items():
+                    _check_together(evaluator, configs[name].kind, together)
             self._info = {"worker": self.where()}
             return self.receive(prepared)
         except Exception as error:
@@ -88,26 +95,46 @@ class Worker:
         except Exception as error:
             return failure(error)
 
-    def evaluate(
-        self, name: str, augmentation: Any, seed: int, part: str, artifact: bytes | None
-    ) -> dict[str, Any]:
-        """One evaluation; "started" and "finished" are in seconds of this machine's clock.
+    def evaluate(self, name: str, part: str, asked: Sequence[Asked]) -> list[dict[str, Any]]:
+        """One evaluation, or several at once: an answer to each that was asked for.
 
-        artifact: what the parent evaluation left; only evaluators that are `Continued` have one,
-        and their answer has an "artifact" too.
+        "started" and "finished" are in seconds of this machine's clock; evaluations at once share
+        the time evenly. One that fails lets all fail that were made with it. Only evaluators that
+        are `Continued` take an artifact, one at a time, and their answer has an "artifact" too.
         """
         started = time.time()
         try:
-            evaluator = self._evaluators[name]
-            if isinstance(evaluator, Continued):
-                evaluation, left = evaluator.go_on(augmentation, seed, part, artifact)
-                outcome = {"evaluation": _checked(evaluation).to_json(), "artifact": left}
-            else:
-                evaluation = evaluator.evaluate(augmentation, seed, part)
-                outcome = {"evaluation": _checked(evaluation).to_json()}
+            answers = _answers(self._evaluators[name], part, asked)
         except Exception as error:
-            outcome = failure(error)
-        return {**outcome, "started": started, "finished": time.time()}
+            answers = [failure(error)] * len(asked)
+        share = (time.time() - started) / len(asked)
+        return [
+            {**answer, "started": started + k * share, "finished": started + (k + 1) * share}
+            for k, answer in enumerate(answers)
+        ]
+
+
+def _answers(evaluator: Evaluator, part: str, asked: Sequence[Asked]) -> list[dict[str, Any]]:
+    augmentation, seed, artifact = asked[0]
+    if isinstance(evaluator, Continued):
+        evaluation, left = evaluator.go_on(augmentation, seed, part, artifact)
+        return [{"evaluation": _checked(evaluation).to_json(), "artifact": left}]
+    if len(asked) == 1:
+        evaluations = [evaluator.evaluate(augmentation, seed, part)]
+    else:
+        augmentations, seeds, _ = zip(*asked, strict=True)
+        together = cast(Together, evaluator)  # `setup` has seen to it
+        evaluations = together.evaluate_together(augmentations, seeds, part)
+    return [{"evaluation": _checked(evaluation).to_json()} for evaluation in evaluations]
+
+
+def _check_together(evaluator: Evaluator, kind: str, count: int) -> None:
+    if not isinstance(evaluator, Together):
+        raise InputError(
+            "children_per_gpu", "needs an evaluator that trains children at once: from-scratch or "
+            "weight-sharing, without repeats", f"{count} with {kind}", "leave it out",
+        )  # fmt: skip
+    evaluator.check_together()
 
 
 def _checked(evaluation: Any) -> Evaluation:

@@ -74,6 +74,11 @@ class Searcher(abc.ABC):
         Always False for searchers that can go on for ever; their budget is the engine's.
         """
 
+    @property
+    def most_open(self) -> int | None:
+        """The most candidates it asks for before it must be told of one; None: no limit."""
+        return None
+
     def may_continue(self, key: Key) -> bool:
         """Whether a later candidate may have the evaluation `key` as its parent: its artifact is
         kept so long."""

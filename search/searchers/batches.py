@@ -115,6 +115,10 @@ class BatchSearcher(Searcher):
     def finished(self) -> bool:
         return False
 
+    @property
+    def most_open(self) -> int | None:
+        return None if self.lag is None else (self.lag + 1) * self.batch_size
+
     # Batches ---------------------------------------------------------------------------------
 
     def _open_next_batch(self) -> bool:

@@ -84,6 +84,11 @@ class StagedSearcher(BatchSearcher):
         self._scorers: list[str] = []
         self._spent = {MAIN: 0.0, CHEAP: 0.0}
 
+    @property
+    def most_open(self) -> int | None:
+        most = super().most_open
+        return most if most is None or not self._cheap_cost else CHEAP_BATCHES * most
+
     def _scorer(self, batch: int) -> str:
         return self._scorers[batch]
 

@@ -114,13 +114,15 @@ def main() -> None:
     parser.add_argument("--against", type=Path, help="folder of the older checkout")
     parser.add_argument("--data", help="folder train/<class>/ test/<class>/ (1,000 images used)")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--out", type=Path, help="JSON file for all times and the environment")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
         return serve(options.serve, options.data)
     if options.against is None:
         parser.error("--against is missing")
+    # Here: a process that serves an older checkout must not look for it there.
+    from tests.benchmarks.machine import keep
+
     here = Path(__file__).parents[2]
     codes = {
         "old": Code(options.against.resolve(), "old", options.data),
@@ -150,9 +152,7 @@ def main() -> None:
         peak = 2 * 1024**3 / median["bfloat16 product"][label]
         share = EPOCHS * 1000 * MFLOP * 1e6 / child[label] / peak
         print(f"{label}: {share:.1%} of the bfloat16 product's {peak / 1e9:.0f} GFLOP/s")
-    if options.out:
-        facts = {"python": platform.python_version(), "machine": platform.platform()}
-        options.out.write_text(json.dumps({"environment": facts, "seconds": times}, indent=1))
+    keep("against", {"older": str(options.against), "CPU seconds": times}, 0)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from proxy_tasks import EvaluatorConfig
 from proxy_tasks.evaluators.planted import Landscape, PlantedLandscape
 from search import PolicySpace, Searcher, make_searcher
 from search.studies.selection import concatenate_best, select_subpolicies
+from tests.benchmarks.machine import keep
 
 SPACE = PolicySpace()
 SEARCHERS: dict[str, tuple[str, dict]] = {
@@ -130,6 +131,8 @@ def main() -> None:
     print(tabulate(means, headers="keys", floatfmt=".2f"))
     print("\nDifference to random search, 95 % interval")
     print(tabulate(differences, headers="keys"))
+    kept = {"points": means.to_dict("index"), "over random": differences.to_dict("index")}
+    keep("controller", kept, list(range(arguments.seeds)))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import math
 import tempfile
 import time
 from array import array
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from search import PolicySpace, PoolConfig, make_searcher
 from search.engine.loop import run
 from search.searchers.base import Searcher
 from search.trial import JOURNAL_NAME, Candidate, read_journal
+from tests.benchmarks.machine import keep
 
 WORKERS = 2
 MEGABYTE = 2**20
@@ -182,16 +183,10 @@ def main() -> None:
 
         known, running = resume(name, base / "long", count)
         print(
-            f"resuming {count} lines with a checkpoint: {known:.1f} s to know them, "
+            f"resuming {count} lines: {known:.1f} s to know them, "
             f"{running:.1f} s to the next evaluation"
         )
-        (base / "long" / "checkpoint.pt").unlink()
-        known, running = resume(name, base / "long", count + 40)
-        print(
-            f"resuming {count + 40} lines by replay: {known:.1f} s to know them, "
-            f"{running:.1f} s to the next evaluation"
-        )
-
+        rows: list[tuple[float, int, float, float]] = []
         if not options.skip_efficiency:
             rows = [
                 (sleep, n, efficiency(name, base / f"sleep-{sleep}", n, sleep), target)
@@ -204,6 +199,13 @@ def main() -> None:
                     floatfmt=".3f",
                 )
             )
+        kept = {
+            "searcher": name,
+            "overhead": [asdict(w) for w in windows],
+            "seconds to know them, to the next": [known, running],
+            "seconds each, evaluations, use of workers, target": rows,
+        }
+        keep("engine", kept, 0)
 
 
 if __name__ == "__main__":

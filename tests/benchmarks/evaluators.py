@@ -14,11 +14,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -29,8 +27,9 @@ from torchvision import transforms
 
 from policies import CIFAR10, Policy, PolicyTransform
 from proxy_tasks import EvaluatorConfig, ProxyTask, get_preset, get_task, make_evaluator
-from proxy_tasks.evaluators.from_scratch import ChildEvaluator
+from proxy_tasks.evaluators.from_scratch import FromScratch
 from proxy_tasks.models import make_child
+from tests.benchmarks.machine import keep
 
 CPU = torch.device("cpu")
 
@@ -100,7 +99,7 @@ def cpu_seconds(function: Callable[[], object]) -> float:
     return time.process_time() - started
 
 
-def arms(task: ProxyTask, directory: Path) -> list[Arm]:
+def arms(task: ProxyTask) -> list[Arm]:
     preset = get_preset("cpu", task.name)
 
     def evaluator(kind: str, epochs: int | None = None, **options):
@@ -139,9 +138,9 @@ def convolution_share(task: ProxyTask) -> float:
     """Share of a training step's CPU time inside convolutions, forward and backward."""
     evaluator = make_evaluator(EvaluatorConfig(epochs=1), task)
     evaluator.evaluate(CIFAR10, 0)
-    assert isinstance(evaluator, ChildEvaluator)
-    child = evaluator._new_child(0)
-    config = evaluator._scratch_config(2)
+    assert isinstance(evaluator, FromScratch)
+    child = evaluator.new_child(0)
+    config = evaluator.scratch_config(2)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         evaluator.arena.train_child(child, None, config, 0)
     events = profile.key_averages()
@@ -168,8 +167,8 @@ def augmentation_shares(task: ProxyTask, epochs: int) -> tuple[float, float]:
     """Shares of training: the policy alone (CPU time); crop, flip and normalisation, from a run
     without a policy (wall-clock time)."""
     evaluator = make_evaluator(EvaluatorConfig(epochs=epochs), task)
-    assert isinstance(evaluator, ChildEvaluator)
-    child, config = evaluator._new_child(0), evaluator._scratch_config(epochs)
+    assert isinstance(evaluator, FromScratch)
+    child, config = evaluator.new_child(0), evaluator.scratch_config(epochs)
     transform = Timed(CIFAR10)
     total = cpu_seconds(lambda: evaluator.arena.train_child(child, transform, config, 0))
     plain = evaluator.arena.train_child(child, None, config, 0)
@@ -186,14 +185,13 @@ def main() -> None:
     counts = {"train_images": 1000, "validation_images": 1000, "test_images": 1000}
     name = "folder" if arguments.data else "reduced-fashion"
     task = get_task(name, arguments.data, **counts)
-    with tempfile.TemporaryDirectory() as directory:
-        tried = arms(task, Path(directory))
-        for arm in tried:  # compile kernels, fill caches
-            arm.run(1)
-        seconds: dict[str, list[float]] = {arm.name: [] for arm in tried}
-        for _ in range(arguments.rounds):
-            for arm in tried:
-                seconds[arm.name].append(measure(arm, arguments.epochs))
+    tried = arms(task)
+    for arm in tried:  # compile kernels, fill caches
+        arm.run(1)
+    seconds: dict[str, list[float]] = {arm.name: [] for arm in tried}
+    for _ in range(arguments.rounds):
+        for arm in tried:
+            seconds[arm.name].append(measure(arm, arguments.epochs))
     median = {name: statistics.median(values) for name, values in seconds.items()}
     baseline = next(iter(median.values()))
     rows = [
@@ -210,9 +208,12 @@ def main() -> None:
     print(f"{name}: {size[0]} training images {size[1:]}, 1,000 validation images, 1 thread")
     print(tabulate(rows, headers="keys", floatfmt=".2f"))
     print(f"{dataclasses.asdict(get_preset('cpu', task.name))}")
-    print(f"a training step: {convolution_share(task):.0%} convolution")
+    convolution = convolution_share(task)
+    print(f"a training step: {convolution:.0%} convolution")
     policy, other = augmentation_shares(task, 20)
     print(f"shares of training: policy {policy:.1%}; crop, flip and normalisation {other:.1%}")
+    shares = {"convolution": convolution, "policy": policy, "crop, flip, normalise": other}
+    keep("evaluators", {"task": name, "core seconds": seconds, "shares": shares}, 0)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from torchvision import transforms
 
 from policies import IMAGENET, DecodedImages, PolicyCollate, decode_image
 from policies.collate import IMAGENET_MEAN, IMAGENET_STD
+from tests.benchmarks.machine import keep
 
 
 class Files(Dataset):
@@ -82,6 +83,7 @@ def main() -> None:
                     pass
                 if number:
                     times[name].append((time.thread_time() - started) / len(files) * 1e6)
+    keep("pipeline", {"images": len(files), "us an image": times}, None)
     median = {name: statistics.median(values) for name, values in times.items()}
     base = median["torchvision AutoAugment"]
     rows = [[name, f"{v:,.0f}", f"{base / v:.2f}"] for name, v in median.items()]

@@ -33,8 +33,10 @@ from tabulate import tabulate
 from torch.utils.data import DataLoader, Dataset
 
 from policies import IMAGENET, OPS, PolicyTransform, RandAugment, TrivialAugmentWide
+from tests.benchmarks.machine import keep
 
 BATCH = {32: 512, 64: 256, 224: 64}
+COPIES = {32: 20, 64: 10, 224: 5}
 OURS = {
     "ImageNet policy": PolicyTransform(IMAGENET),
     "RandAugment(2, 9)": RandAugment(2, 9),
@@ -85,8 +87,14 @@ def _generated(seed: int) -> Image.Image:
 # ---------------------------------------------------------------------------------- timing
 
 
+TIMES: dict[str, dict[str, list[float]]] = {}  # seconds by table and contestant, for the file
+
+
 def interleaved(
-    contestants: dict[str, Callable], repeats: int, clock: Callable[[], float] = time.process_time
+    table: str,
+    contestants: dict[str, Callable],
+    repeats: int,
+    clock: Callable[[], float] = time.process_time,
 ) -> dict[str, float]:
     """Median seconds of each; the first call, which may compile something, is not counted."""
     times: dict[str, list[float]] = {name: [] for name in contestants}
@@ -97,6 +105,7 @@ def interleaved(
             start = clock()
             run()
             times[name].append(clock() - start)
+    TIMES[table] = times
     return {name: statistics.median(values) for name, values in times.items()}
 
 
@@ -159,7 +168,7 @@ def schemes(photos: list[Image.Image], repeats: int) -> None:
             if kornia:
                 floats = batch[:some].float() / 255
                 contestants["kornia, float batch"] = lambda t=kornia, x=floats: t(x)
-            seconds = interleaved(contestants, repeats)
+            seconds = interleaved(f"{scheme} at {size}", contestants, repeats)
             rate = {k: (n if k == "ours, batch" else some) / s for k, s in seconds.items()}
             peers = {k: r for k, r in rate.items() if not k.startswith("ours")}
             best = max(peers.values())
@@ -185,13 +194,16 @@ def schemes(photos: list[Image.Image], repeats: int) -> None:
 
 
 def operations(photos: list[Image.Image], repeats: int) -> None:
-    """Microseconds an image, magnitude 8, against torchvision v1 on PIL at 224."""
+    """Microseconds an image, magnitude 8, against torchvision v1 on PIL at 224; and in memcpys: how
+    many plain copies of the batch, in the same rounds, take as long."""
     seconds: dict[str, dict[int, float]] = {name: {} for name in OPS}
-    peer = {}
+    peer, copies = {}, {}
     for size, n in BATCH.items():
         pils = [photos[i % len(photos)].resize((size, size)) for i in range(n)]
         batch = torch.stack([v2.functional.pil_to_tensor(image) for image in pils])
-        contestants = {}
+        plain, target = batch.numpy(), np.empty(batch.shape, np.uint8)
+        many = range(COPIES[size])  # one alone is too short for the clock
+        contestants = {"memcpy": lambda s=plain, t=target, r=many: [np.copyto(t, s) for _ in r]}
         for name in OPS:
             transform = PolicyTransform([[(name, 1.0, 8)]])
             contestants[name] = lambda t=transform, x=batch: t(x)
@@ -203,18 +215,24 @@ def operations(photos: list[Image.Image], repeats: int) -> None:
                     v1.autoaugment._apply_op(p, name, m, v1.InterpolationMode.NEAREST, None)
                     for p in pils
                 ]
-        for name, value in interleaved(contestants, repeats).items():
-            if name.startswith("torchvision "):
+        for name, value in interleaved(f"operations at {size}", contestants, repeats).items():
+            if name == "memcpy":
+                copies[size] = value / COPIES[size] / n * 1e6
+            elif name.startswith("torchvision "):
                 peer[name.removeprefix("torchvision ")] = value / n * 1e6
             else:
                 seconds[name][size] = value / n * 1e6
     rows = [
-        [name, *(f"{v:.1f}" for v in values.values()),
+        [name, *(f"{v:.1f}" for v in values.values()), f"{values[224] / copies[224]:.1f}",
          f"{peer[name]:.1f}" if name in peer else "–",
          f"{peer[name] / values[224]:.1f}×" if name in peer else "–"]
         for name, values in seconds.items()
     ]  # fmt: skip
-    headers = ["µs an image", *(f"ours, {s}" for s in BATCH), "torchvision PIL, 224", "ratio, 224"]
+    rows.append(["memcpy", *(f"{copies[s]:.2f}" for s in BATCH), "1", "–", "–"])
+    headers = [
+        "µs an image", *(f"ours, {s}" for s in BATCH), "memcpys, 224", "torchvision PIL, 224",
+        "ratio, 224",
+    ]  # fmt: skip
     _table("Single operations, one thread", headers, rows)
 
 
@@ -297,6 +315,7 @@ def loaders(photos: list[Image.Image], repeats: int, n: int) -> None:
 
     ours = OURS["ImageNet policy"]
     seconds = interleaved(
+        "DataLoader",
         {
             "no policy": run(None),
             "torchvision v1 AutoAugment": run(v1.AutoAugment()),
@@ -343,6 +362,7 @@ def main(arguments: list[str] | None = None) -> None:
     operations(photos, options.repeats)
     memory()
     loaders(photos, min(options.repeats, 5), options.loader_images)
+    keep("transforms", {"images": source, "batch": BATCH, "seconds": TIMES}, {"torch": 0})
 
 
 if __name__ == "__main__":

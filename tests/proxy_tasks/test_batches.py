@@ -16,7 +16,10 @@ from proxy_tasks.batches import (
     normalisation,
     prepare_batch,
     prepare_batch_torch,
+    upload,
 )
+
+CPU = torch.device("cpu")
 
 
 def example(n, c, h, w, pad, seed):
@@ -27,8 +30,13 @@ def example(n, c, h, w, pad, seed):
 
 def plain(images, table):
     count = len(images)
-    return prepare_batch(
-        torch.from_numpy(images), np.arange(count), no_jitter(count, 0), 0, torch.from_numpy(table)
+    return prepared(images, np.arange(count), no_jitter(count, 0), 0, table)
+
+
+def prepared(images, order, jitter, pad, table, function=prepare_batch, device=CPU):
+    draws = upload([order, *jitter], device)
+    return function(
+        torch.from_numpy(images).to(device), draws, pad, torch.from_numpy(table).to(device)
     )
 
 
@@ -57,13 +65,13 @@ def test_both_paths_equal_plain_numpy(n, extra, c, h, w, pad, seed):
     jitter = Jitter(*(values[:n] for values in jitter))
     expected = by_hand(images, order, jitter, pad, table)
     for function in (prepare_batch, prepare_batch_torch):
-        got = function(torch.from_numpy(images), order, jitter, pad, torch.from_numpy(table))
+        got = prepared(images, order, jitter, pad, table, function)
         assert got.dtype == torch.float32 and np.array_equal(got.numpy(), expected)
 
 
 def test_memory_is_channels_last():
     images, jitter, table = example(2, 3, 8, 8, 4, 0)
-    got = prepare_batch(torch.from_numpy(images), np.arange(2), jitter, 4, torch.from_numpy(table))
+    got = prepared(images, np.arange(2), jitter, 4, table)
     assert got.is_contiguous(memory_format=torch.channels_last)
 
 
@@ -104,7 +112,5 @@ def test_no_flip_keeps_the_other_draws():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_cuda_equals_cpu():
     images, jitter, table = example(5, 3, 9, 9, 4, 0)
-    images, table = torch.from_numpy(images), torch.from_numpy(table)
-    order = np.arange(5)
-    there = prepare_batch(images.cuda(), order, jitter, 4, table.cuda())
-    assert torch.equal(there.cpu(), prepare_batch(images, order, jitter, 4, table))
+    there = prepared(images, np.arange(5), jitter, 4, table, device=torch.device("cuda"))
+    assert torch.equal(there.cpu(), prepared(images, np.arange(5), jitter, 4, table))

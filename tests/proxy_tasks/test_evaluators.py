@@ -239,16 +239,17 @@ class TestSharedChild:
         assert outcome(first.evaluate(POLICY, 0)) == outcome(second.evaluate(POLICY, 0))
 
     @pytest.mark.parametrize(
-        ("name", "step"), [("weight-sharing", "train_child"), ("density-matching", "logits")]
+        ("name", "step"), [("weight-sharing", "train_children"), ("density-matching", "logits")]
     )
     def test_every_evaluation_starts_from_the_saved_weights(self, name, step):
         evaluator = make_evaluator(CONFIGS[name], striped_task())
         saved = torch.load(io.BytesIO(evaluator.prepare()), weights_only=True)["state"]
         original, seen = getattr(evaluator.arena, step), []
 
-        def spy(child, *rest):
+        def spy(trained, *rest):
+            child = trained[0] if isinstance(trained, list) else trained
             seen.append({k: v.clone() for k, v in child.state_dict().items()})
-            return original(child, *rest)
+            return original(trained, *rest)
 
         setattr(evaluator.arena, step, spy)
         for seed in (0, 1):

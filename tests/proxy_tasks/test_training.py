@@ -130,9 +130,9 @@ class TestTraining:
 
         original, seen = training.prepare_batch, []
 
-        def spy(images, order, *rest):
-            seen.append(order)
-            return original(images, order, *rest)
+        def spy(images, draws, *rest):
+            seen.append(draws[0].numpy())
+            return original(images, draws, *rest)
 
         monkeypatch.setattr(training, "prepare_batch", spy)
         train(striped_task(train=50, held=1), epochs=3, batch=32)

@@ -17,7 +17,7 @@ from proxy_tasks.evaluators.config import EvaluatorConfig
 from proxy_tasks.evaluators.evaluation import Evaluation
 from proxy_tasks.evaluators.registry import Evaluator
 from search import PolicySpace, RandomSearcher
-from search.engine.pool import Job, Outcome, PoolConfig, WorkerPool, _Slot
+from search.engine.pool import Job, Outcome, PoolConfig, Slot, WorkerPool
 from search.engine.worker import Factory, Worker
 from search.searchers.batches import BatchSearcher
 from search.trial import Candidate, Trial
@@ -129,7 +129,7 @@ class InProcessPool(FakePool):
         factory: Factory | None = None,
     ) -> InProcessPool:
         self._worker, self._answer = Worker(), self._evaluate
-        self._ready = self._worker.setup(configs, task, prepared or {}, threads, factory)
+        self._ready = self._worker.setup(configs, task, prepared or {}, threads, factory, 1)
         assert "error" not in self._ready, self._ready["detail"]
         super().__call__(config)
         return self
@@ -141,9 +141,8 @@ class InProcessPool(FakePool):
 
     def _evaluate(self, job: Job) -> Outcome:
         candidate = job.candidate
-        answer = self._worker.evaluate(
-            candidate.scorer, candidate.augmentation, candidate.seed, candidate.part, job.artifact
-        )
+        asked = candidate.augmentation, candidate.seed, job.artifact
+        (answer,) = self._worker.evaluate(candidate.scorer, candidate.part, [asked])
         return Outcome(
             job,
             "ok" if "evaluation" in answer else "error",
@@ -336,7 +335,7 @@ def bare_pool(config: PoolConfig) -> WorkerPool:
     return pool
 
 
-def idle_slot(pool: WorkerPool) -> _Slot:
-    slot = _Slot("actor", None, 0.0, "host:1")
+def idle_slot(pool: WorkerPool) -> Slot:
+    slot = Slot("actor", None, 0.0, "host:1")
     pool._slots.append(slot)
     return slot

@@ -26,7 +26,7 @@ PLACE = "tests.search.own_evaluators"
 def worker(kind: str, **options) -> tuple[Worker, dict]:
     made = Worker()
     config = EvaluatorConfig(kind=f"{PLACE}:{kind}", options=options)
-    return made, made.setup({"main": config}, None, {}, 1, None)
+    return made, made.setup({"main": config}, None, {}, 1, None, 1)
 
 
 def test_a_callable_becomes_its_import_path():
@@ -44,7 +44,7 @@ def test_a_worker_builds_it_with_its_options(kind):
     made, info = worker(kind, operation="Color")
     assert "error" not in info
     policy = Policy([[("Color", 1.0, 3), ("Rotate", 1.0, 3)]])
-    answer = made.evaluate("main", policy, 0, "test", None)
+    (answer,) = made.evaluate("main", "test", [(policy, 0, None)])
     assert answer["evaluation"]["reward"] == 0.5
     repeated = EvaluatorConfig(kind=f"{PLACE}:{kind}", repeats=2)
     assert isinstance(make_evaluator(repeated, None), Repeat)
@@ -80,7 +80,7 @@ def test_what_only_a_worker_can_see_is_a_mistake_of_the_user_too():
     _, info = worker("returns_another")
     assert "must make a proxy_tasks.Evaluator" in str(info["mistake"])
     made, info = worker("Careless")
-    answer = made.evaluate("main", None, 0, "validation", None)
+    (answer,) = made.evaluate("main", "validation", [(None, 0, None)])
     assert "must return an Evaluation, but got 0.5" in str(answer["mistake"])
 
 

@@ -297,7 +297,7 @@ def test_the_clock_of_a_waiting_evaluation_starts_with_it():
     pool._refs = {"ref 1": slot, "ref 2": slot}
     pool._running = 2
     slot.head_since = time.monotonic() - 9.5
-    pool._ray.answers["ref 1"] = {"evaluation": {}, "started": 0.0, "finished": 9.5}
+    pool._ray.answers["ref 1"] = [{"evaluation": {}, "started": 0.0, "finished": 9.5}]
     [outcome] = pool.wait(0.0)
     assert outcome.kind == "ok"
     assert time.monotonic() - slot.head_since < 5

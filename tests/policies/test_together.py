@@ -1,0 +1,54 @@
+"""Several transforms' copies of a batch in one program, against each transform alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from policies import IMAGENET, Policy, PolicyTransform, RandAugment, TrivialAugmentWide
+from policies.kernels_torch import run
+from policies.together import joined, transform_copies
+
+SHORT = Policy([[("Invert", 1.0, None)]])
+PAIRS = Policy([[("SamplePairing", 1.0, 7), ("Rotate", 0.7, 8)], [("Cutout", 1.0, 9)]])
+
+
+def seeded(transform, seed):
+    return transform.with_generator(torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_copies_are_what_each_makes_alone(channels):
+    rng = np.random.default_rng(0)
+    images = torch.from_numpy(rng.integers(0, 256, (20, channels, 12, 9), np.uint8))
+    makers = [
+        PolicyTransform(PAIRS), None, PolicyTransform(SHORT), RandAugment(3, 9),
+        TrivialAugmentWide(), PolicyTransform(IMAGENET), PolicyTransform(PAIRS),
+    ]  # fmt: skip
+    alone = [images if t is None else seeded(t, k)(images) for k, t in enumerate(makers)]
+    again = [None if t is None else seeded(t, k) for k, t in enumerate(makers)]
+    together = transform_copies(again, images)
+    assert torch.equal(together, torch.cat(alone))
+    assert not torch.equal(alone[0], alone[6])  # another seed, so other draws
+
+
+def test_nothing_at_all_is_left_as_it_is():
+    images = torch.arange(2 * 9, dtype=torch.uint8).reshape(2, 1, 3, 3)
+    assert torch.equal(transform_copies([None, None], images), torch.cat([images, images]))
+
+
+def test_groups_are_shared():
+    """What a launch is for: one group an operation and step, not one a transform."""
+    transforms = [seeded(PolicyTransform(SHORT), k) for k in range(8)]
+    program = joined([t._draw(5, 3, 8, 8) for t in transforms])
+    assert program.steps.shape == (40, 1)
+    assert set(program.table.codes[program.steps].ravel()) == {1}  # invert, and all of it
+    images = torch.zeros(40, 3, 8, 8, dtype=torch.uint8)
+    assert (run(images, program) == 255).all()
+
+
+def test_unequal_fill_is_refused():
+    transforms = [PolicyTransform(SHORT), PolicyTransform(SHORT, fill=128)]
+    with pytest.raises(ValueError, match="different fill"):
+        transform_copies(transforms, torch.zeros(2, 3, 4, 4, dtype=torch.uint8))
