@@ -52,9 +52,10 @@ def test_replayed_steps_train_as_plain_ones(count, optimizer):
         found[kernels] = states, [each.loss for each in trained]
     assert recorder.recorded == 2 and recorder.replays == 12 - 2 * FIRST
     plain, graphs = found["plain"], found["graphs"]
-    assert len(plain[0]) == len(graphs[0])
-    assert all(torch.equal(a, b) for a, b in zip(plain[0], graphs[0], strict=True))
-    assert plain[1] == graphs[1]
+    # A rate that is a tensor is float32; only AdamW computes with it before the weights' float32.
+    tolerance = 0 if optimizer == "sgd" else 1e-5
+    torch.testing.assert_close(graphs[0], plain[0], rtol=0, atol=tolerance)
+    assert graphs[1] == pytest.approx(plain[1], abs=tolerance)
 
 
 def test_what_a_step_reads_stays_where_it_was():
