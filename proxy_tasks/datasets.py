@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import operator
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from PIL import Image
 
 from policies.errors import InputError
@@ -67,7 +67,8 @@ def as_image(image: Any, name: str) -> Image.Image:
             raise _no_image(
                 name, f"a PIL image of mode {image.mode}", "convert it to RGB or L"
             ) from None
-    if isinstance(image, torch.Tensor):
+    # Nothing is a tensor before somebody has imported torch.
+    if "torch" in sys.modules and isinstance(image, sys.modules["torch"].Tensor):
         pixels = image.detach().cpu().numpy()
         if pixels.ndim == 3:
             pixels = pixels.transpose(1, 2, 0)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.stats
+from scipy.special import ndtri
 
 from policies.augmentations import Augmentation, decode_augmentation
 from policies.errors import InputError, check_choice
@@ -69,7 +69,7 @@ class Fidelity:
     ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Metric -> ends [n] of where the mean of as many seeds as were measured is expected."""
         bent, error = self.process.predict(_stacked(augmentations), return_std=True)
-        half = scipy.stats.norm.ppf((1 + confidence) / 2) * error
+        half = ndtri((1 + confidence) / 2) * error
         low, high = (self.centre + self.spread * np.sinh(bent + side * half) for side in (-1, 1))
         return {name: (low[:, i], high[:, i]) for i, name in enumerate(self.metrics)}
 

@@ -294,7 +294,8 @@ class Arena:
                 augmenting += time.perf_counter() - clock
                 total += learner.step(batch, labels, rate, share)
             done += 1
-        return (total / len(plan.batches)).reshape(-1).tolist(), augmenting
+        losses = [loss / len(plan.batches) for loss in total.reshape(-1).tolist()]
+        return losses, augmenting
 
     def _augmented(self, augments: Sequence[Augment | None]) -> Tensor:
         """The images under each augmentation, one after the other: uint8 [K * M, C, H, W]."""

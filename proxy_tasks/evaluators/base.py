@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from policies.augmentations import Augmentation
 from policies.errors import check_choice, check_integer
 from policies.policy import Policy
-from policies.schedule import ScheduleTransform
-from policies.transforms import PolicyTransform, Transform
 
 from .evaluation import PARTS, Evaluation
+
+if TYPE_CHECKING:  # an evaluator that trains nothing does not wait for torch
+    from policies.augmentations import Augmentation
+    from policies.schedule import ScheduleTransform
+    from policies.transforms import Transform
 
 
 class Evaluator(abc.ABC):
@@ -86,6 +89,8 @@ class Together(Evaluator):
 
 def as_transform(augmentation: Augmentation) -> Transform | ScheduleTransform | None:
     """A Policy as its transform (paper convention); anything else as it is."""
+    from policies.transforms import PolicyTransform
+
     return PolicyTransform(augmentation) if isinstance(augmentation, Policy) else augmentation
 
 

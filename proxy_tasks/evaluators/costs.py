@@ -18,7 +18,7 @@ from proxy_tasks.tables import TESTED
 
 from .children import EVALUATED_PASS
 from .config import SHARING, EvaluatorConfig, beside
-from .registry import KINDS
+from .registry import KINDS, maker
 from .table import CHEAPEST, surrogate_of
 
 
@@ -75,5 +75,5 @@ def preparation_passes(config: EvaluatorConfig, task: ProxyTask) -> int:
 
 def _options(config: EvaluatorConfig) -> dict[str, Any]:
     """What the evaluator is called with, its defaults filled in."""
-    declared = {each.name: each.default for each in keywords_of(KINDS[config.kind])}
+    declared = {each.name: each.default for each in keywords_of(maker(config.kind))}
     return declared | config.options

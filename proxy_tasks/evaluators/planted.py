@@ -11,7 +11,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
@@ -20,9 +20,12 @@ from policies.options import Option
 from policies.policy import Operation, Policy
 from proxy_tasks.data import ProxyTask
 
-from .base import Augmentation, Evaluator, check_call
+from .base import Evaluator, check_call
 from .config import EvaluatorConfig
 from .evaluation import Evaluation
+
+if TYPE_CHECKING:
+    from policies.augmentations import Augmentation
 
 OPERATIONS = tuple(name for name in OPS if name != "Identity")
 PROBABILITIES = tuple(p / 10 for p in range(11))

@@ -24,22 +24,19 @@ from proxy_tasks.recipe import Recipe
 
 from .base import Evaluator
 from .config import EvaluatorConfig
-from .density_matching import DensityMatching
-from .from_scratch import FromScratch
-from .planted import PlantedLandscape
-from .population import Population
 from .repeat import Repeat
-from .shared_child import WeightSharing
-from .table import CHEAPEST, TableEvaluator, surrogate_of
 
-# What ships.
-KINDS: dict[str, Callable[..., Evaluator]] = {
-    "from-scratch": FromScratch,
-    "weight-sharing": WeightSharing,
-    "density-matching": DensityMatching,
-    "population": Population,
-    "synthetic": PlantedLandscape,
-    "table": TableEvaluator,
+# What ships, imported when it is used: a worker of planted rewards does not wait for torch.
+KINDS = {
+    name: f"{__package__}.{place}"
+    for name, place in {
+        "from-scratch": "from_scratch:FromScratch",
+        "weight-sharing": "shared_child:WeightSharing",
+        "density-matching": "density_matching:DensityMatching",
+        "population": "population:Population",
+        "synthetic": "planted:PlantedLandscape",
+        "table": "table:TableEvaluator",
+    }.items()
 }
 
 
@@ -49,7 +46,7 @@ def make_evaluator(config: EvaluatorConfig, task: ProxyTask) -> Evaluator:
     A user's own, a class or a function, is called as those of KINDS are: with the config, the task
     and the options by name. Raises InputError for what is not known, and for what is no Evaluator.
     """
-    made = _maker(config.kind)(config, task, **_check_options(config))
+    made = maker(config.kind)(config, task, **_check_options(config))
     if not isinstance(made, Evaluator):
         raise _no_evaluator(config.kind, type(made))
     return Repeat(made, config.repeats) if config.repeats > 1 else made
@@ -62,12 +59,15 @@ def check_config(config: EvaluatorConfig) -> None:
     """
     options = _check_options(config)
     if config.kind == "table":
+        from .table import CHEAPEST, surrogate_of
+
         surrogate_of(options["table"], options.get("fidelity", CHEAPEST))
 
 
-def _maker(kind: str) -> Callable[..., Evaluator]:
+def maker(kind: str) -> Callable[..., Evaluator]:
+    """What makes evaluators of a kind: a name in KINDS, or an import path. Raises InputError."""
     if kind in KINDS:
-        return KINDS[kind]
+        return resolve("evaluator", KINDS[kind])
     make = resolve("evaluator", kind)
     if isinstance(make, type) and not issubclass(make, Evaluator):
         raise _no_evaluator(kind, make)
@@ -97,7 +97,7 @@ def _no_evaluator(kind: str, found: type) -> InputError:
 
 def _check_options(config: EvaluatorConfig) -> dict[str, Any]:
     """The options as declared; what a table's name stands for is left to whoever reads it."""
-    known = keywords_of(_maker(config.kind))
+    known = keywords_of(maker(config.kind))
     options = checked_options(config.options, known, config.kind)
     for declared in known:
         if declared.required and declared.name not in options:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from policies.augmentations import Augmentation
 from policies.errors import InputError
 
 from .base import Evaluator, check_call
 from .evaluation import Evaluation
+
+if TYPE_CHECKING:
+    from policies.augmentations import Augmentation
 
 
 class Repeat(Evaluator):

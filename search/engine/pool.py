@@ -86,15 +86,11 @@ class WorkerPool:
             self._task_ref = ray.put(self._task)
             self._prepared_ref = ray.put(self._prepared)
             self._task = None
-            names = ("OMP", "MKL", "OPENBLAS", "NUMBA")
             ray.cloudpickle.register_pickle_by_value(remote)
             self._actor_class = ray.remote(remote.WorkerActor).options(
                 num_cpus=self.config.cpus,
                 num_gpus=self.config.gpus,
                 max_restarts=0,
-                runtime_env={
-                    "env_vars": {f"{name}_NUM_THREADS": str(self._threads) for name in names}
-                },
             )
             for _ in range(self.config.workers):
                 self._spawn()
@@ -112,7 +108,9 @@ class WorkerPool:
             cluster.disconnect()
 
     def _spawn(self) -> None:
-        actor: Any = self._actor_class.remote(*folders())  # its methods are made by Ray
+        names = ("OMP", "MKL", "OPENBLAS", "NUMBA")
+        threads = {f"{name}_NUM_THREADS": str(self._threads) for name in names}
+        actor: Any = self._actor_class.remote(threads, *folders())  # its methods are made by Ray
         placed = actor.where.remote()
         ready = actor.setup.remote(
             self._configs, self._task_ref, self._prepared_ref, self._threads, self._factory,

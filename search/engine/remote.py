@@ -5,6 +5,7 @@ imports: a file search.py there, or statistics.py, would be taken for ours, or f
 class, which Ray carries over by value, must need no import of ours until it has put things right.
 """
 
+import os
 import sys
 from typing import Any
 
@@ -13,11 +14,15 @@ class WorkerActor:
     """`search.engine.worker.Worker` in a process of Ray.
 
     Args:
+        environment: variables to be set before anything that counts threads is imported. (Ray's
+            own `runtime_env` would do it through a further process, which everybody would wait for
+            where a machine is busy.)
         root: folder that holds our packages where the run was started, if it does here.
         last: folders that are to be searched last.
     """
 
-    def __init__(self, root: str, last: list[str]) -> None:
+    def __init__(self, environment: dict[str, str], root: str, last: list[str]) -> None:
+        os.environ.update(environment)
         others = [path for path in sys.path if path == root or path not in last]
         sys.path[:] = [root, *others]
         import policies  # noqa: F401  (once imported, a package stays what it is)

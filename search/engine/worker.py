@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -58,11 +59,14 @@ class Worker:
         Returns {"worker": "host:pid", "unprepared": names still to be prepared} or a failure.
         """
         try:
-            import torch
-
-            torch.set_num_threads(threads)
             build = factory or make_evaluator
             self._evaluators = {name: build(config, task) for name, config in configs.items()}
+            # Not all evaluators need torch; the environment tells those that import it later.
+            if "torch" in sys.modules:
+                from proxy_tasks.lean import without_compiler
+
+                sys.modules["torch"].set_num_threads(threads)
+                without_compiler()
             if together > 1:
                 for name, evaluator in self._evaluators.items():
                     _check_together(evaluator, configs[name].kind, together)
