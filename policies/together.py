@@ -15,11 +15,22 @@ from .base import Transform
 from .program import CODE, Program, Table
 
 
+def join(transforms: Sequence[object]) -> bool:
+    """Whether `transform_copies` can run them as one: no pipelines of a user's own, one `fill`."""
+    given = [each for each in transforms if each is not None]
+    drawn = [
+        each
+        for each in given
+        if isinstance(each, Transform) and type(each)._call_torch is Transform._call_torch
+    ]
+    return len(drawn) == len(given) and len({each.fill for each in drawn}) <= 1
+
+
 def transform_copies(transforms: Sequence[Transform | None], images: torch.Tensor) -> torch.Tensor:
     """uint8 [K * N, C, H, W]: images [N, C, H, W] under each of the K transforms, one after the
     other; None leaves them as they are.
 
-    The same bytes, from the same draws, as K calls. The transforms' `fill` must be the same.
+    The same bytes, from the same draws, as K calls. Of transforms that `join`.
     """
     from .kernels_torch import run
 
@@ -32,10 +43,7 @@ def transform_copies(transforms: Sequence[Transform | None], images: torch.Tenso
 
 
 def joined(programs: Sequence[Program]) -> Program:
-    """What batches undergo that lie one after the other in one. ValueError for unequal fill."""
-    fills = {program.fill.tobytes() for program in programs if len(program.table.codes)}
-    if len(fills) > 1:
-        raise ValueError("transforms of different fill cannot be run as one program")
+    """What batches undergo that lie one after the other in one; their fill is the same."""
     tables = [program.table for program in programs]
     slots = max(program.steps.shape[1] for program in programs)
     # Entry 0 is the identity, which fills up shorter programs.

@@ -11,11 +11,12 @@ _EXEMPT = ("add_param_group", "load_state_dict", "state_dict", "zero_grad")
 
 
 def without_compiler() -> None:
-    """Let torch's optimisers be used without importing torch's compiler.
+    """Let torch's optimisers be made without importing torch's compiler.
 
-    That import takes a second of processor time. For processes of our own, workers and the command
-    line, which compile nothing; without effect where the compiler is imported already, or where
-    this torch exempts methods in another way.
+    That import takes a second of processor time, and a controller that has learnt nothing yet can
+    do without; the first step of an optimiser imports it all the same. For processes that compile
+    nothing: the command line. Without effect where the compiler is imported already, or where this
+    torch exempts methods in another way.
     """
     if "torch._dynamo" in sys.modules:
         return

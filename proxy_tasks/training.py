@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from policies.errors import InputError
 from policies.schedule import ScheduleTransform, augmentation_for_epoch
-from policies.together import transform_copies
+from policies.together import join, transform_copies
 from policies.transforms import Transform
 
 from .batches import no_jitter, normalisation, prepare_batch, upload
@@ -300,7 +300,7 @@ class Arena:
     def _augmented(self, augments: Sequence[Augment | None]) -> Tensor:
         """The images under each augmentation, one after the other: uint8 [K * M, C, H, W]."""
         whole = len(self.images) * self.images[0].numel() <= AUGMENT_BYTES
-        if len(augments) > 1 and self.device.type != "cpu" and whole:
+        if len(augments) > 1 and self.device.type != "cpu" and whole and join(augments):
             return transform_copies(cast(Sequence[Transform | None], augments), self.images)
         parts = [
             self.images if augment is None else augment_all(self.images, augment)

@@ -63,10 +63,7 @@ class Worker:
             self._evaluators = {name: build(config, task) for name, config in configs.items()}
             # Not all evaluators need torch; the environment tells those that import it later.
             if "torch" in sys.modules:
-                from proxy_tasks.lean import without_compiler
-
                 sys.modules["torch"].set_num_threads(threads)
-                without_compiler()
             if together > 1:
                 for name, evaluator in self._evaluators.items():
                     _check_together(evaluator, configs[name].kind, together)

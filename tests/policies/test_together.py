@@ -6,9 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from policies import IMAGENET, Policy, PolicyTransform, RandAugment, TrivialAugmentWide
+from policies import (
+    IMAGENET,
+    OwnPipeline,
+    Policy,
+    PolicyTransform,
+    RandAugment,
+    TrivialAugmentWide,
+)
 from policies.kernels_torch import run
-from policies.together import joined, transform_copies
+from policies.together import join, joined, transform_copies
 
 SHORT = Policy([[("Invert", 1.0, None)]])
 PAIRS = Policy([[("SamplePairing", 1.0, 7), ("Rotate", 0.7, 8)], [("Cutout", 1.0, 9)]])
@@ -48,7 +55,9 @@ def test_groups_are_shared():
     assert (run(images, program) == 255).all()
 
 
-def test_unequal_fill_is_refused():
-    transforms = [PolicyTransform(SHORT), PolicyTransform(SHORT, fill=128)]
-    with pytest.raises(ValueError, match="different fill"):
-        transform_copies(transforms, torch.zeros(2, 3, 4, 4, dtype=torch.uint8))
+def test_what_has_no_common_program_is_told():
+    plain = PolicyTransform(SHORT)
+    assert join([plain, None, RandAugment(1, 3)]) and join([None, None])
+    assert not join([plain, PolicyTransform(SHORT, fill=128)])
+    assert not join([plain, OwnPipeline("tests.search.own_pipelines:pipeline")])
+    assert not join([plain, lambda images: images])
