@@ -48,21 +48,32 @@ def _starting(loopback: bool) -> Iterator[Any]:
     changes[_MULTI_NODE] = "0" if loopback else "1"
     before = {name: os.environ.get(name) for name in changes}
     import ray
-    from ray._private import ray_constants
+    from ray._private import node, ray_constants
+
+    kind: Any = node.Node
 
     # This process has read the switch when it imported Ray; those it starts read the environment.
     multi_node = ray_constants.ENABLE_RAY_CLUSTER
     ray_constants.ENABLE_RAY_CLUSTER = not loopback
+    start_dashboard = kind.start_api_server
+    if loopback:
+        kind.start_api_server = _start_no_dashboard
     os.environ.update(changes)
     try:
         yield ray
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = multi_node
+        kind.start_api_server = start_dashboard
         for name, value in before.items():
             if value is None:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def _start_no_dashboard(node: Any, **_: Any) -> None:
+    """Ray starts its process even where no dashboard is wanted, and waits until it is up."""
+    node._webui_url = ""
 
 
 @contextlib.contextmanager
