@@ -151,7 +151,7 @@ def _ray() -> str:
         import ray
 
         ray.cloudpickle.register_pickle_by_value(remote)
-        worker: Any = ray.remote(remote.WorkerActor).remote(*folders())
+        worker: Any = ray.remote(remote.WorkerActor).remote({}, *folders())
         where = ray.get(worker.where.remote(), timeout=120)
         place = "a worker of its own" if started else "the Ray that is running"
         return f"ray {ray.__version__}: {place} answered ({where})"
