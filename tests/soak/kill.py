@@ -12,6 +12,7 @@ in flight.
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import random
@@ -153,7 +154,7 @@ class Trial:
                 assert key not in trials, "a key twice in the journal"
                 trials[key] = timeless(row)
         files = {
-            str(path.relative_to(self.out)): COST.sub(b"", path.read_bytes())
+            str(path.relative_to(self.out)): result(path)
             for pattern in self.command.results
             for path in self.out.glob(pattern)
         }
@@ -171,6 +172,16 @@ def timeless(row: Any) -> Any:
             if name not in ("started", "finished", "worker", "attempts") and "seconds" not in name
         }
     return row
+
+
+def result(path: Path) -> bytes:
+    """A file's content, without what tells of times."""
+    content = path.read_bytes()
+    if path.suffix != ".csv":
+        return COST.sub(b"", content)
+    rows = list(csv.reader(content.decode().splitlines()))
+    kept = [place for place, name in enumerate(rows[0]) if "seconds" not in name]
+    return "\n".join(repr([row[place] for place in kept]) for row in rows).encode()
 
 
 def family(process: subprocess.Popen) -> list[psutil.Process]:
