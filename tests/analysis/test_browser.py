@@ -12,6 +12,7 @@ import pytest
 
 from analysis import page
 from tests.analysis.test_html import GOLDEN, HOSTILE, hostile_run
+from tests.analysis.test_report import epoch_line
 from tests.golden.runs import FOLDER
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -93,23 +94,42 @@ def looked_at(
     return found
 
 
-@pytest.mark.parametrize(("width", "dark"), [(1400, False), (390, True)])
-@pytest.mark.parametrize("name", [n for n in GOLDEN if n not in ("search-tpe", "search-random")])
-def test_every_kind_is_seen_whole(name, width, dark, tmp_path):
-    found = looked_at(page([FOLDER / name]), tmp_path, width, dark)
+def seen_whole(text: str, folder, width: int, dark: bool) -> dict:
+    """What a browser makes of a page, once nothing is found to be missing, cut or asked for."""
+    found = looked_at(text, folder, width, dark)
     assert found["wrong"] == [] and found["console"] == [] and found["loaded"] == []
     assert found["width"] == width
     assert "How it was made, and how to make it again" in found["text"]
     assert all(natural > 0 and min(seen) >= 60 for natural, *seen in found["images"])
     assert all(min(size) > 100 for size in found["charts"]) and found["cut"] == []
     assert all(wide < width for wide, _ in found["charts"])
-    assert len(found["charts"]) == page([FOLDER / name]).count('<figure class="scroll"')
+    assert len(found["charts"]) == text.count('<figure class="scroll"')
     assert found["over"] <= 0  # only tables and charts scroll, in boxes of their own
     paper = int(re.search(r"\d+", found["paper"]).group())
     assert (paper < 60) == dark
     if found["charts"]:
         ink = int(re.search(r"\d+", found["ink"]).group())
         assert abs(ink - paper) > 150  # charts follow
+    return found
+
+
+LOOKS = pytest.mark.parametrize(("width", "dark"), [(1400, False), (390, True)])
+
+
+@LOOKS
+@pytest.mark.parametrize("name", [n for n in GOLDEN if n not in ("search-tpe", "search-random")])
+def test_every_kind_is_seen_whole(name, width, dark, tmp_path):
+    seen_whole(page([FOLDER / name]), tmp_path, width, dark)
+
+
+@LOOKS
+def test_several_runs_with_a_training_are_seen_whole(write_run, width, dark, tmp_path):
+    directory = write_run([], {"kind": "train"})
+    lines = [epoch_line(number, 2.0 / number) for number in range(1, 5)]
+    (directory / "epochs.jsonl").write_text("".join(lines))
+    found = seen_whole(page([directory, FOLDER / "compare"]), tmp_path, width, dark)
+    assert found["text"].count("imagenet against none") == 2  # in the summary, in its report
+    assert len(found["charts"]) == 2
 
 
 def test_a_policy_is_shown_on_images(tmp_path):
