@@ -34,17 +34,19 @@ def _filled(match: re.Match[str]) -> str:
 
 
 def operations() -> str:
-    head = ["operation", *CONVENTIONS, "severity", "source"]
     rows = [
         [
             name if name in PAPER_OPS else f"{name} (not in the paper's space)",
             *(_scale(convention.scale(name)) for convention in CONVENTIONS.values()),
-            op.severity,
-            op.source,
         ]
-        for name, op in OPS.items()
+        for name in OPS
     ]
-    return _table(head, rows)
+    return _table(["operation", *CONVENTIONS], rows)
+
+
+def sources() -> str:
+    rows = [[name, op.severity, op.source] for name, op in OPS.items()]
+    return _table(["operation", "strength", "source"], rows)
 
 
 def conventions() -> str:
@@ -108,6 +110,7 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 TABLES = {
     "operations": operations,
+    "sources": sources,
     "conventions": conventions,
     "compared": compared,
     "options": options,
