@@ -25,8 +25,8 @@ import numpy as np
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
-from tqdm.auto import tqdm
 
+from .bars import tqdm
 from .collate import _pixels
 from .errors import InputError, check_integer
 from .images import MAX_PIXELS, decode, orientation, upright

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-from tqdm.auto import tqdm
 from tqdm.notebook import tqdm_notebook
 
+from policies.bars import tqdm
 from policies.files import append_text
 
 log = logging.getLogger("search")
