@@ -88,12 +88,12 @@ table: $(READY)
 	$(BIN)/python -m tests.benchmarks.table $(TABLE) --policies 3 $(if $(DATA),--data $(DATA))
 
 golden: $(READY)
-	AUGSEARCH_WRITE_GOLDEN=1 $(BIN)/python -m pytest -q tests/policies
+	AUGSEARCH_WRITE_GOLDEN=1 $(BIN)/python -m pytest -q tests/policies tests/test_notebooks.py
 	$(BIN)/python -m tests.golden.runs
 	$(BIN)/python -m tests.search.trainings
 	$(BIN)/python docs/tables.py
 	$(BIN)/python docs/pictures.py
-	@git status --short tests/golden docs
+	@git status --short tests/golden docs notebooks
 
 soak: $(READY)
 	$(BIN)/python -m pytest -q -m "slow or not slow" $(PYTEST_ARGS)

@@ -23,7 +23,9 @@ from search.studies.kinds import KINDS, reference  # noqa: E402
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """MkDocs calls this for every page, before Markdown becomes HTML."""
-    return re.sub(r"<!-- (\w+) -->(\s+(\|.*?)?<!-- end -->)?", _filled, markdown, flags=re.DOTALL)
+    filled = re.sub(r"<!-- (\w+) -->(\s+(\|.*?)?<!-- end -->)?", _filled, markdown, flags=re.DOTALL)
+    # Notebooks are shown by GitHub and Jupyter; the site has none.
+    return re.sub(r"\[([^]]+)\]\(\.\./(notebooks/[^)]+)\)", r"\1 (`\2`)", filled)
 
 
 def _filled(match: re.Match[str]) -> str:
