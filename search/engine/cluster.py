@@ -47,10 +47,16 @@ def _starting(loopback: bool) -> Iterator[Any]:
     changes = {name: value for name, value in defaults.items() if name not in os.environ}
     changes[_MULTI_NODE] = "0" if loopback else "1"
     before = {name: os.environ.get(name) for name in changes}
+    # In a notebook it would tell everybody to install ipywidgets.
+    widgets = logging.getLogger("ray.widgets")
+    level = widgets.level
+    widgets.setLevel(logging.WARNING)
     import ray
     from ray._private import node, ray_constants
 
     kind: Any = node.Node
+
+    widgets.setLevel(level)
 
     # This process has read the switch when it imported Ray; those it starts read the environment.
     multi_node = ray_constants.ENABLE_RAY_CLUSTER

@@ -37,8 +37,11 @@ PATIENCE = 60.0
 
 def folders() -> tuple[str, list[str]]:
     """Where our packages are, and the user's folders, that Ray would have workers search first."""
-    script = os.path.dirname(os.path.realpath(sys.argv[0]))
-    return str(Path(search.__file__).parent.parent), [os.path.abspath(os.curdir), script]
+    theirs = [os.path.abspath(os.curdir)]
+    # The script of a notebook is its kernel, which lies where everything is that is installed.
+    if hasattr(sys.modules["__main__"], "__file__"):
+        theirs.append(os.path.dirname(os.path.realpath(sys.argv[0])))
+    return str(Path(search.__file__).parent.parent), theirs
 
 
 class WorkerPool:
