@@ -29,6 +29,7 @@ import pytest
 from PIL import Image
 
 from search.cli.main import main
+from search.engine.pool import folders
 
 nbclient = pytest.importorskip("nbclient")
 nbformat = pytest.importorskip("nbformat")
@@ -42,12 +43,11 @@ MOST_BYTES = 400_000
 PNG, CHOSEN, WITHIN = "image/png", "chosen", "within-"
 NUMBER = re.compile(r"[-+−]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 RELATIVE = 0.002
-# What is run before the first cell, where a notebook begins runs: workers, results and folders are
-# the same without Ray, which would cost more than the notebook.
+# What is run before the first cell, where a notebook begins runs: results and folders are the same
+# without Ray, which would cost more than the notebook.
 WITHOUT_RAY = """from search.engine import loop
 from tests.search.fakes import InProcessPool
-loop.WorkerPool = InProcessPool()
-get_ipython().execution_count = 0  # the next cell has number 1"""
+loop.WorkerPool = InProcessPool()"""
 # Of pictures: how much smaller or larger, and by how many of 255 greys 16 x 16 parts may differ.
 SIZE, GREYS, GREYS_TRAINED = 0.1, 6, 128
 
@@ -58,6 +58,10 @@ def read(name: str) -> Any:
 
 def text_of(value: Any) -> str:
     return " ".join("".join(value).split())  # columns are padded to the widest number
+
+
+def picture_of(encoded: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(encoded)))
 
 
 # Comparing ---------------------------------------------------------------------------------------
@@ -147,13 +151,30 @@ def test_what_comes_out_is_what_is_committed(name, tmp_path, monkeypatch):
 def write(name: str, book: Any) -> None:
     """The notebook with small pictures, and without what changes from one time to the next."""
     book.metadata["language_info"] = {"name": "python"}
-    for output in (output for cell in book.cells for output in cell.get("outputs", [])):
-        if PNG in output.get("data", {}):
-            picture = Image.open(io.BytesIO(base64.b64decode(output.data[PNG]))).convert("RGB")
-            file = io.BytesIO()
-            picture.quantize(64, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
-            output.data[PNG] = base64.b64encode(file.getvalue()).decode("ascii")
+    cells = [cell for cell in book.cells if cell.cell_type == "code"]
+    for number, cell in enumerate(cells, 1):
+        cell.execution_count = number
+        for output in cell.outputs:
+            if output.output_type == "execute_result":
+                output.execution_count = number
+            if PNG in output.get("data", {}):
+                output.data[PNG] = small(output.data[PNG])
     nbformat.write(book, NOTEBOOKS / f"{name}.ipynb")
+
+
+def small(picture: str) -> str:
+    file = io.BytesIO()
+    colours = picture_of(picture).convert("RGB").quantize(64, dither=Image.Dither.NONE)
+    colours.save(file, "PNG", optimize=True)
+    return base64.b64encode(file.getvalue()).decode("ascii")
+
+
+def test_workers_of_a_notebook_find_what_is_installed(monkeypatch):
+    """Ray's workers search the folder of a user's script last; a kernel is a script too."""
+    installed = Path(np.__file__).parent.parent
+    monkeypatch.setattr("sys.argv", [str(installed / "ipykernel_launcher.py")])
+    monkeypatch.delattr("__main__.__file__", raising=False)
+    assert str(installed) not in folders()[1]
 
 
 # What is committed -------------------------------------------------------------------------------
@@ -269,12 +290,13 @@ def test_a_tampered_notebook_is_told(name):
     """Every output of every notebook, taken away, put twice or blanked."""
     committed = read(name)
     assert complaints(committed, committed) == []
-    for number, cell in enumerate(committed.cells):
+    for cell in committed.cells:
+        one = nbformat.v4.new_notebook(cells=[cell])
         for place in range(len(cell.get("outputs", []))):
             for tamper in (take_away, put_twice, spoil):
-                changed = copy.deepcopy(committed)
-                tamper(changed.cells[number].outputs, place)
-                assert len(complaints(committed, changed)) >= 1, (number, place, tamper)
+                changed = copy.deepcopy(one)
+                tamper(changed.cells[0].outputs, place)
+                assert complaints(one, changed) != [], (cell.source, place, tamper)
 
 
 def take_away(outputs: list[Any], place: int) -> None:
@@ -288,8 +310,8 @@ def put_twice(outputs: list[Any], place: int) -> None:
 def spoil(outputs: list[Any], place: int) -> None:
     output = outputs[place]
     if output.output_type == "stream":
-        output.text = "nothing"
+        output.text = "no"
     elif PNG in output.data:
         output.data[PNG] = pictured(lambda y, x: 255).data[PNG]
     else:
-        output.data["text/plain"] = "nothing"
+        output.data["text/plain"] = "no"
