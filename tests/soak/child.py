@@ -37,12 +37,13 @@ class make_telling:  # noqa: N801  (stands in for a function, and carries both t
     def __call__(self, config: EvaluatorConfig, task: Any) -> Evaluator:
         evaluator = make_evaluator(config, task)
         name = "go_on" if isinstance(evaluator, Continued) else "evaluate"
-        setattr(evaluator, name, self.telling(config, getattr(evaluator, name)))
+        setattr(evaluator, name, self.telling(config, task, getattr(evaluator, name)))
         return evaluator
 
-    def telling(self, config: EvaluatorConfig, evaluate: Callable) -> Callable:
+    def telling(self, config: EvaluatorConfig, task: Any, evaluate: Callable) -> Callable:
         def told(augmentation: Any, seed: int, part: str, *artifact: bytes | None) -> Any:
-            asked = [to_json(config), encode_augmentation(augmentation), seed, part]
+            what = task.manifest_hash, encode_augmentation(augmentation), seed, part
+            asked = [to_json(config), *what]
             inherited = [each for each in artifact if each is not None]
             mark = hashlib.sha256(b"".join((json.dumps(asked).encode(), *inherited))).hexdigest()
             with open(self.path, "a") as stream:
