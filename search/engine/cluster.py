@@ -54,10 +54,8 @@ def _starting(loopback: bool) -> Iterator[Any]:
     import ray
     from ray._private import node, ray_constants
 
-    kind: Any = node.Node
-
     widgets.setLevel(level)
-
+    kind: Any = node.Node
     # This process has read the switch when it imported Ray; those it starts read the environment.
     multi_node = ray_constants.ENABLE_RAY_CLUSTER
     ray_constants.ENABLE_RAY_CLUSTER = not loopback
