@@ -11,7 +11,7 @@ import pandas as pd
 
 from policies.errors import InputError
 from policies.files import read_json
-from proxy_tasks.run_format import CONFIG_NAME
+from proxy_tasks.run_format import CONFIG_NAME, STAND_IN
 
 from . import plots, sections, tables
 from .compare import comparison_report
@@ -116,6 +116,8 @@ def replication_report(run: Run) -> Report:
 def _report(run: Run, judgements: dict[str, list[Run]], replication: Replication | None) -> Report:
     state = sections.state(len(judgements[OWN]), run.number("settings", "draws"), "draws")
     blocks: list[Block] = [Text(state)]
+    if stood_in := _stand_ins(run):
+        blocks.append(Sentences(tuple(stood_in)))
     data: dict[str, pd.DataFrame] = {}
     further: list[Section] = []
     if replication is None:
@@ -143,6 +145,23 @@ def _report(run: Run, judgements: dict[str, list[Run]], replication: Replication
         data=data,
         further=lambda _: _write_comparisons(judgements),
     )  # fmt: skip
+
+
+def _stand_ins(run: Run) -> list[str]:
+    """Where a method found nothing, and what it counts with there."""
+    lines = []
+    for path in sorted(run.directory.glob(f"draw-*/*/{STAND_IN}")):
+        note, draw = read_json(path), path.parent.parent.name.replace("-", " ")
+        try:
+            lines.append(
+                f"On {draw} {path.parent.name} found nothing, and counts there with "
+                f"{note['instead']}: {note['why']}."
+            )
+        except (TypeError, KeyError) as error:
+            raise InputError(
+                str(path), "must hold what the run wrote into it", repr(error), "resume the run"
+            ) from None
+    return lines
 
 
 def _write_comparisons(judgements: dict[str, list[Run]]) -> None:

@@ -15,6 +15,8 @@ from policies.files import read_json
 CONFIG_NAME = "config.json"
 COSTS_NAME = "costs.json"
 EPOCHS_NAME = "epochs.jsonl"  # of a training, a line an epoch
+RECIPE_NAME = "recipe.json"  # of a re-derivation: what the paper did, and what was done
+STAND_IN = "stand-in.json"  # of a method that found nothing on a draw: why, and what counts
 FINAL_NAME = "final"  # folder of the children that choose the final policy
 # What labels of a fidelity study begin with: random policies of 5 sub-policies, those of searches.
 RANDOM_LABEL, FOUND_LABEL = "random 5 #", "found: "

@@ -6,6 +6,8 @@ same final selection, and its policy is judged by children trained from scratch,
 of that draw (DIR/draw-N/own) and of another draw that nobody has searched (DIR/draw-N/other).
 Draw N has the task seed S + 2 N, the other one S + 2 N + 1, where S is --task-seed.
 
+A method that finds nothing on a draw ends no study: it counts there with what it then stands for.
+
 Everything below DIR is a run folder of its own kind (`methods`), so resuming, safety and reports
 are theirs. DIR/plan.json holds what was to be done before the first evaluation, with its hash;
 what is added later is added there too.
@@ -21,8 +23,11 @@ from typing import Any
 
 from policies.errors import InputError
 from policies.files import digest, read_json, write_json
+from proxy_tasks.run_format import STAND_IN
 from search.engine import cluster
+from search.errors import NothingFound
 from search.runs.folder import PLAN_NAME, has_results
+from search.trial import JOURNAL_NAME, read_journal
 
 from .arms import Arm, parse_arms
 from .compare import run_compare
@@ -36,6 +41,15 @@ from .study import OpenRun, open_run
 
 OWN, OTHER = "own", "other"
 JUDGES = ("from-scratch", "synthetic")
+
+
+@dataclass(frozen=True)
+class FoundNothing:
+    """How a stage went that found nothing better than anything else, and why."""
+
+    finished: int
+    why: str
+    failed: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,7 +79,6 @@ def run_replicate(
 
     Raises:
         InputError: a user's mistake; nothing is left behind if nothing was finished.
-        NothingFound: a search in which no candidate was better than another.
         SearchError: what `engine.run` raises.
     """
     config = with_arms(config)
@@ -193,17 +206,36 @@ def _draw(run: OpenRun, draw: int, how: dict[str, Any]) -> Iterator[Ended]:
             for place, followers in zip(places, _followers(places, judged), strict=True):
                 for journalled in (place, *sorted(place.glob("*/"))):
                     forget_followers(journalled, *followers)
-        before = None
+        before, why = None, ""
         for stage, place in zip(METHODS[name], places, strict=True):
             run.log.info(f"draw {draw + 1} of {settings.draws}, {name}: {stage.kind}")
             made = stage.configure(on_draw(run.config, 2 * draw), draw, before)
-            yield _go_on(run.config, stage.run, made, place, how)
+            ended = _go_on(run.config, stage.run, made, place, how)
+            yield ended
+            if isinstance(ended, FoundNothing):
+                why = ended.why
+                break
             before = place
-        arms.append(found(name, places[-1]))
+        arms.append(_stands_for(name, folder / name, before, why))
     for offset, place in enumerate(judged):
         run.log.info(f"draw {draw + 1} of {settings.draws}: children on its {place.name} images")
         made = judging(run.config, 2 * draw + offset, arms)
         yield _go_on(run.config, run_compare, made, place, how)
+
+
+def _stands_for(name: str, folder: Path, found_in: Path | None, why: str) -> Arm:
+    """The arm of a method on a draw: what its last stage found.
+
+    Where that found nothing, what the stage before did, in order of its own rewards; else no
+    augmentation. STAND_IN says so to the report.
+    """
+    note = folder / STAND_IN
+    if not why:
+        note.unlink(missing_ok=True)
+    else:
+        instead = "none" if found_in is None else f"{found_in.name}/policy.json"
+        write_json(note, {"why": why, "instead": instead})
+    return Arm(name, name, (None,)) if found_in is None else found(name, found_in)
 
 
 def _followers(places: list[Path], judged: list[Path]) -> list[list[Path]]:
@@ -214,11 +246,20 @@ def _followers(places: list[Path], judged: list[Path]) -> list[list[Path]]:
 def _go_on(
     config: Config, run: Callable[..., Ended], made: Config, place: Path, how: dict[str, Any]
 ) -> Ended:
-    """Run a stage, or go on with it. What it was begun with stays: paths in it may have changed."""
+    """Run a stage, or go on with it. What it was begun with stays: paths in it may have changed.
+
+    Raises NothingFound only where evaluations failed: these are to be made again.
+    """
     if place.is_dir() and has_results(place):
         begun = read_config(place)
         made = replace(begun, task=replace(begun.task, data=config.task.data), pool=config.pool)
-    return run(made, place, resume=True, **how)
+    try:
+        return run(made, place, resume=True, **how)
+    except NothingFound as nothing:
+        trials = [t for path in place.rglob(JOURNAL_NAME) for t in read_journal(path)]
+        if any(trial.error is not None for trial in trials):
+            raise
+        return FoundNothing(len(trials), str(nothing))
 
 
 def on_draw(config: Config, number: int) -> Config:

@@ -127,6 +127,51 @@ def test_what_failed_is_made_again_and_what_followed_from_it(whole, tmp_path, st
     assert ending(tmp_path / "run/run", RESULTS) == ending(whole / "run", RESULTS)
 
 
+SHORT = f"replicate {PLANTED} --method random none --draws 2 --budget 24 --seeds 1"
+
+
+@pytest.mark.parametrize(
+    ("stage", "instead"), [("search", "none"), ("select", "search/policy.json")]
+)
+def test_a_method_that_finds_nothing_counts_with_what_is_left(tmp_path, stage, instead):
+    def alike(job):
+        asked = job.candidate
+        blind = asked.part == "validation" and bool(asked.label) == (stage == "select")
+        told = answer(job)
+        return replace(told, evaluation={**told.evaluation, "reward": 0.5}) if blind else told
+
+    invoke(SHORT, tmp_path, FakePool(answer=alike))
+    run = tmp_path / "run"
+    wanted = None if instead == "none" else load_policy_file(run / "draw-0/random" / instead)
+    for images in ("own", "other"):
+        [judged] = [t for t in journal(run / "draw-0" / images) if t.label == "random"]
+        assert judged.augmentation == (wanted and encode_augmentation(wanted.augmentation))
+    said = (run / "replicate.md").read_text()
+    assert f"On draw 0 random found nothing, and counts there with {instead}: all" in said
+    before = ending(run, ("replicate.md", "*.csv"))
+    invoke("resume run --quiet", tmp_path, FakePool(answer=alike))
+    assert ending(run, ("replicate.md", "*.csv")) == before
+
+
+def test_nothing_found_among_failures_is_an_error(tmp_path):
+    """What failed is to be made again: it may be better than the rest."""
+
+    def failing(job):
+        asked, told = job.candidate, answer(job)
+        if asked.label:
+            return told
+        return (
+            bad(job)
+            if asked.slot == 7
+            else replace(told, evaluation={**told.evaluation, "reward": 0.5})
+        )
+
+    assert "so no policy is better" in invoke(SHORT, tmp_path, FakePool(answer=failing), code=1)
+    assert not (tmp_path / "run/draw-0/random/stand-in.json").exists()
+    invoke("resume run --retry-failed --quiet", tmp_path)
+    assert (tmp_path / "run/draw-1/other/compare.csv").exists()
+
+
 def test_a_plan_grows_by_draws_alone(run):
     invoke("resume run --draws 3 --quiet", run.parent)
     plans = json.loads((run / "plan.json").read_text())
