@@ -10,10 +10,11 @@ timm                ``(name, probability, level)``, levels 0..10, as in timm's `
 fast-autoaugment    ``[name, probability, level]``, levels 0..1, as in the archives of
                     kakaobrain/fast-autoaugment, whose shears, shifts and rotations have level 0.5
                     as their middle
+dada                the same, of the genotypes of VDIGPKU/DADA, whose code applies them alike
 ==================  ==============================================================================
 
 Levels become the index of the same parameter in a convention, by default that of timm, which the
-last two share. What has no equal there is refused, or made the nearest one or left out where that
+last three share. What has no equal there is refused, or made the nearest one or left out where that
 is asked for, and counted.
 """
 
@@ -107,6 +108,7 @@ _SOURCES = {
         mirrored=True,
     ),
 }
+_SOURCES["dada"] = _SOURCES["fast-autoaugment"]
 SOURCES = ("torchvision", *_SOURCES)
 """The libraries whose tables are read."""
 

@@ -130,6 +130,14 @@ def test_fast_autoaugments_levels(name):
         assert read.rounded == (read.furthest > 0)
 
 
+def test_dada_means_by_its_genotypes_what_fast_autoaugment_does():
+    """Its code applies them alike; theirs is one list of pairs, with probabilities of any size."""
+    text = "[[('ShearX', 0.5183, 0.5752), ('Cutout', 0.31, 0.5)], [('Posterize', 1.0, 0.0379)]]"
+    read = read_table(text, "dada", nearest=True, drop=True)
+    assert read == read_table(text, "fast-autoaugment", nearest=True, drop=True)
+    assert read.left_out == {"Cutout": 1} and read.file.policy[0][0].probability == 0.5183
+
+
 def test_what_has_no_equal_is_refused_or_asked_for_and_counted():
     table = [
         [["Rotate", 0.5, 0.77], ["Cutout", 0.4, 0.3]],

@@ -14,6 +14,7 @@ import sys
 
 import numpy as np
 import pytest
+import scipy.special
 import torch
 
 from policies import InputError, Policy, RandAugment, UniformAugment
@@ -186,6 +187,35 @@ class TestWeightSharing:
         evaluator = prepared(CONFIGS["weight-sharing"], run_folder)
         assert outcome(evaluator.evaluate(None, 0)) == outcome(evaluator.evaluate(None, 1))
         assert outcome(evaluator.evaluate(POLICY, 0)) != outcome(evaluator.evaluate(POLICY, 1))
+
+
+class TestBestOf:
+    """Fast AutoAugment's criterion: of several versions of an image the best counts."""
+
+    CONFIG = dataclasses.replace(
+        CONFIGS["density-matching"], options={"shared_epochs": 2, "best_of": 5}
+    )
+
+    def test_is_each_images_best_by_hand(self, run_folder):
+        evaluator = prepared(self.CONFIG, run_folder)
+        told = []
+        logits = evaluator.arena.logits
+        evaluator.arena.logits = lambda *given: told.append(logits(*given)) or told[-1]
+        found = evaluator.evaluate(POLICY, 3)
+        labels = evaluator.task.validation.labels
+        assert len(told) == 5 and len({version.tobytes() for version in told}) == 5
+        likelihoods = scipy.special.log_softmax(np.stack(told), axis=2)
+        best = likelihoods[:, np.arange(len(labels)), labels].max(axis=0).mean()
+        right = (np.stack(told).argmax(axis=2) == labels).any(axis=0).mean()
+        assert found.metrics["log_likelihood"] == pytest.approx(best, rel=1e-9)
+        assert found.metrics["accuracy"] == found.reward == right
+        assert found.image_passes == round(5 * len(labels) / 3)
+
+    def test_one_version_is_the_policy_as_a_whole_and_flattered_by_more(self, run_folder):
+        fewer = dataclasses.replace(self.CONFIG, options={"shared_epochs": 2, "best_of": 2})
+        many, few = (prepared(c, run_folder).evaluate(POLICY, 3) for c in (self.CONFIG, fewer))
+        assert many.metrics["log_likelihood"] > few.metrics["log_likelihood"]
+        assert many.details.get("subpolicies") is None
 
 
 class TestDivergence:
