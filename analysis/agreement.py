@@ -184,18 +184,24 @@ class Agreement:
 
 
 def agreement_with(
-    known: Policy, found: Sequence[Policy], form: Form, *, draws: int = DRAWS, seed: int = 0
+    known: Policy,
+    found: Sequence[Policy],
+    ops: Sequence[str] = PAPER_OPS,
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
 ) -> Agreement:
     """Agreement of `found`, policies of independent searches, with `known`.
 
     A Monte Carlo test (Davison and Hinkley 1997, section 4.2): the mean agreement of the policies
-    found against that of as many random policies of the same form.
+    found against that of as many random policies, each of the form of one of them: of as many
+    sub-policies, out of `ops`.
     """
     if not found:
         raise InputError("found", "must be at least one policy", found, "finish a search first")
     for policy in found:
         _same_bins(policy, known)
-    chance, curve, power = _reference(known, form, len(found), draws, seed)
+    chance, curve, power = _reference(known, _forms(found, ops), draws, seed)
     values = _cosines(_arrays(found), _arrays([known]))
     mean = values.mean()
     return Agreement(
@@ -207,21 +213,25 @@ def agreement_with(
     )
 
 
+def _forms(policies: Sequence[Policy], ops: Sequence[str]) -> tuple[Form, ...]:
+    """In an order of their own: that of the policies changes nothing."""
+    return tuple(sorted((Form.of(each, ops) for each in policies), key=lambda f: (f.rows, f.width)))
+
+
 @functools.lru_cache(maxsize=16)
 def _reference(
-    known: Policy, form: Form, searches: int, draws: int, seed: int
+    known: Policy, forms: tuple[Form, ...], draws: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray, tuple[tuple[float, float], ...]]:
     """Means [draws] by chance; the mean agreement at each of SHARES; shares and their power."""
     rng = np.random.default_rng(seed)
     theirs = _arrays([known])
 
-    def means(policies: _Drawn) -> np.ndarray:
-        return _cosines(policies, theirs).reshape(-1, searches).mean(axis=1)
-
     def mixed(share: float) -> np.ndarray:
-        return means(_mixed(known, share, form, draws // 4 * searches, rng))
+        count = draws // 4
+        each = [_cosines(_mixed(known, share, form, count, rng), theirs) for form in forms]
+        return np.mean(each, axis=0)
 
-    chance = means(_random(form, draws * searches, rng))
+    chance = np.mean([_cosines(_random(form, draws, rng), theirs) for form in forms], axis=0)
     curve = np.array([mixed(share).mean() for share in SHARES])
     limit = np.quantile(chance, 1 - ALPHA)
     power = tuple((share, float((mixed(share) > limit).mean())) for share in POWER_AT)
@@ -270,7 +280,12 @@ rotation, few geometric ones) and what is said of it since."""
 
 
 def trait_table(
-    known: Policy, found: Sequence[Policy], form: Form, *, draws: int = DRAWS, seed: int = 0
+    known: Policy,
+    found: Sequence[Policy],
+    ops: Sequence[str] = PAPER_OPS,
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """One row a trait: what was found, what the known policy has, and whether it is chance.
 
@@ -278,11 +293,14 @@ def trait_table(
     policies), p (one-sided), p_holm over the traits, p_known (of the known policy alone, not
     corrected: a trait that it does not show itself cannot come again).
     """
-    single = _random(form, draws * len(found), np.random.default_rng(seed)).usage()
+    rng = np.random.default_rng(seed)
+    # [draws, searches, operations]
+    drawn = [_random(form, draws, rng).usage() for form in _forms(found, ops)]
+    single = np.stack(drawn, axis=1)
     usage, theirs = _arrays(found).usage(), _arrays([known]).usage()
     rows = []
     for trait in TRAITS:
-        alone = trait.values(single)
+        alone = trait.values(single.reshape(-1, len(PAPER_OPS)))
         chance = alone.reshape(draws, len(found)).mean(axis=1)
         value, target = trait.values(usage).mean(), trait.values(theirs)[0]
         rows.append(

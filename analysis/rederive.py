@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,21 +11,26 @@ import numpy as np
 import pandas as pd
 
 from policies import CIFAR10, IMAGENET, PAPER_OPS, SVHN, Policy, get_convention
-from proxy_tasks.run_format import CONFIG_NAME
+from policies.errors import InputError
+from policies.files import read_json
+from proxy_tasks.run_format import CONFIG_NAME, RECIPE_NAME
 
 from . import plots, sections, tables
-from .agreement import AGAIN, Agreement, Form, agreement_with, policy_agreement, trait_table
+from .agreement import AGAIN, Agreement, agreement_with, policy_agreement, trait_table
 from .compare import comparison_blocks, comparison_so_far, report_on
 from .composition import policy_statistics
 from .document import Part, Picture, Report, Section, Sentences, Table, Text, section, write
 from .gallery import written
+from .randaugment import grid_report
 from .runs import Run, load_run
 from .search import policy_section, search_report
 
-CONTROLLER, RANDOM = "search", "random"
+CONTROLLER, RANDOM, GRID = "search", "random", "randaugment"
+KINDS = {"the controller": CONTROLLER, "random search": RANDOM}
 COMPARISONS = {
     "compare": "Children on the images that were searched",
     "compare-other": "Children on another draw of images",
+    "compare-child": "Children of another model on that draw",
 }
 WORDS = {
     "re-derived": "The published policy was re-derived",
@@ -37,7 +42,8 @@ CANNOT_SAY = (
     "have ended in another policy, and nobody knows how far the two would agree. Children smaller "
     "than the paper's may want another policy, so what is not found again may be due to the proxy "
     "as well as to the search. Signs of geometric operations and of enhancements are drawn, so "
-    "their direction is not searched."
+    "their direction is not searched. Two draws of a tree with few more than 120 classes share "
+    "most of them: judging on the other draw rules out luck with images, not with classes."
 )
 
 
@@ -49,19 +55,18 @@ def write_rederivation(directory: str | Path) -> Path:
 def rederivation_report(run: Run) -> Report:
     """The report of a re-derivation, finished or not."""
     stages = _stages(run)
-    searches = {name: stage for name, stage in stages.items() if name not in COMPARISONS}
-    asked = run.number("settings", "evaluations") * _searches(run)
-    done = sum(len(search.trials) for search in searches.values())
+    searches = {name: each for name, each in stages.items() if name not in (*COMPARISONS, GRID)}
+    state = Text(_state(run, searches))
     found = {name: search.policy for name, search in searches.items() if search.policy}
-    state = Text(sections.state(done, asked, "evaluations of the searches"))
     if found:
         groups = _groups(found)
         first = next(iter(groups.values()))
-        traits = trait_table(IMAGENET, first, _form(run, first[0]))
+        traits = trait_table(IMAGENET, first, _ops(run))
         parts = [
             section("", state, *_verdict(run, groups, traits)),
             _agreement(run, found, groups),
             section("Traits of the published policy", Table(_traits(traits), _TRAIT_NOTE)),
+            _accuracies(stages, found),
         ]
         parts += [
             _own(policy_section(searches[name], f"The policy of {name}"), name) for name in found
@@ -73,11 +78,13 @@ def rederivation_report(run: Run) -> Report:
         for name, title in COMPARISONS.items()
         if name in stages
     ]
+    if GRID in stages:
+        parts.append(section("RandAugment's grid", Part(grid_report(stages[GRID]))))
     for name, search in searches.items():
         told = Text(f"{len(search.trials)} evaluations.")
         parts += [section(f"The run {name}", told, Part(search_report(search)))]
         parts += [sections.cost_section(search)]
-    parts += [sections.data_section(run), sections.how_section(run)]
+    parts += [_recipe(run), sections.data_section(run), sections.how_section(run)]
     return Report(
         title="The ImageNet policy, searched anew",
         run=run,
@@ -95,6 +102,16 @@ def _own(part: Section, folder: str) -> Section:
     return replace(part, blocks=tuple(blocks))
 
 
+def _state(run: Run, searches: Mapping[str, Run]) -> str:
+    """How far the searches are: in evaluations, or in searches where a budget counts."""
+    if run.option("settings", "budget"):
+        done = sum(search.chosen is not None for search in searches.values())
+        return sections.state(done, _searches(run), "searches")
+    asked = run.number("settings", "evaluations") * _searches(run)
+    done = sum(len(search.trials) for search in searches.values())
+    return sections.state(done, asked, "evaluations of the searches")
+
+
 def _searches(run: Run) -> int:
     return (run.number("settings", "searches") or 1) + run.number("settings", "random_searches")
 
@@ -107,22 +124,21 @@ def _stages(run: Run) -> dict[str, Run]:
         for kind, option in counts.items()
         for number in range(run.number("settings", option) or (kind == CONTROLLER))
     ]
-    folders = [run.directory / name for name in (*names, *COMPARISONS)]
+    folders = [run.directory / name for name in (*names, GRID, *COMPARISONS)]
     return {folder.name: load_run(folder) for folder in folders if (folder / CONFIG_NAME).exists()}
 
 
 def _groups(found: Mapping[str, Policy]) -> dict[str, list[Policy]]:
     """Policies by the method that found them."""
-    kinds = {"the controller": CONTROLLER, "random search": RANDOM}
     groups = {
         method: [policy for name, policy in found.items() if name.split("-")[0] == kind]
-        for method, kind in kinds.items()
+        for method, kind in KINDS.items()
     }
     return {method: policies for method, policies in groups.items() if policies}
 
 
-def _form(run: Run, policy: Policy) -> Form:
-    return Form.of(policy, run.choices("ops") or PAPER_OPS)
+def _ops(run: Run) -> Sequence[str]:
+    return run.choices("ops") or PAPER_OPS
 
 
 def _verdict(
@@ -131,7 +147,7 @@ def _verdict(
     """What the evidence says, and what it cannot."""
     lines, head = [], ""
     for method, policies in groups.items():
-        agreement = agreement_with(IMAGENET, policies, _form(run, policies[0]))
+        agreement = agreement_with(IMAGENET, policies, _ops(run))
         head = head or WORDS[agreement.verdict] + "."
         lines.append(_sentence(method, policies, agreement))
     holding = traits.loc[traits["p_holm"] <= 0.05, "trait"]
@@ -196,8 +212,7 @@ def _agreements(
     others = {"published for CIFAR-10": CIFAR10, "published for SVHN": SVHN}
     rows = []
     for name, policy in {**found, **others}.items():
-        form = _form(run, policy) if name in found else Form.of(policy)
-        agreement = agreement_with(IMAGENET, [policy], form)
+        agreement = agreement_with(IMAGENET, [policy], _ops(run) if name in found else PAPER_OPS)
         rows.append((name, agreement.mean, f"{agreement.p:.2g}", f"{100 * agreement.share:.0f}"))
     for method, policies in groups.items():
         between = [policy_agreement(*pair) for pair in itertools.combinations(policies, 2)]
@@ -251,6 +266,64 @@ def _traits(table: pd.DataFrame) -> pd.DataFrame:
             "p, published": [f"{p:.2g}" for p in table["p_known"]],
         }
     )
+
+
+def _accuracies(stages: Mapping[str, Run], found: Iterable[str]) -> Section:
+    """Test accuracy under every arm, all comparisons side by side; means over a method's searches.
+
+    The search is the unit there: their scatter is not that of children.
+    """
+    rows: dict[str, dict[str, str]] = {}
+    for name, title in COMPARISONS.items():
+        comparison = comparison_so_far(stages[name]) if name in stages else None
+        if comparison is None:
+            continue
+        means = comparison.table.set_index("arm")["mean"]
+        cells = dict(
+            zip(
+                means.index,
+                (
+                    f"{tables.number(row.mean)} {tables.interval(row.low, row.high)}"
+                    for row in comparison.table[["mean", "low", "high"]].itertuples()
+                ),
+                strict=True,
+            )
+        )
+        for method, kind in KINDS.items():
+            arms = [f"{each}/policy.json" for each in found if each.split("-")[0] == kind]
+            values = means.reindex(arms).dropna()
+            if len(values) > 1:
+                spread = tables.number(values.std(ddof=1))
+                cells[f"mean of {len(values)} searches by {method}"] = (
+                    f"{tables.number(values.mean())} (sd {spread})"
+                )
+        for arm, cell in cells.items():
+            rows.setdefault(arm, {})[title] = cell
+    if not rows:
+        return section("Accuracy under every policy")
+    frame = pd.DataFrame.from_dict(rows, orient="index").fillna("")
+    note = (
+        "Test accuracy in %, with 95 % intervals over children; of several searches their mean and "
+        "the standard deviation between them. What was searched favours what was found there."
+    )
+    shown = frame.rename_axis("policy").reset_index()
+    return section("Accuracy under every policy", Table(shown, note))
+
+
+def _recipe(run: Run) -> Section:
+    """What the paper did, what was done here, and why, as the run says itself."""
+    title, path = "The paper's search, and this one", run.directory / RECIPE_NAME
+    if not path.is_file():
+        return section(title)
+    rows = read_json(path)
+    try:
+        texts = [(r["what"], f"{r['paper']} ({r['source']})", r["ours"], r["why"]) for r in rows]
+    except (TypeError, KeyError) as error:
+        raise InputError(
+            str(path), "must hold what the run wrote into it", repr(error), "resume the run"
+        ) from None
+    note = "*: as quoted by later papers and the authors' code; the rest is from memory."
+    return section(title, Table(pd.DataFrame(texts, columns=["", "paper", "ours", "why"]), note))
 
 
 def _children(compared: Run, title: str) -> Section:

@@ -121,6 +121,7 @@ def _fresh(make: Callable[[int, int], nn.Module], channels: int, num_classes: in
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "convnet": functools.partial(_fresh, ConvNet),
     "wrn-40-2": functools.partial(_fresh, WideResNet),
+    "wrn-16-1": functools.partial(_fresh, functools.partial(WideResNet, depth=16, width=1)),
 }
 
 

@@ -290,6 +290,7 @@ def test_rederive_searches_compares_and_sets_side_by_side(tmp_path):
     arguments = [
         "rederive", "--data", tmp_path / "imagenet", "--evaluations", 8, "--preset", "cpu",
         "--train-images", 120, "--validation-images", 120, "--seeds", 2, "--resolution", 8,
+        "--searches", 1, "--random-searches", 0, "--grid", 0, "--other-child", "none",
         *SYNTHETIC, "--out", out,
     ]  # fmt: skip
     assert run(*arguments).strip() == str(out / "rederive.md")

@@ -52,8 +52,12 @@ def commands(path: Path) -> list[str]:
 )
 def test_every_command_parses(line):
     name, *arguments = shlex.split(line)[1:]
-    with main.commands[name].make_context(name, arguments):
-        pass
+    with main.commands[name].make_context(name, arguments) as ctx:
+        below = [*ctx._protected_args, *ctx.args]
+        if isinstance(ctx.command, click.Group) and below:
+            _, command, rest = ctx.command.resolve_command(ctx, below)
+            with command.make_context(below[0], rest, parent=ctx):
+                pass
 
 
 def test_every_line_of_a_shell_block_is_a_command_or_a_comment():

@@ -8,9 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from search.studies.config import Config
+from search.studies.config import Config, of_presets
+from search.studies.settings import Prices
 
-from .options import ManyValues, option, options_of_data, options_of_run
+from .options import (
+    ManyValues,
+    ManyValuesGroup,
+    option,
+    options_of_data,
+    options_of_prices,
+    options_of_run,
+)
 
 if TYPE_CHECKING:
     from policies.policy_files import PolicyFile
@@ -137,8 +145,8 @@ def show(
     "--from",
     "source",
     metavar="NAME",
-    help="The policy is a file with a table of another library: torchvision, timm or "
-    "fast-autoaugment. [default: a policy of this toolkit]",
+    help="The policy is a file with a table of another library: torchvision, timm, "
+    "fast-autoaugment or dada. [default: a policy of this toolkit]",
 )
 @option("--nearest", is_flag=True, help="With --from: take the nearest magnitude, and say so.")
 @option("--drop", is_flag=True, help="Leave operations out that cannot be carried, and say so.")
@@ -164,14 +172,42 @@ def export(
     click.echo(target)
 
 
-@click.command(cls=ManyValues)
+@click.group(cls=ManyValuesGroup, invoke_without_command=True)
 @options_of_run("estimate")
 def estimate(config: Config) -> None:
-    """Measure a few evaluations here and say what a search would cost."""
+    """Measure a few evaluations here and say what a search would cost.
+
+    `estimate rederive` and `estimate replicate` say it of all that these commands evaluate.
+    """
+    if click.get_current_context().invoked_subcommand is not None:
+        return
     from search.studies.estimate import run_estimate
 
     for line in run_estimate(config).lines():
         click.echo(line)
+
+
+def _priced(kind: str, help: str) -> None:
+    """`augsearch estimate KIND`: the options of the kind, and prices."""
+
+    @options_of_run(kind, of_presets)
+    @options_of_prices
+    def command(config: list[Config], prices: Prices) -> None:
+        from search.studies.pricing import price
+
+        for each in config:
+            for line in price(each, prices):
+                click.echo(line)
+
+    estimate.add_command(click.command(kind, cls=ManyValues, help=help)(command))
+
+
+_priced(
+    "rederive",
+    "Price a re-derivation here, with either preset unless one is given, and the paper's own "
+    "search; and print what the paper did, what is done here, and why.",
+)
+_priced("replicate", "Price a replication here.")
 
 
 @click.command(cls=ManyValues)

@@ -19,9 +19,10 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from policies.options import Declared
+from policies.options import Declared, options_of
 from search.studies.config import Config, read_options
 from search.studies.kinds import KINDS, MOVABLE, default_text, options_of_kind
+from search.studies.settings import Prices
 
 AS_IT_WAS = "as it was"
 
@@ -62,6 +63,10 @@ def _is_number(word: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+class ManyValuesGroup(ManyValues, click.Group):
+    """A command that has commands below it."""
 
 
 class JsonObject(click.ParamType):
@@ -135,10 +140,11 @@ config_option = option(
 )
 
 
-def options_of_run(kind: str) -> Callable:
+def options_of_run(kind: str, make: Callable[..., Any] = Config.of) -> Callable:
     """The options of a kind of run, collected into a `config` that the command is called with.
 
-    A kind that goes on from another run has that run's folder as its argument.
+    A kind that goes on from another run has that run's folder as its argument. make: what makes
+    the config of the kind and the options given.
     """
 
     def decorate(function: Callable) -> Callable:
@@ -154,7 +160,7 @@ def options_of_run(kind: str) -> Callable:
             file = values.pop("file")
             if file is not None:
                 given = {**read_options(file, kind), **given}
-            return function(config=Config.of(kind, **given), **values)
+            return function(config=make(kind, **given), **values)
 
         wrapped: Callable = command
         for each in reversed(declared):
@@ -177,6 +183,21 @@ def options_of_data(function: Callable) -> Callable:
     @click.pass_context
     def command(ctx: click.Context, /, **values: Any) -> Any:
         return function(drawn=_given(ctx, values, declared), **values)
+
+    wrapped: Callable = command
+    for each in reversed(declared):
+        wrapped = _declared(each, each.option.help, default_text(each))(wrapped)
+    return wrapped
+
+
+def options_of_prices(function: Callable) -> Callable:
+    """How an estimate is made, collected into `prices`."""
+    declared = list(options_of(Prices))
+
+    @functools.wraps(function)
+    @click.pass_context
+    def command(ctx: click.Context, /, **values: Any) -> Any:
+        return function(prices=Prices(**_given(ctx, values, declared)), **values)
 
     wrapped: Callable = command
     for each in reversed(declared):

@@ -19,7 +19,7 @@ from typing import Any
 from policies.errors import InputError
 from policies.files import fsync_directory, write_atomically
 from proxy_tasks.manifest import Manifest
-from proxy_tasks.run_format import CONFIG_NAME, COSTS_NAME
+from proxy_tasks.run_format import CONFIG_NAME, COSTS_NAME, RECIPE_NAME
 from proxy_tasks.trials import JOURNAL_NAME
 
 ENVIRONMENT_NAME = "environment.json"
@@ -33,7 +33,7 @@ PREPARED_NAME, PREPARED_RECORD = "prepared", "prepared.json"
 # What may lie in a folder in which nothing is finished yet.
 _BEGINNING = {
     CONFIG_NAME, COSTS_NAME, ENVIRONMENT_NAME, MANIFEST_NAME, LOG_NAME, LOCK_NAME, JOURNAL_NAME,
-    PREPARED_RECORD, "searched.json", "searched.jsonl", "optuna.db", PLAN_NAME,
+    PREPARED_RECORD, RECIPE_NAME, "searched.json", "searched.jsonl", "optuna.db", PLAN_NAME,
 }  # fmt: skip
 
 

@@ -85,7 +85,8 @@ class Config:
             if name not in known:
                 raise unknown_option(name, known, f"option of {kind}")
         nested: dict[str, dict[str, Any]] = {}
-        given = {**about.defaults, **{name: _named(name, v) for name, v in values.items()}}
+        values = {name: _named(name, value) for name, value in values.items()}
+        given = {**about.defaults, **_of_preset(kind, values), **values}
         sections = section_classes(kind)
         for section, part in sections.items():
             for declared in options_of(part):
@@ -139,6 +140,26 @@ class Config:
                 raise unknown_option(name, known, f"option of {self.kind}")
         new = {section: replace(getattr(self, section), **part) for section, part in parts.items()}
         return replace(self, **new)
+
+
+def _of_preset(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Defaults that go with the preset; evaluations and a budget stand for each other."""
+    about = KINDS[kind]
+    if not about.presets:
+        return {}
+    preset = values.get("preset", about.defaults["preset"])
+    check_choice("preset", preset, about.presets)
+    counted = {"evaluations", "budget"}
+    left = counted if any(values.get(name) is not None for name in counted) else set()
+    return {name: v for name, v in about.presets[preset].items() if name not in left}
+
+
+def of_presets(kind: str, **values: Any) -> list[Config]:
+    """The configuration with every preset that says something of this kind, or the one given."""
+    presets = [values["preset"]] if values.get("preset") else list(KINDS[kind].presets)
+    if not presets:
+        return [Config.of(kind, **values)]
+    return [Config.of(kind, **{**values, "preset": preset}) for preset in presets]
 
 
 def _named(name: str, value: Any) -> Any:

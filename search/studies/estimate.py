@@ -12,12 +12,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from proxy_tasks import ProxyTask
+from proxy_tasks.evaluators.config import EvaluatorConfig
+from proxy_tasks.evaluators.costs import child_of
 from proxy_tasks.evaluators.registry import check_config
 from search.engine.loop import run
 from search.engine.progress import LOG_NAME
 from search.engine.resources import PoolConfig
 from search.errors import SearchInterrupted, WorkerError
 from search.searchers.random import RandomSearcher
+from search.spaces import PolicySpace
 from search.trial import JOURNAL_NAME, read_journal
 
 from .config import Config
@@ -54,7 +58,7 @@ class Estimate:
     """seconds: per evaluation on one worker, as measured (one number per evaluation).
 
     measured_workers: how many ran side by side while measuring. cores: CPU cores per worker.
-    price: money per core-hour, None when not asked for.
+    price: money per core-hour, None when not asked for. unit: what was measured, in the plural.
     """
 
     seconds: tuple[float, ...]
@@ -63,6 +67,7 @@ class Estimate:
     workers: int
     cores: float
     price: float | None = None
+    unit: str = "evaluations"
 
     @property
     def seconds_per_evaluation(self) -> float:
@@ -86,7 +91,7 @@ class Estimate:
         lines = [
             f"{self.seconds_per_evaluation:.3g} s per evaluation here ({len(self.seconds)} "
             f"measured, {low:.3g} to {high:.3g} s, {side})",
-            self._cost(self.evaluations, f"this search ({self.evaluations} evaluations"),
+            self._cost(self.evaluations, f"this search ({self.evaluations} {self.unit}"),
             self._cost(
                 PAPER_EVALUATIONS,
                 f"the paper's number of evaluations ({PAPER_EVALUATIONS:,}",
@@ -129,34 +134,52 @@ def run_estimate(config: Config) -> Estimate:
     """
     settings = config.settings
     evaluator = settled(config.evaluator, config.pool)
+    if settings.budget is not None:
+        evaluator = child_of(evaluator)
     check_config(evaluator)
     task = build_task(config.task, evaluator.preset)
-    side_by_side = config.pool.workers
-    if config.pool.address is None:
+    seconds, side_by_side = measured(
+        evaluator, task, policy_space(settings), config.pool, settings.samples
+    )
+    return Estimate(
+        tuple(seconds),
+        side_by_side,
+        settings.budget or settings.evaluations,
+        config.pool.workers,
+        cores_of(config.pool, evaluator),
+        settings.price,
+        "evaluations" if settings.budget is None else "children",
+    )
+
+
+def measured(
+    evaluator: EvaluatorConfig,
+    task: ProxyTask,
+    space: PolicySpace,
+    pool: PoolConfig,
+    samples: int,
+) -> tuple[list[float], int]:
+    """(seconds of each evaluation of a random policy, how many ran side by side).
+
+    Raises WorkerError when one fails.
+    """
+    side_by_side = pool.workers
+    if pool.address is None:
         side_by_side = min(side_by_side, os.cpu_count() or 1)
-    pool = replace(config.pool, workers=side_by_side, retries=0)
     with _scratch() as folder:
         result = run(
-            RandomSearcher(policy_space(settings)),
+            RandomSearcher(space),
             {"main": evaluator},
             task,
             folder,
-            evaluations=side_by_side * (settings.samples + 1),
-            pool=pool,
+            evaluations=side_by_side * (samples + 1),
+            pool=replace(pool, workers=side_by_side, retries=0),
             progress=False,
         )
         if result.failed:
             trials = read_journal(folder / JOURNAL_NAME)
             raise WorkerError(next(trial.error for trial in trials if trial.error is not None))
-        seconds = _seconds_when_warm(folder)
-    return Estimate(
-        tuple(seconds),
-        side_by_side,
-        settings.evaluations,
-        config.pool.workers,
-        _cores(config.pool, evaluator.threads),
-        settings.price,
-    )
+        return _seconds_when_warm(folder), side_by_side
 
 
 @contextlib.contextmanager
@@ -180,9 +203,9 @@ def _scratch() -> Iterator[Path]:
             shutil.rmtree(folder)
 
 
-def _cores(pool: PoolConfig, threads: int) -> float:
+def cores_of(pool: PoolConfig, evaluator: EvaluatorConfig) -> float:
     """Cores that a worker keeps busy, or that are kept free for it."""
-    return max(pool.cpus, float(threads))
+    return max(pool.cpus, float(evaluator.threads))
 
 
 def _seconds_when_warm(folder: Path) -> list[float]:

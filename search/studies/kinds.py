@@ -13,6 +13,7 @@ from proxy_tasks.evaluators.config import EvaluatorConfig
 from search.engine.resources import PoolConfig
 
 from .grid_settings import AGAIN, RandAugmentSettings
+from .rederive_settings import REDERIVE_PRESETS, RederiveSettings
 from .replication import ReplicateSettings
 from .search_settings import SearchSettings, SelectSettings
 from .settings import (
@@ -21,7 +22,6 @@ from .settings import (
     FidelitySettings,
     PBASettings,
     RaceSettings,
-    RederiveSettings,
     SearcherConfig,
     TabulateSettings,
     TaskConfig,
@@ -40,6 +40,7 @@ class Kind:
         settings: class of its own settings. sections: which others it lets users set.
         hidden: options of those sections that it does not offer.
         defaults: defaults that differ from the fields'; None leaves the choice to `resolve`.
+        presets: by the preset of the evaluator, defaults that go with it.
         grows: options that may grow once a run has begun: numbers rise, lists are added to.
         like: a setting that names another run, whose task and evaluator are taken.
         journal: whether it keeps one of single evaluations (trials.jsonl).
@@ -49,6 +50,7 @@ class Kind:
     sections: tuple[str, ...] = ("task", "evaluator", "pool")
     hidden: tuple[str, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     grows: tuple[str, ...] = ()
     like: str = ""
     journal: bool = True
@@ -84,7 +86,10 @@ KINDS: dict[str, Kind] = {
     "rederive": Kind(
         RederiveSettings,
         hidden=("task", "repeats"),
-        defaults={**_CHILD, "task": "reduced-imagenet", "preset": "paper", "resolution": 32},
+        defaults={**_CHILD, "task": "reduced-imagenet", "preset": "paper", "resolution": 32,
+                  "other_child": "wrn-16-1",
+                  **dict.fromkeys(("searches", "random_searches", "grid"))},
+        presets=REDERIVE_PRESETS,
         grows=("seeds",),
     ),
     "pba": Kind(

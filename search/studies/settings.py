@@ -19,8 +19,9 @@ TASKS = (
 SEARCHERS: Final = ("staged", "random", "ppo", "tpe", "thompson", "evolution")
 ARMS = (
     "FILE, none, imagenet, cifar10, svhn, randaugment:N,M (M 0 to 30), trivialaugment, uniform, "
-    "random:K, package.module:name (a pipeline of your own) or NAME=FILE,FILE; with pieces of a "
-    "recipe as in none+cutmix:1.0+erase:0.25"
+    "sample-aware (TrivialAugment, stronger for images of small loss), random:K, "
+    "package.module:name (a pipeline of your own) or NAME=FILE,FILE; with pieces of a recipe as in "
+    "none+cutmix:1.0+erase:0.25"
 )
 
 
@@ -307,27 +308,6 @@ class TabulateSettings(Settings):
 
 
 @dataclass(frozen=True)
-class RederiveSettings(Space):
-    evaluations: Annotated[
-        int, Option("candidate policies to evaluate; the paper's number", unit="N", least=1)
-    ] = 15_000
-    seed: Annotated[
-        int, seed_option("seed of the first search; every further one has the next")
-    ] = 0
-    searches: Annotated[
-        int, Option("independent searches by the controller", unit="N", least=1, most=100)
-    ] = 1
-    random_searches: Annotated[
-        int,
-        Option("random searches of as many evaluations beside them", unit="N", least=0, most=100),
-    ] = 0
-    seeds: Annotated[
-        int,
-        Option("training seeds of a comparison; 0 leaves both out", unit="N", least=0, most=10_000),
-    ] = 5
-
-
-@dataclass(frozen=True)
 class PBASettings(Settings):
     population: Annotated[int, Option("children trained side by side", unit="N", least=4)] = 8
     interval: Annotated[
@@ -397,10 +377,25 @@ class RaceSettings(Space):
 
 
 @dataclass(frozen=True)
-class EstimateSettings(Space):
-    evaluations: Annotated[int, Option("candidate policies of the search", unit="N", least=1)] = 200
+class Prices(Settings):
+    """How an estimate is made, and what an hour costs."""
+
     price: Annotated[
         float | None,
         Option("price of a core-hour", unit="MONEY", unset="no price", least=0, example=0.05),
     ] = None
+    gpu_price: Annotated[
+        float | None,
+        Option("price of a GPU-hour", unit="MONEY", unset="no price", least=0, example=2.0),
+    ] = None
     samples: Annotated[int, Option("evaluations measured per worker", unit="N", least=1)] = 2
+
+
+@dataclass(frozen=True)
+class EstimateSettings(Prices, Space):
+    evaluations: Annotated[int, Option("candidate policies of the search", unit="N", least=1)] = 200
+    budget: Annotated[
+        int | None,
+        Option("cost of the search in children, instead of a number of evaluations",
+               unit="CHILDREN", unset="none, evaluations count", least=1, example=120),
+    ] = None  # fmt: skip

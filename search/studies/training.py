@@ -25,8 +25,8 @@ class _Trained(Settings):
     model: Annotated[
         str | None,
         Option(
-            "what is trained: convnet, wrn-40-2, torchvision:NAME, timm:NAME, or a model of your "
-            "own as package.module:name, a callable of num_classes and channels",
+            "what is trained: convnet, wrn-40-2, wrn-16-1, torchvision:NAME, timm:NAME, or "
+            "one of your own as package.module:name, a callable of num_classes and channels",
             unit="NAME", unset="the preset's", example="torchvision:resnet18",
         ),
     ] = None  # fmt: skip

@@ -108,7 +108,7 @@ def test_policies_of_other_magnitudes_are_refused():
     with pytest.raises(InputError, match="magnitudes"):
         policy_agreement(IMAGENET, Policy([[("Rotate", 1.0, 20)]], bins=31))
     with pytest.raises(InputError, match="at least one policy"):
-        agreement_with(IMAGENET, [], FORM)
+        agreement_with(IMAGENET, [])
     with pytest.raises(InputError, match="16 operations"):
         policy_agreement(IMAGENET, Policy([[("Identity", 1.0, None)]]))
 
@@ -140,9 +140,7 @@ def test_a_mixture_has_its_share_of_known_sub_policies():
 
 def verdicts(make, count=200, searches=1):
     rng = np.random.default_rng(7)
-    found = [
-        agreement_with(IMAGENET, [make(rng) for _ in range(searches)], FORM) for _ in range(count)
-    ]
+    found = [agreement_with(IMAGENET, [make(rng) for _ in range(searches)]) for _ in range(count)]
     return [each.verdict for each in found], np.array([each.p for each in found])
 
 
@@ -163,22 +161,34 @@ def test_a_random_policy_is_not():
 def test_power_is_what_is_promised(searches):
     """Of a policy that is a quarter published, made otherwise than the promise is."""
     _, p = verdicts(lambda rng: mixture(rng, 0.25), searches=searches)
-    promised = agreement_with(IMAGENET, [IMAGENET] * searches, FORM).power
+    promised = agreement_with(IMAGENET, [IMAGENET] * searches).power
     rate = (p <= 0.05).mean()
     assert abs(rate - promised[0.25]) < 0.12 and rate > 0.75
     assert promised[0.5] >= promised[0.25] and promised[0.5] > 0.98
 
 
+def test_chance_is_that_of_each_policys_own_form():
+    """A long random policy agrees more than a short one; together they are no news either."""
+    p = []
+    rng = np.random.default_rng(11)
+    for _ in range(200):
+        found = [random_policy(rng, count) for count in (60, 5)]
+        p.append(agreement_with(IMAGENET, found).p)
+        assert p[-1] == agreement_with(IMAGENET, found[::-1]).p
+    # Binomial(200, 0.05), four standard deviations.
+    assert (np.array(p) <= 0.05).sum() <= 22 and 0.3 < np.median(p) < 0.7
+
+
 def test_the_share_is_that_of_the_mixture():
     rng = np.random.default_rng(3)
     for share in (0.24, 0.52, 0.76):
-        found = [agreement_with(IMAGENET, [mixture(rng, share)], FORM).share for _ in range(100)]
+        found = [agreement_with(IMAGENET, [mixture(rng, share)]).share for _ in range(100)]
         assert np.mean(found) == pytest.approx(share, abs=0.05)
 
 
 def test_the_other_published_policies_are_not_taken_for_it():
     for other in (CIFAR10, SVHN):
-        found = agreement_with(IMAGENET, [other], FORM)
+        found = agreement_with(IMAGENET, [other])
         assert found.share < AGAIN and found.verdict != "re-derived"
 
 
@@ -186,7 +196,7 @@ def test_the_other_published_policies_are_not_taken_for_it():
 
 
 def test_traits_of_the_published_policy_by_hand():
-    table = trait_table(IMAGENET, [IMAGENET], FORM).set_index("trait")
+    table = trait_table(IMAGENET, [IMAGENET]).set_index("trait")
     used = {name: 0.0 for name in PAPER_OPS}
     for sub in IMAGENET:
         for name, probability, _ in sub:
@@ -207,10 +217,7 @@ def test_traits_of_the_published_policy_by_hand():
 def test_traits_of_random_policies_are_chance():
     rng = np.random.default_rng(5)
     p = np.array(
-        [
-            trait_table(IMAGENET, [random_policy(rng)], FORM, draws=300)["p_holm"].min()
-            for _ in range(150)
-        ]
+        [trait_table(IMAGENET, [random_policy(rng)], draws=300)["p_holm"].min() for _ in range(150)]
     )
     # At most 5 % of families, and four standard deviations.
     assert (p <= 0.05).mean() <= 0.05 + 4 * np.sqrt(0.05 * 0.95 / 150)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from analysis import write_rederivation
-from policies import IMAGENET, Policy, save_policy
+from policies import IMAGENET, InputError, Policy, save_policy
 from tests.analysis.journals import journal_line
 from tests.analysis.test_agreement import random_policy
 
@@ -88,8 +90,35 @@ def test_several_searches_are_one_verdict_and_agree_among_themselves(write_run, 
     assert "| between searches by the controller | 1.00 |" in text
     between = text.split("| between searches by random search |")[1].split("|")[0]
     assert float(between) < 0.6
+    assert "| mean of 2 searches by" not in text  # no comparison has been made yet
     for title in ("The policy of search-2", "The run random-2"):
         assert f"## {title}" in text
+
+
+@pytest.mark.long
+def test_a_budget_counts_searches_and_all_accuracies_stand_together(write_run, tmp_path):
+    begun(write_run, evaluations=None, budget=30, searches=2)
+    row = {"what": "child", "paper": "large", "source": "section 4.2", "ours": "small", "why": "t"}
+    (tmp_path / "run/recipe.json").write_text(json.dumps([row]))
+    for name in ("search", "search-2"):
+        searched(write_run, name, random_policy(np.random.default_rng(3)))
+    arms = {"none": 0.5, "search/policy.json": 0.52, "search-2/policy.json": 0.54}
+    for name in ("compare", "compare-other"):
+        rows = [
+            journal_line(seed, slot, value + NOISE[seed], label=arm, part="test", seed=seed)
+            for slot, (arm, value) in enumerate(arms.items())
+            for seed in range(4)
+        ]
+        write_run(rows, {"kind": "compare"}, name=f"run/{name}")
+    text = written(tmp_path)
+    assert "Complete: 2 searches." in text
+    assert "| child | large (section 4.2) | small | t |" in text
+    # Standard deviation of 52 and 54: the square root of 2.
+    assert text.count("53.00 (sd 1.41)") == 2
+    assert "| mean of 2 searches by the controller |" in text
+    (tmp_path / "run/recipe.json").write_text("[1]")
+    with pytest.raises(InputError, match="must hold what the run wrote"):
+        write_rederivation(tmp_path / "run")
 
 
 @pytest.mark.parametrize("searches", [1, 2])

@@ -71,7 +71,7 @@ RUNS = {
     "tabulate": f"tabulate {PLANTED} --policies 12 --policies-from search-random --late 8",
     "rederive": f"""rederive --data {TREE} --evaluator synthetic --preset cpu --evaluations 8
         --train-images 120 --validation-images 120 --seeds 1 --resolution 8 --epochs 1
-        --workers 2 --quiet""",
+        --searches 1 --random-searches 0 --grid 0 --other-child none --workers 2 --quiet""",
     "pba": f"""pba --population 4 --interval 1
         {CHILDREN.replace("--test-images 20", "")}""",
 }

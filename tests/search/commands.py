@@ -26,7 +26,8 @@ CHILDREN = "--task reduced-fashion --train-images 20 --validation-images 20 --ep
 SEARCH = f"search {PLANTED} --searcher random --evaluations 30"
 SELECT = "select ../before/run --rescore 6 --rescore-seeds 2 --workers 3 --retries 0 --quiet"
 REDERIVE = f"""rederive --data ../images --preset cpu --train-images 120 --validation-images 120
-    --resolution 8 {PLANTED.replace("--task synthetic", "")}"""
+    --resolution 8 --searches 1 --random-searches 0 --grid 0 --other-child none
+    {PLANTED.replace("--task synthetic", "")}"""
 FIDELITY = f"""fidelity {CHILDREN} --test-images 20 --workers 3
     --evaluators '{{"planted": {{"kind": "synthetic"}}}}'"""
 landscape = PlantedLandscape(EvaluatorConfig(kind="synthetic"))

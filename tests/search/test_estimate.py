@@ -75,6 +75,24 @@ def test_each_workers_first_evaluation_is_not_counted(monkeypatch, config, tmp_p
     assert list(Path(tmp_path).iterdir()) == []  # neither a run folder nor anything else
 
 
+def test_a_budget_is_priced_in_children(monkeypatch, config):
+    asked = []
+
+    class Asked(FakePool):
+        def __call__(self, pool, evaluators, *_, **__):
+            asked.append(evaluators["main"])
+            return super().__call__(pool)
+
+    monkeypatch.setattr(engine, "WorkerPool", Asked())
+    options = {"task": "reduced-fashion", "evaluator": "weight-sharing", "train_images": 20,
+               "validation_images": 20, "workers": 2}  # fmt: skip
+    found = run_estimate(Config.of("estimate", budget=30, **options))
+    assert found.evaluations == 30 and "this search (30 children, 2 workers)" in found.lines()[1]
+    assert asked[0].kind == "from-scratch"
+    assert run_estimate(Config.of("estimate", **options)).evaluations == 200
+    assert asked[1].kind == "weight-sharing"
+
+
 def test_threads_count_as_cores(monkeypatch, config):
     monkeypatch.setattr(engine, "WorkerPool", FakePool())
     assert run_estimate(config.changed(threads=4)).cores == 4.0

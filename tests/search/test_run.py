@@ -9,8 +9,16 @@ from dataclasses import replace as changed_by
 import numpy as np
 import pytest
 from PIL import Image
+from torchvision import transforms
 
-from policies import PAPER_OPS, Policy, load_policy, load_policy_file, save_policy
+from policies import (
+    PAPER_OPS,
+    Policy,
+    PolicyTransform,
+    load_policy,
+    load_policy_file,
+    save_policy,
+)
 from policies.errors import InputError
 from policies.files import read_json, write_atomically
 from policies.formats import convert
@@ -21,6 +29,7 @@ from search.studies import search as run_module
 from search.studies import study
 from search.studies.config import read_config
 from search.trial import JOURNAL_NAME, read_journal
+from tests.policies.test_formats import certain, image, ours, theirs
 from tests.proxy_tasks.trees import write_tree
 from tests.search.fakes import FakePool, Killed, bad, good
 from tests.search.running import contents, settled
@@ -93,6 +102,20 @@ def test_operations_that_are_left_out_are_in_no_candidate(fake, config, tmp_path
     assert tried == set(PAPER_OPS) - set(without)
     for form in ("torchvision", "timm"):
         assert not convert(load_policy_file(tmp_path / "run" / "policy.json"), form).left_out
+
+
+@pytest.mark.long
+def test_a_searchs_tuple_list_is_torchvisions_pixel_for_pixel(fake, config, tmp_path):
+    """The list in torchvision's own class, as a user pastes it; every row, with every sign."""
+    without = ("Cutout", "SamplePairing")
+    fake(config.changed(evaluations=18, without=without))
+    policy = load_policy(tmp_path / "run" / "policy.txt")
+    transform = transforms.AutoAugment()
+    assert len(policy) == 25
+    for row in certain(policy):
+        transform.policies = [tuple(row)]
+        found = theirs(transform, image(), 6)
+        assert found <= ours(PolicyTransform([row]), image()), row
 
 
 def test_many_of_the_best_are_all_remembered(fake, config, tmp_path):

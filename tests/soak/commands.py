@@ -70,8 +70,9 @@ COMMANDS = {
         before=f"search {PLANTED} --searcher random --evaluations 30",
     ),
     "rederive": Command(
-        f"""rederive --data ../{IMAGES} --evaluator synthetic --preset cpu --evaluations 20 {POOL}
-        --train-images 120 --validation-images 120 --seeds 3 --random-searches 1 --resolution 8""",
+        f"""rederive --data ../{IMAGES} --evaluator synthetic --preset cpu --budget 20 {POOL}
+        --train-images 120 --validation-images 120 --seeds 2 --searches 1 --random-searches 1
+        --grid 24 --other-child none --resolution 8""",
         ("*/policy.*", "rederive.md", "compare*/compare.md", "compare*/*.csv"),
     ),
     "replicate": Command(
