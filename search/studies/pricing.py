@@ -3,7 +3,7 @@
     for line in price(Config.of("rederive", data="imagenet", preset="cpu"), Prices(price=0.05)): ...
 
 A study is a bill: so many evaluations of each of a few evaluators. Of each a few are measured here,
-long ones with fewer epochs, and multiplied out by image passes (`proxy_tasks.evaluators.costs`).
+long ones in part, and multiplied out by image passes (`proxy_tasks.evaluators.costs`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from proxy_tasks import ProxyTask, get_preset
+from proxy_tasks import ImageSet, ProxyTask, get_preset
 from proxy_tasks.evaluators.config import EvaluatorConfig
 from proxy_tasks.evaluators.costs import child_of, evaluation_passes
 from proxy_tasks.models import make_child
@@ -30,8 +30,9 @@ from .search import policy_space
 from .settings import Prices
 from .study import build_task, settled
 
-# Image passes of a child that is measured: about as much as a core does in a second or a minute.
-MEASURED = 10_000
+# Floating-point operations (forward) that are measured of a child: some seconds of a core, or of a
+# GPU, which does as many as a hundred.
+MEASURED, CORES_OF_A_GPU = 5e11, 100
 IMAGENET = PAPER_BUDGETS[0]
 # Of the paper's child: 200 epochs of 6,000 images of 32 pixels, 120 classes.
 PAPER_PASSES, PAPER_SIDE, PAPER_CLASSES = 200 * 6000, 32, 120
@@ -162,33 +163,46 @@ def _sums(config: Config, prices: Prices, seconds: float, gpu: float | None) -> 
 
 
 def _rate(config: Config, evaluator: EvaluatorConfig, task: ProxyTask, samples: int) -> Rate:
-    """Measure an evaluator here, with as many epochs as `MEASURED` image passes pay for."""
-    space, short, about = policy_space(config.settings), evaluator, ""
-    name = evaluator.options.get("model") or get_preset(evaluator.preset, task.name).model
-    if evaluator.kind == "from-scratch":
-        epochs = evaluator.epochs or get_preset(evaluator.preset, task.name).epochs
-        few = min(epochs, max(1, MEASURED // len(task.train)))
-        short = replace(evaluator, epochs=few)
-        about = f", of {few} of {epochs} epochs, multiplied out"
-    times = evaluation_passes(evaluator, task) / evaluation_passes(short, task)
-    seconds, side = measured(short, task, space, config.pool, samples)
-    mean = times * sum(seconds) / len(seconds)
-    told = f"{name}: {mean:,.3g} s a child ({len(seconds)} measured, {side} side by side{about})"
+    """Measure an evaluator here; of a child as much as `MEASURED` pays for."""
+    space, pool = policy_space(config.settings), config.pool
     if evaluator.kind != "from-scratch":
+        seconds, _ = measured(evaluator, task, space, pool, samples)
+        mean = sum(seconds) / len(seconds)
         told = f"{evaluator.kind}: {mean:,.3g} s an evaluation ({len(seconds)} measured)"
         return Rate(mean, None, told)
-    if config.pool.gpus > 0:
-        return Rate(mean, mean * config.pool.gpus, told)
-    work = evaluation_passes(evaluator, task) * _operations(
-        name, task.num_classes, task.train.images.shape[1:]
+    preset = get_preset(evaluator.preset, task.name)
+    name, epochs = evaluator.options.get("model") or preset.model, evaluator.epochs or preset.epochs
+    operations = _operations(name, task.num_classes, task.train.images.shape[1:])
+    passes = max(1, int(MEASURED * (CORES_OF_A_GPU if pool.gpus else 1) / operations))
+    few = min(epochs, max(1, passes // len(task.train)))
+    every = max(1, len(task.train) // passes)
+    short, part = replace(evaluator, epochs=few), _thinned(task, every)
+    times = evaluation_passes(evaluator, task) / evaluation_passes(short, part)
+    seconds, side = measured(short, part, space, pool, samples)
+    mean = times * sum(seconds) / len(seconds)
+    told = (
+        f"{name}: {mean:,.3g} s a child ({len(seconds)} measured, {side} side by side, {few} of "
+        f"{epochs} epochs with {len(part.train):,} of {len(task.train):,} images, multiplied out)"
     )
+    if pool.gpus:
+        return Rate(mean, mean * pool.gpus, told)
     paper = PAPER_PASSES * _operations("wrn-40-2", PAPER_CLASSES, (3, PAPER_SIDE, PAPER_SIDE))
+    work = evaluation_passes(evaluator, task) * operations
     gpu = work / paper * IMAGENET.gpu_seconds_per_evaluation
     told += (
         f"; {gpu:,.3g} s of a Tesla P100 at the pace of the paper's search, by floating-point "
         "operations (small children keep a GPU less busy)"
     )
     return Rate(mean, gpu, told)
+
+
+def _thinned(task: ProxyTask, every: int) -> ProxyTask:
+    """The task with every so many-th of the images to train and to validate on."""
+
+    def thin(images: ImageSet) -> ImageSet:
+        return ImageSet(images.images[::every], images.labels[::every])
+
+    return replace(task, train=thin(task.train), validation=thin(task.validation))
 
 
 def _operations(model: str, classes: int, shape: tuple[int, ...]) -> int:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from click.testing import CliRunner
 
-from proxy_tasks.evaluators.costs import evaluation_passes
 from search import Config
 from search.cli.main import main
 from search.studies import pricing
 from search.studies.pricing import _operations, price, rederive_bill, replicate_bill
 from search.studies.settings import Prices
-from search.studies.study import build_task
 
 
 @pytest.fixture
@@ -44,22 +40,25 @@ def test_long_children_are_measured_in_part_and_multiplied_out(config, monkeypat
     asked = []
 
     def measured(evaluator, task, space, pool, samples):
-        asked.append(evaluator)
+        asked.append((evaluator.epochs, len(task.train), len(task.validation)))
         return [2.0 if "model" in evaluator.options else 1.0], 2
 
+    small, large = (_operations(name, 120, (3, 8, 8)) for name in ("convnet", "wrn-16-1"))
     monkeypatch.setattr(pricing, "measured", measured)
+    # 83 epochs of 120 images for the one, fewer than 120 images for the other.
+    monkeypatch.setattr(pricing, "MEASURED", 10_000 * small)
+    monkeypatch.setattr(
+        pricing, "_operations", lambda name, *_: 250 * small if name == "wrn-16-1" else small
+    )
     lines = "\n".join(price(config, Prices(price=0.5, gpu_price=4.0)))
-    # 10,000 image passes are 83 epochs of 120 images.
-    assert [each.epochs for each in asked] == [83, 83]
-    task = build_task(config.task, "cpu")
-    child = replace(config.evaluator, kind="from-scratch")
-    times = evaluation_passes(child, task) / evaluation_passes(replace(child, epochs=83), task)
-    assert times == pytest.approx((300 * 120 + 40) / (83 * 120 + 40))
-    # 396 children of one kind, 24 of the other, which takes twice as long; four workers.
-    hours = times * (396 + 2 * 24) / 3600
+    assert asked == [(83, 120, 120), (1, 40, 40)] and large > small
+    child = (300 * 120 + 40) / (83 * 120 + 40)
+    other = 2 * (300 * 120 + 40) / (40 + 13)
+    # 396 children of one kind, 24 of the other; four workers.
+    hours = (396 * child + 24 * other) / 3600
     assert f"in all: {hours / 4:.3g} h with 4 workers, {hours:.3g} core-hours for" in lines
-    assert f"core-hours for {hours * 0.5:,.2f}" in lines and "; or " in lines
-    assert f"15,000 such children: {15_000 * times / 3600 / 4:.3g} h" in lines
+    assert f"core-hours for {hours * 0.5:,.2f}; or " in lines
+    assert f"15,000 such children: {15_000 * child / 3600 / 4:.3g} h" in lines
     assert "15,000 hours of Tesla P100" in lines and "paper: Wide-ResNet-40-2" in lines
 
 
