@@ -48,6 +48,8 @@ def evaluation_passes(config: EvaluatorConfig, task: ProxyTask, subpolicies: int
     train, validation = len(task.train), len(task.validation)
     if config.kind == "density-matching":
         looked_at = subpolicies * min(options["images_per_subpolicy"], validation)
+        if options["best_of"] > 1:
+            looked_at = options["best_of"] * validation
         passes = round(looked_at * EVALUATED_PASS)
     elif config.kind in ("from-scratch", "weight-sharing"):
         own = preset.epochs if config.kind == "from-scratch" else options["finetune_epochs"]

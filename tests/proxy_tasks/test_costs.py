@@ -15,6 +15,7 @@ from tests.proxy_tasks.trees import striped_task
 POLICY = Policy([[("Rotate", 0.5, 3), ("Brightness", 0.7, 6)], [("Cutout", 1.0, 8)]])
 CASES = {
     **CONFIGS,
+    "best of 3": EvaluatorConfig("density-matching", options={"shared_epochs": 2, "best_of": 3}),
     "copies": EvaluatorConfig(epochs=1, options={"recipe": {"copies": 2}}),
     "counted": EvaluatorConfig("synthetic", options={"passes": 7}),
     "table": EvaluatorConfig("table", options={"table": "cifar10-1k", "fidelity": "quarter"}),
