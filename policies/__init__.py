@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .transforms import (
         PolicyTransform,
         RandAugment,
+        SampleAware,
         Transform,
         TrivialAugmentWide,
         UniformAugment,
@@ -57,7 +58,8 @@ _NAMES = {
     "published": ("CIFAR10", "IMAGENET", "PUBLISHED", "SVHN"),
     "schedule": ("Schedule", "ScheduleTransform"),
     "transforms": (
-        "PolicyTransform", "RandAugment", "Transform", "TrivialAugmentWide", "UniformAugment",
+        "PolicyTransform", "RandAugment", "SampleAware", "Transform", "TrivialAugmentWide",
+        "UniformAugment",
     ),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
@@ -86,6 +88,7 @@ __all__ = [
     "PolicyFile",
     "PolicyTransform",
     "RandAugment",
+    "SampleAware",
     "Scale",
     "Schedule",
     "ScheduleTransform",

@@ -10,6 +10,7 @@ augmentation                                  data
 ``RandAugment(3, 10)``                        ``{"transform": "RandAugment", "n": 3, "m": 10}``
 ``TrivialAugmentWide()``                      ``{"transform": "TrivialAugmentWide"}``
 ``UniformAugment()``                          ``{"transform": "UniformAugment"}``
+``SampleAware()``                             ``{"transform": "SampleAware"}``
 ``PolicyTransform(policy, "timm")``           ``{"transform": "PolicyTransform",
                                               "convention": "timm", "bins": 10, "policy": rows}``
 ``OwnPipeline("my_parts:pipeline")``           ``{"transform": "OwnPipeline",
@@ -34,6 +35,7 @@ from .schedule import Schedule, ScheduleTransform
 from .transforms import (
     PolicyTransform,
     RandAugment,
+    SampleAware,
     Transform,
     TrivialAugmentWide,
     UniformAugment,
@@ -43,10 +45,14 @@ Augmentation = Policy | Transform | ScheduleTransform | None
 """What an evaluator takes: a policy in the paper's convention, a transform, a schedule's transform,
 or None for no augmentation."""
 
-_PARAMETRIC: dict[str, type[RandAugment] | type[TrivialAugmentWide] | type[UniformAugment]] = {
+_PARAMETRIC: dict[
+    str,
+    type[RandAugment] | type[TrivialAugmentWide] | type[UniformAugment] | type[SampleAware],
+] = {
     "RandAugment": RandAugment,
     "TrivialAugmentWide": TrivialAugmentWide,
     "UniformAugment": UniformAugment,
+    "SampleAware": SampleAware,
 }
 _NAMES = ("PolicyTransform", *_PARAMETRIC, "Schedule", "OwnPipeline")
 

@@ -18,7 +18,10 @@ from .ops import RANDAUGMENT_OPS, UNIFORMAUGMENT_OPS, get_convention
 from .policy import Policy, check_bins
 from .program import Table, build_table
 
-__all__ = ["PolicyTransform", "RandAugment", "Transform", "TrivialAugmentWide", "UniformAugment"]
+__all__ = [
+    "PolicyTransform", "RandAugment", "SampleAware", "Transform", "TrivialAugmentWide",
+    "UniformAugment",
+]  # fmt: skip
 
 
 _KEPT = 32  # image sizes a transform remembers its numbers for
@@ -207,6 +210,67 @@ class TrivialAugmentWide(_Grid):
 
     def arguments(self) -> dict[str, object]:
         return {}
+
+
+class SampleAware(_Grid):
+    """TrivialAugment whose magnitude follows the sample: what is easy is augmented strongly.
+
+    A training tells before every epoch but the first how easy each image is to the child, by its
+    loss (`aware_of`); the hardest then has magnitude 0, the easiest 30. Whoever is not told draws
+    magnitudes uniformly, so that over all images they are distributed alike: it differs from
+    TrivialAugment only in which image has which. The idea is that of Sample-aware RandAugment,
+    whose score is another.
+
+    Args:
+        fill, generator, threads: see Transform.
+    """
+
+    convention = "trivialaugment"
+
+    def __init__(
+        self,
+        fill: int | Sequence[int] = 0,
+        generator: torch.Generator | None = None,
+        threads: int = 1,
+    ) -> None:
+        super().__init__(1, tuple(range(31)), fill, generator, threads)
+        self._ease: np.ndarray | None = None
+        self._done = 0
+
+    def arguments(self) -> dict[str, object]:
+        return {}
+
+    def aware_of(self, ease: np.ndarray) -> SampleAware:
+        """This transform, on the same generator, for images whose ease is known.
+
+        Args:
+            ease: float64 [N] in [0, 1), of the next N images it is called with, in their order.
+        """
+        aware = self.with_generator(self.generator)
+        aware._ease, aware._done = ease, 0
+        return aware
+
+    def of(self, places: np.ndarray) -> SampleAware:
+        """This transform, for the images at these places (int64 [M]) of those it was told of."""
+        return self if self._ease is None else self.aware_of(self._ease[places])
+
+    def as_policy(self) -> Policy:
+        raise InputError(
+            "augmentation", "must not follow a child's losses to be written as a policy",
+            "sample-aware", "take trivialaugment, whose magnitudes follow nothing",
+        )  # fmt: skip
+
+    def _pick(self, uniform: np.ndarray) -> np.ndarray:
+        if self._ease is None:
+            return super()._pick(uniform)
+        ease = self._ease[self._done : self._done + len(uniform)]
+        if len(ease) < len(uniform):
+            raise InputError(
+                "images", "must be as many as their ease was told of", self._done + len(uniform),
+                "tell it with aware_of",
+            )  # fmt: skip
+        self._done += len(uniform)
+        return super()._pick(np.column_stack([uniform[:, 0], ease, uniform[:, 2]]))
 
 
 class UniformAugment(Transform):

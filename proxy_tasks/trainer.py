@@ -129,6 +129,8 @@ class Trainer(Children):
             threads(self.config.threads),
             own_randomness(self._number(NETWORK, epoch), self.arena.device),
         ):
+            if epoch:
+                [augment] = self.arena.told([augment], [self._learner.network])
             trained = self.arena.train_epoch(
                 self._learner, augment, self._training, epoch, rng, mine.rank, mine.count
             )

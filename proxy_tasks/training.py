@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from policies.errors import InputError
 from policies.schedule import ScheduleTransform, augmentation_for_epoch
 from policies.together import join, transform_copies
-from policies.transforms import Transform
+from policies.transforms import SampleAware, Transform
 
 from .batches import no_jitter, normalisation, prepare_batch, upload
 from .data import ImageSet
@@ -34,6 +34,7 @@ from .stacked import side_by_side, stack, unstack
 # A whole epoch is augmented in one call (fewer, longer calls), unless it is larger than this.
 AUGMENT_BYTES = 64 * 2**20
 EVALUATION_BATCH = 256
+EVALUATED_PASS = 1 / 3  # cost of a forward pass, in forward-and-backward passes
 
 Augment = Callable[[Tensor], Tensor]
 
@@ -188,7 +189,7 @@ class Arena:
         if self.device.type == "cuda":
             self._kept[id(images)] = images, _tensor(images).to(self.device)
 
-    def batches(self, images: np.ndarray) -> Iterator[Tensor]:
+    def batches(self, images: np.ndarray | Tensor) -> Iterator[Tensor]:
         """Normalised batches of held-out uint8 images, in order."""
         kept = self._kept.get(id(images))
         for start in range(0, len(images), EVALUATION_BATCH):
@@ -199,12 +200,34 @@ class Arena:
             yield prepare_batch(part, draws, 0, self.table)
 
     @torch.inference_mode()
-    def logits(self, child: nn.Module, images: np.ndarray) -> np.ndarray:
+    def logits(self, child: nn.Module, images: np.ndarray | Tensor) -> np.ndarray:
         """float64 [N, classes] of uint8 images [N, C, H, W]; the child is left in eval mode."""
         child.eval()
         with autocast(self.device, self.precision):
             parts = [child(batch).float() for batch in self.batches(images)]
         return torch.cat(parts).cpu().double().numpy()
+
+    def told(
+        self, augments: Sequence[Transform | None], children: Sequence[nn.Module]
+    ) -> list[Transform | None]:
+        """The augmentations, of which those that follow the sample know what is easy to whom."""
+        return [
+            augment.aware_of(self.ease(child)) if isinstance(augment, SampleAware) else augment
+            for augment, child in zip(augments, children, strict=True)
+        ]
+
+    def ease(self, child: nn.Module) -> np.ndarray:
+        """float64 [N] in [0, 1): of how many images, as a share, the child's loss is larger.
+
+        The images as they are; equal losses in the order of the images.
+        """
+        logits = torch.from_numpy(self.logits(child, self.images))
+        losses = nn.functional.cross_entropy(
+            logits, torch.from_numpy(np.array(self.labels)), reduction="none"
+        )
+        ease = np.empty(len(losses))
+        ease[np.argsort(-losses.numpy(), kind="stable")] = np.arange(len(losses)) / len(losses)
+        return ease
 
     def learner(self, child: nn.Module, config: TrainConfig, children: int = 1) -> Learner:
         """The child with its optimiser and whatever else the recipe asks for; or a stack of so
@@ -317,6 +340,8 @@ class Arena:
             if augment is None:
                 part, place = self.images, plan.order
             else:
+                if isinstance(augment, SampleAware):
+                    augment = augment.of(plan.order)
                 samples = self.images[upload([plan.order], self.device)[0]]
                 part, place = augment_all(samples, augment), np.arange(len(plan.order))
             parts.append(part)
@@ -356,6 +381,10 @@ class Arena:
         with own_randomness(seeds[0], self.device):
             for epoch in range(epochs):
                 now = [augmentation_for_epoch(augment, epoch, epochs) for augment in augments]
+                if epoch and follows(augments):
+                    if count > 1:
+                        unstack(learner.network, children)
+                    now = self.told(now, children)
                 found, seconds = self.train_epochs(learner, now, config, epoch, rngs)
                 augmenting += seconds
                 for k, loss in enumerate(found):
@@ -366,10 +395,17 @@ class Arena:
         if learner.evaluated is not children[0]:
             unstack(learner.evaluated, children)
         share = (time.perf_counter() - started) / count
-        return [
-            Trained(done, done * len(self.labels), loss, augmenting / count, share)
-            for done, loss in zip(ended, losses, strict=True)
-        ]
+        made = []
+        for done, loss, augment in zip(ended, losses, augments, strict=True):
+            looked_at = max(0, done - 1) * follows([augment])
+            passes = round((done + looked_at * EVALUATED_PASS) * len(self.labels))
+            made.append(Trained(done, passes, loss, augmenting / count, share))
+        return made
+
+
+def follows(augments: Sequence[object]) -> bool:
+    """Whether one of them asks before every epoch but the first what is easy to its child."""
+    return any(isinstance(augment, SampleAware) for augment in augments)
 
 
 def augment_all(images: Tensor, augment: Callable[[Tensor], Tensor]) -> Tensor:
@@ -399,6 +435,8 @@ def seeded_augment(
     return augmentation.with_generator(torch.Generator().manual_seed(seed))
 
 
-def _tensor(array: np.ndarray) -> Tensor:
+def _tensor(array: np.ndarray | Tensor) -> Tensor:
+    if isinstance(array, Tensor):
+        return array
     # A copy: the task's arrays are read-only and shared between processes.
     return torch.from_numpy(np.array(array))

@@ -22,6 +22,7 @@ from proxy_tasks.presets import OPTIMIZERS, Preset, get_preset
 from proxy_tasks.recipe import Recipe
 from proxy_tasks.stacked import keeps_apart
 from proxy_tasks.training import (
+    EVALUATED_PASS,
     Arena,
     LearningRate,
     TrainConfig,
@@ -34,8 +35,6 @@ from proxy_tasks.training import (
 from .base import Together, as_transform
 from .config import EvaluatorConfig
 from .evaluation import OVERFLOW, Evaluation, Scores, chance, judge, score
-
-EVALUATED_PASS = 1 / 3  # cost of a forward pass, in forward-and-backward passes
 
 
 class Children:

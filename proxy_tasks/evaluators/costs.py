@@ -15,8 +15,8 @@ from policies.options import keywords_of
 from proxy_tasks.data import ProxyTask
 from proxy_tasks.presets import get_preset
 from proxy_tasks.tables import TESTED
+from proxy_tasks.training import EVALUATED_PASS
 
-from .children import EVALUATED_PASS
 from .config import SHARING, EvaluatorConfig, beside
 from .registry import KINDS, maker
 from .table import CHEAPEST, surrogate_of

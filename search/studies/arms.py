@@ -18,6 +18,7 @@ from policies import (
     OwnPipeline,
     Policy,
     RandAugment,
+    SampleAware,
     TrivialAugmentWide,
     UniformAugment,
     load_policy_file,
@@ -37,7 +38,7 @@ from proxy_tasks.sources import printable
 from proxy_tasks.trials import MAX_LINE_BYTES
 from search.spaces import PolicySpace
 
-NAMES = ("none", *PUBLISHED, "trivialaugment", "uniform")
+NAMES = ("none", *PUBLISHED, "trivialaugment", "uniform", "sample-aware")
 FORMS = (
     f"a policy or schedule file, {', '.join(NAMES)}, randaugment:N,M, random:K, a pipeline of your "
     "own as package.module:name or NAME=FILE,FILE,...; each may be followed by pieces of a "
@@ -281,6 +282,8 @@ def _transform(text: str) -> Augmentation:
         return TrivialAugmentWide()
     if text == "uniform":
         return UniformAugment()
+    if text == "sample-aware":
+        return SampleAware()
     match = re.fullmatch(r"randaugment:(\d{1,3}),(\d{1,3})", text)
     if not match:
         raise InputError(
