@@ -17,8 +17,8 @@ from . import sections
 from .runs import EPOCHS_NAME, Run, load_run, read_epochs
 from .spending import FINAL, state
 
-# Kinds of which the journal alone does not say whether all is done.
-OPEN_ENDED = ("race", "tabulate", "replicate")
+# Kinds of which the journals alone do not say whether all is done: stages may still follow.
+OPEN_ENDED = ("race", "tabulate", "replicate", "rederive")
 RECENT = 50  # results by which the speed is judged
 
 
@@ -83,7 +83,9 @@ class Progress:
 
     @property
     def complete(self) -> bool:
-        """Whether all that was asked for is done."""
+        """Whether all that was asked for is done; never where that is not known."""
+        if self.run.kind in OPEN_ENDED:
+            return False
         if self.epochs:
             return self.epochs[0] >= self.epochs[1] > 0
         known = [stage for stage in self.stages if stage.asked]

@@ -19,8 +19,8 @@ TASKS = (
 SEARCHERS: Final = ("staged", "random", "ppo", "tpe", "thompson", "evolution")
 ARMS = (
     "FILE, none, imagenet, cifar10, svhn, randaugment:N,M (M 0 to 30), trivialaugment, uniform, "
-    "random:K, package.module:name (a pipeline of your own) or NAME=FILE,FILE; with pieces of a "
-    "recipe as in none+cutmix:1.0+erase:0.25"
+    "sample-aware, random:K, package.module:name (a pipeline of your own) or NAME=FILE,FILE; with "
+    "pieces of a recipe as in none+cutmix:1.0+erase:0.25"
 )
 
 

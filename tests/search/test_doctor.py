@@ -173,7 +173,8 @@ def test_every_requirement_is_imported():
     setup.read(Path(module.__file__).parents[2] / "setup.cfg")
     needed = re.findall(r"^([\w-]+)", setup["options"]["install_requires"], re.MULTILINE)
     assert {name.lower() for name in module.MODULES} == {
-        {"pillow": "pil", "scikit-learn": "sklearn"}.get(name, name) for name in needed
+        {"pillow": "pil", "scikit-learn": "sklearn"}.get(name.lower(), name.lower())
+        for name in needed
     }
 
 
