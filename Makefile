@@ -27,10 +27,8 @@ PYTEST_ARGS ?=
 # Of `make table` (which, and where its images are) and `make bench-gpu`.
 TABLE ?= cifar10-1k
 DATA ?=
-# One thread a process. One of the processes has all tests that start Ray, and waits for it half of
-# the time: there is one more than cores.
-PROCESSES ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
-PARALLEL := -n $(PROCESSES) --dist loadgroup
+# One process a core, one thread a process; one of them has all tests that start Ray.
+PARALLEL := -n auto --dist loadgroup
 QUICK  := $(PARALLEL) -m "not ray and not long and not slow"
 
 .PHONY: venv search test quick lint docs lowest wheel table golden soak bench bench-gpu clean
