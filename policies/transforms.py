@@ -190,13 +190,8 @@ class RandAugment(_Grid):
         return {"n": self.n, "m": self.m}
 
 
-class TrivialAugmentWide(_Grid):
-    """TrivialAugment, wide space (arXiv:2103.10158): one operation of 14, its magnitude uniform
-    over 31 indices, always applied, signed ones with a random sign. Scales as in torchvision.
-
-    Args:
-        fill, generator, threads: see Transform.
-    """
+class _Wide(_Grid):
+    """One operation, always applied, at a magnitude of the whole scale."""
 
     convention = "trivialaugment"
 
@@ -212,7 +207,16 @@ class TrivialAugmentWide(_Grid):
         return {}
 
 
-class SampleAware(_Grid):
+class TrivialAugmentWide(_Wide):
+    """TrivialAugment, wide space (arXiv:2103.10158): one operation of 14, its magnitude uniform
+    over 31 indices, always applied, signed ones with a random sign. Scales as in torchvision.
+
+    Args:
+        fill, generator, threads: see Transform.
+    """
+
+
+class SampleAware(_Wide):
     """TrivialAugment whose magnitude follows the sample: what is easy is augmented strongly.
 
     A training tells before every epoch but the first how easy each image is to the child, by its
@@ -225,20 +229,8 @@ class SampleAware(_Grid):
         fill, generator, threads: see Transform.
     """
 
-    convention = "trivialaugment"
-
-    def __init__(
-        self,
-        fill: int | Sequence[int] = 0,
-        generator: torch.Generator | None = None,
-        threads: int = 1,
-    ) -> None:
-        super().__init__(1, tuple(range(31)), fill, generator, threads)
-        self._ease: np.ndarray | None = None
-        self._done = 0
-
-    def arguments(self) -> dict[str, object]:
-        return {}
+    _ease: np.ndarray | None = None
+    _done = 0
 
     def aware_of(self, ease: np.ndarray) -> SampleAware:
         """This transform, on the same generator, for images whose ease is known.

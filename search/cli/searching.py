@@ -40,9 +40,6 @@ def run_command(kind: str) -> Callable:
 
         @quiet_option
         def command(config: Config, out: str, resume: bool, quiet: bool, **how: Any) -> None:
-            from proxy_tasks.lean import without_compiler
-
-            without_compiler()
             function(config, out, resume=resume, progress=not quiet, **how)
 
         command = retry_option(command) if KINDS[kind].journal else command

@@ -41,6 +41,22 @@ class Outcome:
     artifact: bytes | None = None
     mistake: InputError | None = None
 
+    @classmethod
+    def of(cls, job: Job, answer: dict[str, Any], worker: str) -> Outcome:
+        """What `worker.Worker.evaluate` answered."""
+        return cls(
+            job,
+            "ok" if "evaluation" in answer else "error",
+            answer.get("evaluation"),
+            answer.get("error"),
+            answer.get("detail", ""),
+            answer["started"],
+            answer["finished"],
+            worker,
+            artifact=answer.get("artifact"),
+            mistake=answer.get("mistake"),
+        )
+
 
 @dataclass(eq=False)
 class Slot:

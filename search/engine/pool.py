@@ -333,18 +333,7 @@ class WorkerPool:
                 self._backlog.extendleft(reversed(jobs))
                 continue
             outcomes.extend(
-                Outcome(
-                    job,
-                    "ok" if "evaluation" in answer else "error",
-                    answer.get("evaluation"),
-                    answer.get("error"),
-                    answer.get("detail", ""),
-                    answer["started"],
-                    answer["finished"],
-                    slot.worker,
-                    artifact=answer.get("artifact"),
-                    mistake=answer.get("mistake"),
-                )
+                Outcome.of(job, answer, slot.worker)
                 for job, answer in zip(jobs, answers, strict=True)
             )
 

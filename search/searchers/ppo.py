@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
@@ -222,13 +223,17 @@ class PPOSearcher(BatchSearcher):
         self.controller = Controller(
             sizes[: len(sizes) // self._sequences], config.hidden, config.init, generator
         )
-        self._optimizer = torch.optim.Adam(
-            self.controller.parameters(), lr=config.learning_rate, fused=True
-        )
         self._baseline: float | None = None
         self.model: AdditiveModel | CorrectedModel | None = None
         if isinstance(space, PolicySpace) and modelled:
             self.model = AdditiveModel(space, config.ridge)
+
+    @functools.cached_property
+    def _optimizer(self) -> torch.optim.Optimizer:
+        """Made when something is learnt: the first one imports torch's compiler, for a second."""
+        return torch.optim.Adam(
+            self.controller.parameters(), lr=self.config.learning_rate, fused=True
+        )
 
     def _draw(self, batch: int) -> tuple[list[Decisions], dict[str, Any]]:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, STREAM_DRAW, batch))

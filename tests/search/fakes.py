@@ -6,7 +6,7 @@ import itertools
 import os
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ from proxy_tasks.evaluators.evaluation import Evaluation
 from proxy_tasks.evaluators.registry import Evaluator
 from search import PolicySpace, RandomSearcher
 from search.engine.pool import Job, Outcome, PoolConfig, Slot, WorkerPool
-from search.engine.worker import Factory, Worker
+from search.engine.worker import Worker
 from search.searchers.batches import BatchSearcher
 from search.trial import Candidate, Trial
 from tests.search.unreliable import Unreliable
@@ -118,18 +118,11 @@ class FakePool:
 class InProcessPool(FakePool):
     """Evaluates as a worker does, in the test's process: all of a run but Ray."""
 
-    def __call__(
-        self,
-        config: PoolConfig,
-        configs: Mapping[str, EvaluatorConfig],
-        task: Any,
-        *,
-        threads: int = 1,
-        prepared: Mapping[str, bytes] | None = None,
-        factory: Factory | None = None,
-    ) -> InProcessPool:
+    def __call__(self, config: PoolConfig, *what: Any, **how: Any) -> InProcessPool:
         self._worker, self._answer = Worker(), self._evaluate
-        self._ready = self._worker.setup(configs, task, prepared or {}, threads, factory, 1)
+        self._ready = self._worker.setup(
+            *what, how["prepared"], how["threads"], how["factory"], config.children_per_gpu
+        )
         assert "error" not in self._ready, self._ready["detail"]
         super().__call__(config)
         return self
@@ -143,18 +136,7 @@ class InProcessPool(FakePool):
         candidate = job.candidate
         asked = candidate.augmentation, candidate.seed, job.artifact
         (answer,) = self._worker.evaluate(candidate.scorer, candidate.part, [asked])
-        return Outcome(
-            job,
-            "ok" if "evaluation" in answer else "error",
-            answer.get("evaluation"),
-            answer.get("error"),
-            answer.get("detail", ""),
-            answer["started"],
-            answer["finished"],
-            self._worker.where(),
-            artifact=answer.get("artifact"),
-            mistake=answer.get("mistake"),
-        )
+        return Outcome.of(job, answer, self._worker.where())
 
 
 class Killed(BaseException):

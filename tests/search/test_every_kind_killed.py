@@ -50,7 +50,7 @@ KILLED = {
     ),
 }
 # So many of the copies are gone on from, evenly spread; the last ones too, where files follow fast.
-SPREAD, LAST = 4, 2
+SPREAD, LAST = 5, 3
 
 
 def leaving(job):

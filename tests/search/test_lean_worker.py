@@ -19,8 +19,6 @@ policy = Policy([[("Rotate", 0.5, 3), ("Invert", 0.1, None)]])
 assert 0 < answer["evaluation"]["reward"] < 1, answer
 """
 CONTROLLER = """
-from proxy_tasks.lean import without_compiler
-without_compiler()
 from search import PolicySpace, make_searcher
 searcher = make_searcher("ppo", PolicySpace())
 assert searcher.ask().augmentation

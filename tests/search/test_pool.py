@@ -173,8 +173,8 @@ def test_task_arrays_are_shared_and_threads_are_fixed(ray, tmp_path):
     assert len({record.worker for record in records.values()}) == 2
 
 
-def test_one_and_four_workers_give_the_same_policy_and_journal(ray, tmp_path):
-    counts = (1, 4)
+def test_one_two_and_four_workers_give_the_same_policy_and_journal(ray, tmp_path):
+    counts = (1, 2, 4)
     for workers in counts:
         config = Config.of(
             "search",
@@ -188,9 +188,9 @@ def test_one_and_four_workers_give_the_same_policy_and_journal(ray, tmp_path):
             cpus=0.5,
         )
         assert run_search(config, tmp_path / str(workers), progress=False).finished == 90
-    alone, together = (tmp_path / str(workers) for workers in counts)
-    assert (alone / "policy.txt").read_bytes() == (together / "policy.txt").read_bytes()
-    assert results(alone) == results(together)
+    alone, two, together = (tmp_path / str(workers) for workers in counts)
+    assert len({(each / "policy.txt").read_bytes() for each in (alone, two, together)}) == 1
+    assert results(alone) == results(two) == results(together)
     assert len({trial.worker for trial in read_journal(together / JOURNAL_NAME)}) > 1
 
 
