@@ -24,6 +24,8 @@ BUDGET ?= 120
 # Further options of `augsearch search`; they come last, so they win.
 SEARCH_ARGS ?=
 PYTEST_ARGS ?=
+# Where a machine switches compiled files off, every worker and test would compile all sources again.
+export PYTHONDONTWRITEBYTECODE :=
 # Of `make table` (which, and where its images are) and `make bench-gpu`.
 TABLE ?= cifar10-1k
 DATA ?=

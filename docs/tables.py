@@ -23,16 +23,14 @@ from search.studies.kinds import KINDS, reference  # noqa: E402
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """MkDocs calls this for every page, before Markdown becomes HTML."""
-    filled = re.sub(r"<!-- (\w+) -->(\s+(\|.*?)?<!-- end -->)?", _filled, markdown, flags=re.DOTALL)
+    filled = re.sub(r"<!-- (\w+) -->.*?<!-- end -->", _filled, markdown, flags=re.DOTALL)
     # Notebooks are shown by GitHub and Jupyter; the site has none.
     return re.sub(r"\[([^]]+)\]\(\.\./(notebooks/[^)]+)\)", r"\1 (`\2`)", filled)
 
 
 def _filled(match: re.Match[str]) -> str:
-    name, kept, _ = match.groups()
-    if name not in TABLES:
-        return match.group()
-    return f"<!-- {name} -->\n\n{TABLES[name]()}\n" + "\n<!-- end -->" * bool(kept)
+    name = match.group(1)
+    return f"<!-- {name} -->\n\n{TABLES[name]()}\n\n<!-- end -->"
 
 
 def operations() -> str:

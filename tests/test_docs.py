@@ -167,7 +167,7 @@ def made(page: str) -> list[list[str]]:
     return [re.split(r" \| ", line[2:-2]) for line in text.splitlines() if line[:2] == "| "]
 
 
-@pytest.mark.parametrize("page", ["operations.md", "conventions.md"])
+@pytest.mark.parametrize("page", ["operations.md", "conventions.md", "options.md", "guide.md"])
 def test_tables_that_stand_in_a_page_are_as_they_are_made(page):
     """Else: `python docs/tables.py`."""
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
