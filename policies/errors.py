@@ -46,16 +46,14 @@ def check_integer(argument: str, value: object, low: int, high: int | None = Non
 
     numpy's integers are integers, bool is not.
     """
-    rule = f"must be an integer in {low}..{high}"
-    if high is None:
-        rule = f"must be at least {low}, an integer"
     try:
-        if isinstance(value, bool):
-            raise TypeError
-        number = operator.index(value)  # type: ignore[arg-type]
+        number = None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
     except TypeError:
-        raise InputError(argument, rule, value, "give a whole number in this range") from None
-    if number < low or (high is not None and number > high):
+        number = None
+    if number is None or number < low or (high is not None and number > high):
+        rule = f"must be an integer in {low}..{high}"
+        if high is None:
+            rule = f"must be at least {low}, an integer"
         raise InputError(argument, rule, value, "give a whole number in this range")
     return number
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from .errors import InputError, check_choice, check_integer
 from .ops import OPS, get_convention
@@ -95,11 +95,11 @@ def _plain(policy: Policy) -> tuple:
 def _subpolicy(i: int, row: object, bins: int) -> tuple[Operation, ...]:
     where = f"policy[{i}]"
     ops = _sequence(where, row, "a sequence of (name, probability, magnitude)", MAX_OPERATIONS)
-    return tuple(_operation(f"{where}[{k}]", op, bins) for k, op in enumerate(ops))
+    return tuple([_operation(f"{where}[{k}]", op, bins) for k, op in enumerate(ops)])
 
 
 def _operation(where: str, op: object, bins: int) -> Operation:
-    if not isinstance(op, Sequence) or isinstance(op, str | bytes) or len(op) != 3:
+    if not _is_sequence(op) or len(op) != 3:
         raise InputError(
             where, "must be a triple (name, probability, magnitude)", op,
             'write it like ("Rotate", 0.6, 9)',
@@ -120,12 +120,21 @@ def _operation(where: str, op: object, bins: int) -> Operation:
 
 
 def _sequence(where: str, value: object, what: str, most: int) -> Sequence:
-    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
-        raise InputError(where, f"must be {what}", value, 'e.g. ((("Rotate", 0.6, 9),),)')
-    value = value if isinstance(value, Sequence) else list(value)
+    if not _is_sequence(value):
+        if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+            raise InputError(where, f"must be {what}", value, 'e.g. ((("Rotate", 0.6, 9),),)')
+        value = list(value)
     if not 1 <= len(value) <= most:
         raise InputError(where, f"must have 1 to {most} entries", len(value), "add or drop some")
     return value
+
+
+def _is_sequence(value: object) -> TypeGuard[Sequence]:
+    """Not a text. Tuples and lists first: abstract classes are slow to ask, and searches decode
+    many policies."""
+    return isinstance(value, (tuple, list)) or (
+        isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+    )
 
 
 def _probability(where: str, value: object) -> float:

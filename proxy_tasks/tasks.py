@@ -124,9 +124,15 @@ FASHION_CLASSES = (
 
 
 def _open_fashion(root: Path, seed: int) -> Pools:
+    return Pools("embedded Fashion-MNIST", FASHION_CLASSES, _fashion())
+
+
+@functools.cache
+def _fashion() -> dict[str, ArraySource]:
+    """Unpacked once a process, 5 MB."""
     file = Path(__file__).parent / "embedded" / "reduced-fashion.npz"
     with np.load(file, allow_pickle=False) as arrays:
-        sources = {
+        return {
             part: ArraySource(
                 "t10k" if part == "test" else "train",
                 arrays[f"{part}_images"],
@@ -135,7 +141,6 @@ def _open_fashion(root: Path, seed: int) -> Pools:
             )
             for part in PARTS
         }
-    return Pools("embedded Fashion-MNIST", FASHION_CLASSES, sources)
 
 
 def _open_synthetic(root: Path, seed: int) -> Pools:

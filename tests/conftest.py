@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections.abc import Iterator
@@ -24,14 +25,24 @@ settings.register_profile("project", deadline=None, suppress_health_check=[Healt
 settings.load_profile("project")
 
 
+def _fsync(handle: int) -> None:
+    os.fstat(handle)  # a closed one is an error as ever
+
+
+# Disks are not waited for. The tests of power cuts play the disk themselves (tests/search/power.py).
+os.fsync = _fsync
+
+
 @pytest.fixture(autouse=True)
 def own_log() -> Iterator[None]:
     """The command line sets up the log of its process, here that of all tests."""
     log = logging.getLogger("search")
 
     def reset() -> None:
-        log.handlers, log.propagate = [], True
-        log.setLevel(logging.NOTSET)
+        if log.handlers or log.level:  # setting a level takes a walk through all logs
+            log.handlers = []
+            log.setLevel(logging.NOTSET)
+        log.propagate = True
 
     reset()  # fixtures of a wider scope may have run a command before
     yield
@@ -99,6 +110,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.ray)
         ray = item.get_closest_marker("ray") is not None
         item.add_marker(pytest.mark.xdist_group("ray" if ray else item.nodeid.split("::")[0]))
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: collecting garbage need not look through it again and again."""
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

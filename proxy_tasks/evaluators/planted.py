@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -133,7 +133,7 @@ class Landscape:
         self.pairs = (pairs + pairs.T) / 2
         self.index = {name: i for i, name in enumerate(OPERATIONS)}
         self.repeat_cost, self.scale, self.offset = 0.8, 1.0, 0.0
-        raw = np.array([self._raw(_uniform_policy(rng)) for _ in range(1000)])
+        raw = np.array([self._raw(_uniform_rows(rng)) for _ in range(1000)])
         self.scale, self.offset = policy_sd / raw.std(), raw.mean()
 
     def value(self, augmentation: Augmentation) -> float:
@@ -198,7 +198,7 @@ class Landscape:
         table = self.gains[op.name]
         return float(table(op.probability, op.magnitude))
 
-    def _raw(self, policy: Policy) -> float:
+    def _raw(self, policy: Sequence[tuple[Operation, ...]]) -> float:
         total = 0.0
         seen: dict[tuple[str, ...], int] = {}
         for row in policy:
@@ -225,7 +225,9 @@ def _gain_table(
     return value
 
 
-def _uniform_policy(rng: np.random.Generator) -> Policy:
+def _uniform_rows(rng: np.random.Generator) -> list[tuple[Operation, ...]]:
+    """A policy's rows, each operation, probability and magnitude as likely as any other."""
+
     def operation() -> Operation:
         name = OPERATIONS[rng.integers(len(OPERATIONS))]
         magnitude = int(rng.integers(BINS))
@@ -233,4 +235,4 @@ def _uniform_policy(rng: np.random.Generator) -> Policy:
             name, float(rng.integers(11)) / 10, magnitude if OPS[name].has_magnitude else None
         )
 
-    return Policy([[operation() for _ in range(2)] for _ in range(5)])
+    return [(operation(), operation()) for _ in range(5)]

@@ -15,7 +15,7 @@ from proxy_tasks.evaluators.planted import (
     OPERATIONS,
     PROBABILITIES,
     Landscape,
-    _uniform_policy,
+    _uniform_rows,
 )
 
 
@@ -42,7 +42,7 @@ class TestOptimum:
     def test_no_uniform_policy_is_better(self, landscape):
         evaluator, rng = planted(landscape=landscape), np.random.default_rng(1)
         best = evaluator.value(evaluator.optimum)
-        assert all(evaluator.value(_uniform_policy(rng)) < best for _ in range(2000))
+        assert all(evaluator.value(Policy(_uniform_rows(rng))) < best for _ in range(2000))
 
     def test_no_neighbour_is_better(self, landscape):
         evaluator, rng = planted(landscape=landscape), np.random.default_rng(2)
@@ -58,7 +58,7 @@ class TestOptimum:
 class TestStructure:
     def test_policies_scatter_as_asked(self):
         evaluator, rng = planted(policy_sd=0.015), np.random.default_rng(3)
-        values = [evaluator.value(_uniform_policy(rng)) for _ in range(1000)]
+        values = [evaluator.value(Policy(_uniform_rows(rng))) for _ in range(1000)]
         # Squashing bends the scale by up to a tenth; sampling adds 1/sqrt(2000) = 2 %.
         assert np.std(values) == pytest.approx(0.015, rel=0.2)
 
@@ -68,7 +68,7 @@ class TestStructure:
         assert evaluator.value(Policy([row] * 25)) < evaluator.value(Policy([row]))
 
     def test_order_of_operations_and_subpolicies_is_free(self):
-        evaluator, policy = planted(), _uniform_policy(np.random.default_rng(4))
+        evaluator, policy = planted(), Policy(_uniform_rows(np.random.default_rng(4)))
         turned = Policy([row[::-1] for row in policy[::-1]])
         assert evaluator.value(turned) == pytest.approx(evaluator.value(policy))
 
@@ -80,7 +80,7 @@ class TestStructure:
 
 class TestNoise:
     def test_is_normal_around_the_value(self):
-        evaluator, policy = planted(noise=0.008), _uniform_policy(np.random.default_rng(5))
+        evaluator, policy = planted(noise=0.008), Policy(_uniform_rows(np.random.default_rng(5)))
         rewards = np.array([evaluator.evaluate(policy, s).reward for s in range(500)])
         z = (rewards - evaluator.value(policy)) / 0.008
         assert kstest(z, "norm").pvalue > 0.01
