@@ -29,7 +29,7 @@ def _fsync(handle: int) -> None:
     os.fstat(handle)  # a closed one is an error as ever
 
 
-# Disks are not waited for. The tests of power cuts play the disk themselves (tests/search/power.py).
+# Disks are not waited for. The tests of power cuts play the disk (tests/search/power.py).
 os.fsync = _fsync
 
 
