@@ -109,16 +109,20 @@ def _grey_lanes(r, g, b):
 
 @njit(nogil=True)
 def _histogram(values, table, spare):
-    """Counts of each value; four tables side by side, since repeats would wait for each other."""
+    """Counts of each value. Four tables side by side, since repeats would wait for each other; read
+    eight bytes at once: the processor has enough to do with writing."""
     spare[:] = 0
     n = values.size
-    for i in range(n // 4):
-        j = 4 * i
-        spare[0, values[j]] += np.uint32(1)
-        spare[1, values[j + 1]] += np.uint32(1)
-        spare[2, values[j + 2]] += np.uint32(1)
-        spare[3, values[j + 3]] += np.uint32(1)
-    for j in range(n - n % 4, n):
+    for eight in values[: n - n % 8].view(np.uint64):
+        spare[0, np.uint8(eight)] += np.uint32(1)
+        spare[1, np.uint8(eight >> np.uint64(8))] += np.uint32(1)
+        spare[2, np.uint8(eight >> np.uint64(16))] += np.uint32(1)
+        spare[3, np.uint8(eight >> np.uint64(24))] += np.uint32(1)
+        spare[0, np.uint8(eight >> np.uint64(32))] += np.uint32(1)
+        spare[1, np.uint8(eight >> np.uint64(40))] += np.uint32(1)
+        spare[2, np.uint8(eight >> np.uint64(48))] += np.uint32(1)
+        spare[3, np.uint8(eight >> np.uint64(56))] += np.uint32(1)
+    for j in range(n - n % 8, n):
         spare[0, values[j]] += np.uint32(1)
     for v in range(256):
         table[v] = np.int64(spare[0, v]) + spare[1, v] + spare[2, v] + spare[3, v]
