@@ -7,8 +7,8 @@ one TensorBoard shows several runs, and every process that begins to watch write
 from __future__ import annotations
 
 import math
-import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -18,9 +18,8 @@ from tensorboardX import SummaryWriter
 from proxy_tasks.evaluators.config import REWARDS
 from proxy_tasks.trials import MAIN
 
-from .progress import Progress, progress, stamp
+from .progress import Progress, follow
 from .runs import read_epochs
-from .watch import SECONDS
 
 EVENTS = "events.out.tfevents.*"  # names of TensorBoard's files
 EPOCHS = ("lr", "loss", "accuracy", "log_likelihood")
@@ -40,18 +39,17 @@ def watch_events(directory: str | Path, out: str | Path, once: bool = False) -> 
     Raises:
         InputError: for a folder that is no run, or no longer is.
     """
-    seen, now = stamp(Path(directory)), progress(directory)
-    with Events(Path(out) / Path(directory).resolve().name) as events:
-        events.tell(now)
-        try:
-            while not (once or now.complete):
-                time.sleep(SECONDS)
-                latest = stamp(Path(directory))
-                if latest != seen:
-                    seen, now = latest, progress(directory)
-                    events.tell(now)
-        except KeyboardInterrupt:
-            pass  # this is how a watcher leaves
+    looks, told = follow(directory), None
+    with (
+        Events(Path(out) / Path(directory).resolve().name) as events,
+        suppress(KeyboardInterrupt),  # this is how a watcher leaves
+    ):
+        for now in looks:
+            if now is not told:
+                events.tell(now)
+                told = now
+            if once:
+                break
     return events.folder
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import pandas as pd
 
@@ -20,6 +23,9 @@ from .spending import FINAL, state
 # Kinds of which the journals alone do not say whether all is done: stages may still follow.
 OPEN_ENDED = ("race", "tabulate", "replicate", "rederive")
 RECENT = 50  # results by which the speed is judged
+SECONDS = 2.0  # between looks
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -106,6 +112,44 @@ def progress(directory: str | Path) -> Progress:
     # In the order in which they began.
     stages.sort(key=lambda stage: float(stage.trials["started"].min()) if stage.done else math.inf)
     return Progress(run, tuple(stages))
+
+
+def follow(directory: str | Path) -> Iterator[Progress]:
+    """How far a run is at every look, until it is complete; the same object where nothing is new.
+
+    Raises:
+        InputError: at once for a folder that is no run, at a look for one that no longer is.
+    """
+    latest = Latest(Path(directory), progress)
+
+    def looks() -> Iterator[Progress]:
+        while True:
+            began = time.monotonic()
+            yield (now := latest())
+            if now.complete:
+                return
+            # A long journal must not keep a core busy beside the search.
+            time.sleep(max(SECONDS, 5 * (time.monotonic() - began)))
+
+    return looks()
+
+
+class Latest(Generic[T]):
+    """What `make` makes of a run's folder, made anew when there are new results."""
+
+    def __init__(self, directory: Path, make: Callable[[Path], T]) -> None:
+        self._directory, self._make = directory, make
+        self._lock = threading.Lock()  # browsers ask for more than one page at a time
+        self._seen = stamp(directory)
+        self._made = make(directory)
+
+    def __call__(self) -> T:
+        with self._lock:
+            seen = stamp(self._directory)
+            if seen != self._seen:
+                self._made = self._make(self._directory)
+                self._seen = seen
+            return self._made
 
 
 def journals(directory: Path) -> list[Path]:

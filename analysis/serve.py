@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,7 +10,7 @@ from pathlib import Path
 from policies.errors import InputError
 
 from .html import page
-from .progress import stamp
+from .progress import Latest
 
 LOOPBACK = "127.0.0.1"
 SECONDS = 10  # after which a browser asks again
@@ -30,11 +29,10 @@ def server(directory: str | Path, port: int = 0) -> ThreadingHTTPServer:
     Raises:
         InputError: for a folder that is no run, or a port that cannot be had.
     """
-    pages = _Pages(Path(directory))
-    pages.latest()
+    latest = Latest(Path(directory), lambda run: page([run]).encode())
 
     class Handler(_Handler):
-        content = staticmethod(pages.latest)
+        content = staticmethod(latest)
 
     try:
         return ThreadingHTTPServer((LOOPBACK, port), Handler)
@@ -42,24 +40,6 @@ def server(directory: str | Path, port: int = 0) -> ThreadingHTTPServer:
         raise InputError(
             "serve", "must be a free port", port, f"choose another ({error})"
         ) from error
-
-
-class _Pages:
-    """The page, made anew when there are new results."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._lock = threading.Lock()  # browsers ask for more than one page at a time
-        self._seen: tuple | None = None
-        self._page = b""
-
-    def latest(self) -> bytes:
-        with self._lock:
-            seen = stamp(self._directory)
-            if seen != self._seen:
-                self._page = page([self._directory]).encode()
-                self._seen = seen
-            return self._page
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -13,10 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from . import tables
-from .progress import OPEN_ENDED, Progress, Stage, progress, stamp
+from .progress import OPEN_ENDED, Progress, Stage, follow
 from .statistics import mean_interval
 
-SECONDS = 2.0  # between looks
 STAGES = 6  # of a study of many runs, the latest
 ROWS = 12  # of groups, or of the latest results
 BARS = "▁▂▃▄▅▆▇█"
@@ -35,24 +35,16 @@ def watch(directory: str | Path, once: bool = False, console: Console | None = N
         InputError: for a folder that is no run, or no longer is.
     """
     console = console or Console(highlight=False)
-    seen, now = stamp(Path(directory)), progress(directory)
+    looks = follow(directory)
     if once or not console.is_terminal:
-        console.print(view(now, time.time()))
+        console.print(view(next(looks), time.time()))
         return
-    pause = SECONDS
-    try:
-        with Live(view(now, time.time()), console=console, auto_refresh=False) as live:
-            while not now.complete:
-                time.sleep(pause)
-                began = time.monotonic()
-                latest = stamp(Path(directory))
-                if latest != seen:
-                    seen, now = latest, progress(directory)
-                live.update(view(now, time.time()), refresh=True)
-                # A long journal must not keep a core busy beside the search.
-                pause = max(SECONDS, 5 * (time.monotonic() - began))
-    except KeyboardInterrupt:
-        return  # this is how a watcher leaves
+    with (
+        suppress(KeyboardInterrupt),  # this is how a watcher leaves
+        Live(console=console, auto_refresh=False) as live,
+    ):
+        for now in looks:
+            live.update(view(now, time.time()), refresh=True)
 
 
 def view(now: Progress, clock: float) -> RenderableType:

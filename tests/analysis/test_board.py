@@ -28,7 +28,7 @@ def test_a_search_while_it_goes_on(write_run, tmp_path, monkeypatch):
         looks.append(seconds)
         append(directory, worse, *(journal_line(1, slot, 0.6) for slot in range(1, 4)))
 
-    monkeypatch.setattr(board.time, "sleep", later)
+    monkeypatch.setattr("analysis.progress.time.sleep", later)
     found = board.watch_events(directory, tmp_path / "board")
     assert found == tmp_path / "board" / "run" and len(looks) == 1  # until all 6 are there
     events = scalars(found)

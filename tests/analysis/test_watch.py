@@ -126,7 +126,7 @@ class TestTerminal:
         def finish(seconds: float) -> None:
             append(directory, *(journal_line(batch, 0) for batch in range(1, 6)))
 
-        monkeypatch.setattr("analysis.watch.time.sleep", finish)
+        monkeypatch.setattr("analysis.progress.time.sleep", finish)
         console = Console(file=io.StringIO(), width=80, force_terminal=True)
         watch(directory, console=console)
         assert "6 of 6 evaluations" in console.file.getvalue()
