@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from policies import OPS, Policy, PolicyTransform, ScheduleTransform, Transform, get_convention
-from policies.augmentations import Augmentation
+from policies.augmentations import Augmentation, as_transform
 
 SIDE = 96  # pixels: larger images are scaled down; a browser enlarges smaller ones
 ROWS = 30  # sub-policies that are shown
@@ -75,17 +75,16 @@ def rows(augmentation: Augmentation, images: np.ndarray, seed: int = 0) -> tuple
     remark = ""
     if isinstance(augmentation, ScheduleTransform):
         remark = "The schedule's last policy. "
-        augmentation = PolicyTransform(augmentation.schedule[-1][1])
-    if isinstance(augmentation, Policy):
-        augmentation = PolicyTransform(augmentation)
-    if not isinstance(augmentation, PolicyTransform):
-        return [_drawn(augmentation, "", images, seed + line) for line in range(LINES)], remark
-    policy, convention = augmentation.policy, augmentation.convention
+        augmentation = augmentation.schedule[-1][1]
+    transform = as_transform(augmentation)
+    if not isinstance(transform, PolicyTransform):
+        return [_drawn(transform, "", images, seed + line) for line in range(LINES)], remark
+    policy, convention = transform.policy, transform.convention
     if len(policy) > ROWS:
         remark += f"The first {ROWS} of {len(policy)} sub-policies."
     found = []
     for index, sub in enumerate(policy[:ROWS]):
-        one = PolicyTransform(Policy([sub], bins=policy.bins), convention, augmentation.fill)
+        one = PolicyTransform(Policy([sub], bins=policy.bins), convention, transform.fill)
         title = " → ".join(
             _titled(name, probability, magnitude, convention, images.shape[2:])
             for name, probability, magnitude in sub

@@ -26,7 +26,7 @@ it changes no byte.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from .errors import InputError, check_choice, located
 from .own import OwnPipeline
@@ -45,6 +45,8 @@ Augmentation = Policy | Transform | ScheduleTransform | None
 """What an evaluator takes: a policy in the paper's convention, a transform, a schedule's transform,
 or None for no augmentation."""
 
+T = TypeVar("T")
+
 _PARAMETRIC: dict[
     str,
     type[RandAugment] | type[TrivialAugmentWide] | type[UniformAugment] | type[SampleAware],
@@ -55,6 +57,11 @@ _PARAMETRIC: dict[
     "SampleAware": SampleAware,
 }
 _NAMES = ("PolicyTransform", *_PARAMETRIC, "Schedule", "OwnPipeline")
+
+
+def as_transform(augmentation: Policy | T) -> PolicyTransform | T:
+    """A Policy as its transform (paper convention); anything else as it is."""
+    return PolicyTransform(augmentation) if isinstance(augmentation, Policy) else augmentation
 
 
 def encode_augmentation(augmentation: Augmentation) -> list[Any] | dict[str, Any] | None:

@@ -38,12 +38,11 @@ from policies import (
     IMAGENET,
     Policy,
     PolicyCollate,
-    PolicyTransform,
     RandAugment,
     ScheduleTransform,
     TrivialAugmentWide,
 )
-from policies.augmentations import Augmentation
+from policies.augmentations import Augmentation, as_transform
 from policies.collate import IMAGENET_MEAN, IMAGENET_STD
 from policies.errors import InputError, check_integer
 
@@ -125,7 +124,7 @@ def pipelines(
     check_integer("size", size, 8)
     if not 0 <= erase <= 1:
         raise InputError("erase", "must be a probability in 0..1", erase, "e.g. 0.25")
-    policy = PolicyTransform(augmentation) if isinstance(augmentation, Policy) else augmentation
+    policy = as_transform(augmentation)
     numbers = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))]
     train: list[Callable] = [v2.RandomResizedCrop(size, antialias=True)]
     train += [v2.RandomHorizontalFlip()] if flip else []

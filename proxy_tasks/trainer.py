@@ -22,12 +22,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from policies.augmentations import Augmentation
+from policies.augmentations import Augmentation, as_transform
 from policies.errors import InputError
 from policies.schedule import augmentation_for_epoch
 
 from .data import ProxyTask
-from .evaluators.base import as_transform
 from .evaluators.children import Children
 from .evaluators.config import EvaluatorConfig
 from .evaluators.evaluation import Evaluation

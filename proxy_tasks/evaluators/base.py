@@ -7,14 +7,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from policies.errors import check_choice, check_integer
-from policies.policy import Policy
 
 from .evaluation import PARTS, Evaluation
 
 if TYPE_CHECKING:  # an evaluator that trains nothing does not wait for torch
     from policies.augmentations import Augmentation
-    from policies.schedule import ScheduleTransform
-    from policies.transforms import Transform
 
 
 class Evaluator(abc.ABC):
@@ -85,13 +82,6 @@ class Together(Evaluator):
         self, augmentations: Sequence[Augmentation], seeds: Sequence[int], part: str = "validation"
     ) -> list[Evaluation]:
         """As `evaluate` for each of them, to within rounding; `seconds` are each one's share."""
-
-
-def as_transform(augmentation: Augmentation) -> Transform | ScheduleTransform | None:
-    """A Policy as its transform (paper convention); anything else as it is."""
-    from policies.transforms import PolicyTransform
-
-    return PolicyTransform(augmentation) if isinstance(augmentation, Policy) else augmentation
 
 
 def check_call(seed: int, part: str) -> None:

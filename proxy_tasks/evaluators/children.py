@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from policies.augmentations import Augmentation
+from policies.augmentations import Augmentation, as_transform
 from policies.errors import InputError
 from policies.imports import import_path
 from proxy_tasks.data import ProxyTask
@@ -32,7 +32,7 @@ from proxy_tasks.training import (
     seeded_augment,
 )
 
-from .base import Together, as_transform
+from .base import Together
 from .config import EvaluatorConfig
 from .evaluation import OVERFLOW, Evaluation, Scores, chance, judge, score
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
 import torch
 
-from policies.augmentations import Augmentation
+from policies.augmentations import Augmentation, as_transform
 from policies.errors import InputError
 from policies.options import Option, checks_options
 from policies.policy import Policy
 from policies.schedule import ScheduleTransform
-from policies.transforms import PolicyTransform, Transform
+from policies.transforms import Transform
 from proxy_tasks.data import ProxyTask
 from proxy_tasks.training import augment_all, seeded_augment, threads
 
@@ -91,35 +91,31 @@ class DensityMatching(SharedChild):
         started = time.perf_counter()
         whole = self.task.validation
         rng = np.random.default_rng([seed, 2])
-        by_row = isinstance(augmentation, Policy) and self.best_of == 1
-        if isinstance(augmentation, Policy) and by_row:
-            count = min(self.images_per_subpolicy, len(whole))
-            rows: list[Transform | None] = [
-                PolicyTransform(Policy([row], bins=augmentation.bins)) for row in augmentation
-            ]
-        else:
-            every = (
-                PolicyTransform(augmentation) if isinstance(augmentation, Policy) else augmentation
-            )
-            count, rows = len(whole), [every] * self.best_of
+        subpolicies = (
+            [Policy([row], bins=augmentation.bins) for row in augmentation]
+            if isinstance(augmentation, Policy) and self.best_of == 1
+            else []
+        )
+        parts: Sequence[Policy | Transform | None] = subpolicies or [augmentation] * self.best_of
+        count = min(self.images_per_subpolicy, len(whole)) if subpolicies else len(whole)
         chosen = np.sort(rng.permutation(len(whole))[:count])
         images, labels = torch.from_numpy(whole.images[chosen]), whole.labels[chosen]
         with threads(self.config.threads):
             child = self._copy_of_shared()
             logits = []
-            for number, row in enumerate(rows):
+            for number, one in enumerate(parts):
                 stream = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-                augment = seeded_augment(row, stream)
+                augment = seeded_augment(as_transform(one), stream)
                 augmented = images if augment is None else augment_all(images, augment)
                 logits.append(self.arena.logits(child, augmented.numpy()))
         if self.best_of > 1:
             everything, each = _best(np.stack(logits), labels), []
         else:
-            everything = score(np.concatenate(logits), np.tile(labels, len(rows)))
+            everything = score(np.concatenate(logits), np.tile(labels, len(parts)))
             each = [score(part_logits, labels).metrics for part_logits in logits]
-        details = {"subpolicies": each} if by_row else {}
+        details = {"subpolicies": each} if subpolicies else {}
         return make_evaluation(
-            self.config.reward, everything, started, 0, count * len(rows), part, False, details
+            self.config.reward, everything, started, 0, count * len(parts), part, False, details
         )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from policies.augmentations import Augmentation
+from policies.augmentations import Augmentation, as_transform
 from policies.errors import InputError, check_integer
 from policies.schedule import augmentation_for_epoch
 from proxy_tasks.data import ProxyTask
@@ -19,7 +19,7 @@ from proxy_tasks.learner import Learner
 from proxy_tasks.models import own_randomness
 from proxy_tasks.training import Trained, seeded_augment, threads
 
-from .base import Continued, as_transform, check_call
+from .base import Continued, check_call
 from .children import Children
 from .config import EvaluatorConfig
 from .evaluation import Evaluation
