@@ -18,14 +18,14 @@ from proxy_tasks import ImageSet, ProxyTask, get_preset
 from proxy_tasks.evaluators.config import EvaluatorConfig
 from proxy_tasks.evaluators.costs import child_of, evaluation_passes
 from proxy_tasks.models import make_child
+from proxy_tasks.run_format import COMPARE, COMPARE_CHILD
 from search.engine import cluster
 
 from .config import Config
 from .estimate import PAPER_BUDGETS, PAPER_EVALUATIONS, cores_of, measured
 from .methods import METHODS
 from .recipe import recipe_of, recipe_text
-from .rederive import BESIDE, judge
-from .rederive_settings import NO_CHILD
+from .rederive import compare_configs, grid_config, search_configs
 from .search import policy_space
 from .settings import Prices
 from .study import build_task, settled
@@ -54,20 +54,23 @@ class Item:
 
 def rederive_bill(config: Config) -> list[Item]:
     """What a re-derivation evaluates. Several workers wait at times for the last of a stage."""
-    own, evaluator = config.settings, config.evaluator
-    child = child_of(evaluator)
-    each, by = (own.evaluations, evaluator) if own.budget is None else (own.budget, child)
-    arms = len(BESIDE) + own.searches + own.random_searches + (own.grid > 0)
-    judged = judge(evaluator)
+    own, child = config.settings, child_of(config.evaluator)
+    each, by = (own.evaluations, config.evaluator) if own.budget is None else (own.budget, child)
+    grid, compared = grid_config(config), compare_configs(config, [])
     items = [
         Item(f"{own.searches} by the controller", own.searches * each, by),
         Item(f"{own.random_searches} by random search", own.random_searches * each, by),
-        Item("RandAugment's grid", own.grid * bool(own.seeds), child),
-        Item(f"{arms} policies compared on two draws", 2 * own.seeds * arms, judged),
+        Item("RandAugment's grid", own.grid * len(grid), child),
     ]
-    if own.other_child != NO_CHILD:
-        other = replace(judged, options={**judged.options, "model": own.other_child})
-        items.append(Item(f"and with {own.other_child}", own.seeds * arms, other))
+    if compared:
+        here = compared[COMPARE]
+        arms = len(here.settings.policy) + len(search_configs(config)) + len(grid)
+        items.append(
+            Item(f"{arms} policies compared on two draws", 2 * own.seeds * arms, here.evaluator)
+        )
+    if COMPARE_CHILD in compared:
+        by = compared[COMPARE_CHILD].evaluator
+        items.append(Item(f"and with {own.other_child}", own.seeds * arms, by))
     return [item for item in items if item.evaluations]
 
 
