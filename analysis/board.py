@@ -16,13 +16,11 @@ import pandas as pd
 from tensorboardX import SummaryWriter
 
 from proxy_tasks.evaluators.config import REWARDS
+from proxy_tasks.run_format import EPOCH_NUMBERS, EVENTS
 from proxy_tasks.trials import MAIN
 
 from .progress import Progress, follow
 from .runs import read_epochs
-
-EVENTS = "events.out.tfevents.*"  # names of TensorBoard's files
-EPOCHS = ("lr", "loss", "accuracy", "log_likelihood")
 
 
 def watch_events(directory: str | Path, out: str | Path, once: bool = False) -> Path:
@@ -84,7 +82,7 @@ class Events:
         if now.epochs:
             for row in read_epochs(now.run).to_dict("records"):
                 if self._new("", row["epoch"]):
-                    for name in EPOCHS:
+                    for name in EPOCH_NUMBERS:
                         self._scalar("", name, row[name], row["epoch"])
         for stage in now.stages:
             for _, row in stage.trials.sort_values("finished", kind="stable").iterrows():

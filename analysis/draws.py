@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from proxy_tasks.run_format import OTHER, OWN
+
 from . import tables
 from .statistics import (
     ALPHA,
@@ -29,7 +31,6 @@ from .statistics import (
     verdict,
 )
 
-OWN, OTHER = "own", "other"
 PLACES = {OWN: "its own draw", OTHER: "a draw that nobody searched"}
 
 

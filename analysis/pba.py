@@ -5,12 +5,11 @@ from __future__ import annotations
 import pandas as pd
 
 from policies import OPS, Schedule, load_policy_file, load_schedule
+from proxy_tasks.run_format import SCHEDULE_NAME
 
 from . import plots, sections, tables
 from .document import Gallery, Picture, Report, Section, Sentences, Table, Text, section
 from .runs import Run
-
-SCHEDULE_NAME = "schedule.json"
 
 
 def pba_report(run: Run) -> Report:

@@ -13,12 +13,12 @@ from typing import Generic, TypeVar
 import pandas as pd
 
 from proxy_tasks.presets import get_preset
-from proxy_tasks.run_format import CONFIG_NAME
+from proxy_tasks.run_format import CONFIG_NAME, EPOCHS_NAME, FINAL
 from proxy_tasks.trials import CHEAP, JOURNAL_NAME
 
 from . import sections
-from .runs import EPOCHS_NAME, Run, load_run, read_epochs
-from .spending import FINAL, state
+from .runs import Run, load_run, read_epochs
+from .spending import state
 
 # Kinds of which the journals alone do not say whether all is done: stages may still follow.
 OPEN_ENDED = ("race", "tabulate", "replicate", "rederive")

@@ -12,6 +12,7 @@ import pandas as pd
 
 from policies.errors import InputError
 from policies.files import read_json
+from proxy_tasks.run_format import RACE_NAME
 
 from . import plots, sections, tables
 from .document import Picture, Report, Section, Sentences, Table, Text, section, write
@@ -26,7 +27,6 @@ from .statistics import (
     verdict,
 )
 
-RACE_NAME = "race.json"
 MARGIN = 0.1  # percentage points; a tenth of what one child's accuracy scatters by
 METHOD = (
     "Every searcher has the same number of evaluations and the same final selection, the "

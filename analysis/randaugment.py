@@ -12,6 +12,7 @@ from scipy.stats import norm
 
 from policies import RandAugment
 from policies.errors import InputError
+from proxy_tasks.run_format import AGAIN
 from proxy_tasks.trials import rank_by_mean
 
 from . import plots, sections, tables
@@ -242,7 +243,7 @@ def _again(run: Run, wide: pd.DataFrame, best: tuple[int, int], scale: int) -> A
 
     wide: rewards of the grid, a row a cell, a column a seed.
     """
-    rows, _ = _trained(run.stage("again"))
+    rows, _ = _trained(run.stage(AGAIN))
     new = scale * rows.pivot(index=["n", "m"], columns="seed", values="reward")
     others = [cell for cell in new.index if cell != best]
     if best not in new.index or not others or others[0] not in wide.index:

@@ -13,7 +13,18 @@ import pandas as pd
 from policies import CIFAR10, IMAGENET, PAPER_OPS, SVHN, Policy, get_convention
 from policies.errors import InputError
 from policies.files import read_json
-from proxy_tasks.run_format import CONFIG_NAME, RECIPE_NAME
+from proxy_tasks.run_format import (
+    COMPARE,
+    COMPARE_CHILD,
+    COMPARE_OTHER,
+    CONFIG_NAME,
+    CONTROLLER,
+    GRID,
+    POLICY_NAME,
+    RANDOM,
+    RECIPE_NAME,
+    numbered,
+)
 
 from . import plots, sections, tables
 from .agreement import AGAIN, Agreement, agreement_with, policy_agreement, trait_table
@@ -25,12 +36,11 @@ from .randaugment import grid_report
 from .runs import Run, load_run
 from .search import policy_section, search_report
 
-CONTROLLER, RANDOM, GRID = "search", "random", "randaugment"
 KINDS = {"the controller": CONTROLLER, "random search": RANDOM}
 COMPARISONS = {
-    "compare": "Children on the images that were searched",
-    "compare-other": "Children on another draw of images",
-    "compare-child": "Children of another model on that draw",
+    COMPARE: "Children on the images that were searched",
+    COMPARE_OTHER: "Children on another draw of images",
+    COMPARE_CHILD: "Children of another model on that draw",
 }
 WORDS = {
     "re-derived": "The published policy was re-derived",
@@ -120,9 +130,9 @@ def _stages(run: Run) -> dict[str, Run]:
     """The runs in this folder that were begun, by the name of their folder."""
     counts = {CONTROLLER: "searches", RANDOM: "random_searches"}
     names = [
-        f"{kind}-{number + 1}" if number else kind
+        name
         for kind, option in counts.items()
-        for number in range(run.number("settings", option) or (kind == CONTROLLER))
+        for name in numbered(kind, run.number("settings", option) or (kind == CONTROLLER))
     ]
     folders = [run.directory / name for name in (*names, GRID, *COMPARISONS)]
     return {folder.name: load_run(folder) for folder in folders if (folder / CONFIG_NAME).exists()}
@@ -290,7 +300,7 @@ def _accuracies(stages: Mapping[str, Run], found: Iterable[str]) -> Section:
             )
         )
         for method, kind in KINDS.items():
-            arms = [f"{each}/policy.json" for each in found if each.split("-")[0] == kind]
+            arms = [f"{each}/{POLICY_NAME}" for each in found if each.split("-")[0] == kind]
             values = means.reindex(arms).dropna()
             if len(values) > 1:
                 spread = tables.number(values.std(ddof=1))

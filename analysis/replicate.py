@@ -11,7 +11,7 @@ import pandas as pd
 
 from policies.errors import InputError
 from policies.files import read_json
-from proxy_tasks.run_format import CONFIG_NAME, STAND_IN
+from proxy_tasks.run_format import CONFIG_NAME, DRAW, OTHER, OWN, PLAN_NAME, STAND_IN
 
 from . import plots, sections, tables
 from .compare import comparison_report
@@ -28,7 +28,7 @@ from .document import (
     write,
     write_data,
 )
-from .draws import OTHER, OWN, PLACES, Draws, Replication, analyse_replication, cost_text
+from .draws import PLACES, Draws, Replication, analyse_replication, cost_text
 from .runs import Run, load_run
 
 METHOD = (
@@ -51,7 +51,7 @@ def judged(run: Run) -> dict[str, list[Run]]:
     found: dict[str, list[Run]] = {OWN: [], OTHER: []}
     wanted = len(run.choices("method")) * run.number("settings", "seeds")
     for draw in range(run.number("settings", "draws")):
-        folders = [run.directory / f"draw-{draw}" / images for images in PLACES]
+        folders = [run.directory / f"{DRAW}{draw}" / images for images in PLACES]
         if all((folder / CONFIG_NAME).exists() for folder in folders):
             both = [load_run(folder) for folder in folders]
             if all(len(each.trials) >= wanted > 0 for each in both):
@@ -73,7 +73,7 @@ def _draws(run: Run, judgements: list[Run]) -> Draws:
         diverged += int(tested["diverged"].sum())
         child = tested["image_passes"].mean()
         cost[place] = [arm.image_passes / child for arm in each.arms]
-    numbers = tuple(int(each.directory.parent.name.removeprefix("draw-")) for each in judgements)
+    numbers = tuple(int(each.directory.parent.name.removeprefix(DRAW)) for each in judgements)
     return Draws(methods, numbers, accuracy, diverged, cost.mean(axis=0))
 
 
@@ -150,7 +150,7 @@ def _report(run: Run, judgements: dict[str, list[Run]], replication: Replication
 def _stand_ins(run: Run) -> list[str]:
     """Where a method found nothing, and what it counts with there."""
     lines = []
-    for path in sorted(run.directory.glob(f"draw-*/*/{STAND_IN}")):
+    for path in sorted(run.directory.glob(f"{DRAW}*/*/{STAND_IN}")):
         note, draw = read_json(path), path.parent.parent.name.replace("-", " ")
         try:
             lines.append(
@@ -171,7 +171,7 @@ def _write_comparisons(judgements: dict[str, list[Run]]) -> None:
 
 
 def _plan(run: Run) -> Section:
-    path = run.directory / "plan.json"
+    path = run.directory / PLAN_NAME
     if not path.exists():
         return section("Plan")
     plans = read_json(path)

@@ -18,14 +18,22 @@ from policies.policy import Policy
 from policies.policy_files import load_policy_file
 from proxy_tasks.evaluators.config import REWARDS
 from proxy_tasks.manifest import Manifest
-from proxy_tasks.run_format import CONFIG_NAME, EPOCHS_NAME, read_run_config
+from proxy_tasks.run_format import (
+    CONFIG_NAME,
+    ENVIRONMENT_NAME,
+    EPOCH_NUMBERS,
+    EPOCHS_NAME,
+    MANIFEST_NAME,
+    POLICY_NAME,
+    read_run_config,
+)
 from proxy_tasks.trials import JOURNAL_NAME, Trial, read_journal
 
 METRICS = (*REWARDS, "temperature")
 _LINE = ("batch", "slot", "label", "scorer", "part", "seed", "status", "attempts", "error")
 _EVALUATION = ("reward", "stderr", "seconds", "image_passes", "diverged")
 _TIMES = ("started", "finished", "worker")
-_EPOCH = {"epoch": int, "lr": float, "loss": float, "accuracy": float, "log_likelihood": float}
+_EPOCH = {"epoch": int, **dict.fromkeys(EPOCH_NUMBERS, float)}
 COLUMNS = (*_LINE, *_EVALUATION, *METRICS, *_TIMES, "policy", "details")
 
 
@@ -166,12 +174,12 @@ def load_run(directory: str | Path) -> Run:
     if not directory.is_dir():
         raise InputError("run", "must be a run folder", str(directory), "give an existing folder")
     config = read_run_config(directory)
-    exported, manifest = directory / "policy.json", directory / "manifest.json"
+    exported, manifest = directory / POLICY_NAME, directory / MANIFEST_NAME
     chosen = load_policy_file(exported) if exported.is_file() else None
     return Run(
         directory=directory,
         config=config,
-        environment=_object(directory / "environment.json"),
+        environment=_object(directory / ENVIRONMENT_NAME),
         manifest=Manifest.read(manifest) if manifest.exists() else None,
         trials=_trials(directory / JOURNAL_NAME),
         chosen=chosen.augmentation if chosen else None,

@@ -6,17 +6,16 @@ import numpy as np
 import pandas as pd
 
 from policies.files import read_json
+from proxy_tasks.run_format import FINAL, RESCORE, SEARCHED_CONFIG, SEARCHED_JOURNAL
 from proxy_tasks.trials import read_journal
 
 from . import sections, tables
 from .document import Report, Section, Sentences, Table, Text, section
 from .runs import Run, trials_table
 from .search import policy_section
-from .spending import FINAL, luck
+from .spending import luck
 from .statistics import holm_levels, mean_interval, paired_difference
 
-RESCORE = "rescore"
-SEARCHED_CONFIG, SEARCHED = "searched.json", "searched.jsonl"
 METHOD = (
     "Mean over the seeds, which every proposal had alike. Differences from the chosen one are "
     "paired; their intervals are corrected over the proposals (Holm). The chosen one is the best "
@@ -86,7 +85,7 @@ def _rescored(run: Run, rescored: Run) -> Section:
     """What the best candidates got in the search, and with new seeds."""
     title = "Candidates measured again"
     again = rescored.evaluated[~rescored.evaluated["diverged"]]
-    journal = run.directory / SEARCHED
+    journal = run.directory / SEARCHED_JOURNAL
     if again.empty or not journal.exists():
         return section(title)
     searched = trials_table(read_journal(journal))

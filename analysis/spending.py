@@ -6,14 +6,13 @@ import pandas as pd
 
 from policies.errors import InputError
 from policies.files import read_json
-from proxy_tasks.run_format import COSTS_NAME, FINAL_NAME
+from proxy_tasks.run_format import COSTS_NAME, FINAL
 from proxy_tasks.trials import CHEAP, MAIN
 
 from . import tables
 from .document import Section, Sentences, Table, section
 from .runs import Run
 
-FINAL = FINAL_NAME
 _WORDS = {
     "prepared": "shared child, once",
     CHEAP: "cheap evaluations",

@@ -9,12 +9,11 @@ import pandas as pd
 from policies import Policy, PolicyTransform, decode_augmentation
 from policies.files import read_json
 from proxy_tasks.evaluators.evaluation import Evaluation
+from proxy_tasks.run_format import RESULT_NAME
 
 from . import plots, sections, tables
 from .document import Block, Gallery, Picture, Report, Section, Sentences, Table, Text, section
 from .runs import Run, read_epochs
-
-RESULT_NAME = "result.json"
 
 
 def train_report(run: Run) -> Report:

@@ -13,11 +13,32 @@ from policies.errors import InputError
 from policies.files import read_json
 
 CONFIG_NAME = "config.json"
+ENVIRONMENT_NAME = "environment.json"
+LOG_NAME = "run.log"
+MANIFEST_NAME = "manifest.json"
+POLICY_NAME = "policy.json"
+SCHEDULE_NAME = "schedule.json"
 COSTS_NAME = "costs.json"
-EPOCHS_NAME = "epochs.jsonl"  # of a training, a line an epoch
+EPOCHS_NAME = "epochs.jsonl"  # of a training, a line an epoch with these numbers, and others
+EPOCH_NUMBERS = ("lr", "loss", "accuracy", "log_likelihood")
+EVENTS = "events.out.tfevents.*"  # what TensorBoard reads
+RESULT_NAME = "result.json"  # of a training
+RACE_NAME = "race.json"
+SEARCHED_CONFIG, SEARCHED_JOURNAL = "searched.json", "searched.jsonl"  # of what is selected from
 RECIPE_NAME = "recipe.json"  # of a re-derivation: what the paper did, and what was done
+PLAN_NAME = "plan.json"  # of a replication
 STAND_IN = "stand-in.json"  # of a method that found nothing on a draw: why, and what counts
-FINAL_NAME = "final"  # folder of the children that choose the final policy
+
+# Folders of stages: new seeds for the best cells of a grid, or the best candidates of a search;
+# the children that choose the final policy.
+AGAIN, RESCORE, FINAL = "again", "rescore", "final"
+# Of a re-derivation: searches (see `numbered`), a grid, and children on the images that were
+# searched, on others, and there another model's.
+CONTROLLER, RANDOM, GRID = "search", "random", "randaugment"
+COMPARE, COMPARE_OTHER, COMPARE_CHILD = "compare", "compare-other", "compare-child"
+# Of a replication: each draw's, and in it children on its images, and on others.
+DRAW, OWN, OTHER = "draw-", "own", "other"
+
 # What labels of a fidelity study begin with: random policies of 5 sub-policies, those of searches.
 RANDOM_LABEL, FOUND_LABEL = "random 5 #", "found: "
 RUN_FORMAT = "augsearch-run"
@@ -26,6 +47,11 @@ RUN_VERSION = 2
 # Of version 1: pba had a format of its own, and these kinds kept no config.json beside such files.
 _PBA_1 = "augsearch-pba"
 _WITHOUT_CONFIG_1 = ("rescore/config.json", "search/config.json", "child.pt")
+
+
+def numbered(folder: str, count: int) -> list[str]:
+    """Names of `count` folders of one kind: `folder`, `folder`-2, ..."""
+    return [f"{folder}-{number + 1}" if number else folder for number in range(count)]
 
 
 def read_run_config(folder: Path) -> dict[str, Any]:

@@ -19,10 +19,10 @@ from tqdm.notebook import tqdm_notebook
 
 from policies.bars import tqdm
 from policies.files import append_text
+from proxy_tasks.run_format import LOG_NAME
 
 log = logging.getLogger("search")
 
-LOG_NAME = "run.log"
 SECONDS_BETWEEN_LINES = 30.0
 
 

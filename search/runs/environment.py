@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 from policies.errors import InputError
+from proxy_tasks.run_format import ENVIRONMENT_NAME
 
 # Versions of these can change a result.
 PACKAGES = (
@@ -72,7 +73,7 @@ def differences(then: Any, now: dict[str, Any]) -> list[str]:
     """
     if not isinstance(then, dict) or not isinstance(then.get("packages"), dict):
         raise InputError(
-            "environment.json",
+            ENVIRONMENT_NAME,
             "must list the versions of packages",
             type(then).__name__,
             "restore it from a copy",

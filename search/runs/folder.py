@@ -19,21 +19,26 @@ from typing import Any
 from policies.errors import InputError
 from policies.files import fsync_directory, write_atomically
 from proxy_tasks.manifest import Manifest
-from proxy_tasks.run_format import CONFIG_NAME, COSTS_NAME, RECIPE_NAME
+from proxy_tasks.run_format import (
+    CONFIG_NAME,
+    COSTS_NAME,
+    ENVIRONMENT_NAME,
+    LOG_NAME,
+    MANIFEST_NAME,
+    PLAN_NAME,
+    RECIPE_NAME,
+    SEARCHED_CONFIG,
+    SEARCHED_JOURNAL,
+)
 from proxy_tasks.trials import JOURNAL_NAME
 
-ENVIRONMENT_NAME = "environment.json"
-MANIFEST_NAME = "manifest.json"
-POLICY_NAME = "policy.json"
-SCHEDULE_NAME = "schedule.json"
-LOG_NAME = "run.log"
 LOCK_NAME = ".augsearch.lock"
-PLAN_NAME = "plan.json"
+OPTUNA_NAME = "optuna.db"
 PREPARED_NAME, PREPARED_RECORD = "prepared", "prepared.json"
 # What may lie in a folder in which nothing is finished yet.
 _BEGINNING = {
     CONFIG_NAME, COSTS_NAME, ENVIRONMENT_NAME, MANIFEST_NAME, LOG_NAME, LOCK_NAME, JOURNAL_NAME,
-    PREPARED_RECORD, RECIPE_NAME, "searched.json", "searched.jsonl", "optuna.db", PLAN_NAME,
+    PREPARED_RECORD, RECIPE_NAME, SEARCHED_CONFIG, SEARCHED_JOURNAL, OPTUNA_NAME, PLAN_NAME,
 }  # fmt: skip
 
 

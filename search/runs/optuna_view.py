@@ -40,9 +40,10 @@ from proxy_tasks.trials import CHEAP, JOURNAL_NAME, Key, Trial, read_journal
 from search.errors import SearchError
 from search.searchers.tpe import quiet
 
+from .folder import OPTUNA_NAME
+
 log = logging.getLogger("search")
 
-FILE_NAME = "optuna.db"
 KEY = "augsearch_key"
 _ABOUT = ("label", "scorer", "part", "seed", "augmentation", "error", "duplicate_of")
 # Seconds that SQLite waits for another process: nobody waits for a view.
@@ -88,7 +89,7 @@ def write_optuna(run: Path | str, path: Path | str | None = None) -> Path:
         ViewError: the file is locked by another process, or is no study, or the disk is full.
     """
     run = Path(run)
-    path = run / FILE_NAME if path is None else Path(path)
+    path = run / OPTUNA_NAME if path is None else Path(path)
     stages = sorted(str(file.parent) for file in run.glob(f"*/{JOURNAL_NAME}"))
     if stages and not (run / JOURNAL_NAME).exists():
         raise InputError(
@@ -249,7 +250,7 @@ def _open(path: Path) -> optuna.storages.RDBStorage:
     # Not by its name in the URL: a name in no known encoding cannot stand there.
     connect = functools.partial(sqlite3.connect, path, PATIENCE, check_same_thread=False)
     storage = optuna.storages.RDBStorage(
-        f"sqlite:///{FILE_NAME}", engine_kwargs={"creator": connect}
+        f"sqlite:///{OPTUNA_NAME}", engine_kwargs={"creator": connect}
     )
 
     def hurry(connection: Any, _: object) -> None:

@@ -16,8 +16,8 @@ from proxy_tasks import ProxyTask
 from proxy_tasks.evaluators.config import EvaluatorConfig
 from proxy_tasks.evaluators.costs import child_of
 from proxy_tasks.evaluators.registry import check_config
+from proxy_tasks.run_format import LOG_NAME
 from search.engine.loop import run
-from search.engine.progress import LOG_NAME
 from search.engine.resources import PoolConfig
 from search.errors import SearchInterrupted, WorkerError
 from search.searchers.random import RandomSearcher

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from proxy_tasks.evaluators.config import EvaluatorConfig
+from proxy_tasks.run_format import POLICY_NAME
 from search.engine.loop import RunResult, run
 from search.engine.records import FIELDS, asked_fields
 from search.errors import NothingFound
-from search.runs.folder import POLICY_NAME, check_journal, forget_results
+from search.runs.folder import check_journal, forget_results
 from search.searchers.fixed import FixedSearcher
 from search.trial import JOURNAL_NAME, Candidate, read_journal
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from proxy_tasks.run_format import POLICY_NAME
+
 from .arms import Arm, parse_arm
 from .config import STAGED, Config, cheap_of
 from .grid_settings import RandAugmentSettings
@@ -103,5 +105,5 @@ def arm_of(text: str, task: str) -> Arm:
 
 def found(name: str, folder: Path) -> Arm:
     """The policy in a stage's folder, as the arm of its method."""
-    arm: Any = parse_arm(str(folder / "policy.json"))
+    arm: Any = parse_arm(str(folder / POLICY_NAME))
     return replace(arm, text=name, name=name)

@@ -17,9 +17,9 @@ from policies.policy_files import load_schedule, save_schedule
 from policies.schedule import Schedule
 from proxy_tasks.evaluators.config import EvaluatorConfig
 from proxy_tasks.presets import get_preset
+from proxy_tasks.run_format import SCHEDULE_NAME
 from search.engine.loop import RunResult, run
 from search.errors import NothingFound
-from search.runs.folder import SCHEDULE_NAME
 from search.searchers.population import PopulationSearcher, schedule_of
 from search.trial import JOURNAL_NAME, Trial, image_passes, read_journal
 

@@ -34,6 +34,7 @@ from proxy_tasks.evaluators.evaluation import Evaluation
 from proxy_tasks.evaluators.planted import PlantedLandscape
 from proxy_tasks.evaluators.registry import check_config
 from proxy_tasks.evaluators.table import CHEAPEST, TableEvaluator
+from proxy_tasks.run_format import RACE_NAME
 from proxy_tasks.surrogate import TEST
 from proxy_tasks.tables import TESTED, load_table
 from search.engine.progress import show
@@ -48,7 +49,6 @@ from .selection import concatenate_best, evaluated_policies
 from .settings import RaceSettings
 from .study import open_run
 
-RACE_NAME = "race.json"
 PLANTED = "planted"
 CHECKPOINTS = 20
 SAVED_EVERY = 20  # laps; the others would be run again

@@ -17,11 +17,12 @@ from typing import Any
 
 from policies import RandAugment, save_policy
 from policies.augmentations import decode_augmentation
+from proxy_tasks.run_format import AGAIN, POLICY_NAME
 from proxy_tasks.trials import rank_by_mean
 from search.engine import cluster
 from search.engine.loop import RunResult, run
 from search.errors import NothingFound
-from search.runs.folder import POLICY_NAME, check_journal
+from search.runs.folder import check_journal
 from search.runs.optuna_view import catch_up
 from search.searchers.base import Searcher
 from search.searchers.fixed import FixedSearcher
@@ -32,8 +33,6 @@ from .config import Config
 from .fixed import begin_stage, evaluate_fixed, forget_followers
 from .seeds import training_seeds
 from .study import OpenRun, open_run
-
-AGAIN = "again"  # the stage with new seeds
 
 
 def run_randaugment(

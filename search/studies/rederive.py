@@ -18,10 +18,19 @@ from policies.files import write_json
 from proxy_tasks.evaluators.config import OF_CHILDREN, EvaluatorConfig
 from proxy_tasks.evaluators.costs import child_of
 from proxy_tasks.evaluators.registry import check_config
-from proxy_tasks.run_format import RECIPE_NAME
+from proxy_tasks.run_format import (
+    COMPARE,
+    COMPARE_CHILD,
+    COMPARE_OTHER,
+    CONTROLLER,
+    GRID,
+    POLICY_NAME,
+    RANDOM,
+    RECIPE_NAME,
+    numbered,
+)
 from search.engine import cluster
 from search.engine.loop import RunResult
-from search.runs.folder import POLICY_NAME
 from search.searchers.ppo import PPO_PRESETS
 
 from .arms import Arm, parse_arm
@@ -37,9 +46,6 @@ from .search_settings import SearchSettings
 from .settings import CompareSettings, SearcherConfig
 from .study import OpenRun, open_run
 
-GRID = "randaugment"
-# On the images that were searched, on others, and there with another child.
-COMPARE, OTHER, CHILD = "compare", "compare-other", "compare-child"
 BESIDE = ("none", "imagenet", "random:25", "trivialaugment")
 PAPER_TOP = 5
 
@@ -77,7 +83,7 @@ def run_rederive(
     with open_run(config, out, resume) as run, cluster.kept():
         _tell_recipe(run)
         stages = {**search_configs(run.config), **grid_config(run.config)}
-        comparisons = [run.path / name for name in (CHILD, OTHER, COMPARE)]
+        comparisons = [run.path / name for name in (COMPARE_CHILD, COMPARE_OTHER, COMPARE)]
         if retry_failed:
             for name in stages:
                 for place in (run.path / name, *sorted((run.path / name).glob("*/"))):
@@ -111,17 +117,16 @@ def search_configs(config: Config) -> dict[str, Config]:
     own, evaluator = config.settings, config.evaluator
     found = {}
     for folder, searcher, count in (
-        ("search", controller(config), own.searches),
-        ("random", SearcherConfig("random"), own.random_searches),
+        (CONTROLLER, controller(config), own.searches),
+        (RANDOM, SearcherConfig("random"), own.random_searches),
     ):
         staged = searcher.name == STAGED
         cheap = cheap_of(evaluator.kind, evaluator.preset, config.task.name) if staged else {}
-        for number in range(count):
+        for number, name in enumerate(numbered(folder, count)):
             settings = SearchSettings(
                 own.subpolicies, own.operations, own.ops, (), own.evaluations, own.seed + number,
                 min(PAPER_TOP, own.evaluations or PAPER_TOP), budget=own.budget, cheap=cheap,
             )  # fmt: skip
-            name = f"{folder}-{number + 1}" if number else folder
             found[name] = replace(config, kind="search", settings=settings, searcher=searcher)
     return found
 
@@ -159,10 +164,10 @@ def compare_configs(config: Config, found: Sequence[Path]) -> dict[str, Config]:
         ),
     )
     other = replace(here, task=replace(here.task, seed=here.task.seed + 1))
-    made = {COMPARE: here, OTHER: other}
+    made = {COMPARE: here, COMPARE_OTHER: other}
     if own.other_child != NO_CHILD:
         options = {**other.evaluator.options, "model": own.other_child}
-        made[CHILD] = replace(other, evaluator=replace(other.evaluator, options=options))
+        made[COMPARE_CHILD] = replace(other, evaluator=replace(other.evaluator, options=options))
     return made
 
 

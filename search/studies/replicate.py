@@ -23,10 +23,10 @@ from typing import Any
 
 from policies.errors import InputError
 from policies.files import digest, read_json, write_json
-from proxy_tasks.run_format import STAND_IN
+from proxy_tasks.run_format import DRAW, OTHER, OWN, PLAN_NAME, POLICY_NAME, STAND_IN
 from search.engine import cluster
 from search.errors import NothingFound
-from search.runs.folder import PLAN_NAME, has_results
+from search.runs.folder import has_results
 from search.trial import JOURNAL_NAME, read_journal
 
 from .arms import Arm, parse_arms
@@ -39,7 +39,6 @@ from .search import build_searcher
 from .settings import CompareSettings
 from .study import OpenRun, open_run
 
-OWN, OTHER = "own", "other"
 JUDGES = ("from-scratch", "synthetic")
 
 
@@ -193,7 +192,7 @@ def _cost(config: Config) -> str:
 
 def _draw(run: OpenRun, draw: int, how: dict[str, Any]) -> Iterator[Ended]:
     """Search by every method on a draw, then judge what they found, there and on another draw."""
-    settings, folder = run.config.settings, run.path / f"draw-{draw}"
+    settings, folder = run.config.settings, run.path / f"{DRAW}{draw}"
     judged = [folder / OWN, folder / OTHER]
     arms: list[Arm] = []
     for name in settings.method:
@@ -233,7 +232,7 @@ def _stands_for(name: str, folder: Path, found_in: Path | None, why: str) -> Arm
     if not why:
         note.unlink(missing_ok=True)
     else:
-        instead = "none" if found_in is None else f"{found_in.name}/policy.json"
+        instead = "none" if found_in is None else f"{found_in.name}/{POLICY_NAME}"
         write_json(note, {"why": why, "instead": instead})
     return Arm(name, name, (None,)) if found_in is None else found(name, found_in)
 

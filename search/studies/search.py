@@ -23,12 +23,12 @@ from proxy_tasks import ProxyTask
 from proxy_tasks.evaluators.config import SHARING, EvaluatorConfig, beside
 from proxy_tasks.evaluators.costs import child_of, evaluation_passes, preparation_passes
 from proxy_tasks.evaluators.registry import check_config
-from proxy_tasks.run_format import COSTS_NAME
+from proxy_tasks.run_format import COSTS_NAME, FINAL, LOG_NAME, POLICY_NAME
 from search.engine.budget import Budget
 from search.engine.loop import RunResult, run
 from search.engine.worker import Factory
 from search.errors import NothingFound
-from search.runs.folder import LOG_NAME, POLICY_NAME, check_journal
+from search.runs.folder import check_journal
 from search.searchers.base import Searcher
 from search.searchers.registry import CHEAP_COST, has_cheap_cost, make_searcher
 from search.spaces import PolicySpace
@@ -43,7 +43,7 @@ from search.trial import (
     usable_reward,
 )
 
-from .choice import FINAL, Choice, Evidence, choose
+from .choice import Choice, Evidence, choose
 from .config import Config
 from .fixed import forget_followers
 from .selection import journalled_policies

@@ -21,8 +21,16 @@ from policies.errors import InputError
 from policies.files import read_json, write_atomically
 from proxy_tasks.evaluators.config import SHARING
 from proxy_tasks.evaluators.evaluation import Evaluation
+from proxy_tasks.run_format import (
+    CONFIG_NAME,
+    FINAL,
+    POLICY_NAME,
+    RESCORE,
+    SEARCHED_CONFIG,
+    SEARCHED_JOURNAL,
+)
 from search.engine.loop import RunResult
-from search.runs.folder import CONFIG_NAME, POLICY_NAME, check_journal
+from search.runs.folder import check_journal
 from search.searchers.fixed import fixed_candidates
 from search.trial import (
     CHEAP,
@@ -33,7 +41,7 @@ from search.trial import (
     read_journal,
 )
 
-from .choice import FINAL, Choice, Evidence, decide, finalists
+from .choice import Choice, Evidence, decide, finalists
 from .config import Config
 from .fixed import evaluate_fixed, forget_followers
 from .search import POLICY_TEXT_NAME, policy_space
@@ -42,10 +50,9 @@ from .selection import best_rescored, journalled_policies, rescore_candidates, r
 from .settings import narrowed
 from .study import OpenRun, open_run
 
-RESCORE, PROPOSALS = "rescore", "proposals"
+PROPOSALS = "proposals"
 # What there is only when a stage is finished.
 _LATER = {RESCORE: FINAL, FINAL: PROPOSALS}
-SEARCHED_CONFIG, SEARCHED_JOURNAL = "searched.json", "searched.jsonl"
 
 
 @dataclass(frozen=True)

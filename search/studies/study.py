@@ -23,15 +23,13 @@ from policies.options import options_of
 from proxy_tasks import ProxyTask, get_preset, get_task
 from proxy_tasks.evaluators.config import EvaluatorConfig
 from proxy_tasks.evaluators.registry import check_config
+from proxy_tasks.run_format import CONFIG_NAME, ENVIRONMENT_NAME, MANIFEST_NAME
 from proxy_tasks.training import pick_device, pick_precision
 from proxy_tasks.trials import JOURNAL_NAME, read_journal
 from search.engine.progress import RunLog
 from search.engine.resources import PoolConfig
 from search.runs.environment import differences, environment
 from search.runs.folder import (
-    CONFIG_NAME,
-    ENVIRONMENT_NAME,
-    MANIFEST_NAME,
     begun,
     check_free,
     check_journal,

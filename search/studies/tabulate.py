@@ -26,9 +26,9 @@ from policies.ops import PAPER_OPS
 from policies.policy_files import load_policy_file
 from proxy_tasks import Augmentation, get_preset
 from proxy_tasks.evaluators.config import EvaluatorConfig
+from proxy_tasks.run_format import POLICY_NAME
 from proxy_tasks.tables import OPTIMISED, TESTED
 from search.engine.loop import RunResult
-from search.runs.folder import POLICY_NAME
 from search.trial import JOURNAL_NAME, Candidate, Trial, read_journal
 
 from .arms import random_policy

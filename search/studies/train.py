@@ -26,7 +26,7 @@ from policies.files import digest, read_json, write_atomically, write_json
 from proxy_tasks import Evaluation, ProxyTask, get_preset
 from proxy_tasks.batches import channel_statistics
 from proxy_tasks.processes import Processes, processes
-from proxy_tasks.run_format import EPOCHS_NAME
+from proxy_tasks.run_format import EPOCH_NUMBERS, EPOCHS_NAME, EVENTS, RESULT_NAME
 from proxy_tasks.trainer import Trainer
 from search.engine.progress import Progress
 from search.engine.signals import Signals
@@ -40,7 +40,6 @@ from .seeds import training_seed
 from .study import OpenRun, build_task, open_run
 
 CHECKPOINT_NAME, BOARD_NAME = "checkpoint.pt", "tensorboard"
-RESULT_NAME = "result.json"
 # What process 0 tells the others about the folder that it opened.
 DONE, BEGUN, RESUMED = 0, 1, 2
 WEIGHTS_FORMAT, WEIGHTS_VERSION = "augsearch weights", 1
@@ -217,7 +216,7 @@ def _events(
         yield lambda row: None
         return
     folder = path / BOARD_NAME
-    for old in folder.glob("events.out.tfevents.*"):
+    for old in folder.glob(EVENTS):
         old.unlink()
     with contextlib.ExitStack() as stack:
         writer: Any = None
@@ -226,7 +225,7 @@ def _events(
             nonlocal writer
             if writer is None:  # only now: a folder in which nothing is finished stays as it began
                 writer = stack.enter_context(contextlib.closing(SummaryWriter(str(folder))))
-            for name in ("lr", "loss", "accuracy", "log_likelihood"):
+            for name in EPOCH_NUMBERS:
                 if row[name] is not None:
                     writer.add_scalar(name, row[name], row["epoch"])
             writer.flush()

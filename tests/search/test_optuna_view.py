@@ -17,8 +17,9 @@ from analysis import write_reports
 from policies import Policy, RandAugment, TrivialAugmentWide, load_policy_file
 from policies.augmentations import encode_augmentation
 from policies.errors import InputError
+from search.runs.folder import OPTUNA_NAME
 from search.runs.journal import Journal
-from search.runs.optuna_view import FILE_NAME, ViewError, catch_up, write_optuna
+from search.runs.optuna_view import ViewError, catch_up, write_optuna
 from tests.search.commands import PLANTED, answer, invoke
 from tests.search.fakes import FakePool, evaluation, trial
 
@@ -74,9 +75,9 @@ def expected(trials):
 
 def test_a_grid_has_n_and_m_and_the_seed(tmp_path):
     run = journal(tmp_path / "run", grid())
-    assert write_optuna(run) == run / FILE_NAME
-    assert ours(run / FILE_NAME) == expected(grid())
-    study = study_in(run / FILE_NAME)
+    assert write_optuna(run) == run / OPTUNA_NAME
+    assert ours(run / OPTUNA_NAME) == expected(grid())
+    study = study_in(run / OPTUNA_NAME)
     assert study.best_params == {"n": 2, "m": 10, "seed_index": 1}
     # The seed hardly matters to the values; Optuna sees that too.
     importances = optuna.importance.get_param_importances(study)
@@ -93,9 +94,9 @@ def test_failed_and_diverged_trials_have_no_value(tmp_path):
     trials[1] = replace(trials[1], evaluation=replace(evaluation(99.0), diverged=True))
     run = journal(tmp_path / "run", trials)
     write_optuna(run)
-    states = [row.state for row in study_in(run / FILE_NAME).trials]
+    states = [row.state for row in study_in(run / OPTUNA_NAME).trials]
     assert states[:3] == [TrialState.FAIL, TrialState.PRUNED, TrialState.COMPLETE]
-    assert study_in(run / FILE_NAME).best_value < 99
+    assert study_in(run / OPTUNA_NAME).best_value < 99
 
 
 def test_the_cheap_rewards_of_a_staged_search_are_no_values(tmp_path):
@@ -103,7 +104,7 @@ def test_the_cheap_rewards_of_a_staged_search_are_no_values(tmp_path):
     trials[0] = replace(trials[0], scorer="cheap", evaluation=evaluation(99.0))
     run = journal(tmp_path / "run", trials)
     write_optuna(run)
-    study = study_in(run / FILE_NAME)
+    study = study_in(run / OPTUNA_NAME)
     assert study.best_value < 99
     assert (study.trials[0].state, study.trials[1].state) == (
         TrialState.PRUNED, TrialState.COMPLETE,
@@ -119,7 +120,7 @@ def test_policies_are_described_by_their_operations(tmp_path):
     ]
     run = journal(tmp_path / "run", trials, "search")
     write_optuna(run)
-    first, second = (params for _, _, params in ours(run / FILE_NAME, "search").values())
+    first, second = (params for _, _, params in ours(run / OPTUNA_NAME, "search").values())
     assert first == pytest.approx({
         "operations": 1.7 / 2, "different_operations": 2,
         "use_Rotate": 1.5 / 2, "strength_Rotate": (0.5 * 9 + 1.0 * 3) / 9 / 2,
@@ -142,7 +143,7 @@ def test_arms_of_a_comparison_are_told_apart_by_label(tmp_path):
     ]
     run = journal(tmp_path / "run", trials, "compare")
     write_optuna(run)
-    params = [params for _, _, params in ours(run / FILE_NAME, "compare").values()]
+    params = [params for _, _, params in ours(run / OPTUNA_NAME, "compare").values()]
     assert params == [{"arm": a, "seed_index": b} for b in range(2) for a in arms]
 
 
@@ -152,12 +153,12 @@ def test_arms_of_a_comparison_are_told_apart_by_label(tmp_path):
 def test_written_again_it_is_the_same_and_deleted_it_comes_back(tmp_path):
     run = journal(tmp_path / "run", grid())
     write_optuna(run)
-    numbers = [row.number for row in study_in(run / FILE_NAME).trials]
+    numbers = [row.number for row in study_in(run / OPTUNA_NAME).trials]
     write_optuna(run)
-    assert [row.number for row in study_in(run / FILE_NAME).trials] == numbers
-    (run / FILE_NAME).unlink()
+    assert [row.number for row in study_in(run / OPTUNA_NAME).trials] == numbers
+    (run / OPTUNA_NAME).unlink()
     write_optuna(run)
-    assert ours(run / FILE_NAME) == expected(grid())
+    assert ours(run / OPTUNA_NAME) == expected(grid())
     elsewhere = write_optuna(run, tmp_path / "a view.db")
     assert ours(elsewhere) == expected(grid())
 
@@ -166,13 +167,13 @@ def test_rows_of_others_neither_shift_ours_nor_are_lost(tmp_path):
     """Another process asks and tells in the study, before, while and after we write."""
     run = journal(tmp_path / "run", grid(seeds=1))
     write_optuna(run)
-    study = study_in(run / FILE_NAME)
+    study = study_in(run / OPTUNA_NAME)
     open_row = study.ask()
     study.tell(study.ask(), 12345.0)
     journal(run, grid(seeds=2))
     write_optuna(run)
-    assert ours(run / FILE_NAME) == expected(grid())
-    foreign = [r for r in study_in(run / FILE_NAME).trials if "augsearch_key" not in r.user_attrs]
+    assert ours(run / OPTUNA_NAME) == expected(grid())
+    foreign = [r for r in study_in(run / OPTUNA_NAME).trials if "augsearch_key" not in r.user_attrs]
     assert [(row.state.name, row.value) for row in foreign] == [
         ("RUNNING", None), ("COMPLETE", 12345.0),
     ]  # fmt: skip
@@ -186,8 +187,8 @@ def test_a_run_that_has_grown_is_written_with_its_new_ranges(tmp_path):
     more = grid([*CELLS, (3, 5), (2, 31 - 1)], seeds=3)
     journal(run, more)
     write_optuna(run)
-    assert ours(run / FILE_NAME) == expected(more)
-    [ranges] = {repr(row.distributions["n"]) for row in study_in(run / FILE_NAME).trials}
+    assert ours(run / OPTUNA_NAME) == expected(more)
+    [ranges] = {repr(row.distributions["n"]) for row in study_in(run / OPTUNA_NAME).trials}
     assert "high=3" in ranges
 
 
@@ -233,12 +234,12 @@ def test_nobody_waits_for_a_locked_view(tmp_path, caplog):
 
 def test_a_file_that_is_no_study_is_left_as_it_is(tmp_path):
     run = journal(tmp_path / "run", grid())
-    (run / FILE_NAME).write_text("my notes\n" * 500)
+    (run / OPTUNA_NAME).write_text("my notes\n" * 500)
     with pytest.raises(ViewError, match="not a database"):
         write_optuna(run)
-    assert (run / FILE_NAME).read_text() == "my notes\n" * 500
-    (run / FILE_NAME).unlink()
-    (run / FILE_NAME).mkdir()
+    assert (run / OPTUNA_NAME).read_text() == "my notes\n" * 500
+    (run / OPTUNA_NAME).unlink()
+    (run / OPTUNA_NAME).mkdir()
     with pytest.raises(ViewError, match="not an ordinary file"):
         write_optuna(run)
 
@@ -256,14 +257,14 @@ GRID = "randaugment --n 1 --m 0 10 --seeds 2 " + PLANTED
 def test_a_grid_ends_well_whatever_became_of_its_view(place):
     """Nobody's notes in its place keep the best cell from being exported; later it catches up."""
     folder = place("view")
-    path = folder / "run" / FILE_NAME
+    path = folder / "run" / OPTUNA_NAME
 
     def spoiling(job):
         path.write_text("my notes\n" * 500)
         return answer(job)
 
     said = invoke(GRID, folder, FakePool(answer=spoiling))
-    assert f"cannot write run/{FILE_NAME}" in said and "`augsearch optuna run`" in said
+    assert f"cannot write run/{OPTUNA_NAME}" in said and "`augsearch optuna run`" in said
     assert "Best cell" in said and load_policy_file(folder / "run" / "policy.json")
     path.unlink()
     invoke("resume run", folder, pytest.fail)
