@@ -127,18 +127,20 @@ class Progress:
                 self._bar.close()
 
     def update(
-        self, done: float, new: float, best: float | None, failed: int | None = None
+        self, done: float, new: float, best: float | None, failed: int | None = None, arms: str = ""
     ) -> None:
         """done, failed: of the whole run; new: made since the last call. Without `failed` nothing
-        is said of failures."""
+        is said of failures. arms: how they stand, where nothing is searched and the best of them
+        is no news."""
         if not self._enabled:
             return
         self._new += new
         shown = "-" if best is None else f"{best:.4g}"
+        standing = arms or f"best {self._score} {shown}"
         if self._bar is not None:
             with self._harmless():
-                failures = {} if failed is None else {"failed": failed}
-                self._bar.set_postfix(best=shown, **failures, refresh=False)
+                failures = "" if failed is None else f", {failed} failed"
+                self._bar.set_postfix_str(standing + failures, refresh=False)
                 self._bar.update(done - self._done)
             self._done = done
             return
@@ -148,7 +150,7 @@ class Progress:
             self._last_line = now
             lost = "" if failed is None else f"{failed} failed, "
             show(
-                f"{done} of {self._total or '?'} {self._units}, best {self._score} {shown}, "
+                f"{done} of {self._total or '?'} {self._units}, {standing}, "
                 f"{lost}{self._left(now)} left"
             )
 

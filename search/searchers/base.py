@@ -56,6 +56,10 @@ class Searcher(abc.ABC):
     def ask(self) -> Candidate | None:
         """The next candidate; None while results are awaited, or for ever once `finished`."""
 
+    def arms(self) -> str:
+        """How the arms stand that are compared, in a few words; empty where a best is searched."""
+        return ""
+
     @abc.abstractmethod
     def tell(self, candidate: Candidate, evaluation: Evaluation | None) -> None:
         """Hand back the result of an asked candidate; None when it failed after all retries.

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from policies import Policy
 from policies.errors import InputError
 from proxy_tasks.evaluators.evaluation import Evaluation
-from search.trial import Candidate, Key
+from search.trial import Candidate, Key, usable_reward
 
 from .base import Searcher
+
+SHOWN = 6  # arms that progress names
 
 
 class FixedSearcher(Searcher):
@@ -34,6 +38,9 @@ class FixedSearcher(Searcher):
                 f"{len(self.candidates)} candidates with {len(self._by_key)} keys",
                 "number them with `fixed_candidates`",
             )
+        self._arm = "scorer" if len({each.scorer for each in self.candidates}) > 1 else "label"
+        self._sizes = Counter(getattr(each, self._arm) for each in self.candidates)
+        self._told: dict[str, list[Evaluation | None]] = {name: [] for name in self._sizes}
         self.results: dict[Key, Evaluation | None] = {}
         self._queue = deque(self.candidates)
         self._asked: set[Key] = set()
@@ -50,6 +57,20 @@ class FixedSearcher(Searcher):
             raise ValueError(f"candidate {candidate.key} is not open: never asked, or told before")
         self._asked.remove(candidate.key)
         self.results[candidate.key] = evaluation
+        self._told[getattr(candidate, self._arm)].append(evaluation)
+
+    def arms(self) -> str:
+        """Up to six of them with their mean rewards, `none 0.834 (2 of 3)`, else how many are done;
+        by evaluator, where several judge."""
+        if len(self._sizes) > SHOWN:
+            complete = sum(len(self._told[name]) == size for name, size in self._sizes.items())
+            return f"{complete} of {len(self._sizes)} arms"
+        words = []
+        for name, size in self._sizes.items():
+            rewards = [r for each in self._told[name] if (r := usable_reward(each)) is not None]
+            mean = f" {np.mean(rewards):.4g}" if rewards and self._arm == "label" else ""
+            words.append(f"{name}{mean} ({len(self._told[name])} of {size})")
+        return ", ".join(words)
 
     @property
     def finished(self) -> bool:

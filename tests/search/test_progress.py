@@ -37,6 +37,16 @@ def test_elsewhere_a_plain_line_now_and_then(monkeypatch, caplog):
     ]
 
 
+def test_of_arms_it_tells_how_they_stand(monkeypatch, caplog):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    caplog.set_level(logging.INFO, logger="search")
+    with Progress(None, 0, enabled=True) as shown:
+        shown.update(5, 5, best=0.25, failed=0, arms="none 0.2 (5 of 9)")
+    assert caplog.records[0].getMessage() == (
+        "5 of ? evaluations, none 0.2 (5 of 9), 0 failed, unknown time left"
+    )
+
+
 @pytest.mark.parametrize("level", [logging.NOTSET, logging.INFO])
 def test_without_a_log_the_line_is_there_all_the_same(monkeypatch, capsys, level):
     """In a script, or a notebook that cannot draw bars: nobody has set up logging there."""
@@ -71,8 +81,8 @@ def test_a_notebook_has_tqdms_bar_for_notebooks(monkeypatch):
             shown.append([total, about["unit"]])
             self.disable = False
 
-        def set_postfix(self, **about):
-            shown.append(about)
+        def set_postfix_str(self, text, refresh):
+            shown.append((text, refresh))
 
         def update(self, count):
             shown.append(count)
@@ -83,7 +93,7 @@ def test_a_notebook_has_tqdms_bar_for_notebooks(monkeypatch):
     monkeypatch.setattr(progress, "tqdm", Drawn)
     with Progress(total=10, done=0, enabled=True) as bar:
         bar.update(4, 4, best=0.25, failed=1)
-    best = {"best": "0.25", "failed": 1, "refresh": False}
+    best = ("best reward 0.25, 1 failed", False)
     assert shown == [[10, "evaluation"], best, 4, "closed"]
 
 
@@ -123,10 +133,10 @@ def test_on_a_terminal_a_bar(monkeypatch):
         terminal.flush()
         text = ""
         # The kernel hands a terminal's output on in pieces; the bar's last state comes last.
-        while "failed=3" not in text and select.select([leader], [], [], 10)[0]:
+        while "3 failed" not in text and select.select([leader], [], [], 10)[0]:
             text += os.read(leader, 100_000).decode()
     os.close(leader)
-    assert "10/10" in text and "best=0.25" in text and "failed=3" in text
+    assert "10/10" in text and "best reward 0.25, 3 failed" in text
 
 
 @pytest.mark.parametrize("total", [None, 10])
