@@ -1,119 +1,48 @@
 """Pictures as PNG or SVG files (no display needed).
 
-Every function takes data and a path, writes the file and returns the path. Figures are built with
-the object interface, so that importing this module changes no global state of matplotlib. Colours
-are Okabe and Ito's, told apart by the colour-blind too; what they say is said again by markers,
-lines or hatches.
+Every function takes data and a path, writes the file and returns the path.
 """
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
-import io
 import itertools
-import math
-import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from policies.files import write_atomically
-
 from . import tables
 from .composition import PolicyStatistics
-
-BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#8c8c8c"
-GRID = "#e6e6e6"
-# Not black and white themselves: these stay as they are on any page (svg.py).
-DARK, LIGHT = "#111111", "#fefefe"
-# Of many evaluators, which have a letter too.
-PALETTE = (BLUE, ORANGE, GREEN, "#cc79a7", "#56b4e9", "#e69f00", "#7a6a3a", "#5d5d9c")
-DPI = 130
-TOLD = "#told:"
-NARROW = 4.4  # inches
-LETTERS = 110  # of one point that are sure to fit in an inch
-_widest = contextvars.ContextVar("_widest", default=math.inf)
-
-
-def told(texts: Iterable[str]) -> list[str]:
-    """What points say when they are hovered over, for `set_urls`; a PNG cannot show it."""
-    return [TOLD + quote(text) for text in texts]
-
-
-def _literal(text: str) -> str:
-    """Text that somebody chose: dollars are no mathematics."""
-    return text.replace("$", r"\$")
-
-
-def _figure(width: float, height: float, **grid: Any) -> tuple[Figure, Any]:
-    figure = _blank(width, height)
-    axes = figure.subplots(**grid)
-    _plain(axes)
-    return figure, axes
-
-
-def _blank(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(min(width, _widest.get()), height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _plain(axes: Any) -> None:
-    for axis in np.atleast_1d(axes).flat:
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.grid(axis="y", color=GRID, linewidth=0.8)
-        axis.set_axisbelow(True)
-
-
-@contextlib.contextmanager
-def narrow() -> Iterator[None]:
-    """Within it, pictures are drawn for telephones, as wide as they can be."""
-    token = _widest.set(NARROW)
-    try:
-        yield
-    finally:
-        _widest.reset(token)
-
-
-def _legend(figure: Figure, handles: Mapping[str, Any] | None = None) -> None:
-    """Below the figure, in as many columns as there is room for; of all that has a label."""
-    given = () if handles is None else (list(handles.values()), list(handles))
-    columns = 3 if _widest.get() > NARROW else 1
-    figure.legend(*given, frameon=False, loc="outside lower center", ncols=columns, fontsize=9)
-
-
-def _save(figure: Figure, path: str | Path) -> Path:
-    path = Path(path)
-    # Words go on the next line where the figure ends; they stand around the middle of the axes.
-    if engine := figure.get_layout_engine():
-        engine.execute(figure)
-    for axis in figure.axes:
-        middle = axis.get_position().x0 / 2 + axis.get_position().x1 / 2
-        room = LETTERS * figure.get_figwidth() * 2 * min(middle, 1 - middle)
-        for text in (axis.title, axis.xaxis.label):
-            letters = max(12, int(room / float(text.get_fontsize())))
-            text.set_text(textwrap.fill(text.get_text(), letters))
-    drawn = io.BytesIO()
-    figure.savefig(drawn, dpi=DPI, format=path.suffix[1:].lower() or "png")
-    write_atomically(path, drawn.getvalue())
-    return path
+from .drawing import (
+    BLUE,
+    DARK,
+    GREEN,
+    GREY,
+    GRID,
+    LIGHT,
+    ORANGE,
+    PALETTE,
+    blank,
+    broad,
+    canvas,
+    legend,
+    literal,
+    plain,
+    save,
+    told,
+)
 
 
 def reward_curve(trials: pd.DataFrame, path: str | Path, reward: str = "reward") -> Path:
     """Every reward in the order of the search, the mean of each batch, the best so far."""
     data = trials[trials["reward"].notna()].sort_values(["batch", "slot"])
     position = np.arange(1, len(data) + 1)
-    figure, axis = _figure(8, 4)
+    figure, axis = canvas(8, 4)
     points = axis.scatter(
         position, data["reward"], s=14, color=GREY, alpha=0.6, label="one evaluation"
     )
@@ -140,27 +69,27 @@ def reward_curve(trials: pd.DataFrame, path: str | Path, reward: str = "reward")
             linewidth=1.5,
             label="best so far (the largest of noisy values: optimistic)",
         )
-        _legend(figure)
+        legend(figure)
         # A diverged child would squeeze everything else into one line.
         low, high = np.quantile(data["reward"], [0.01, 1.0])
         margin = 0.08 * (high - low) or 0.01
         axis.set_ylim(low - margin, high + margin)
     axis.set(xlabel="evaluation", ylabel=reward, title="Reward during the search")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def diversity_curve(entropies: pd.DataFrame, path: str | Path) -> Path:
     """Entropy of what each batch drew, as a share of the largest possible (`batch_entropies`)."""
-    figure, axis = _figure(8, 3.2)
+    figure, axis = canvas(8, 3.2)
     looks = ((BLUE, "o-"), (ORANGE, "s--"), (GREEN, "^:"))
     for (name, values), (colour, look) in zip(entropies.items(), looks, strict=True):
         axis.plot(entropies.index, values, look, color=colour, markersize=4, label=name)
     axis.set_ylim(0, 1.02)
     axis.set(xlabel="batch", ylabel="entropy / maximum", title="Diversity of the candidates drawn")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend(figure)
-    return _save(figure, path)
+    legend(figure)
+    return save(figure, path)
 
 
 def policy_histograms(
@@ -173,7 +102,7 @@ def policy_histograms(
     """
     looks = ((BLUE, ""), (GREY, "////"), (ORANGE, "....."))[: len(groups)]
     figure, (top, left, right) = _figure_rows()
-    slant = 35 if _widest.get() > NARROW else 70
+    slant = 35 if broad() else 70
     names = list(next(iter(groups.values())).operations.index)
     width = 0.8 / len(groups)
     for number, ((label, group), (colour, hatch)) in enumerate(
@@ -206,18 +135,17 @@ def policy_histograms(
     top.set(ylabel="share", title="Operations")
     left.set(ylabel="share", title="Probabilities", xlabel="probability")
     right.set(title="Magnitudes (operations that have one)", xlabel="magnitude")
-    _legend(figure, dict(zip(groups, top.containers, strict=True)))
-    return _save(figure, path)
+    legend(figure, dict(zip(groups, top.containers, strict=True)))
+    return save(figure, path)
 
 
 def _figure_rows() -> tuple[Figure, list[Axes]]:
     """A broad one above two, or three that stand above one another."""
-    broad = _widest.get() > NARROW
-    figure = _blank(10, 7 if broad else 9)
-    grid = figure.add_gridspec(2, 2) if broad else figure.add_gridspec(3, 1)
-    places = (grid[0, :], grid[1, 0], grid[1, 1]) if broad else (grid[0], grid[1], grid[2])
+    figure = blank(10, 7 if broad() else 9)
+    grid = figure.add_gridspec(2, 2) if broad() else figure.add_gridspec(3, 1)
+    places = (grid[0, :], grid[1, 0], grid[1, 1]) if broad() else (grid[0], grid[1], grid[2])
     axes = [figure.add_subplot(place) for place in places]
-    _plain(axes)
+    plain(axes)
     return figure, axes
 
 
@@ -227,14 +155,14 @@ def arms(table: pd.DataFrame, runs: Mapping[str, pd.Series], path: str | Path) -
     `table` has the columns arm, mean, low, high, best arm last or first as given; `runs` maps an
     arm to its runs, by seed.
     """
-    figure, axis = _figure(8, 1.3 + 0.42 * len(table))
+    figure, axis = canvas(8, 1.3 + 0.42 * len(table))
     _forest(axis, table, runs, "seed")
     axis.axvline(table["mean"].iloc[0], color=ORANGE, linewidth=1, linestyle="--", zorder=1)
     axis.set(
         xlabel="test accuracy (%): runs, mean, 95 % interval; dashed: mean of the first arm",
         title="Children trained from scratch under each arm",
     )
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def differences(
@@ -246,13 +174,13 @@ def differences(
     draw.
     """
     rows = max(len(table) for table, _ in panels.values())
-    figure, axes = _figure(8, len(panels) * (1.0 + 0.42 * rows), nrows=len(panels), sharex=True)
+    figure, axes = canvas(8, len(panels) * (1.0 + 0.42 * rows), nrows=len(panels), sharex=True)
     for axis, (title, (table, runs)) in zip(np.atleast_1d(axes), panels.items(), strict=True):
         _forest(axis, table, runs, "draw")
         axis.axvline(0, color=ORANGE, linewidth=1, linestyle="--", zorder=1)
         axis.set_title(title)
     axis.set_xlabel("difference in test accuracy (points): draws, mean, corrected interval")
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def _forest(axis: Axes, table: pd.DataFrame, runs: Mapping[str, pd.Series], unit: str) -> None:
@@ -274,14 +202,14 @@ def _forest(axis: Axes, table: pd.DataFrame, runs: Mapping[str, pd.Series], unit
         mean = axis.scatter([arm["mean"]], [row], s=50, marker="D", color=BLUE, zorder=4)
         shown = tables.interval(arm["low"], arm["high"])
         mean.set_urls(told([f"{arm['arm']}: mean {arm['mean']:.2f} % {shown}"]))
-    room = 44 if _widest.get() > NARROW else 18  # a long name would leave no room for the chart
-    axis.set_yticks(rows, [_literal(tables.shortened(name, room)) for name in table["arm"]])
+    room = 44 if broad() else 18  # a long name would leave no room for the chart
+    axis.set_yticks(rows, [literal(tables.shortened(name, room)) for name in table["arm"]])
     axis.set_ylim(-0.6, len(table) - 0.4)
 
 
 def schedule_map(applied: pd.DataFrame, path: str | Path) -> Path:
     """Operations by epochs, shaded by how often each is applied to an image."""
-    figure, axis = _figure(8, 0.9 + 0.24 * len(applied))
+    figure, axis = canvas(8, 0.9 + 0.24 * len(applied))
     axis.grid(visible=False)
     most = max(0.01, float(applied.to_numpy().max()))
     image = axis.imshow(applied.to_numpy(), cmap="Greys", aspect="auto", vmin=0, vmax=most)
@@ -289,14 +217,14 @@ def schedule_map(applied: pd.DataFrame, path: str | Path) -> Path:
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set(xlabel="epoch", title="Operations applied to an image")
     figure.colorbar(image, ax=axis, label="times per image")
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def population(trials: pd.DataFrame, path: str | Path, reward: str) -> Path:
     """The reward of every member (slot) after every generation (batch); the best one stands out."""
     trained = trials[~trials["diverged"]]
     table = trained.pivot(index="batch", columns="slot", values="reward")
-    figure, axis = _figure(8, 4)
+    figure, axis = canvas(8, 4)
     axis.plot(table.index, table.to_numpy(), "-", color=GREY, linewidth=1, alpha=0.7)
     points = axis.scatter(trained["batch"], trained["reward"], s=14, color=GREY, zorder=3)
     points.set_urls(
@@ -307,15 +235,15 @@ def population(trials: pd.DataFrame, path: str | Path, reward: str) -> Path:
     )
     if len(table):
         axis.plot(table.index, table.max(axis=1), "--", color=ORANGE, linewidth=2, label="best")
-        _legend(figure)
+        legend(figure)
     axis.set(xlabel="generation", ylabel=reward, title="The population's rewards")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def training_curve(epochs: pd.DataFrame, path: str | Path) -> Path:
     """Loss, validation accuracy (%) and learning rate by epoch; the best accuracy stands out."""
-    figure, axes = _figure(8, 6, nrows=3, sharex=True, height_ratios=(2, 2, 1))
+    figure, axes = canvas(8, 6, nrows=3, sharex=True, height_ratios=(2, 2, 1))
     marker = "o" if len(epochs) < 20 else ""
     columns = (
         (epochs["loss"], "training loss", BLUE),
@@ -332,14 +260,14 @@ def training_curve(epochs: pd.DataFrame, path: str | Path) -> Path:
         axes[1].plot(best["epoch"], 100 * best["accuracy"], "o", color=ORANGE, markersize=8)
     axes[-1].set_xlabel("epoch")
     axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def heat_map(grid: pd.DataFrame, path: str | Path, unit: str, best: tuple[int, int]) -> Path:
     """The N x M grid: `grid` has columns n, m, mean, half_width (NaN with one seed)."""
     table = grid.pivot(index="n", columns="m", values="mean")
     widths = grid.pivot(index="n", columns="m", values="half_width")
-    figure, axis = _figure(1.8 + 0.95 * table.shape[1], 1.6 + 0.75 * table.shape[0])
+    figure, axis = canvas(1.8 + 0.95 * table.shape[1], 1.6 + 0.75 * table.shape[0])
     figure.set_figwidth(1.8 + 0.95 * table.shape[1])  # on a telephone too: cells hold numbers
     axis.grid(visible=False)
     image = axis.imshow(table.to_numpy(), cmap="viridis", aspect="auto")
@@ -372,12 +300,12 @@ def heat_map(grid: pd.DataFrame, path: str | Path, unit: str, best: tuple[int, i
     axis.set_yticks(range(table.shape[0]), table.index)
     axis.set(xlabel="M (magnitude, 0 to 30)", ylabel="N (operations)", title="RandAugment grid")
     figure.colorbar(image, ax=axis, label=unit)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def fidelity_cost(table: pd.DataFrame, path: str | Path) -> Path:
     """Fidelity against cost: columns evaluator, reward, cost, rho, low, high."""
-    figure, axis = _figure(9, 5)
+    figure, axis = canvas(9, 5)
     markers = {"accuracy": "o", "log_likelihood": "s", "calibrated_log_likelihood": "^"}
     evaluators = list(dict.fromkeys(table["evaluator"]))
     spread = max(1.02, table["cost"].max() / table["cost"].min()) ** 0.015
@@ -403,7 +331,7 @@ def fidelity_cost(table: pd.DataFrame, path: str | Path) -> Path:
         # Colours alone do not tell evaluators apart.
         top = (rows["cost"].iloc[0], rows["high"].max())
         axis.annotate(letter, top, (0, 4), textcoords="offset points", ha="center", fontsize=9)
-        axis.plot([], [], "-", color=colour, label=_literal(f"{letter}: {evaluator}"), linewidth=3)
+        axis.plot([], [], "-", color=colour, label=literal(f"{letter}: {evaluator}"), linewidth=3)
     for reward, marker in markers.items():
         axis.plot([], [], marker, color=GREY, linestyle="none", label=reward.replace("_", " "))
     axis.set_xscale("log")
@@ -415,14 +343,14 @@ def fidelity_cost(table: pd.DataFrame, path: str | Path) -> Path:
         ylabel="Spearman's ρ with test accuracy of other seeds",
         title="Does the cheap score rank policies as full training does?",
     )
-    _legend(figure)
-    return _save(figure, path)
+    legend(figure)
+    return save(figure, path)
 
 
 def anytime(table: pd.DataFrame, path: str | Path) -> Path:
     """What each searcher has found by so many evaluations: columns searcher, evaluations, iqm, low,
     high (percent)."""
-    figure, axis = _figure(8, 4.5)
+    figure, axis = canvas(8, 4.5)
     ends = table[table["evaluations"] == table["evaluations"].max()]
     names = ends.sort_values("iqm", ascending=False)["searcher"]
     styles = zip(itertools.cycle(PALETTE), itertools.cycle("os^vDPX"))
@@ -432,7 +360,7 @@ def anytime(table: pd.DataFrame, path: str | Path) -> Path:
         axis.fill_between(x, rows["low"], rows["high"], color=colour, alpha=0.18, linewidth=0)
         axis.plot(x, rows["iqm"], color=colour, linewidth=2)
         points = axis.scatter(x, rows["iqm"], s=22, color=colour, marker=marker, zorder=3,
-                              label=_literal(name))  # fmt: skip
+                              label=literal(name))  # fmt: skip
         points.set_urls(
             told(
                 f"{row.searcher}, {row.evaluations} evaluations: {row.iqm:.2f} "
@@ -446,4 +374,4 @@ def anytime(table: pd.DataFrame, path: str | Path) -> Path:
         title="True worth of the policy found: mean of the middle half, 95 % interval",
     )
     axis.legend(frameon=False, fontsize=9)
-    return _save(figure, path)
+    return save(figure, path)

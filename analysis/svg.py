@@ -1,6 +1,6 @@
 """Charts for a page: matplotlib's SVG, made to follow the page's colours and to tell its points.
 
-matplotlib has no hover texts. Pictures give a point's text as its link (`plots.told`), which only
+matplotlib has no hover texts. Pictures give a point's text as its link (`drawing.told`), which only
 the SVG writer reads; here the links become titles.
 """
 
@@ -15,9 +15,9 @@ from urllib.parse import unquote
 
 import matplotlib
 
-from . import plots
+from . import drawing
 from .document import Picture
-from .plots import BLUE, GREEN, GREY, GRID, ORANGE, TOLD
+from .drawing import BLUE, GREEN, GREY, GRID, ORANGE, TOLD
 
 _SVG, _LINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}href"
 ElementTree.register_namespace("", _SVG[1:-1])
@@ -45,7 +45,7 @@ def inline(picture: Picture, place: int = 0) -> list[str]:
         place: another for every picture of a page.
     """
     broad = _drawn(picture, f"{place} broad")
-    with plots.narrow():
+    with drawing.narrow():
         narrow = _drawn(picture, f"{place} narrow")
     found = {"broad": broad, "narrow": narrow}
     if _width(broad) <= _width(narrow):

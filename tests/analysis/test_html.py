@@ -13,10 +13,11 @@ from PIL import Image
 
 from analysis import load_run, page, write_reports
 from analysis.document import Picture, Sentences, Text
+from analysis.drawing import told
 from analysis.examples import task_images
 from analysis.gallery import rows
 from analysis.html import GENERATOR, PAGE_NAME, place_of_page, prose
-from analysis.plots import reward_curve, told
+from analysis.plots import reward_curve
 from analysis.report import REPORTS
 from analysis.runs import trials_table
 from analysis.svg import inline
