@@ -11,16 +11,15 @@ import numpy as np
 import pandas as pd
 
 from proxy_tasks.evaluators.config import REWARDS
-from proxy_tasks.run_format import FOUND_LABEL, RANDOM_LABEL
+from proxy_tasks.run_format import FOUND_LABEL, FROM_SCRATCH, RANDOM_LABEL
 
 from . import plots, sections, tables
 from .document import Block, Picture, Report, Section, Sentences, Table, Text, section, write
 from .runs import Run, load_run, validated
 from .statistics import NoiseFloor, noise_floor, rank_correlation, seeds_needed, spearman
 
-FROM_SCRATCH = "from-scratch"
-# Labels of random policies of a candidate's size, and of policies that searches have found.
-TOP = 5
+TOP = 5  # candidates that an evaluation likes best
+FEW = 4  # policies; of fewer nothing is said
 METHOD = (
     "ρ: Spearman's rank correlation over policies with from-scratch test accuracy averaged over "
     "other seeds; interval: percentile bootstrap over policies."
@@ -81,14 +80,14 @@ def analyse_fidelity(run: Run) -> Fidelity:
     children = _children(run)
     reference = _reference(run)
     if not _enough(reference):
-        raise run.unfinished("at least 4 policies with all their children")
+        raise run.unfinished(f"at least {FEW} policies with all their children")
     rows, regions = [], []
     for evaluator in dict.fromkeys(trials["scorer"]):
         mine = trials[trials["scorer"] == evaluator]
         for reward in REWARDS:
             scores = _wide(mine, _validation(mine, reward)).dropna()
             scores = scores[scores.index.isin(reference.index)]
-            if len(scores) < 4:
+            if len(scores) < FEW:
                 continue
             rows.append(
                 {
@@ -118,7 +117,7 @@ def _regions(scores: pd.DataFrame, reference: pd.DataFrame) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, prefix in (("random", RANDOM_LABEL), ("found", FOUND_LABEL)):
         some = scores[scores.index.str.startswith(prefix)]
-        rho = _correlations(some, reference.loc[some.index]) if len(some) >= 4 else {}
+        rho = _correlations(some, reference.loc[some.index]) if len(some) >= FEW else {}
         for column, of in (("", "rho"), ("_low", "low"), ("_high", "high")):
             found[f"{name}{column}"] = rho.get(of, np.nan)
     some = scores[scores.index.str.startswith(RANDOM_LABEL)]
@@ -149,7 +148,7 @@ def _reference(run: Run) -> pd.DataFrame:
 
 
 def _enough(reference: pd.DataFrame) -> bool:
-    return reference.shape[0] >= 4 and reference.shape[1] >= 2
+    return reference.shape[0] >= FEW and reference.shape[1] >= 2
 
 
 def _validation(trials: pd.DataFrame, reward: str) -> pd.Series:

@@ -14,10 +14,10 @@ import pandas as pd
 
 from proxy_tasks.presets import get_preset
 from proxy_tasks.run_format import CONFIG_NAME, EPOCHS_NAME, FINAL
-from proxy_tasks.trials import CHEAP, JOURNAL_NAME
+from proxy_tasks.trials import JOURNAL_NAME
 
 from . import sections
-from .runs import Run, load_run, read_epochs
+from .runs import Run, dear, load_run, read_epochs, sound
 from .spending import state
 
 # Kinds of which the journals alone do not say whether all is done: stages may still follow.
@@ -67,9 +67,7 @@ class Stage:
     def sound(self) -> pd.DataFrame:
         """The rows of children that trained, in the order in which they ended, without a staged
         search's cheap ones."""
-        trials = self.trials[self.trials["scorer"] != CHEAP]
-        rows = trials[trials["reward"].notna() & ~trials["diverged"]]
-        return rows.sort_values("finished", kind="stable")
+        return sound(dear(self.trials)).sort_values("finished", kind="stable")
 
     @property
     def seconds_left(self) -> float:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from policies.errors import InputError
+from policies.errors import InputError, as_written
 from policies.files import read_json
-from proxy_tasks.run_format import RACE_NAME
+from proxy_tasks.run_format import PLANTED, RACE_NAME
 
 from . import plots, sections, tables
 from .document import Picture, Report, Section, Sentences, Table, Text, section, write
@@ -69,7 +69,7 @@ class Race:
         """What the pairs say, in words."""
         said = [
             f"{row.first} against {row.second}: {row.verdict}, {row.difference:+.2f} points "
-            f"[{tables.number(row.low, 2, True)}, {tables.number(row.high, 2, True)}], ahead in "
+            f"{tables.interval(row.low, row.high, sign=True)}, ahead in "
             f"{100 * row.superiority:.0f} % of {row.n} seeds "
             f"[{100 * row.superiority_low:.0f}, {100 * row.superiority_high:.0f}]."
             for row in self.pairs.itertuples(index=False)
@@ -208,11 +208,11 @@ def _parts(race: Race, unfinished: Text | None, run: Run) -> list[Section]:
         {
             "first": race.pairs["first"],
             "second": race.pairs["second"],
-            "difference": _numbers(race.pairs["difference"], True),
-            "interval": _intervals(race.pairs, "low", "high"),
+            "difference": [tables.number(value, sign=True) for value in race.pairs["difference"]],
+            "interval": tables.intervals(race.pairs["low"], race.pairs["high"], sign=True),
             "p (Holm)": [f"{p:.2g}" if np.isfinite(p) else "–" for p in race.pairs["p_holm"]],
-            "P(first > second)": _numbers(race.pairs["superiority"]),
-            "95 %": _intervals(race.pairs, "superiority_low", "superiority_high"),
+            "P(first > second)": race.pairs["superiority"].map(tables.number),
+            "95 %": tables.intervals(race.pairs["superiority_low"], race.pairs["superiority_high"]),
             "verdict": race.pairs["verdict"],
         }
     )
@@ -228,7 +228,7 @@ def _parts(race: Race, unfinished: Text | None, run: Run) -> list[Section]:
 
 
 def _truth(run: Run) -> str:
-    if run.option("settings", "table") == "planted":
+    if run.option("settings", "table") == PLANTED:
         return "Every seed has a planted landscape of its own, whose values are known."
     return (
         "True worth is what the table's surrogate expects of a child from scratch: it knows how "
@@ -254,17 +254,14 @@ def _laps(run: Run) -> pd.DataFrame:
     columns = ["searcher", "seed", "evaluations", "value", "image_passes", "seconds", "duplicates"]
     if not path.exists():
         return pd.DataFrame(columns=columns)
-    try:
+    raced = read_json(path)
+    with as_written(str(path), "must hold the laps of a race", "restore it from a copy"):
         rows = [
             {**{name: lap[name] for name in columns if name not in ("evaluations", "value")},
              "evaluations": evaluations, "value": value}
-            for lap in read_json(path)["laps"]
+            for lap in raced["laps"]
             for evaluations, value in zip(lap["evaluations"], lap["values"], strict=True)
         ]  # fmt: skip
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            str(path), "must hold the laps of a race", str(error), "restore it from a copy"
-        ) from error
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -273,21 +270,10 @@ def _compact(table: pd.DataFrame) -> pd.DataFrame:
         {
             "searcher": table["searcher"],
             "searches": table["n"].astype(str),
-            "middle half (%)": _numbers(table["iqm"]),
-            "95 %": _intervals(table, "iqm_low", "iqm_high"),
-            "mean (%)": _numbers(table["mean"]),
-            "sd": _numbers(table["sd"]),
+            "middle half (%)": table["iqm"].map(tables.number),
+            "95 %": tables.intervals(table["iqm_low"], table["iqm_high"]),
+            "mean (%)": table["mean"].map(tables.number),
+            "sd": table["sd"].map(tables.number),
             "repeats": [f"{value:.1f}" for value in table["duplicates"]],
         }
     )
-
-
-def _numbers(values: pd.Series, sign: bool = False) -> list[str]:
-    return [tables.number(value, 2, sign) for value in values]
-
-
-def _intervals(frame: pd.DataFrame, low: str, high: str) -> list[str]:
-    return [
-        f"{tables.number(a)} … {tables.number(b)}"
-        for a, b in zip(frame[low], frame[high], strict=True)
-    ]

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from policies import CIFAR10, IMAGENET, PAPER_OPS, SVHN, Policy, get_convention
-from policies.errors import InputError
+from policies.errors import as_written
 from policies.files import read_json
 from proxy_tasks.run_format import (
     COMPARE,
@@ -326,12 +326,8 @@ def _recipe(run: Run) -> Section:
     if not path.is_file():
         return section(title)
     rows = read_json(path)
-    try:
+    with as_written(str(path), "must hold what the run wrote into it"):
         texts = [(r["what"], f"{r['paper']} ({r['source']})", r["ours"], r["why"]) for r in rows]
-    except (TypeError, KeyError) as error:
-        raise InputError(
-            str(path), "must hold what the run wrote into it", repr(error), "resume the run"
-        ) from None
     note = "*: as quoted by later papers and the authors' code; the rest is from memory."
     return section(title, Table(pd.DataFrame(texts, columns=["", "paper", "ours", "why"]), note))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from policies.errors import InputError
+from policies.errors import as_written
 from policies.files import read_json
 from proxy_tasks.run_format import CONFIG_NAME, DRAW, OTHER, OWN, PLAN_NAME, STAND_IN
 
@@ -152,15 +152,11 @@ def _stand_ins(run: Run) -> list[str]:
     lines = []
     for path in sorted(run.directory.glob(f"{DRAW}*/*/{STAND_IN}")):
         note, draw = read_json(path), path.parent.parent.name.replace("-", " ")
-        try:
+        with as_written(str(path), "must hold what the run wrote into it"):
             lines.append(
                 f"On {draw} {path.parent.name} found nothing, and counts there with "
                 f"{note['instead']}: {note['why']}."
             )
-        except (TypeError, KeyError) as error:
-            raise InputError(
-                str(path), "must hold what the run wrote into it", repr(error), "resume the run"
-            ) from None
     return lines
 
 
@@ -175,12 +171,8 @@ def _plan(run: Run) -> Section:
     if not path.exists():
         return section("Plan")
     plans = read_json(path)
-    try:
+    with as_written(str(path), "must hold plans as they were written", "restore it from a copy"):
         hashes = [f"{plan['settings']['draws']} draws, {plan['sha256']}" for plan in plans]
-    except (TypeError, KeyError) as error:
-        raise InputError(
-            str(path), "must hold plans as they were written", str(error), "restore it from a copy"
-        ) from error
     words = "Written before the first evaluation, with its SHA-256 hash."
     if len(plans) > 1:
         words += (

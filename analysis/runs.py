@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from policies.augmentations import Augmentation, decode_augmentation
-from policies.errors import InputError
+from policies.errors import InputError, as_written
 from policies.files import MAX_JSON_BYTES, read_json, read_text
 from policies.policy import Policy
 from policies.policy_files import load_policy_file
@@ -27,7 +27,7 @@ from proxy_tasks.run_format import (
     POLICY_NAME,
     read_run_config,
 )
-from proxy_tasks.trials import JOURNAL_NAME, Trial, read_journal
+from proxy_tasks.trials import CHEAP, JOURNAL_NAME, Trial, read_journal
 
 METRICS = (*REWARDS, "temperature")
 _LINE = ("batch", "slot", "label", "scorer", "part", "seed", "status", "attempts", "error")
@@ -132,15 +132,9 @@ class Run:
     @property
     def arms(self) -> list[Arm]:
         """The arms of a comparison. Raises InputError for a config.json that was tampered with."""
-        try:
+        where, fix = str(self.directory / CONFIG_NAME), "restore it from a copy"
+        with as_written(where, "must hold the arms as the engine wrote them", fix):
             return [Arm.from_json(arm) for arm in self.choices("arms")]
-        except (AttributeError, TypeError, ValueError) as error:
-            raise InputError(
-                str(self.directory / CONFIG_NAME),
-                "must hold the arms as the engine wrote them",
-                str(error),
-                "restore it from a copy",
-            ) from error
 
     def of(self, trials: pd.DataFrame) -> Run:
         """This run with these rows of its trials alone."""
@@ -216,6 +210,16 @@ def trials_table(trials: Sequence[Trial]) -> pd.DataFrame:
     return table
 
 
+def dear(trials: pd.DataFrame) -> pd.DataFrame:
+    """The rows without a staged search's cheap evaluations, whose rewards have another scale."""
+    return trials[trials["scorer"] != CHEAP]
+
+
+def sound(trials: pd.DataFrame) -> pd.DataFrame:
+    """The rows of children that trained: with a reward, and not diverged."""
+    return trials[trials["reward"].notna() & ~trials["diverged"]]
+
+
 def validated(trials: pd.DataFrame, metric: str) -> pd.Series:
     """A metric on the validation part of children that were tested; NaN for all others."""
 
@@ -236,18 +240,14 @@ def read_epochs(run: Run) -> pd.DataFrame:
     rows = []
     text = read_text(path, "log", MAX_JSON_BYTES) if path.exists() else ""
     for number, line in enumerate(text.splitlines(), 1):
-        try:
+        with as_written(f"{path}, line {number}", "must be as a training wrote it",
+                        "resume the run, which writes it anew"):  # fmt: skip
             row = json.loads(line)
             numbers = {
                 name: kind("nan" if row[name] is None else row[name])
                 for name, kind in _EPOCH.items()
             }
             rows.append({**numbers, "divergence": str(row["divergence"])})
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"{path}, line {number}", "must be as a training wrote it", str(error),
-                "resume the run, which writes it anew",
-            ) from error  # fmt: skip
     return pd.DataFrame(rows, columns=[*_EPOCH, "divergence"]).astype(_EPOCH)
 
 

@@ -11,8 +11,8 @@ from policies.policy import Policy
 from . import plots, sections, tables
 from .composition import batch_entropies, histogram_overlap, policy_statistics
 from .document import Picture, Report, Section, Sentences, Table, Text, section, write
-from .runs import Run, load_run
-from .spending import choice_section, judged, spending_section, state
+from .runs import Run, dear, load_run, sound
+from .spending import choice_section, spending_section, state
 from .statistics import mean_interval
 
 TOP = 10
@@ -29,7 +29,7 @@ def write_report(directory: str | Path) -> Path:
 
 def search_report(run: Run) -> Report:
     """The report of a search."""
-    own = judged(run)
+    own = run.of(dear(run.trials))
     return Report(
         title=f"Search on {run.task}",
         run=run,
@@ -47,7 +47,7 @@ def search_report(run: Run) -> Report:
 
 
 def _summary(run: Run) -> list[str]:
-    trials, done = run.trials, judged(run).evaluated
+    trials, own = run.trials, dear(run.trials)
     duplicates = int((trials["status"] == "duplicate").sum())
     failed = int((trials["status"] == "failed").sum())
     lines = [_state(run)]
@@ -55,11 +55,9 @@ def _summary(run: Run) -> list[str]:
         lines.append(f"{duplicates} of them are repeats, taken from an earlier result.")
     if failed:
         lines.append(f"{failed} of them failed.")
-    trained = done[~done["diverged"]]
-    if len(done) > len(trained):
-        lines.append(
-            f"{len(done) - len(trained)} children diverged; they rank below all that trained."
-        )
+    trained, diverged = sound(own), int(own["diverged"].sum())
+    if diverged:
+        lines.append(f"{diverged} children diverged; they rank below all that trained.")
     if len(trained):
         best = trained.loc[trained["reward"].idxmax()]
         lines.append(
@@ -151,11 +149,10 @@ def _names(shares: pd.Series, count: int = 3) -> str:
 
 
 def _top(run: Run) -> Section:
-    done = run.evaluated
-    best = done[~done["diverged"]].sort_values("reward", ascending=False, kind="stable").head(TOP)
+    best = sound(run.trials).sort_values("reward", ascending=False, kind="stable").head(TOP)
     if best.empty:
         return section("Best candidates")
-    again = _again(done)[best.index]
+    again = _again(run.trials)[best.index]
     table = {
         "batch, slot": [f"{row.batch}, {row.slot}" for row in best.itertuples()],
         "reward": best["reward"].map(lambda value: f"{value:.4f}"),
@@ -170,10 +167,10 @@ def _top(run: Run) -> Section:
     return section(f"Best {len(best)} candidates", Table(pd.DataFrame(table)))
 
 
-def _again(done: pd.DataFrame) -> pd.Series:
+def _again(trials: pd.DataFrame) -> pd.Series:
     """Mean reward of the other evaluations of each row's policy; NaN where there is none."""
-    fresh = done[(done["status"] == "ok") & ~done["diverged"]]
+    fresh = sound(trials[trials["status"] == "ok"])
     groups = fresh["reward"].groupby(fresh["policy"].map(repr))
     total, count = groups.transform("sum"), groups.transform("count")
     others = (total - fresh["reward"]) / (count - 1).where(count > 1)
-    return others.reindex(done.index)
+    return others.reindex(trials.index)

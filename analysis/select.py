@@ -11,7 +11,7 @@ from proxy_tasks.trials import read_journal
 
 from . import sections, tables
 from .document import Report, Section, Sentences, Table, Text, section
-from .runs import Run, trials_table
+from .runs import Run, sound, trials_table
 from .search import policy_section
 from .spending import luck
 from .statistics import holm_levels, mean_interval, paired_difference
@@ -50,7 +50,7 @@ def select_report(run: Run) -> Report:
 def _proposals(run: Run, final: Run) -> Section:
     """Every proposal with its mean, and the difference from the best."""
     title = f"Proposals, by {sections.reward_name(run)} on the validation part"
-    done = final.evaluated[~final.evaluated["diverged"]]
+    done = sound(final.trials)
     if done.empty:
         return section(title, Text("None was evaluated yet."))
     wide = done.pivot(index="seed", columns="label", values="reward")
@@ -84,12 +84,11 @@ def _proposals(run: Run, final: Run) -> Section:
 def _rescored(run: Run, rescored: Run) -> Section:
     """What the best candidates got in the search, and with new seeds."""
     title = "Candidates measured again"
-    again = rescored.evaluated[~rescored.evaluated["diverged"]]
+    again = sound(rescored.trials)
     journal = run.directory / SEARCHED_JOURNAL
     if again.empty or not journal.exists():
         return section(title)
-    searched = trials_table(read_journal(journal))
-    searched = searched[searched["reward"].notna() & ~searched["diverged"]]
+    searched = sound(trials_table(read_journal(journal)))
     first = searched["reward"].groupby(searched["policy"].map(repr)).max()
     fresh = again.assign(key=again["policy"].map(repr)).groupby(["label", "key"], sort=False)
     table = fresh["reward"].agg(["mean", "count"]).reset_index()

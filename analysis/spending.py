@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pandas as pd
 
-from policies.errors import InputError
+from policies.errors import as_written
 from policies.files import read_json
 from proxy_tasks.run_format import COSTS_NAME, FINAL
 from proxy_tasks.trials import CHEAP, MAIN
 
 from . import tables
 from .document import Section, Sentences, Table, section
-from .runs import Run
+from .runs import Run, sound
 
 _WORDS = {
     "prepared": "shared child, once",
@@ -19,11 +19,6 @@ _WORDS = {
     MAIN: "evaluations by the search's own evaluator",
     FINAL: "new children for the final policy",
 }
-
-
-def judged(run: Run) -> Run:
-    """The run with the evaluations of its own evaluator alone: others have other scales."""
-    return run.of(run.trials[run.trials["scorer"] != CHEAP])
 
 
 def spent(run: Run) -> pd.DataFrame | None:
@@ -35,14 +30,10 @@ def spent(run: Run) -> pd.DataFrame | None:
     if not path.is_file():
         return None
     costs = read_json(path)
-    try:
+    with as_written(str(path), "must hold the costs of a search"):
         child, prepared = int(costs["child"]), int(costs["prepared"])
         prices = {name: int(price) / child for name, price in costs["evaluation"].items()}
         rows = [("prepared", 0, prepared / child)] if prepared else []
-    except (AttributeError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise InputError(
-            str(path), "must hold the costs of a search", repr(error), "resume the run"
-        ) from None
     parts = {name: run.trials[run.trials["scorer"] == name] for name in (CHEAP, MAIN)}
     parts[FINAL] = run.stage(FINAL).trials
     for name, trials in parts.items():
@@ -81,8 +72,7 @@ def spending_section(run: Run) -> Section:
 def choice_section(run: Run) -> Section:
     """The final policies that were made, by the new children that decided between them."""
     title = "How the final policy was chosen"
-    final = run.stage(FINAL).evaluated
-    final = final[~final["diverged"]]
+    final = sound(run.stage(FINAL).trials)
     if final.empty:
         return section(title)
     means = final.groupby("label", sort=False)["reward"].agg(["mean", "std", "count"])

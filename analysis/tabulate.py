@@ -256,7 +256,7 @@ def readable_correlations(found: Tabulation) -> pd.DataFrame:
             {
                 "fidelity": fidelity,
                 "measure": tables.measure(measure),
-                "cost": f"1/{costs[TESTED] / costs[fidelity]:.1f}",
+                "cost": tables.part(costs[fidelity] / costs[TESTED]),
                 **{
                     name: f"{tables.number(among['rho'].get(name))} "
                     + tables.interval(among["low"].get(name), among["high"].get(name))

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from . import tables
 from .progress import OPEN_ENDED, Progress, Stage, follow
+from .runs import sound
 from .statistics import mean_interval
 
 STAGES = 6  # of a study of many runs, the latest
@@ -96,18 +97,18 @@ def _bar(done: int, asked: int, what: str) -> RenderableType:
 
 
 def _facts(stage: Stage, clock: float, complete: bool) -> list[tuple[str, str]]:
-    trials, sound = stage.trials, stage.sound
+    trials, trained = stage.trials, stage.sound
     facts = []
-    if len(sound) and not stage.tested:
-        best = sound.loc[sound["reward"].idxmax()]
+    if len(trained) and not stage.tested:
+        best = trained.loc[trained["reward"].idxmax()]
         error = f" ± {best['stderr']:.4f}" if best["stderr"] == best["stderr"] else ""
-        where = f"batch {best['batch']}, slot {best['slot']}; the largest of {len(sound)}"
+        where = f"batch {best['batch']}, slot {best['slot']}; the largest of {len(trained)}"
         facts.append(("maximised", stage.reward))
         facts.append(("best so far", f"{best['reward']:.4f}{error} ({where})"))
-        latest = mean_interval(sound["reward"].tail(20))
+        latest = mean_interval(trained["reward"].tail(20))
         if latest.n > 1:
             facts.append((f"mean of the last {latest.n}", f"{latest.mean:.4f}, sd {latest.sd:.4f}"))
-            facts.append(("in order", curve(sound["reward"])))
+            facts.append(("in order", curve(trained["reward"])))
     lost = [f"{stage.failed} failed"] * bool(stage.failed)
     lost += [f"{stage.diverged} diverged"] * bool(stage.diverged)
     if lost:
@@ -143,9 +144,9 @@ def _groups(stage: Stage) -> Table:
     )
     rows = []
     for (_, label), group in stage.trials.groupby(["scorer", "label"], sort=False):
-        sound = group.loc[group["reward"].notna() & ~group["diverged"], column]
+        values = sound(group)[column]
         failed = int((group["status"] == "failed").sum())
-        rows.append((label, len(group), sound.mean(), sound.std(), failed))
+        rows.append((label, len(group), values.mean(), values.std(), failed))
     if not stage.tested:
         rows.sort(key=lambda row: -row[2] if row[2] == row[2] else float("inf"))
     for label, count, mean, sd, failed in rows[:ROWS]:

@@ -1,4 +1,4 @@
-"""The one exception for mistakes of the user, anywhere in the toolkit; two checks that raise it."""
+"""The one exception for mistakes of the user, anywhere in the toolkit; what raises it."""
 
 from __future__ import annotations
 
@@ -68,3 +68,12 @@ def located(where: str) -> Iterator[None]:
         raise InputError(
             f"{where}: {error.argument}", error.rule, error.got, error.fix
         ) from None  # fmt: skip
+
+
+@contextmanager
+def as_written(where: str, rule: str, fix: str = "resume the run") -> Iterator[None]:
+    """InputError for whatever reading plain data of another form raises; ``where``: their file."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise InputError(where, rule, repr(error), fix) from None

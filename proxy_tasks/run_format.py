@@ -39,7 +39,9 @@ COMPARE, COMPARE_OTHER, COMPARE_CHILD = "compare", "compare-other", "compare-chi
 # Of a replication: each draw's, and in it children on its images, and on others.
 DRAW, OWN, OTHER = "draw-", "own", "other"
 
-# What labels of a fidelity study begin with: random policies of 5 sub-policies, those of searches.
+PLANTED = "planted"  # what a race has for a table where it has none
+FROM_SCRATCH = "from-scratch"  # scorer of the children of a fidelity study
+# What its labels begin with: random policies of 5 sub-policies, those of searches.
 RANDOM_LABEL, FOUND_LABEL = "random 5 #", "found: "
 RUN_FORMAT = "augsearch-run"
 RUN_VERSION = 2

@@ -17,7 +17,7 @@ from policies.errors import InputError, check_choice
 from proxy_tasks import Augmentation
 from proxy_tasks.evaluators.config import EvaluatorConfig
 from proxy_tasks.evaluators.registry import check_config
-from proxy_tasks.run_format import FOUND_LABEL
+from proxy_tasks.run_format import FOUND_LABEL, FROM_SCRATCH
 from search.engine.loop import RunResult
 from search.trial import CHEAP, Candidate
 
@@ -26,7 +26,6 @@ from .config import Config
 from .fixed import run_fixed
 from .seeds import training_seed
 
-FROM_SCRATCH = "from-scratch"
 FIRST_FOUND = 1_000_000  # their first slot
 
 STUDIED: dict[str, dict[str, Any]] = {

@@ -25,7 +25,7 @@ import pandas as pd
 import scipy.stats
 
 from policies.augmentations import encode_augmentation
-from policies.errors import InputError
+from policies.errors import InputError, as_written
 from policies.files import digest, read_json, write_json
 from policies.policy import Policy
 from proxy_tasks.evaluators.base import Evaluator
@@ -34,7 +34,7 @@ from proxy_tasks.evaluators.evaluation import Evaluation
 from proxy_tasks.evaluators.planted import PlantedLandscape
 from proxy_tasks.evaluators.registry import check_config
 from proxy_tasks.evaluators.table import CHEAPEST, TableEvaluator
-from proxy_tasks.run_format import RACE_NAME
+from proxy_tasks.run_format import PLANTED, RACE_NAME
 from proxy_tasks.surrogate import TEST
 from proxy_tasks.tables import TESTED, load_table
 from search.engine.progress import show
@@ -49,7 +49,6 @@ from .selection import concatenate_best, evaluated_policies
 from .settings import RaceSettings
 from .study import open_run
 
-PLANTED = "planted"
 CHECKPOINTS = 20
 SAVED_EVERY = 20  # laps; the others would be run again
 
@@ -374,8 +373,10 @@ def _save(path: Path, laps: Mapping[str, Mapping[int, Lap]], table: str) -> None
 def read_race(path: Path) -> dict[str, dict[int, Lap]]:
     """Searcher -> seed -> lap of a race's folder. Raises InputError for a file of other content."""
     laps: dict[str, dict[int, Lap]] = {}
-    try:
-        for line in read_json(path / RACE_NAME)["laps"]:
+    path /= RACE_NAME
+    raced = read_json(path)
+    with as_written(str(path), "must hold the laps of a race", "restore it from a copy"):
+        for line in raced["laps"]:
             lap = Lap(
                 tuple(line["evaluations"]),
                 tuple(line["values"]),
@@ -384,11 +385,6 @@ def read_race(path: Path) -> dict[str, dict[int, Lap]]:
                 line["duplicates"],
             )
             laps.setdefault(line["searcher"], {})[line["seed"]] = lap
-    except (KeyError, TypeError) as error:
-        raise InputError(
-            str(path / RACE_NAME), "must hold the laps of a race", repr(error),
-            "restore it from a copy",
-        ) from None  # fmt: skip
     return laps
 
 

@@ -106,7 +106,7 @@ def test_the_report_of_a_race(write_run):
     assert "| a          |          3 |" in text and "![" in text
     row = next(line for line in text.splitlines() if line.startswith("| a ") and " b |" in line)
     cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells[2] == "+1.33" and cells[5:7] == ["1.00", "1.00 … 1.00"]  # ahead with every seed
+    assert cells[2] == "+1.33" and cells[5:7] == ["1.00", "[1.00, 1.00]"]  # ahead with every seed
     for name in ("race.png", "race.csv", "pairs.csv", "anytime.csv"):
         assert (directory / name).stat().st_size > 0
     assert write_any(directory) == directory / "race.md"

@@ -9,9 +9,9 @@ import pytest
 
 from analysis.document import markdown
 from analysis.progress import progress
-from analysis.runs import load_run
+from analysis.runs import dear, load_run
 from analysis.search import search_report
-from analysis.spending import judged, spent, state
+from analysis.spending import spent, state
 from policies import InputError
 from proxy_tasks.trials import read_journal
 from tests.golden.runs import FOLDER
@@ -55,7 +55,7 @@ def test_the_best_is_that_of_the_searchs_own_evaluator(run):
     (run / "trials.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     report = words(run)
     assert f"Best reward {max(own):.4f}" in report and "7.25" not in report
-    assert sorted(judged(load_run(run)).trials["reward"]) == sorted(own)
+    assert sorted(dear(load_run(run).trials)["reward"]) == sorted(own)
     [search, _] = progress(run).stages
     assert search.sound["reward"].max() == max(own) and search.budget == state(load_run(run))
 
