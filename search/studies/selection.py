@@ -30,6 +30,7 @@ import numpy as np
 
 from policies import Policy
 from policies.errors import InputError
+from policies.policy import Operation
 from proxy_tasks.evaluators.evaluation import Evaluation
 from search.searchers.additive import AdditiveModel
 from search.spaces import PolicySpace
@@ -125,29 +126,47 @@ def select_subpolicies(
     (an InputError).
     """
     model = fit_model(evaluated, space) if model is None else model
+    rows = _one_by_one(evaluated, model, count, new, space.ops if ops is None else ops, per_pair,
+                       caution)  # fmt: skip
+    if len(rows) < count:
+        raise TooFewSubpolicies(
+            "count",
+            f"the evaluated candidates have {len(rows)} sub-policies that differ enough",
+            count,
+            "ask for fewer, raise per_pair, or evaluate more candidates",
+        )
+    return Policy(rows, bins=space.bins)
+
+
+def _one_by_one(
+    evaluated: Evaluated,
+    model: AdditiveModel,
+    count: int,
+    new: int,
+    ops: Sequence[str],
+    per_pair: int = 1,
+    caution: float = 0.5,
+) -> list[tuple[Operation, ...]]:
+    """The best `count` sub-policies, best first, or all where there are fewer; as above."""
+    space = model.space
     rng = np.random.default_rng(0)
     drawn = (space.sample(rng) for _ in range(math.ceil(new / space.num_subpolicies)))
     policies = itertools.chain((policy for policy, _ in evaluated), drawn)
     rows = list(dict.fromkeys(row for policy in policies for row in policy))
-    allowed = set(space.ops if ops is None else ops)
+    allowed = set(ops)
     rows = [row for row in rows if allowed.issuperset(operation.name for operation in row)]
     features = model.features([encode_row(row, space) for row in rows])
     worth = model.worth(features) - caution * model.uncertainty(features)
     taken: dict[tuple[str, ...], int] = defaultdict(int)
-    chosen = []
+    chosen: list[tuple[Operation, ...]] = []
     for index in np.argsort(-worth, kind="stable").tolist():
         operations = tuple(sorted(operation.name for operation in rows[index]))
         if taken[operations] < per_pair:
             taken[operations] += 1
             chosen.append(rows[index])
             if len(chosen) == count:
-                return Policy(chosen, bins=space.bins)
-    raise TooFewSubpolicies(
-        "count",
-        f"the evaluated candidates have {len(chosen)} sub-policies that differ enough",
-        count,
-        "ask for fewer, raise per_pair, or evaluate more candidates",
-    )
+                break
+    return chosen
 
 
 def refine(
@@ -218,13 +237,11 @@ def proposals(
     """
     best = concatenate_best(evaluated)
     made = {"best-5": best, "best-5-refined": refine(best, model)}
-    for count in counts:
-        try:
-            made[f"one-by-one-{count}"] = select_subpolicies(
-                evaluated, model.space, count, model=model, new=NEW, ops=ops
-            )
-        except TooFewSubpolicies:
-            continue
+    space = model.space
+    rows = _one_by_one(evaluated, model, max(counts), NEW, space.ops if ops is None else ops)
+    for count in counts:  # each begins with the smaller one
+        if count <= len(rows):
+            made[f"one-by-one-{count}"] = Policy(rows[:count], bins=space.bins)
     return made
 
 
