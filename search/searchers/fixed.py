@@ -15,7 +15,7 @@ from search.trial import Candidate, Key, usable_reward
 
 from .base import Searcher
 
-SHOWN = 6  # arms that progress names
+SHOWN = 4  # arms that progress names
 
 
 class FixedSearcher(Searcher):
@@ -60,7 +60,7 @@ class FixedSearcher(Searcher):
         self._told[getattr(candidate, self._arm)].append(evaluation)
 
     def arms(self) -> str:
-        """Up to six of them with their mean rewards, `none 0.834 (2 of 3)`, else how many are done;
+        """Up to four of them with their mean rewards, `none 0.834 (2/3)`, else how many are done;
         by evaluator, where several judge."""
         if len(self._sizes) > SHOWN:
             complete = sum(len(self._told[name]) == size for name, size in self._sizes.items())
@@ -69,7 +69,7 @@ class FixedSearcher(Searcher):
         for name, size in self._sizes.items():
             rewards = [r for each in self._told[name] if (r := usable_reward(each)) is not None]
             mean = f" {np.mean(rewards):.4g}" if rewards and self._arm == "label" else ""
-            words.append(f"{name}{mean} ({len(self._told[name])} of {size})")
+            words.append(f"{name}{mean} ({len(self._told[name])}/{size})")
         return ", ".join(words)
 
     @property
