@@ -14,6 +14,7 @@ from policies import PUBLISHED, OwnPipeline, Policy, PolicyTransform
 from policies.errors import InputError
 
 from . import plots, sections, tables
+from .asked import evaluations
 from .document import Block, Picture, Report, Section, Sentences, Table, Text, section, write
 from .runs import Arm, Run, load_run, validated
 from .statistics import (
@@ -332,8 +333,7 @@ def comparison_blocks(comparison: Comparison | None) -> list[Block]:
 
 def report_on(run: Run, comparison: Comparison | None) -> Report:
     """The report of a run of which this is the comparison."""
-    asked = len(run.choices("policy")) * run.number("settings", "seeds")
-    state = sections.state(len(run.trials), asked, "children")
+    state = sections.state(len(run.trials), evaluations(run), "children")
     data = {"compare.csv": comparison.table, "pairs.csv": comparison.pairs} if comparison else {}
     return Report(
         title=f"Comparison on {run.task}",

@@ -12,16 +12,16 @@ from typing import Generic, TypeVar
 
 import pandas as pd
 
-from proxy_tasks.presets import get_preset
 from proxy_tasks.run_format import CONFIG_NAME, EPOCHS_NAME, FINAL
 from proxy_tasks.trials import JOURNAL_NAME
 
 from . import sections
+from .asked import epochs, evaluations
 from .runs import Run, dear, load_run, read_epochs, sound
 from .spending import state
 
 # Kinds of which the journals alone do not say whether all is done: stages may still follow.
-OPEN_ENDED = ("race", "tabulate", "replicate", "rederive")
+OPEN_ENDED = ("race", "replicate", "rederive")
 RECENT = 50  # results by which the speed is judged
 SECONDS = 2.0  # between looks
 
@@ -105,7 +105,7 @@ def progress(directory: str | Path) -> Progress:
     """How far the run in a folder is. Raises InputError for a folder that is no run."""
     run = load_run(directory)
     if run.kind == "train":
-        return Progress(run, (), (len(read_epochs(run)), _epochs(run)))
+        return Progress(run, (), (len(read_epochs(run)), epochs(run)))
     stages = [_stage(run, path.parent) for path in journals(run.directory)]
     # In the order in which they began.
     stages.sort(key=lambda stage: float(stage.trials["started"].min()) if stage.done else math.inf)
@@ -174,47 +174,6 @@ def _stage(run: Run, folder: Path) -> Stage:
     alone = not name or (folder / CONFIG_NAME).exists()
     own = load_run(folder) if name and alone else run.stage(name)
     # How long a stage without a configuration of its own is, follows from what came before it.
-    asked = ASKED[own.kind](own) if alone and own.kind in ASKED else 0
+    asked = evaluations(own) if alone else 0
     budget = state(own) if own.kind == "search" and name != FINAL else None
     return Stage(name, own.trials, asked, sections.reward_name(own), budget)
-
-
-def _search(run: Run) -> int:
-    return run.number("settings", "evaluations")
-
-
-def _grid(run: Run) -> int:
-    if run.option("settings", "halving") is True:  # at most so many: what is left over is not spent
-        return 0
-    return len(run.choices("n")) * len(run.choices("m")) * run.number("settings", "seeds")
-
-
-def _arms(run: Run) -> int:
-    return len(run.choices("policy")) * run.number("settings", "seeds")
-
-
-def _fidelity(run: Run) -> int:
-    cheap = run.option("settings", "evaluators")
-    if not isinstance(cheap, dict):  # a selection that the study makes
-        return 0
-    each = run.number("settings", "seeds") + len(cheap) * run.number("settings", "evaluation_seeds")
-    return (run.number("settings", "policies") + len(run.choices("policy"))) * each
-
-
-def _population(run: Run) -> int:
-    interval = run.number("settings", "interval") or 1
-    return run.number("settings", "population") * math.ceil(_epochs(run) / interval)
-
-
-ASKED: dict[str, Callable[[Run], int]] = {
-    "search": _search,
-    "randaugment": _grid,
-    "compare": _arms,
-    "fidelity": _fidelity,
-    "pba": _population,
-}
-
-
-def _epochs(run: Run) -> int:
-    own = run.number("evaluator", "epochs")
-    return own or get_preset(str(run.option("evaluator", "preset", "cpu")), run.task).epochs

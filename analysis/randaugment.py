@@ -16,6 +16,7 @@ from proxy_tasks.run_format import AGAIN
 from proxy_tasks.trials import rank_by_mean
 
 from . import plots, sections, tables
+from .asked import evaluations
 from .document import Block, Gallery, Picture, Report, Sentences, Table, Text, section, write
 from .runs import Run, load_run
 from .statistics import (
@@ -287,11 +288,10 @@ def grid_report(run: Run) -> Report:
 
 
 def _report(run: Run, grid: Grid | None, why: str = "") -> Report:
-    cells = len(run.choices("n")) * len(run.choices("m"))
-    done, asked = len(run.trials), cells * run.number("settings", "seeds")
-    # A grid that was halved may need fewer.
-    complete = run.option("settings", "halving") is True and run.chosen is not None
-    state = Text(sections.state(done, done if complete else asked))
+    done = len(run.trials)
+    # How many a grid needs that is halved, is known when it has chosen.
+    asked = evaluations(run) or done * (run.chosen is not None)
+    state = Text(sections.state(done, asked))
     found = section("", state, *_blocks(grid)) if grid else section("", state, Text(why))
     chosen = section("The best cell on images", Gallery(RandAugment(*grid.best))) if grid else None
     return Report(

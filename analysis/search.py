@@ -9,6 +9,7 @@ import pandas as pd
 from policies.policy import Policy
 
 from . import plots, sections, tables
+from .asked import evaluations
 from .composition import batch_entropies, histogram_overlap, policy_statistics
 from .document import Picture, Report, Section, Sentences, Table, Text, section, write
 from .runs import Run, dear, load_run, sound
@@ -86,7 +87,7 @@ def _summary(run: Run) -> list[str]:
 def _state(run: Run) -> str:
     words = state(run)
     if words is None:
-        return sections.state(len(run.trials), run.number("settings", "evaluations"))
+        return sections.state(len(run.trials), evaluations(run))
     if run.chosen is None:
         return f"Unfinished: {words}; `augsearch resume` goes on."
     return f"Complete: {len(run.trials)} evaluations, {words}."

@@ -24,6 +24,7 @@ from proxy_tasks.tables import (
 )
 
 from . import document, sections, tables
+from .asked import evaluations
 from .document import Report, Section, Sentences, Text, section
 from .runs import Run, augmentation_of, load_run, validated
 from .statistics import FEWEST, noise_floor, rank_correlation
@@ -306,7 +307,7 @@ def tabulation_report(run: Run) -> Report:
 
 
 def _report(run: Run, found: Tabulation | None) -> Report:
-    state = Text(sections.state(len(run.trials), _asked(run)))
+    state = Text(sections.state(len(run.trials), evaluations(run)))
     nothing = Text("Nothing is measured yet.")
     return Report(
         title=f"A table of policies on {run.task}",
@@ -320,14 +321,6 @@ def _report(run: Run, found: Tabulation | None) -> Report:
         data={"correlations.csv": found.correlations, "noise.csv": found.noise} if found else {},
         further=partial(_write_table, found) if found else None,
     )
-
-
-def _asked(run: Run) -> int:
-    """Evaluations that the configuration asks for."""
-    most = 1 + run.number("settings", "late")
-    searched = sum(len(search["policies"][:most]) for search in run.choices("optimised"))
-    seeds = sum(about["seeds"] for about in run.option("settings", "fidelities", {}).values())
-    return (run.number("settings", "policies") + searched) * seeds
 
 
 def _sections(found: Tabulation) -> list[Section]:

@@ -1,6 +1,6 @@
 """Races at equal cost: searches of two fidelities, with the final choice that searches make.
 
-    laps = race_at_cost({"staged": ("staged", {}), "thompson, cheap": ("thompson", {})}, ...)
+    spent = search_at_cost(Entrant("thompson", CHEAP), evaluators, worth, space, seed=0, budget=120)
 
 A race by evaluations (`race`) compares who proposes; here the cheap evaluator can be told to a
 searcher, or the dear one, or both (a staged search), for the same cost. Each search ends as one
