@@ -34,7 +34,7 @@ from .learner import Learner
 from .models import own_randomness
 from .presets import Preset
 from .processes import ALONE, Processes
-from .training import Trained, seeded_augment, threads
+from .training import Trained, seeded_augment, threads, trained_passes
 
 # What is drawn from (seed, stream, epoch[, process]).
 ORDER, AUGMENTATION, NETWORK = 1, 2, 3
@@ -180,7 +180,7 @@ class Trainer(Children):
             child.load_state_dict(self.best)
         seconds = sum(row["seconds"] for row in self.rows)
         about = Trained(
-            len(self.rows), len(self.rows) * len(self.arena.labels),
+            len(self.rows), trained_passes(len(self.rows), len(self.arena.labels), self._augment),
             math.nan if best is None else best["loss"],
             sum(row["augmentation_seconds"] for row in self.rows), seconds,
         )  # fmt: skip

@@ -397,8 +397,7 @@ class Arena:
         share = (time.perf_counter() - started) / count
         made = []
         for done, loss, augment in zip(ended, losses, augments, strict=True):
-            looked_at = max(0, done - 1) * follows([augment])
-            passes = round((done + looked_at * EVALUATED_PASS) * len(self.labels))
+            passes = trained_passes(done, len(self.labels), augment)
             made.append(Trained(done, passes, loss, augmenting / count, share))
         return made
 
@@ -406,6 +405,12 @@ class Arena:
 def follows(augments: Sequence[object]) -> bool:
     """Whether one of them asks before every epoch but the first what is easy to its child."""
     return any(isinstance(augment, SampleAware) for augment in augments)
+
+
+def trained_passes(epochs: int, images: int, augment: object) -> int:
+    """Image passes of so many epochs, and of what was looked at to tell what is easy."""
+    looked_at = max(0, epochs - 1) * follows([augment])
+    return round((epochs + looked_at * EVALUATED_PASS) * images)
 
 
 def augment_all(images: Tensor, augment: Callable[[Tensor], Tensor]) -> Tensor:

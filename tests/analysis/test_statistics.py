@@ -177,6 +177,32 @@ def test_crossed_arms_by_hand():
     assert found.mean == pytest.approx(gap.mean())
     assert found.error**2 == pytest.approx(np.var(two, ddof=1) / 2 + np.var(three, ddof=1) / 3)
     assert found.freedom == pytest.approx(min(welch.df, 2)) and found.n == 2
+    turned = arm_difference(np.zeros(6), gap, list("xyzxyz"), list("ababab"))
+    assert (turned.mean, turned.error) == pytest.approx((-found.mean, found.error))
+    assert (turned.freedom, turned.n) == (found.freedom, 2)
+
+
+def test_the_freedom_of_crossed_arms_is_welchs_where_the_coarser_scatters_most():
+    gap = np.array([0.0, 10.3, 0.2, 10.1, 0.1, 10.0])
+    found = arm_difference(gap, np.zeros(6), list("ababab"), list("xyzxyz"))
+    two = [np.mean(gap[::2]), np.mean(gap[1::2])]
+    three = [np.mean(gap[[0, 3]]), np.mean(gap[[1, 4]]), np.mean(gap[[2, 5]])]
+    freedom = scipy.stats.ttest_ind(two, three, equal_var=False).df
+    assert found.freedom == pytest.approx(freedom) and freedom < 1.01
+
+
+def test_a_new_policy_for_every_seed_is_judged_by_the_policies_of_the_other_arm():
+    gap = np.array([1.0, 2.0, 4.0, 3.0, 5.0, 2.5])
+    means = [gap[:2].mean(), gap[2:4].mean(), gap[4:].mean()]
+    found = arm_difference(gap, np.zeros(6), list("aabbcc"), range(6))
+    assert found == paired_difference(means, np.zeros(3))
+    turned = arm_difference(gap, np.zeros(6), range(6), list("aabbcc"))
+    assert turned == found
+
+
+def test_equal_differences_of_several_policies_count_policies():
+    found = arm_difference(np.full(6, 2.0), np.zeros(6), list("ababab"), list("xxxxxx"))
+    assert (found.mean, found.freedom, found.n) == (2, 1, 2) and np.isnan(found.error)
 
 
 def test_probability_of_improvement_counts_all_pairs():

@@ -39,6 +39,25 @@ def test_published_levels(convention, table):
             assert got == values
 
 
+@pytest.mark.parametrize(
+    ("convention", "name", "index", "share"),
+    [
+        ("paper", "TranslateX", 9, 150 / 331),
+        ("paper", "TranslateY", 3, 50 / 331),
+        ("randaugment", "TranslateX", 15, 75 / 331),
+        ("timm", "TranslateX", 9, 0.405),
+        ("timm", "TranslateY", 0, 0.0),
+        ("tf", "TranslateX", 9, None),
+        ("trivialaugment", "TranslateY", 9, None),
+        ("paper", "Cutout", 9, None),
+        ("paper", "ShearX", 9, None),
+        ("paper", "Invert", None, None),
+    ],
+)
+def test_the_share_of_the_side_that_an_operation_shifts_by(convention, name, index, share):
+    assert CONVENTIONS[convention].share(name, index) == (share and pytest.approx(share))
+
+
 @pytest.mark.parametrize("convention", ["paper", "randaugment", "trivialaugment"])
 @pytest.mark.parametrize("size", [(32, 32), (224, 160)])
 def test_torchvision_to_the_last_bit(convention, size):
