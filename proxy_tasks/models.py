@@ -169,7 +169,7 @@ def _timm(name: str, channels: int, num_classes: int) -> nn.Module:
 LIBRARIES: dict[str, Callable[..., nn.Module]] = {"torchvision": _torchvision, "timm": _timm}
 
 
-def _maker(model: str | Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+def model_maker(model: str | Callable[..., nn.Module]) -> Callable[..., nn.Module]:
     """The callable of num_classes and channels that `model` means. Raises InputError."""
     if isinstance(model, str):
         library, colon, name = model.partition(":")
@@ -201,7 +201,7 @@ def make_child(
     Raises:
         InputError: there is no such model, or it is not such a callable.
     """
-    make = _maker(model)
+    make = model_maker(model)
     try:
         inspect.signature(make).bind(num_classes=classes, channels=channels)
     except TypeError as error:

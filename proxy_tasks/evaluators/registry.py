@@ -62,6 +62,10 @@ def check_config(config: EvaluatorConfig) -> None:
         from .table import CHEAPEST, surrogate_of
 
         surrogate_of(options["table"], options.get("fidelity", CHEAPEST))
+    if config.kind in KINDS and options.get("model") is not None:
+        from proxy_tasks.models import model_maker
+
+        model_maker(options["model"])
 
 
 def maker(kind: str) -> Callable[..., Evaluator]:

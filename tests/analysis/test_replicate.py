@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -10,7 +11,7 @@ import scipy.stats
 
 from analysis import Draws, analyse_replication, load_run, write_replication
 from analysis.draws import OTHER, OWN, compare_methods, pairs_of
-from analysis.replicate import replication_report
+from analysis.replicate import judged, replication_of, replication_report
 from analysis.statistics import (
     holm_levels,
     minimum_detectable_difference,
@@ -18,6 +19,7 @@ from analysis.statistics import (
     seeds_needed,
     share_interval,
 )
+from analysis.tables import p_clause
 from policies import InputError
 from tests.golden.runs import copy
 
@@ -126,6 +128,11 @@ def test_the_share_of_the_children_in_the_noise_is_found():
     wide = simulated(np.random.default_rng(8), 2, draws=2000, search_sd=1.0, child_sd=1.0)
     table = compare_methods(draws_of(wide), [("b", "a")], 0.5)
     assert table["child_share"].iloc[0] == pytest.approx((2 / 3) / (2 + 2 / 3), abs=0.04)
+    rng, shares = np.random.default_rng(9), []
+    for _ in range(20):  # children are all the noise there is, and seem to be more than that
+        few = draws_of(simulated(rng, 2, search_sd=0.0))
+        shares.append(compare_methods(few, [("b", "a")], 0.5)["child_share"].iloc[0])
+    assert max(shares) == 1
 
 
 def test_share_intervals_cover_even_where_all_draws_agree():
@@ -154,6 +161,7 @@ def test_what_failed_is_left_out_of_its_pairs():
     assert np.isnan(draws.means("c")[2])
     found = analyse_replication({OWN: draws, OTHER: draws}, ["a"], 0.5)
     assert list(found.pairs[found.pairs["images"] == OWN]["n"]) == [4, 3]
+    assert found.pairs["child_share"].notna().all()
     assert "8 children failed" in " ".join(found.sentences)
 
 
@@ -167,15 +175,25 @@ def test_differences_that_are_all_the_same_are_undecided():
     assert "3 draws give no spread" in said and "2 children diverged" in said
 
 
+def test_what_gives_no_spread_is_a_comparison_too():
+    accuracy = simulated(np.random.default_rng(7), 3)
+    accuracy[:, :, 1] = accuracy[:, :, 0] + 1
+    table = compare_methods(draws_of(accuracy), [("b", "a"), ("c", "a")], 0.5)
+    assert table["p_holm"].iloc[1] == pytest.approx(min(1, 2 * table["p"].iloc[1]))
+
+
 def test_words_follow_the_numbers():
     rng = np.random.default_rng(6)
-    accuracy = simulated(rng, 3, truth=np.array([0, 6.0, 0.0]))
+    accuracy = simulated(rng, 3, truth=np.array([0, 4.0, 0.0]))
     accuracy[:, :, 2] = accuracy[:, :, 0] + rng.normal(0, 0.1, (6, 3))
     draws = draws_of(accuracy)
-    found = analyse_replication({OWN: draws, OTHER: draws}, ["a"], 0.5)
+    costly = dataclasses.replace(draws, cost=np.array([3.0, 0.0, 7.0]))
+    found = analyse_replication({OWN: costly, OTHER: draws}, ["a"], 0.5)
+    assert list(found.table["search_children"]) == [3, 0, 7]
     better, equal, power, *_ = found.sentences
     row = found.pairs.iloc[0]
     assert better.startswith("b against a: on its own draw better, ")
+    assert f"(p {p_clause(row['p_holm'])})" in better and row["p_holm"] == 2 * row["p"] > 0.001
     assert f"{row['difference']:+.2f} points [{row['low']:+.2f}, {row['high']:+.2f}]" in better
     assert "ahead in 100 % of 6 draws [61, 100]" in better
     assert "c against a: on its own draw equal within 0.5 points" in equal
@@ -207,6 +225,18 @@ def test_the_recorded_run_has_its_report(recorded):
     assert found.draws[OWN].means("none")[1] == pytest.approx(mean)
     assert (recorded / "replicate.png").read_bytes()[:4] == b"\x89PNG"
     assert (recorded / "draw-1" / "other" / "compare.csv").exists()
+
+
+def test_a_search_costs_as_many_children_as_have_its_image_passes(recorded):
+    for journal in recorded.glob("draw-*/own/trials.jsonl"):
+        lines = [json.loads(line) for line in journal.read_text().splitlines()]
+        for line in lines:
+            line["evaluation"]["image_passes"] *= 10
+        lines[0]["evaluation"]["diverged"] = True
+        journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run = load_run(recorded)
+    draws = replication_of(run, judged(run)).draws
+    assert draws[OWN].cost == pytest.approx(draws[OTHER].cost / 10) and draws[OWN].diverged == 2
 
 
 def test_a_draw_counts_once_all_its_children_are_there(recorded):

@@ -17,6 +17,7 @@ from analysis.statistics import (
     minimum_detectable_difference,
     noise_floor,
     paired_difference,
+    paired_superiority,
     probability_of_improvement,
     rank_correlation,
     seeds_needed,
@@ -242,11 +243,19 @@ def test_an_interval_at_holms_level_says_what_holms_p_says(p):
 def test_holms_levels_by_hand():
     assert holm_levels([0.9, 0.001, 0.02]) == pytest.approx([0.05, 0.05 / 3, 0.025])
     assert holm_levels([0.04, 0.001, 0.03]) == pytest.approx([0.025, 0.05 / 3, 0.025])
+    assert holm_levels([0.025, 0.04]) == pytest.approx([0.025, 0.025])  # p = level: not rejected
 
 
 def test_holm_by_hand():
     # Sorted: 0.01*3, max(0.03, 0.02*2), max(0.04, 0.9*1).
     assert holm([0.9, 0.01, 0.02]) == pytest.approx([0.9, 0.03, 0.04])
+    assert holm([0.7, 0.6]) == [1, 1]
+
+
+def test_a_tie_is_half_ahead():
+    assert paired_superiority(np.array([[1.0, 0.0, -2.0, 0.0], [1, 1, 1, -1]])).tolist() == [
+        0.5, 0.75,
+    ]  # fmt: skip
 
 
 def test_holm_leaves_out_what_was_not_tested():
@@ -336,8 +345,19 @@ def test_bootstrap_interval_agrees_with_scipys():
     assert (mine.low, mine.high) == pytest.approx((theirs.low, theirs.high), abs=0.04)
 
 
+def test_a_resample_without_a_rank_correlation_is_drawn_anew():
+    found = rank_correlation(np.arange(4.0), np.array([0.0, 2.0, 1.0, 3.0]))
+    assert -1 <= found.low < found.rho < found.high <= 1
+
+
 def test_constant_scores_have_no_rank_correlation():
     assert np.isnan(rank_correlation(np.ones(10), np.arange(10.0)).rho)
+
+
+def test_noise_floor_by_hand():
+    noise = noise_floor(np.array([[0.0, 1.0], [2.0, 5.0]]))  # residuals of a half each
+    assert (noise.run_sd, noise.policy_sd) == pytest.approx((1, 2))
+    assert (noise.reliability, noise.ceiling) == pytest.approx((8 / 9, np.sqrt(8 / 9)))
 
 
 def test_noise_floor_recovers_what_was_planted():

@@ -15,6 +15,7 @@ from search import Config
 from search.engine import loop
 from search.engine.pool import Outcome
 from search.searchers.ppo import PPO_PRESETS
+from search.studies import rederive
 from search.studies.config import of_presets, read_config
 from search.studies.recipe import recipe_of, recipe_text
 from search.studies.rederive import (
@@ -45,6 +46,8 @@ def test_the_preset_paper_is_the_papers():
     )  # fmt: skip
     assert (search.evaluator.kind, search.evaluator.reward) == ("from-scratch", "accuracy")
     assert search.evaluator.kernels == "plain" and search.task.train_images is None
+    [grid] = grid_config(made).values()
+    assert len(grid.settings.cells) * grid.settings.seeds == 120
 
 
 def test_the_preset_cpu_is_a_staged_search_by_the_same_controller():
@@ -65,11 +68,16 @@ def test_the_preset_cpu_is_a_staged_search_by_the_same_controller():
 
 
 def test_what_is_given_wins_over_the_preset():
-    made = config(preset="cpu", evaluations=500, searches=1, grid=0, train_images=6000)
+    made = config(preset="cpu", evaluations=500, searches=1, grid=0, train_images=6000, seed=4,
+                  subpolicies=3, operations=1, ops=("Rotate", "Invert"))  # fmt: skip
     assert (made.settings.evaluations, made.settings.budget) == (500, None)
     assert (made.settings.searches, made.task.train_images) == (1, 6000)
     assert grid_config(made) == {}
-    assert search_configs(made)["search"].searcher.options == {"preset": "cpu"}
+    search = search_configs(made)["search"]
+    assert search.searcher.options == {"preset": "cpu"} and search.settings.seed == 4
+    space = search.settings.subpolicies, search.settings.operations, search.settings.ops
+    assert space == (3, 1, ("Rotate", "Invert"))
+    assert search_configs(config(evaluations=3))["search"].settings.top == 3
     assert config(budget=100).settings.evaluations is None
     assert [each.evaluator.preset for each in of_presets("rederive")] == ["paper", "cpu"]
     assert [each.evaluator.preset for each in of_presets("rederive", preset="cpu")] == ["cpu"]
@@ -90,16 +98,35 @@ def test_bad_input(values, argument):
 
 
 def test_what_was_found_is_judged_elsewhere_and_by_another_child_too():
-    made = config(preset="cpu", task_seed=4, evaluator_options={"recipe": {"erase": 0.5}})
+    options = {"recipe": {"erase": 0.5}}
+    made = config(preset="cpu", task_seed=4, epochs=7, evaluator_options=options)
     here, other, child = compare_configs(made, []).values()
     assert [each.task.seed for each in (here, other, child)] == [4, 5, 5]
     assert [each.evaluator.options.get("model") for each in (here, other, child)] == [
         None, None, "wrn-16-1",
     ]  # fmt: skip
     assert {each.evaluator.options["recipe"]["erase"] for each in (here, other, child)} == {0.5}
-    assert {each.evaluator.reward for each in (here, other, child)} == {"accuracy"}
+    told = {(each.evaluator.reward, each.evaluator.epochs) for each in (here, other, child)}
+    assert told == {("accuracy", 7)}
     assert len(compare_configs(config(other_child="none"), [])) == 2
     assert compare_configs(config(seeds=0), []) == grid_config(config(seeds=0)) == {}
+
+
+@pytest.mark.parametrize("kind", ["weight-sharing", "density-matching"])
+def test_children_from_scratch_judge_whatever_was_searched_by(kind):
+    recipe = {"recipe": {"erase": 0.5}}
+    made = config(preset="cpu", evaluator=kind, epochs=7, other_child="none",
+                  evaluator_options={"shared_epochs": 9, **recipe})  # fmt: skip
+    for each in compare_configs(made, []).values():
+        judging = each.evaluator
+        assert (judging.kind, judging.epochs, judging.options) == ("from-scratch", None, recipe)
+    [grid] = grid_config(made).values()
+    assert grid.evaluator.kind == "from-scratch"
+
+
+def test_another_child_that_is_none_is_told_before_the_first_search(tmp_path):
+    with pytest.raises(InputError, match="nonesuch"):
+        run_rederive(config(other_child="nonesuch"), tmp_path / "run")
 
 
 # The recipe --------------------------------------------------------------------------------------
@@ -147,7 +174,9 @@ def test_searches_of_one_budget_and_what_is_beside_them(place, patch):
     place("a").mkdir()
     patch.chdir(place("a"))
     patch.setattr(loop, "WorkerPool", FakePool(answer=answer))
-    run_rederive(replace(made, task=replace(made.task, data="../images")), "run", progress=False)
+    made = replace(made, task=replace(made.task, data="../images"))
+    done = run_rederive(made, "run", progress=False)
+    assert len(done) == 3 + 1 + 2  # searches, grid, comparisons
     run = place("a") / "run"
     for name in ("search", "search-2", "random"):
         spent = [len(read_journal(run / name / stage / JOURNAL_NAME)) for stage in (".", "final")]
@@ -157,10 +186,22 @@ def test_searches_of_one_budget_and_what_is_beside_them(place, patch):
     judged = sorted(read_journal(run / "compare" / JOURNAL_NAME), key=lambda trial: trial.key)
     found = [f"{name}/policy.json" for name in ("search", "search-2", "random", "randaugment")]
     assert [trial.label for trial in judged] == [*BESIDE, *found]
+    assert read_config(run / "compare").settings.policy == (*BESIDE, *found)
     best = load_policy_file(run / "randaugment" / "policy.json").augmentation
     assert judged[-1].augmentation == encode_augmentation(best)
     kept = json.loads((run / "recipe.json").read_text())
     assert [row["ours"] for row in kept] == [row.ours for row in recipe_of(read_config(run))]
+    # Going on with it: told once, and what had failed takes every comparison with it.
+    for name in ("run_search", "run_randaugment", "run_compare"):
+        patch.setattr(rederive, name, lambda *_, **__: None)
+    forgotten = {}
+    patch.setattr(rederive, "forget_followers", lambda place, *followers: forgotten.update(
+        {place.relative_to(run).as_posix(): {each.name for each in followers}}))  # fmt: skip
+    run_rederive(read_config(run), run, resume=True, retry_failed=True, progress=False)
+    assert {"search", "search/final", "search-2", "random/final", "randaugment"} <= set(forgotten)
+    comparisons = {"compare", "compare-other", "compare-child"}
+    assert all(followers == comparisons for followers in forgotten.values())
+    assert (run / "run.log").read_text().count("What the paper did") == 1
 
 
 class InThisProcess(FakePool):
