@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import click
@@ -92,7 +92,7 @@ def option(*names: str, **settings: Any) -> Callable:
 
 
 def _declared(declared: Declared, help: str, default: str) -> Callable:
-    """The click option of a field; its value counts only when the user gives it (`_given`)."""
+    """The click option of a field; its value counts only when the user gives it (`_taking`)."""
     help += f": {', '.join(declared.choices)}" if declared.choices else ""
     note = "[required]" if declared.required and default != AS_IT_WAS else f"[default: {default}]"
     name = "--" + declared.name.replace("_", "-")
@@ -148,13 +148,9 @@ def options_of_run(kind: str, make: Callable[..., Any] = Config.of) -> Callable:
     """
 
     def decorate(function: Callable) -> Callable:
-        declared = [each for _, each in options_of_kind(kind)]
         like = KINDS[kind].like
 
-        @functools.wraps(function)
-        @click.pass_context
-        def command(ctx: click.Context, /, **values: Any) -> Any:
-            given = _given(ctx, values, declared)
+        def call(given: dict[str, Any], values: dict[str, Any]) -> Any:
             if like:
                 given[like] = values.pop(like)
             file = values.pop("file")
@@ -162,9 +158,7 @@ def options_of_run(kind: str, make: Callable[..., Any] = Config.of) -> Callable:
                 given = {**read_options(file, kind), **given}
             return function(config=make(kind, **given), **values)
 
-        wrapped: Callable = command
-        for each in reversed(declared):
-            wrapped = _declared(each, each.option.help, default_text(each))(wrapped)
+        wrapped = _taking(_as_declared(each for _, each in options_of_kind(kind)), function, call)
         if like:
             wrapped = click.argument(like)(wrapped)
         return config_option(wrapped)
@@ -178,31 +172,18 @@ def options_of_data(function: Callable) -> Callable:
         each for section, each in options_of_kind("search")
         if section == "task" or each.name == "preset"
     ]  # fmt: skip
-
-    @functools.wraps(function)
-    @click.pass_context
-    def command(ctx: click.Context, /, **values: Any) -> Any:
-        return function(drawn=_given(ctx, values, declared), **values)
-
-    wrapped: Callable = command
-    for each in reversed(declared):
-        wrapped = _declared(each, each.option.help, default_text(each))(wrapped)
-    return wrapped
+    return _taking(
+        _as_declared(declared), function, lambda given, values: function(drawn=given, **values)
+    )
 
 
 def options_of_prices(function: Callable) -> Callable:
     """How an estimate is made, collected into `prices`."""
-    declared = list(options_of(Prices))
-
-    @functools.wraps(function)
-    @click.pass_context
-    def command(ctx: click.Context, /, **values: Any) -> Any:
-        return function(prices=Prices(**_given(ctx, values, declared)), **values)
-
-    wrapped: Callable = command
-    for each in reversed(declared):
-        wrapped = _declared(each, each.option.help, default_text(each))(wrapped)
-    return wrapped
+    return _taking(
+        _as_declared(options_of(Prices)),
+        function,
+        lambda given, values: function(prices=Prices(**given), **values),
+    )
 
 
 def options_for_resuming(function: Callable) -> Callable:
@@ -214,27 +195,36 @@ def options_for_resuming(function: Callable) -> Callable:
                 found.setdefault(declared.name, (declared, []))
             elif declared.name in about.grows:
                 found.setdefault(declared.name, (declared, []))[1].append(kind)
+    options = [
+        (each, each.option.help + (f"; may grow ({', '.join(kinds)})" if kinds else ""), AS_IT_WAS)
+        for each, kinds in found.values()
+    ]
+    return _taking(options, function, lambda given, values: function(changes=given, **values))
+
+
+def _as_declared(declared: Iterable[Declared]) -> list[tuple[Declared, str, str]]:
+    return [(each, each.option.help, default_text(each)) for each in declared]
+
+
+def _taking(
+    options: Sequence[tuple[Declared, str, str]],
+    function: Callable,
+    call: Callable[[dict[str, Any], dict[str, Any]], Any],
+) -> Callable:
+    """The command `function` with these options: (declaration, help, default).
+
+    call: what it does, with those that the user gave and with all other arguments, by name.
+    """
 
     @functools.wraps(function)
     @click.pass_context
     def command(ctx: click.Context, /, **values: Any) -> Any:
-        changes = _given(ctx, values, [declared for declared, _ in found.values()])
-        return function(changes=changes, **values)
+        taken = {each.name: values.pop(each.name) for each, _, _ in options}
+        told = ParameterSource.COMMANDLINE
+        given = {n: v for n, v in taken.items() if ctx.get_parameter_source(n) is told}
+        return call(given, values)
 
     wrapped: Callable = command
-    for declared, kinds in reversed(found.values()):
-        help = declared.option.help + (f"; may grow ({', '.join(kinds)})" if kinds else "")
-        wrapped = _declared(declared, help, AS_IT_WAS)(wrapped)
+    for each in reversed(options):
+        wrapped = _declared(*each)(wrapped)
     return wrapped
-
-
-def _given(
-    ctx: click.Context, values: dict[str, Any], declared: Iterable[Declared]
-) -> dict[str, Any]:
-    """Take the values that the user gave out of `values`."""
-    given = {}
-    for each in declared:
-        value = values.pop(each.name)
-        if ctx.get_parameter_source(each.name) is ParameterSource.COMMANDLINE:
-            given[each.name] = value
-    return given
