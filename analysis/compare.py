@@ -262,7 +262,7 @@ def readable(comparison: Comparison) -> pd.DataFrame:
             "sd": table["sd"].map(tables.number),
             "n": table["n"].astype(str),
             "95 % interval": tables.intervals(table["low"], table["high"]),
-            f"minus {first}": [tables.number(value, sign=True) for value in table["difference"]],
+            f"minus {first}": tables.numbers(table["difference"], sign=True),
             "interval of the difference": tables.intervals(
                 table["corrected_low"], table["corrected_high"], sign=True
             ),

@@ -208,7 +208,7 @@ def _parts(race: Race, unfinished: Text | None, run: Run) -> list[Section]:
         {
             "first": race.pairs["first"],
             "second": race.pairs["second"],
-            "difference": [tables.number(value, sign=True) for value in race.pairs["difference"]],
+            "difference": tables.numbers(race.pairs["difference"], sign=True),
             "interval": tables.intervals(race.pairs["low"], race.pairs["high"], sign=True),
             "p (Holm)": [f"{p:.2g}" if np.isfinite(p) else "–" for p in race.pairs["p_holm"]],
             "P(first > second)": race.pairs["superiority"].map(tables.number),

@@ -313,8 +313,8 @@ def _blocks(grid: Grid) -> list[Block]:
         {
             "N": grid.table["n"].astype(str),
             "M": grid.table["m"].astype(str),
-            grid.unit: grid.table["mean"].map(lambda value: tables.number(value, digits)),
-            "± (95 %)": grid.table["half_width"].map(lambda value: tables.number(value, digits)),
+            grid.unit: tables.numbers(grid.table["mean"], digits),
+            "± (95 %)": tables.numbers(grid.table["half_width"], digits),
             "seeds": grid.table["count"].astype(str),
             "p against the best (Tukey)": grid.table["p_worse"].map(tables.p_value),
         }

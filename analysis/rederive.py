@@ -116,25 +116,25 @@ def _state(run: Run, searches: Mapping[str, Run]) -> str:
     """How far the searches are: in evaluations, or in searches where a budget counts."""
     if run.option("settings", "budget"):
         done = sum(search.chosen is not None for search in searches.values())
-        return sections.state(done, _searches(run), "searches")
-    asked = run.number("settings", "evaluations") * _searches(run)
+        return sections.state(done, len(_searches(run)), "searches")
+    asked = run.number("settings", "evaluations") * len(_searches(run))
     done = sum(len(search.trials) for search in searches.values())
     return sections.state(done, asked, "evaluations of the searches")
 
 
-def _searches(run: Run) -> int:
-    return (run.number("settings", "searches") or 1) + run.number("settings", "random_searches")
-
-
-def _stages(run: Run) -> dict[str, Run]:
-    """The runs in this folder that were begun, by the name of their folder."""
+def _searches(run: Run) -> list[str]:
+    """The searches that it makes, by the name of their folder."""
     counts = {CONTROLLER: "searches", RANDOM: "random_searches"}
-    names = [
+    return [
         name
         for kind, option in counts.items()
         for name in numbered(kind, run.number("settings", option) or (kind == CONTROLLER))
     ]
-    folders = [run.directory / name for name in (*names, GRID, *COMPARISONS)]
+
+
+def _stages(run: Run) -> dict[str, Run]:
+    """The runs in this folder that were begun, by the name of their folder."""
+    folders = [run.directory / name for name in (*_searches(run), GRID, *COMPARISONS)]
     return {folder.name: load_run(folder) for folder in folders if (folder / CONFIG_NAME).exists()}
 
 
@@ -230,7 +230,7 @@ def _agreements(
             rows.append((f"between searches by {method}", float(np.mean(between)), "", ""))
     columns = ["policy", "agreement", "p", "as if published (%)"]
     table = pd.DataFrame(rows, columns=columns)
-    return table.assign(agreement=[tables.number(value) for value in table["agreement"]])
+    return table.assign(agreement=tables.numbers(table["agreement"]))
 
 
 def _operations(run: Run, groups: Mapping[str, list[Policy]]) -> pd.DataFrame:

@@ -214,7 +214,7 @@ def _comparisons(replication: Replication) -> pd.DataFrame:
             "method": pairs["method"],
             "against": pairs["against"],
             "images": pairs["images"],
-            "difference": [tables.number(value, sign=True) for value in pairs["difference"]],
+            "difference": tables.numbers(pairs["difference"], sign=True),
             "interval": tables.intervals(pairs["low"], pairs["high"], sign=True),
             "p (Holm)": pairs["p_holm"].map(tables.p_value),
             "ahead": pairs["ahead"].map(tables.share),

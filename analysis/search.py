@@ -157,9 +157,9 @@ def _top(run: Run) -> Section:
     table = {
         "batch, slot": [f"{row.batch}, {row.slot}" for row in best.itertuples()],
         "reward": best["reward"].map(lambda value: f"{value:.4f}"),
-        "± (standard error)": best["stderr"].map(lambda value: tables.number(value, 4)),
+        "± (standard error)": tables.numbers(best["stderr"], 4),
         # A best candidate was chosen for its luck, too; the same policy's other results were not.
-        "other seeds": again.map(lambda value: tables.number(value, 4)),
+        "other seeds": tables.numbers(again, 4),
         "accuracy (%)": (100 * best["accuracy"]).map(tables.number),
         "policy": best["policy"].map(tables.policy),
     }

@@ -109,8 +109,8 @@ def _rescored(run: Run, rescored: Run) -> Section:
     shown = pd.DataFrame(
         {
             "candidate": table["label"],
-            "in the search": table["search"].map(lambda value: tables.number(value, 4)),
-            "measured again": table["mean"].map(lambda value: tables.number(value, 4)),
+            "in the search": tables.numbers(table["search"], 4),
+            "measured again": tables.numbers(table["mean"], 4),
             "seeds": table["count"].astype(str),
         }
     )

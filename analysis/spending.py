@@ -82,8 +82,8 @@ def choice_section(run: Run) -> Section:
     shown = pd.DataFrame(
         {
             "final policy": list(means.index),
-            "mean reward": means["mean"].map(lambda value: tables.number(value, 4)),
-            "sd": means["std"].map(lambda value: tables.number(value, 4)),
+            "mean reward": tables.numbers(means["mean"], 4),
+            "sd": tables.numbers(means["std"], 4),
             "children": means["count"].astype(str),
         }
     )

@@ -61,6 +61,11 @@ def number(value: float, digits: int = 2, sign: bool = False) -> str:
     return f"{value:{'+' if sign else ''}.{digits}f}"
 
 
+def numbers(values: Iterable[float], digits: int = 2, sign: bool = False) -> list[str]:
+    """`number` of each."""
+    return [number(value, digits, sign) for value in values]
+
+
 def interval(low: float, high: float, digits: int = 2, sign: bool = False) -> str:
     """`[low, high]`, or a dash when there is none."""
     if low is None or high is None or not (np.isfinite(low) and np.isfinite(high)):

@@ -278,8 +278,8 @@ def readable_noise(found: Tabulation) -> pd.DataFrame:
             "measure": frame["measure"].str.replace("_", " "),
             "among": frame["among"],
             "policies": frame["policies"],
-            "one run": frame["run_sd"].map(lambda sd: tables.number(sd, 3)),
-            "between policies": frame["policy_sd"].map(lambda sd: tables.number(sd, 3)),
+            "one run": tables.numbers(frame["run_sd"], 3),
+            "between policies": tables.numbers(frame["policy_sd"], 3),
             "share": frame["share"].map(tables.share),
         }
     )
