@@ -238,6 +238,8 @@ def proposals(
     best = concatenate_best(evaluated)
     made = {"best-5": best, "best-5-refined": refine(best, model)}
     space = model.space
+    if not counts:
+        return made
     rows = _one_by_one(evaluated, model, max(counts), NEW, space.ops if ops is None else ops)
     for count in counts:  # each begins with the smaller one
         if count <= len(rows):
