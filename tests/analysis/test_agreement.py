@@ -7,7 +7,10 @@ import pytest
 
 from analysis.agreement import (
     AGAIN,
+    Agreement,
     Form,
+    _arrays,
+    _cosines,
     _mixed,
     _random,
     agreement_with,
@@ -133,6 +136,9 @@ def test_a_mixture_has_its_share_of_known_sub_policies():
     theirs = (drawn.probabilities == 0.35).all(axis=2).mean()
     # Binomial(5,000, 0.25): five standard deviations are 0.03.
     assert abs(theirs - 0.25) < 0.031
+    short = Policy([[("Invert", 0.35, None)], [("Invert", 0.45, None)]])
+    drawn = _mixed(short, 1.0, Form(1, 1), 50, np.random.default_rng(0))
+    assert set(drawn.probabilities.ravel()) == {0.35, 0.45}  # any of them
 
 
 # Planted cases -----------------------------------------------------------------------------------
@@ -142,6 +148,43 @@ def verdicts(make, count=200, searches=1):
     rng = np.random.default_rng(7)
     found = [agreement_with(IMAGENET, [make(rng) for _ in range(searches)]) for _ in range(count)]
     return [each.verdict for each in found], np.array([each.p for each in found])
+
+
+@pytest.mark.parametrize(
+    ("p", "share", "verdict"),
+    [
+        (0.01, 0.4, "re-derived"), (0.01, 0.39, "partly"), (0.011, 1.0, "partly"),
+        (0.05, 0.0, "partly"), (0.051, 1.0, "not"),
+    ],
+)  # fmt: skip
+def test_verdicts_by_hand(p, share, verdict):
+    assert Agreement((0.5,), (0.1, 0.2), p, share, {}).verdict == verdict
+
+
+@pytest.mark.parametrize("searches", [1, 2])
+def test_chance_and_power_are_those_of_other_draws(searches):
+    rng, known = np.random.default_rng(1), _arrays([IMAGENET])
+    chance, quarter = (
+        np.mean([_cosines(make(), known) for _ in range(searches)], axis=0)
+        for make in (
+            lambda: _random(FORM, 3000, rng), lambda: _mixed(IMAGENET, 0.25, FORM, 3000, rng)
+        )
+    )  # fmt: skip
+    found = agreement_with(IMAGENET, [IMAGENET] * searches)
+    # A quantile of 2.5 % of 2,000 draws scatters by 0.06 standard deviations.
+    ends = np.quantile(chance, [0.025, 0.975])
+    assert np.abs(found.chance - ends).max() < 0.2 * chance.std()
+    power = (quarter > np.quantile(chance, 0.95)).mean()
+    assert found.power[0.25] == pytest.approx(power, abs=0.04)
+    assert found.p == 1 / 2001  # never 0
+
+
+def test_chance_is_that_of_the_operations_that_were_searched():
+    few, all_of_them = (
+        agreement_with(IMAGENET, [IMAGENET], ops, draws=200).chance
+        for ops in (("Rotate", "ShearX"), PAPER_OPS)
+    )
+    assert few[1] < all_of_them[0]
 
 
 def test_the_published_policy_with_noise_is_re_derived():
@@ -212,6 +255,20 @@ def test_traits_of_the_published_policy_by_hand():
     assert row["p_holm"] < 0.01 and table.loc["shear and translation are rare", "p_holm"] < 0.01
     # One policy of this size shows little of the rest, not even the published one.
     assert table.loc["Invert is rare", "p_known"] > 0.05
+
+
+def test_traits_of_several_policies_are_against_means_of_as_many():
+    one, two = (trait_table(IMAGENET, [IMAGENET] * n).set_index("trait") for n in (1, 2))
+    assert ((two["high"] - two["low"]) < 0.85 * (one["high"] - one["low"])).all()
+    assert two["p_known"].to_numpy() == pytest.approx(one["p_known"].to_numpy(), abs=0.05)
+    some = one["p"].between(0.02, 0.4)
+    assert some.any() and (two["p"] < one["p"])[some].all()
+
+
+def test_what_is_never_used_is_rare():
+    without = random_policy(np.random.default_rng(6), 200, tuple(sorted({*PAPER_OPS} - {"Invert"})))
+    table = trait_table(IMAGENET, [without], draws=200).set_index("trait")
+    assert table.loc["Invert is rare", "p"] == 1 / 201
 
 
 def test_traits_of_random_policies_are_chance():

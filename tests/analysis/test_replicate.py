@@ -11,7 +11,7 @@ import scipy.stats
 
 from analysis import Draws, analyse_replication, load_run, write_replication
 from analysis.draws import OTHER, OWN, compare_methods, pairs_of
-from analysis.replicate import judged, replication_of, replication_report
+from analysis.replicate import _stand_ins, judged, replication_of, replication_report
 from analysis.statistics import (
     holm_levels,
     minimum_detectable_difference,
@@ -21,6 +21,7 @@ from analysis.statistics import (
 )
 from analysis.tables import p_clause
 from policies import InputError
+from proxy_tasks.run_format import STAND_IN
 from tests.golden.runs import copy
 
 pytestmark = pytest.mark.long
@@ -245,6 +246,18 @@ def test_a_draw_counts_once_all_its_children_are_there(recorded):
     found = write_replication(recorded)
     assert set(found.table["draws"]) == {1} and set(found.pairs["verdict"]) == {"undecided"}
     assert "Unfinished: 1 of 2 draws" in (recorded / "replicate.md").read_text()
+
+
+def test_where_a_method_found_nothing_is_said(recorded):
+    note = recorded / "draw-1" / "random" / STAND_IN
+    note.write_text(json.dumps({"why": "all alike", "instead": "search/policy.json"}))
+    assert _stand_ins(load_run(recorded)) == [
+        "On draw 1 random found nothing, and counts there with search/policy.json: all alike."
+    ]
+    for content in ("{}", "[]"):
+        note.write_text(content)
+        with pytest.raises(InputError, match="must hold what the run wrote"):
+            _stand_ins(load_run(recorded))
 
 
 def test_without_a_finished_draw_there_is_nothing_to_compare(recorded):

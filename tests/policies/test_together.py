@@ -13,6 +13,7 @@ from policies import (
     PolicyTransform,
     RandAugment,
     TrivialAugmentWide,
+    UniformAugment,
 )
 from policies.kernels_torch import run
 from policies.together import join, joined, transform_copies
@@ -31,13 +32,21 @@ def test_copies_are_what_each_makes_alone(channels):
     images = torch.from_numpy(rng.integers(0, 256, (20, channels, 12, 9), np.uint8))
     makers = [
         PolicyTransform(PAIRS), None, PolicyTransform(SHORT), RandAugment(3, 9),
-        TrivialAugmentWide(), PolicyTransform(IMAGENET), PolicyTransform(PAIRS),
+        TrivialAugmentWide(), PolicyTransform(IMAGENET), PolicyTransform(PAIRS), UniformAugment(),
     ]  # fmt: skip
     alone = [images if t is None else seeded(t, k)(images) for k, t in enumerate(makers)]
     again = [None if t is None else seeded(t, k) for k, t in enumerate(makers)]
     together = transform_copies(again, images)
     assert torch.equal(together, torch.cat(alone))
     assert not torch.equal(alone[0], alone[6])  # another seed, so other draws
+
+
+def test_what_is_left_as_it_is_has_no_fill_to_give():
+    images = torch.full((4, 1, 8, 8), 200, dtype=torch.uint8)
+    filled = PolicyTransform([[("Rotate", 1.0, 9)]], fill=7)
+    together = transform_copies([None, seeded(filled, 0)], images)
+    assert torch.equal(together, torch.cat([images, seeded(filled, 0)(images)]))
+    assert (together[4:] == 7).any()
 
 
 def test_nothing_at_all_is_left_as_it_is():

@@ -101,7 +101,7 @@ def test_a_child_is_told_before_every_epoch_but_the_first(monkeypatch):
     assert len(set(told[-1])) == len(task.train) // 2  # of the samples: every image twice
 
 
-@pytest.mark.parametrize("recipe", [{}, {"ema": 0.9}])
+@pytest.mark.parametrize("recipe", [{}, {"ema": 0.9}, {"copies": 2}])
 def test_children_at_once_are_each_told_of_their_own(recipe):
     task = striped_task()
     config = EvaluatorConfig(epochs=3, precision="float32", options={"recipe": recipe})

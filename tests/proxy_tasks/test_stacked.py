@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from proxy_tasks import EvaluatorConfig, make_evaluator
 from proxy_tasks.learner import Learner
 from proxy_tasks.models import ConvNet, WideResNet, make_child
 from proxy_tasks.presets import Preset
-from proxy_tasks.stacked import keeps_apart, side_by_side, stack, unstack
+from proxy_tasks.stacked import each, keeps_apart, side_by_side, stack, unstack
 from proxy_tasks.training import Arena, LearningRate, TrainConfig
 from tests.proxy_tasks.trees import striped_task
 
@@ -125,7 +126,12 @@ def test_one_that_diverges_is_reported_alone():
         return made
 
     together, alone = children(), children()
+    started = time.perf_counter()
     trained = arena.train_children(together, [None] * 3, config, [0, 1, 2])
+    most = time.perf_counter() - started
+    assert (
+        0 < sum(each.augment_seconds for each in trained) < sum(e.seconds for e in trained) < most
+    )
     expected = [arena.train_child(c, None, config, seed) for seed, c in enumerate(alone)]
     assert [each.epochs for each in trained] == [2, 1, 2] == [each.epochs for each in expected]
     assert [each.image_passes for each in trained] == [192, 96, 192]
@@ -136,13 +142,17 @@ def test_one_that_diverges_is_reported_alone():
         assert np.abs(logits[0] - logits[1]).max() < 1e-3
 
 
-def test_all_that_diverge_end_it():
+def test_all_that_diverge_end_it(monkeypatch):
+    epochs, inner = [], Arena.train_epochs
+    monkeypatch.setattr(
+        Arena, "train_epochs", lambda *given: epochs.append(given[4]) or inner(*given)
+    )
     task = striped_task()
     arena = Arena(task.train, CPU, torch.float32)
     config = TrainConfig(preset(), LearningRate("cosine", 5, 1e12), True, 2)
     children = [make_child("convnet", 1, 2, seed, CPU) for seed in range(2)]
     trained = arena.train_children(children, [None, None], config, [0, 1])
-    assert max(each.epochs for each in trained) < 5
+    assert max(each.epochs for each in trained) == len(epochs) < 5
 
 
 def with_dropout(num_classes, channels):
@@ -164,12 +174,32 @@ def mixing(num_classes, channels):
     return nn.Sequential(nn.Conv2d(channels, 4, 1), Brightest(), narrow(num_classes, 4))
 
 
+class Four(nn.Module):
+    def forward(self, x):
+        return x.reshape(len(x), 4)
+
+
+def of_a_fixed_size(num_classes, channels):
+    return nn.Sequential(
+        nn.Conv2d(channels, 4, 1), nn.AdaptiveAvgPool2d(1), Four(), nn.Linear(4, num_classes)
+    )
+
+
+def without_linear(num_classes, channels):
+    """Its stack would have logits [N, count * classes]."""
+    return nn.Sequential(
+        nn.Conv2d(channels, num_classes, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(1)
+    )
+
+
 @pytest.mark.parametrize("options, said", [
     ({"recipe": {"cutmix": 1.0}}, "children_per_gpu: needs a recipe without cutmix"),
     ({"recipe": {"optimizer": "torch.optim:Adam"}}, "treats every weight by itself"),
     ({"model": with_dropout}, "side by side.*logits differ"),
     ({"model": with_group_norm}, "side by side.*is a GroupNorm"),
     ({"model": mixing}, "side by side.*logits differ"),
+    ({"model": of_a_fixed_size}, "side by side.*shape"),
+    ({"model": without_linear}, r"side by side.*together they give \[\d+, 4\], not"),
     ({"model": narrow}, "children_per_gpu: needs a GPU"),
 ])  # fmt: skip
 def test_what_cannot_be_trained_at_once_is_refused(options, said):
@@ -184,6 +214,19 @@ def test_looking_whether_children_keep_apart_leaves_them_alone():
     assert keeps_apart(children, torch.randn(4, 3, 16, 16)) == ""
     for child, state in zip(children, before, strict=True):
         assert all(torch.equal(value, state[name]) for name, value in child.state_dict().items())
+
+
+def test_logits_that_are_no_numbers_are_not_taken_for_equal():
+    children = [make_child(narrow, 3, 5, seed, CPU) for seed in range(2)]
+    children[0].classifier.bias.data.fill_(math.nan)
+    assert "differ by nan" in keeps_apart(children, torch.randn(4, 3, 16, 16))
+
+
+def test_losses_of_a_stack_are_at_least_of_single_precision():
+    logits, targets = torch.randn(6, 2, 5).bfloat16(), torch.zeros(6, 2, dtype=torch.int64)
+    losses = each(nn.functional.cross_entropy)(logits, targets)
+    alone = [nn.functional.cross_entropy(logits[:, k].float(), targets[:, k]) for k in range(2)]
+    torch.testing.assert_close(losses, torch.stack(alone))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.errors import InputError
+from proxy_tasks import trials
 from proxy_tasks.evaluators.evaluation import Evaluation
 from proxy_tasks.trials import _FIELDS, Trial, best_trials, image_passes, read_journal
 
@@ -79,17 +80,26 @@ REFUSED = {
     "a fraction for a number": changed(batch=0.0),
     "negative slot": changed(slot=-1),
     "huge seed": changed(seed=2**63),
+    "negative attempts": changed(attempts=-1),
     "unknown part": changed(part="train"),
     "unknown status": changed(status="fine"),
     "ok without result": changed(evaluation=None),
     "ok with error": changed(error="no"),
+    "ok that failed": changed(evaluation=None, error="no"),
+    "failed that is ok": changed(status="failed"),
+    "unknown status of a failure": changed(status="fine", evaluation=None, error="no"),
     "failed with result": changed(status="failed", error="no"),
     "failed without error": changed(status="failed", evaluation=None),
     "duplicate of nothing": changed(status="duplicate"),
     "original of no duplicate": changed(duplicate_of=[0, 0]),
     "duplicate of nonsense": changed(status="duplicate", duplicate_of=[0, "a"]),
     "duplicate of three": changed(status="duplicate", duplicate_of=[0, 0, 0]),
+    "duplicate of a negative": changed(status="duplicate", duplicate_of=[0, -1]),
+    "duplicate of true": changed(status="duplicate", duplicate_of=[0, True]),
     "artifact of nonsense": changed(artifact="weights"),
+    "artifact that is too long": changed(artifact=65 * "a"),
+    "artifact in capitals": changed(artifact=64 * "A"),
+    "unknown augmentation": changed(augmentation={"transform": "Sharper"}),
     "no reward": result(reward=None),
     "reward of text": result(reward="0.5"),
     "reward true": result(reward=True),
@@ -115,7 +125,7 @@ def test_anything_else_is_refused(data, tmp_path):
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999", "9" * 5000])
-@pytest.mark.parametrize("place", ['"reward": 0.5', '"started": 1.0'])
+@pytest.mark.parametrize("place", ['"reward": 0.5', '"started": 1.0', '"finished": 2.0'])
 def test_numbers_beyond_floats_are_refused(tmp_path, place, number):
     text = json.dumps(trial(0, 0).to_json())
     assert place in text
@@ -137,6 +147,15 @@ def test_what_could_not_be_read_is_not_written(value):
     made = trial(0, 0, evaluation=evaluation(details={"a": value}))
     with pytest.raises((ValueError, TypeError)):
         made.to_line()
+
+
+def test_a_line_that_is_too_long_to_be_read_is_not_written(monkeypatch):
+    length = len(trial(0, 0).to_line())
+    monkeypatch.setattr(trials, "MAX_LINE_BYTES", length)
+    trial(0, 0).to_line()
+    monkeypatch.setattr(trials, "MAX_LINE_BYTES", length - 1)
+    with pytest.raises(ValueError, match="must be at most"):
+        trial(0, 0).to_line()
 
 
 def test_a_last_line_without_its_end_is_left_out_and_a_repeated_key_is_not(tmp_path):

@@ -262,16 +262,19 @@ def test_of_two_evaluations_in_a_crash_neither_is_blamed_until_it_was_alone():
     first, second, third = fakes.job(0), fakes.job(1), fakes.job(2)
     pool._backlog.append(third)  # asked for later: it has to wait until those are made again
     pool._slots[0].queue.extend([("ref 1", first), ("ref 2", second)])
+    pool._running, pool._refs = 2, dict.fromkeys(("ref 1", "ref 2"), pool._slots[0])
     outcomes: list = []
     pool._crashed(pool._slots[0], "gone", outcomes)
     assert outcomes == [] and list(pool._backlog) == [first, second, third]
+    assert pool._running == 0 and pool._refs == {}
     assert first.alone and second.alone and first.attempt == second.attempt == 1
 
     slot = fakes.idle_slot(pool)
     slot.queue.append(("ref 3", first))
+    pool._running = 1
     assert pool._open_slots() == []  # nobody queues behind it
     pool._crashed(slot, "gone", outcomes)
-    assert [(o.kind, o.job) for o in outcomes] == [("crash", first)]
+    assert [(o.kind, o.job) for o in outcomes] == [("crash", first)] and pool._running == 0
 
 
 def test_time_limits_are_per_evaluation_not_per_queue():
@@ -298,8 +301,10 @@ def test_the_clock_of_a_waiting_evaluation_starts_with_it():
     pool._running = 2
     slot.head_since = time.monotonic() - 9.5
     pool._ray.answers["ref 1"] = [{"evaluation": {}, "started": 0.0, "finished": 9.5}]
-    [outcome] = pool.wait(0.0)
-    assert outcome.kind == "ok"
+    waited, wait = [], pool._ray.wait
+    pool._ray.wait = lambda refs, num_returns=1, timeout=0.0: waited.append(timeout) or wait(refs)
+    [outcome] = pool.wait(5.0)
+    assert outcome.kind == "ok" and waited[0] <= 0.5  # no longer than is left of the limit
     assert time.monotonic() - slot.head_since < 5
     slot.head_since -= 9.0  # nine seconds later
     assert pool.wait(0.0) == []
@@ -327,6 +332,15 @@ def test_workers_that_die_while_starting_are_given_up(workers):
         for _ in range(1000):
             pool.wait(0.0)
     assert len(spawned) <= 5 * workers + 1
+
+
+def test_a_worker_that_starts_after_all_makes_up_for_those_that_died():
+    pool = fakes.bare_pool(PoolConfig(workers=1))
+    (slot,) = pool._slots
+    pool._setup_crashes, slot.ready, pool._refs = 3, "setup", {"setup": slot}
+    pool._ray.answers["setup"] = {"worker": "host:9", "unprepared": []}
+    assert pool.wait(0.0) == []
+    assert (pool._setup_crashes, slot.ready, slot.worker) == (0, None, "host:9")
 
 
 def test_what_is_awaited_is_said_again_and_again(monkeypatch, caplog):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import shutil
 from dataclasses import replace
 from types import SimpleNamespace
@@ -12,13 +13,27 @@ import pytest
 
 from policies import InputError, load_policy_file
 from policies.augmentations import encode_augmentation
+from policies.files import read_json, write_json
+from proxy_tasks.run_format import STAND_IN
 from search import Config, PoolConfig
 from search.engine import cluster
-from search.studies import methods
+from search.errors import NothingFound
+from search.studies import methods, replicate
 from search.studies.config import read_config
-from search.studies.replicate import _grown, judging, planned, run_replicate
+from search.studies.replicate import (
+    FoundNothing,
+    _draw,
+    _go_on,
+    _grown,
+    _stands_for,
+    judging,
+    planned,
+    run_replicate,
+    with_arms,
+)
 from search.studies.replication import MOST_SEEDS
 from search.trial import JOURNAL_NAME, read_journal
+from tests.search import fakes
 from tests.search.commands import PLANTED, answer, ending, invoke
 from tests.search.fakes import FakePool, Killed, bad
 
@@ -172,6 +187,61 @@ def test_nothing_found_among_failures_is_an_error(tmp_path):
     assert (tmp_path / "run/draw-1/other/compare.csv").exists()
 
 
+def test_what_a_method_stands_for_is_said_while_it_found_nothing(tmp_path):
+    note = tmp_path / STAND_IN
+    assert _stands_for("random", tmp_path, None, "all alike").members == (None,)
+    assert read_json(note) == {"why": "all alike", "instead": "none"}
+    _stands_for("random", tmp_path, None, "")
+    assert not note.exists()
+
+
+@pytest.mark.parametrize("changes", [{}, {"status": "failed", "evaluation": None, "error": "no"}])
+def test_a_stage_goes_on_as_it_was_begun_and_may_find_nothing(tmp_path, changes):
+    options = {"method": ["random", "none"], "task": "folder"}
+    begun = Config.of("replicate", data="here", seeds=4, **options)
+    now = Config.of("replicate", data="moved", workers=3, **options)
+    for folder, trial in (
+        ("stage", fakes.trial(0, 0)),
+        ("stage/final", fakes.trial(0, 0, **changes)),
+    ):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / JOURNAL_NAME).write_bytes(trial.to_line())
+    write_json(tmp_path / "stage/config.json", begun.to_json())
+    ran = []
+
+    def stage(made, place, **how):
+        ran.append((made, how))
+        raise NothingFound("all alike")
+
+    if changes:  # what failed is to be made again
+        with pytest.raises(NothingFound):
+            _go_on(now, stage, now, tmp_path / "stage", {})
+    else:
+        assert _go_on(now, stage, now, tmp_path / "stage", {}) == FoundNothing(2, "all alike")
+    [(made, how)] = ran
+    assert (made.task.data, made.pool, made.settings) == ("moved", now.pool, begun.settings)
+    assert how == {"resume": True}
+
+
+def test_what_had_failed_takes_with_it_what_followed(monkeypatch, tmp_path):
+    forgotten = {}
+    monkeypatch.setattr(
+        replicate,
+        "forget_followers",
+        lambda place, *followers: forgotten.update(
+            {place.relative_to(tmp_path / "draw-0").as_posix(): [each.name for each in followers]}
+        ),
+    )
+    monkeypatch.setattr(replicate, "_go_on", lambda *_: FoundNothing(0, "all alike"))
+    (tmp_path / "draw-0/random/select/final").mkdir(parents=True)
+    config = with_arms(Config.of("replicate", method=["random", "none"], **ANYWHERE))
+    run = SimpleNamespace(config=config, path=tmp_path, log=logging.getLogger("search"))
+    assert len(list(_draw(run, 0, {"retry_failed": True}))) == 3  # the search, and what judges
+    judged = ["own", "other"]
+    assert forgotten == {"random/search": [*judged, "select"], "random/select": judged,
+                         "random/select/final": judged}  # fmt: skip
+
+
 def test_a_plan_grows_by_draws_alone(run):
     invoke("resume run --draws 3 --quiet", run.parent)
     plans = json.loads((run / "plan.json").read_text())
@@ -252,10 +322,10 @@ def test_an_own_method_is_one_more_row(monkeypatch, tmp_path):
 
 
 def test_children_are_judged_by_accuracy_whatever_was_searched_by():
-    config = Config.of("replicate", method=["random", "none"])
+    config = Config.of("replicate", method=["random", "none"], task_seed=40)
     assert config.evaluator.reward == "calibrated_log_likelihood"
     judged = judging(config, 3, [methods.arm_of("none", "")])
-    assert judged.evaluator.reward == "accuracy" and judged.task.seed == 3
+    assert judged.evaluator.reward == "accuracy" and judged.task.seed == 43
 
 
 # Ray -------------------------------------------------------------------------------------------

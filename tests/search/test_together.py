@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,7 @@ from search.engine import loop as engine
 from search.engine.pool import WorkerPool
 from search.engine.worker import Worker
 from search.spaces import PolicySpace
+from search.trial import Candidate
 from tests.search import fakes
 from tests.search.running import lines, results, run
 
@@ -69,11 +71,12 @@ def made(together=3, workers=2, **options):
 def test_workers_share_what_there_is_evenly():
     pool, evaluator = made(together=3, workers=2)
     assert pool.capacity() == 6
-    for seed in range(4):
+    for seed in range(5):
         pool.submit(fakes.job(seed))
+    assert pool.capacity() == 1
     outcomes = pool.wait(0.0)
-    assert evaluator.calls == [[0, 1], [2, 3]]
-    assert [o.evaluation["reward"] for o in outcomes] == [0, 0.001, 0.002, 0.003]
+    assert evaluator.calls == [[0, 1, 2], [3, 4]]
+    assert [o.evaluation["reward"] for o in outcomes] == [0, 0.001, 0.002, 0.003, 0.004]
     assert pool.capacity() == 12  # short evaluations: the next may wait in the worker's queue
     spans = [(o.started, o.finished) for o in outcomes[:2]]
     assert spans[0][1] == spans[1][0]  # each its share of the time
@@ -127,6 +130,66 @@ def test_only_what_asks_for_the_same_is_evaluated_together():
     for _ in range(4):
         pool.wait(0.0)
     assert evaluator.calls == [[0, 1], [2], [3]]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "count"),
+    [
+        ({}, {}, 2),
+        ({"alone": True}, {}, 1),
+        ({}, {"alone": True}, 1),
+        ({}, {"candidate": Candidate(0, 1, None, 1, scorer="cheap")}, 1),
+        ({}, {"candidate": Candidate(0, 1, None, 1, part="test")}, 1),
+    ],
+)
+def test_what_is_to_be_alone_or_is_another_kind_is_taken_by_itself(first, second, count):
+    pool = fakes.bare_pool(PoolConfig(workers=1, children_per_gpu=4))
+    for seed, changes in enumerate((first, second)):
+        pool.submit(replace(fakes.job(seed), **changes))
+    assert len(pool._take(4)) == count and len(pool._backlog) == 2 - count
+
+
+def test_the_worker_with_the_least_to_do_is_next_and_what_is_alone_needs_an_idle_one():
+    pool, _ = made(together=1, workers=2)
+    pool._mean_seconds = 0.1  # so short that one may wait behind another
+    busy, idle = pool._slots
+    busy.queue.append(("one call", fakes.job(0)))
+    for seed in (1, 2):
+        pool.submit(fakes.job(seed))
+        pool._dispatch()
+    assert (len(busy.queue), len(idle.queue)) == (2, 1)
+    assert busy.head_since == 0 < idle.head_since  # the clock is that of the first
+    pool.submit(replace(fakes.job(3), alone=True))
+    pool._dispatch()
+    assert len(pool._backlog) == 1
+    idle.ready = "setup"  # whoever is not ready is given nothing
+    assert pool._open_slots() == [busy]
+
+
+def test_how_long_evaluations_take_is_that_of_all_made_at_once():
+    pool, _ = made(together=2, workers=1)
+    (slot,) = pool._slots
+    for ref, seconds in (("one", 1.0), ("other", 5.0)):
+        slot.queue.extend((ref, fakes.job(seed)) for seed in range(2))
+        pool._refs[ref] = slot
+        pool._ray.answers[ref] = [
+            {"evaluation": {}, "started": k * seconds, "finished": (k + 1) * seconds}
+            for k in range(2)
+        ]
+        assert len(pool.wait(0.0)) == 2
+        assert pool._depth == 1  # too long to wait in a worker's queue
+    assert pool._mean_seconds == pytest.approx(0.9 * 2 + 0.1 * 10)
+
+
+def test_a_mistake_of_the_user_is_not_tried_again_one_by_one():
+    pool, _ = made(together=2, workers=1)
+    (slot,) = pool._slots
+    slot.queue.extend(("one call", fakes.job(seed)) for seed in range(2))
+    pool._refs["one call"] = slot
+    mistake = InputError("a", "b", "c", "d")
+    failed = {"error": "a", "detail": "", "mistake": mistake, "started": 0.0, "finished": 1.0}
+    pool._ray.answers["one call"] = [failed, failed]
+    assert [o.mistake for o in pool.wait(0.0)] == [mistake, mistake]
 
 
 @pytest.mark.parametrize("together", [1, 4])
