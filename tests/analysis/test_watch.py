@@ -72,7 +72,9 @@ class TestTerminal:
     @pytest.mark.parametrize("name", GOLDEN)
     def test_recorded_runs_are_complete_and_fit_80_columns(self, name):
         text = shown(FOLDER / name)
-        known = progress(FOLDER / name).run.kind not in OPEN_ENDED
+        now = progress(FOLDER / name)
+        known = now.run.kind not in OPEN_ENDED
+        assert now.complete == known
         assert (": complete" in text) == known and "unfinished" not in text
         assert not known or "ago" not in text
         assert max(map(len, text.splitlines())) <= 80

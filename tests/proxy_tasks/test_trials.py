@@ -179,11 +179,11 @@ def test_best_are_distinct_and_ties_go_to_the_earlier():
     rewards = [0.5, 0.9, 0.9, 0.7, 0.1]
     trials = [trial(1, slot, reward) for slot, reward in enumerate(rewards)]
     # The same augmentation as slot 3, once better and once worse.
-    trials += [trial(0, 3, 0.95), trial(2, 3, 0.6)]
+    trials += [trial(0, 3, 0.95), trial(2, 3, 0.6), trial(0, 9, 0.9)]
     trials += [trial(3, 8, status="failed", evaluation=None, error="no")]
-    expected = [(0, 3), (1, 1), (1, 2), (1, 0), (1, 4)]
+    expected = [(0, 3), (0, 9), (1, 1), (1, 2), (1, 0), (1, 4)]
     for order in (trials, trials[::-1], trials[3:] + trials[:3]):
-        for k in range(1, 7):
+        for k in range(1, 8):
             assert [t.key for t in best_trials(order, k)] == expected[:k]
 
 

@@ -9,16 +9,18 @@ import pytest
 
 from policies import InputError, load_policy
 from proxy_tasks import EvaluatorConfig, make_evaluator
-from search import Config, read_journal, run_search
+from search import Config, FixedSearcher, read_journal, run_search
 from search.engine import loop
+from search.engine.budget import Budget
 from search.engine.pool import Outcome
 from search.studies import selection
 from search.studies.choice import FINAL, ORDER
 from search.studies.config import read_config
 from search.studies.search import budget_of, cheap_cost
-from search.trial import CHEAP, MAIN
+from search.trial import CHEAP, MAIN, Candidate
 from tests.proxy_tasks.trees import striped_task
 from tests.search.fakes import FakePool, Killed, bad
+from tests.search.running import run
 
 pytestmark = pytest.mark.long
 
@@ -91,6 +93,17 @@ def test_the_budget_is_spent_and_not_exceeded(pool, tmp_path):
     assert about["selection"].startswith(next(iter(ranked)))
     best = max(t.reward for t in read_journal(tmp_path / "run/trials.jsonl") if t.scorer == MAIN)
     assert about["best_candidate"] == {"reward": best, "measured_again": ranked["best-1"]}
+
+
+def test_what_does_not_fit_ends_it_and_what_was_spent_before_counts(monkeypatch, tmp_path):
+    kinds = (MAIN, MAIN, CHEAP)  # the last would fit
+    asked = [Candidate(0, slot, None, slot, scorer=kind) for slot, kind in enumerate(kinds)]
+    budget = Budget(25, {MAIN: 10, CHEAP: 1}, spent=10, unit=10)
+    run(monkeypatch, tmp_path / "run", FixedSearcher(asked), evaluations=None, budget=budget)
+    assert [trial.slot for trial in read_journal(tmp_path / "run/trials.jsonl")] == [0]
+    assert (budget.shown(25), budget.words) == (2.5, ("child", "children"))
+    with pytest.raises(KeyError):
+        budget.price("nobody")
 
 
 def test_the_final_policy_is_the_best_of_the_new_children(pool, tmp_path):

@@ -108,11 +108,12 @@ def test_a_corrupted_middle_line_is_named_and_nothing_changed(path, content):
     "refused",
     [
         trial(0, 0),
+        trial(5, 5),
         trial(0, 1, seed="x"),
         trial(0, 1, label="x" * MAX_LINE_BYTES),
         trial(0, 1, started=float("nan")),
     ],
-    ids=["repeated", "wrong type", "too long", "not finite"],
+    ids=["repeated", "twice at once", "wrong type", "too long", "not finite"],
 )
 def test_refused_trials_leave_no_trace(path, refused):
     with Journal(path) as journal:
@@ -207,6 +208,14 @@ def test_lines_can_be_left_out(path):
         journal.append(trial(0, 1))
     with Journal(path, note=pytest.fail) as journal:
         assert [made.slot for made in journal.trials()] == [0, 2, 4, 1]
+        assert journal.keep_only(lambda made: made.slot != 2) == 1
+        kept = path.read_bytes()
+        with path.open("ab") as file:
+            file.write(b"x")
+        with pytest.raises(JournalError, match="was changed"):
+            journal.keep_only(lambda made: True)
+    path.write_bytes(kept)
+    assert [made.slot for made in read_journal(path)] == [0, 4, 1]
     assert os.listdir(path.parent) == [path.name]
 
 

@@ -59,6 +59,11 @@ def test_without_a_cheap_evaluator_everything_is_dear():
     assert CHEAP not in scorers(100, cheap_cost=0.1, prior=1.0, share=0.0)[20:]
 
 
+def test_as_many_may_be_open_as_two_batches_of_the_larger_kind_have():
+    staged, dear = (StagedSearcher(PolicySpace(), cheap_cost=cost) for cost in (0.1, 0.0))
+    assert (staged.most_open, dear.most_open) == (40, 10)
+
+
 def test_rewards_of_the_two_are_never_compared():
     """A diverged child is below those of its own evaluator; the others' are on another scale."""
     searcher = StagedSearcher(PolicySpace(), 0, cheap_cost=0.1, prior=1.0)
@@ -123,10 +128,24 @@ def test_cheap_rewards_decide_what_is_first_asked_of_the_dear_evaluator(proposer
     assert all(batches.count(batch) == 4 for batch in batches[:-4])
 
 
-def test_a_reward_of_zero_is_a_reward():
-    searcher = StagedSearcher(PolicySpace(), 0, cheap_cost=0.1, prior=2.0, lag=0)
-    drive(searcher, 21, judge=lambda candidate: evaluation(0.0))  # told before the next batch
-    assert searcher._model.cheap.count == 20
+@pytest.mark.parametrize("failed", [(), (3,)])
+def test_a_reward_of_zero_is_a_reward_and_a_failure_is_none(failed):
+    searcher = StagedSearcher(PolicySpace(), 0, cheap_cost=0.1, prior=2.0, lag=0, ridge=5.0)
+
+    def judge(candidate):
+        return None if candidate.slot in failed else evaluation(0.0)
+
+    drive(searcher, 21, judge=judge)  # told before the next batch
+    assert searcher._model.cheap.count == 20 - len(failed)
+    assert searcher._model.cheap.ridge == 5
+
+
+@pytest.mark.parametrize("proposer", ["thompson", "ppo"])
+def test_what_the_dear_evaluator_is_asked_depends_on_the_seed(proposer):
+    first, other = (
+        StagedSearcher(PolicySpace(), seed, proposer=proposer).ask().augmentation for seed in (1, 2)
+    )
+    assert first != other
 
 
 def test_the_model_is_that_of_whichever_rewards_there_are():
