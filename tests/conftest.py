@@ -103,13 +103,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """One process of the tests runs all that start Ray, by this fixture or as they are marked.
 
     Two Rays at once would only wait for each other. The other tests of a file stay together, since
-    they share what its fixtures made.
+    they share what its fixtures made; but each long one goes where there is time. (Groups of few
+    tests are begun last: small ones keep all processes busy to the end.)
     """
     for item in items:
         if "ray" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.ray)
-        ray = item.get_closest_marker("ray") is not None
-        item.add_marker(pytest.mark.xdist_group("ray" if ray else item.nodeid.split("::")[0]))
+        group = item.nodeid.split("::")[0]
+        if item.get_closest_marker("long") is not None:
+            group = item.nodeid
+        if item.get_closest_marker("ray") is not None:
+            group = "ray"
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_collection_finish() -> None:

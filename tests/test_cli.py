@@ -132,6 +132,7 @@ def test_report_and_show(small_run, tmp_path):
     assert Image.open(tmp_path / "a.png").width > 400
 
 
+@pytest.mark.long
 def test_compare_writes_tables_and_says_what_they_mean(small_run, tmp_path):
     out = tmp_path / "compare"
     arms = ["none", "imagenet", small_run / "policy.json", "random:25", "randaugment:2,9"]
@@ -152,6 +153,7 @@ def test_compare_writes_tables_and_says_what_they_mean(small_run, tmp_path):
     assert (out / "trials.jsonl").read_bytes() == before
 
 
+@pytest.mark.long
 def test_a_study_with_failed_evaluations_is_not_complete(tmp_path, monkeypatch):
     """Exit code 1, and what to do; `resume --retry-failed` completes it."""
     monkeypatch.setattr(
@@ -222,6 +224,7 @@ def test_select_makes_proposals_and_exports_the_best_of_them(small_run, tmp_path
     assert (out / "final/trials.jsonl").read_bytes() == keys
 
 
+@pytest.mark.long
 def test_a_small_fidelity_study(tmp_path):
     out = tmp_path / "fidelity"
     said = run(

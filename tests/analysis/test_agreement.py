@@ -210,6 +210,7 @@ def test_power_is_what_is_promised(searches):
     assert promised[0.5] >= promised[0.25] and promised[0.5] > 0.98
 
 
+@pytest.mark.long
 def test_chance_is_that_of_each_policys_own_form():
     """A long random policy agrees more than a short one; together they are no news either."""
     p = []
@@ -271,6 +272,7 @@ def test_what_is_never_used_is_rare():
     assert table.loc["Invert is rare", "p"] == 1 / 201
 
 
+@pytest.mark.long
 def test_traits_of_random_policies_are_chance():
     rng = np.random.default_rng(5)
     p = np.array(

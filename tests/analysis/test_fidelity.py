@@ -105,6 +105,7 @@ def test_a_diverged_child_ranks_below_all_that_trained(write_run):
         assert found[key] == pytest.approx(expected[key])
 
 
+@pytest.mark.long
 def test_files_and_words(write_run):
     directory = write_run(lines(), {"task": {"name": "reduced-cifar10"}})
     fidelity = write_fidelity(directory)
@@ -134,6 +135,7 @@ def region_lines():
     return rows
 
 
+@pytest.mark.long
 def test_random_candidates_and_policies_of_searches_are_told_apart(write_run):
     fidelity = write_fidelity(write_run(region_lines()))
     regions = fidelity.regions.set_index(["evaluator", "reward"])

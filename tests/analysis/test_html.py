@@ -120,6 +120,7 @@ def test_ids_are_there_once_and_charts_use_their_own():
             assert f'id="{name}"' in chart
 
 
+@pytest.mark.long
 def test_several_runs_begin_with_what_was_found(write_run):
     """The comparison first, in the words of its own report."""
     search = write_run([journal_line(0, 0)], name="search")
@@ -161,6 +162,7 @@ class TestWhere:
         assert path == directory / PAGE_NAME and GENERATOR in path.read_text()
         assert write_reports([directory])[-1] == path  # a view: written again at will
 
+    @pytest.mark.long
     def test_of_several_in_the_folder_around_them(self, write_run, tmp_path):
         several = [write_run([journal_line(0, 0)], name=name) for name in ("one", "two")]
         *_, path = write_reports(several)
@@ -289,6 +291,7 @@ class TestCharts:
         assert "stroke: currentColor" in text and "#000000" not in text
 
 
+@pytest.mark.long
 def test_a_page_is_the_same_again():
     assert page([FOLDER / "compare"]) == page([FOLDER / "compare"])
 

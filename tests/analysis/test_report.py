@@ -153,9 +153,11 @@ class TestSelect:
         assert "0.5000" in lines[0] and "0.4000" in lines[1] and "-0.1000" in lines[1]
         assert "the best of several" in text
 
+    @pytest.mark.long
     def test_the_best_of_many_stands_beside_its_value_measured_again(self, write_run):
         text = self.write(write_run, "synthetic")
         assert "best 2 of the search had a mean reward of 0.5750; measured again it is 0.5" in text
 
+    @pytest.mark.long
     def test_rewards_of_different_evaluators_are_not_subtracted(self, write_run):
         assert "other scales" in self.write(write_run, "weight-sharing")

@@ -80,6 +80,7 @@ def test_policy_table_has_a_row_per_operation():
     assert len(table) == 50 and table["sub_policy"].max() == 24
 
 
+@pytest.mark.long
 def test_report_of_a_finished_search(write_run):
     rng = np.random.default_rng(0)
     rows = [

@@ -327,6 +327,7 @@ def test_rank_correlation_averages_over_seeds():
     assert rank_correlation(scores, reference).rho == pytest.approx(np.mean(each))
 
 
+@pytest.mark.long
 def test_bootstrap_interval_agrees_with_scipys():
     rng = np.random.default_rng(5)
     x = rng.normal(size=30)

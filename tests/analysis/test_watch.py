@@ -171,6 +171,7 @@ class TestPage:
         answer = connection.getresponse()
         return answer, answer.read().decode()
 
+    @pytest.mark.long
     def test_is_the_report_and_grows_with_the_run(self, served):
         directory, serving = served
         answer, text = self.get(serving)
@@ -199,6 +200,7 @@ class TestPage:
         answer, text = self.get(serving)
         assert answer.status == 503 and "must be a run folder" in text
 
+    @pytest.mark.long
     def test_a_port_in_use_is_a_mistake_of_the_user(self, served):
         directory, serving = served
         with pytest.raises(InputError, match="must be a free port"):

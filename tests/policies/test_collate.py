@@ -213,6 +213,7 @@ class TestLoader:
         )  # fmt: skip
         return list(loader)
 
+    @pytest.mark.long
     @pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
     def test_workers_repeat_an_epoch_of_the_same_seed_and_no_other(self, method):
         first, again, other = (

@@ -116,6 +116,7 @@ class TestSamplePairing:
             assert counts[i].sum() == counts[i][wants].sum(), "paired with itself"
             assert stats.chisquare(counts[i][wants]).pvalue > ALARM
 
+    @pytest.mark.long
     def test_two_pairings_draw_their_partners_independently(self, kernels):
         """Of 4 others, the second partner is the first one again in a quarter of the cases."""
         n, batch = 2000, torch.tensor([0, 60, 120, 180, 240], dtype=torch.uint8).view(5, 1, 1, 1)

@@ -194,6 +194,7 @@ class TestCompile:
             assert torch.equal(fast(tensor(n)), eager(tensor(n)))
         assert torch.equal(fast(tensor()), eager(tensor()))
 
+    @pytest.mark.long
     @pytest.mark.parametrize("transform", [RandAugment, TrivialAugmentWide, UniformAugment])
     def test_alone_and_inside_a_function(self, compiled, transform):
         eager, fast = (transform(generator=seeded(5)) for _ in range(2))
@@ -208,6 +209,7 @@ class TestCompile:
             want = eager(tensor(n)).float().mean(dim=(1, 2, 3)) + labels
             assert torch.allclose(step(tensor(n), labels), want)
 
+    @pytest.mark.long
     def test_in_front_of_a_network(self, compiled):
         body = nn.Sequential(nn.Flatten(), nn.Linear(3 * 20 * 26, 2))
         network = nn.Sequential(make(IMAGENET), v2.ToDtype(torch.float32, scale=True), body)

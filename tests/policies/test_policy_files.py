@@ -281,6 +281,7 @@ def test_nothing_is_written_that_could_not_be_read_back(tmp_path):
     assert load_policy(tmp_path / "p.json") == long
 
 
+@pytest.mark.long
 def test_a_schedule_above_a_mebibyte(tmp_path):
     rows = [[("Rotate", 0.5, 3)] * 60] * 20
     schedule = Schedule([(i, rows) for i in range(50)], 50)

@@ -184,6 +184,7 @@ class TestEmbedded:
         assert not files(task, "train") & files(task, "validation")
         assert all(name.startswith("t10k/") for name in files(task, "test"))
 
+    @pytest.mark.long
     def test_fashion_looks_like_fashion(self):
         # Mean images tell trousers from bags: a nearest-mean classifier is right far more often
         # than chance (0.1), which no wrong labelling or layout would be.
@@ -230,6 +231,7 @@ class TestTorchvision:
         assert np.array_equal(task.train.images[7], official.transpose(2, 0, 1))
         assert label == int(name.split("/")[1]) % 10 == task.train.labels[7]
 
+    @pytest.mark.long
     def test_svhn_is_never_flipped(self, tmp_path, monkeypatch):
         import torchvision.datasets
 

@@ -31,6 +31,7 @@ def logits(classes: int, scale: float, count: int = 200) -> np.ndarray:
 
 
 class TestJudge:
+    @pytest.mark.long
     @given(
         classes=st.integers(2, 100),
         span=st.floats(0.01, 99),
@@ -98,6 +99,7 @@ class TestTrainedChildren:
         assert result.diverged and result.details["divergence"]
         assert result.metrics["log_likelihood"] == pytest.approx(-math.log(2))
 
+    @pytest.mark.long
     @pytest.mark.parametrize("random_labels", [False, True])
     def test_overfitted_children_are_not(self, random_labels):
         """By heart: 16 images for 150 epochs, and labels that mean nothing."""
@@ -109,6 +111,7 @@ class TestTrainedChildren:
         result = make_evaluator(EvaluatorConfig(epochs=150), task).evaluate(None, 0)
         assert not result.diverged and "divergence" not in result.details
 
+    @pytest.mark.long
     def test_the_test_part_does_not_decide(self):
         """Test images of other labels make a child wrong and certain of it, not diverged."""
         right = striped_images(200, 3)

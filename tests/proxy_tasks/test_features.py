@@ -62,6 +62,7 @@ def test_a_transform_has_the_features_of_the_policy_that_it_is(transform):
     )
 
 
+@pytest.mark.long
 def test_uniform_augment_is_the_mean_of_what_it_draws():
     rng = np.random.default_rng(0)
     names = NAMES[:15]

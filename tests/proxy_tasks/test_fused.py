@@ -104,6 +104,7 @@ class TestNormalisation:
         ):
             assert close(found, wanted, own)
 
+    @pytest.mark.long
     @TYPES
     def test_a_large_mean_costs_few_digits(self, dtype):
         # sums of squares about 0 would lose all of them: 1000² / 1² is 2**20.
@@ -123,6 +124,7 @@ class TestNormalisation:
         assert y[:, 5].isnan().all() and np.isnan(mean[5])
         assert not y[:, :5].isnan().any() and np.isfinite(np.delete(mean, 5)).all()
 
+    @pytest.mark.long
     @TYPES
     def test_of_equal_maxima_the_first_has_the_gradient(self, dtype):
         x = drawn(3, 16, 2, 2, dtype=dtype).contiguous(memory_format=torch.channels_last)
@@ -154,6 +156,7 @@ class TestStem:
         assert close(back, weight.grad.permute(2, 3, 1, 0), dtype)
 
 
+@pytest.mark.long
 @TYPES
 def test_windows_are_those_of_unfold(dtype):
     x = drawn(2, 16, 3, 5, dtype=dtype)
@@ -170,6 +173,7 @@ def children(count: int, channels: int = 3) -> list[nn.Module]:
 
 
 class TestChild:
+    @pytest.mark.long
     def test_gradients_are_derivatives(self):
         # Small, in float64; at 1e-6 no value of these draws crosses a ReLU's 0 or another maximum.
         child = ConvNet(1, 3, (16, 16, 16, 16)).double().train()
@@ -187,6 +191,7 @@ class TestChild:
 
         assert torch.autograd.gradcheck(logits, parameters, fast_mode=True)
 
+    @pytest.mark.long
     @pytest.mark.parametrize(("channels", "side"), [(3, 32), (1, 28), (3, 41)])
     def test_float32_is_closer_to_float64_than_the_plain_child(self, channels, side):
         plain, ours, truth = children(3, channels)
@@ -219,6 +224,7 @@ class TestChild:
                 off[name].append(float((found - wanted).norm() / wanted.norm()))
         assert np.mean(off["ours"]) < 1.1 * np.mean(off["plain"]) < 0.2
 
+    @pytest.mark.long
     @pytest.mark.parametrize("precision", [torch.float32, BF16])
     def test_running_statistics_are_kept(self, precision):
         plain, ours = children(2)
@@ -279,6 +285,7 @@ def trained(kernels: str, precision: torch.dtype, lr: float = 0.1, epochs: int =
 
 
 class TestTraining:
+    @pytest.mark.long
     @pytest.mark.parametrize("precision", [torch.float32, BF16])
     def test_a_child_learns_as_the_plain_one_does(self, precision):
         accuracies = []

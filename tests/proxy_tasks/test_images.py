@@ -195,6 +195,7 @@ class TestBounds:
         data = encoded(Image.new("L", (10_000, 9_000)), "JPEG")
         assert decode(data, 32).size == (32, 32)
 
+    @pytest.mark.long
     def test_files_have_a_limit(self, tmp_path):
         path = tmp_path / "x.jpg"
         with open(path, "wb") as stream:

@@ -52,6 +52,7 @@ class TestHash:
 
 
 class TestFile:
+    @pytest.mark.long
     @given(
         st.lists(
             st.tuples(

@@ -70,6 +70,7 @@ class TestMix:
         shares = [mix(images, torch.tensor([0, 1]))[1][0, 0].item() for _ in range(2000)]
         assert stats.kstest(shares, stats.beta(alpha, alpha).cdf).pvalue > 1e-4
 
+    @pytest.mark.long
     def test_cutmix_takes_the_square_root_of_the_share_as_side(self):
         # Definition: sides W sqrt(1 - l), H sqrt(1 - l), centre uniform, clipped at the border;
         # with l uniform (alpha = 1). Mean foreign area by quadrature, over pixels of a fine image.

@@ -92,6 +92,7 @@ class TestOwnModel:
             results.append(evaluator.evaluate(Policy([[("Invert", 0.5, None)]]), 0).metrics)
         assert results[0] == results[1] and np.isfinite(results[0]["log_likelihood"])
 
+    @pytest.mark.long
     def test_it_learns(self):
         config = EvaluatorConfig(epochs=20, options={"model": f"{HERE}:Own"})
         # Guessing on 200 images scatters by 0.035; 8 of these are 0.28.

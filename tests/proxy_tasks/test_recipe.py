@@ -65,6 +65,7 @@ def outcome(recipe, train=60):
     return make_evaluator(config, striped_task(train=train)).evaluate(None, 0).metrics
 
 
+@pytest.mark.long
 def test_an_empty_recipe_is_the_preset_and_a_piece_changes_the_child():
     assert outcome(None) == outcome({})
     for piece in ({"cutmix": 1.0}, {"mixup": 1.0}, {"erase": 0.9}, {"copies": 3}, {"ema": 0.5}):

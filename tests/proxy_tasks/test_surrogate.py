@@ -140,6 +140,7 @@ def test_what_diverged_is_left_out_of_the_fit():
 # The evaluator -----------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_what_is_tabulated_is_looked_up(file):
     judge = evaluator(file)
     frame = planted_table().frame
@@ -166,6 +167,7 @@ def test_what_is_not_is_drawn_from_seed_and_policy(file):
     assert judge.evaluate(one, 6).reward != found.reward != judge.evaluate(two, 5).reward
 
 
+@pytest.mark.long
 def test_the_test_part_has_an_accuracy_from_scratch_alone(file):
     frame = planted_table().frame
     row = frame[(frame["fidelity"] == "scratch") & (frame["family"] == "none")].iloc[0]
@@ -211,6 +213,7 @@ def test_a_fidelity_that_was_not_measured_is_refused(file):
         check_config(EvaluatorConfig(kind="table", options=options))
 
 
+@pytest.mark.long
 def test_published_policies_and_grids_have_a_value(surrogate):
     found = surrogate.of("sharing-80").mean([IMAGENET, RandAugment(3, 14), None, Policy(IMAGENET)])
     assert np.isfinite(found["accuracy"]).all()

@@ -30,6 +30,7 @@ def searched(name, seed, bias=3.0, budget=80, told=MAIN, **options):
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "told", "options"),
     [("staged", MAIN, {}), ("random", CHEAP, {}), ("random", MAIN, {}),
@@ -72,6 +73,7 @@ def test_who_races_and_what_they_are_told():
     assert both[MAIN].reward == "calibrated_log_likelihood"
 
 
+@pytest.mark.long
 def test_a_race_at_equal_cost_in_its_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(selection, "NEW", 100)
     asked = Config.of("race", table="planted", dear="scratch", searcher=("staged", "random"),

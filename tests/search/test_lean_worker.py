@@ -25,6 +25,7 @@ assert searcher.ask().augmentation
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("code, spared", [
     # Two seconds of processor time for every worker that imports torch, a half for numba.
     (WORKER, {"torch", "numba", "sklearn", "pandas", "ray"}),

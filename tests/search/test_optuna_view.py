@@ -73,6 +73,7 @@ def expected(trials):
     }
 
 
+@pytest.mark.long
 def test_a_grid_has_n_and_m_and_the_seed(tmp_path):
     run = journal(tmp_path / "run", grid())
     assert write_optuna(run) == run / OPTUNA_NAME
@@ -99,6 +100,7 @@ def test_failed_and_diverged_trials_have_no_value(tmp_path):
     assert study_in(run / OPTUNA_NAME).best_value < 99
 
 
+@pytest.mark.long
 def test_the_cheap_rewards_of_a_staged_search_are_no_values(tmp_path):
     trials = grid()
     trials[0] = replace(trials[0], scorer="cheap", evaluation=evaluation(99.0))
@@ -150,6 +152,7 @@ def test_arms_of_a_comparison_are_told_apart_by_label(tmp_path):
 # Whatever happens to it ----------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_written_again_it_is_the_same_and_deleted_it_comes_back(tmp_path):
     run = journal(tmp_path / "run", grid())
     write_optuna(run)
@@ -254,6 +257,7 @@ def test_a_folder_without_a_journal_is_refused(tmp_path):
 GRID = "randaugment --n 1 --m 0 10 --seeds 2 " + PLANTED
 
 
+@pytest.mark.long
 def test_a_grid_ends_well_whatever_became_of_its_view(place):
     """Nobody's notes in its place keep the best cell from being exported; later it catches up."""
     folder = place("view")

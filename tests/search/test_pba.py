@@ -401,6 +401,7 @@ class TestFailedMember:
         assert journal.read_bytes() == lines
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("in_process")
 def test_a_population_survives_a_kill_with_the_same_schedule(tmp_path):
     config = Config.of(

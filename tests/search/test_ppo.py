@@ -196,6 +196,7 @@ def test_constant_rewards_teach_nothing(config):
             torch.testing.assert_close(before, now)
 
 
+@pytest.mark.long
 def test_threads_change_nothing_and_are_given_back():
     threads = torch.get_num_threads()
     config = dataclasses.replace(CPU, batch_size=6)
@@ -209,6 +210,7 @@ def test_threads_change_nothing_and_are_given_back():
         torch.set_num_threads(threads)
 
 
+@pytest.mark.long
 def test_global_random_state_is_neither_used_nor_changed():
     config = dataclasses.replace(CPU, batch_size=6)
     torch.manual_seed(0)

@@ -164,6 +164,7 @@ def test_the_recipe_follows_the_options():
 # Runs --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_searches_of_one_budget_and_what_is_beside_them(place, patch):
     """Their page is tests/analysis/test_rederive.py."""
     made = config(

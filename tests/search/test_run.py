@@ -142,6 +142,7 @@ def test_names_in_no_known_encoding_are_no_obstacle(fake, config, tmp_path):
 # Growing -------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_finished_search_that_grows_ends_as_if_it_had_been_so_from_the_start(
     fake, config, tmp_path
 ):

@@ -73,6 +73,7 @@ def test_only_policies_with_a_reward_count():
             function([])
 
 
+@pytest.mark.long
 @given(seed=st.integers(0, 1000), count=st.integers(1, 25), per_pair=st.integers(1, 3))
 def test_one_by_one_takes_what_was_evaluated_and_keeps_it_different(seed, count, per_pair):
     rng = np.random.default_rng(seed)
@@ -194,6 +195,7 @@ def test_rescored_are_the_best_and_some_of_the_rest(count, ranks):
     assert [c.augmentation for c in candidates] == [evaluated[rank - 1][0] for rank in ranks]
 
 
+@pytest.mark.long
 def test_new_subpolicies_are_considered_when_asked_for():
     """Strong Rotate is best, but no candidate has it together with anything but weak Invert."""
     rng = np.random.default_rng(0)

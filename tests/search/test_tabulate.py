@@ -166,6 +166,7 @@ def test_policies_of_searches_are_spread_and_limited(searches):
     assert {place // 12 for place in places} == {0, 1, 2}
 
 
+@pytest.mark.long
 def test_an_unfinished_search_and_another_kind_are_refused(searches, tmp_path, measure):
     (tmp_path / "search-1" / "policy.json").unlink()
     with pytest.raises(InputError, match="must be finished searches"):
@@ -243,6 +244,7 @@ def test_a_search_that_went_on_meanwhile_is_refused(measure, searches, tmp_path)
         measure(asked, resume=True)
 
 
+@pytest.mark.long
 def test_tested_children_tell_both_parts(measure):
     frame = measure(config(policies=10))
     tested = frame[frame["fidelity"] == "scratch"]

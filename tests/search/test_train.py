@@ -103,6 +103,7 @@ def test_so_does_one_of_another_recipe(tmp_path, monkeypatch, options):
     assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
 
 
+@pytest.mark.long
 def test_every_draw_matters(undisturbed, tmp_path):
     """The test above would pass without seeds per epoch, were nothing drawn."""
     found = {(undisturbed[0] / "last.pt").read_bytes()}
