@@ -37,11 +37,8 @@ from search.spaces import PolicySpace
 from search.trial import MAIN, Candidate, Trial, usable_reward
 
 Evaluated = Sequence[tuple[Policy, float]]
+CAUTION = 0.5  # standard deviations of the regression subtracted from what it promises
 NEW = 10_000  # sub-policies considered for a final policy beside those that were evaluated
-
-
-class TooFewSubpolicies(InputError):
-    """More different sub-policies were asked for than the candidates have."""
 
 
 def evaluated_policies(
@@ -105,31 +102,18 @@ def _table(evaluated: Evaluated, model: AdditiveModel) -> tuple[np.ndarray, list
 
 
 def select_subpolicies(
-    evaluated: Evaluated,
-    space: PolicySpace,
-    count: int = 25,
-    *,
-    model: AdditiveModel | None = None,
-    new: int = 0,
-    per_pair: int = 1,
-    caution: float = 0.5,
-    ops: Sequence[str] | None = None,
+    evaluated: Evaluated, space: PolicySpace, count: int = 25, *, new: int = 0, per_pair: int = 1
 ) -> Policy:
     """The best sub-policies of all evaluated candidates, one by one, kept different.
 
-    count: sub-policies of the result. model: of `fit_model`, by default that of `evaluated`.
-    new: how many sub-policies that no candidate has are considered too, drawn uniformly (always
-    the same). per_pair: how many may have the same operations, in whatever order; sub-policies
-    that the regression likes are alike, and a policy of alike ones trains worse than its parts
-    promise. caution: standard deviations of the regression's uncertainty subtracted from each
-    worth. ops: operations that may be used, by default all of the space. Raises TooFewSubpolicies
-    (an InputError).
+    count: sub-policies of the result. new: how many sub-policies that no candidate has are
+    considered too, drawn uniformly (always the same). per_pair: how many may have the same
+    operations, in whatever order; sub-policies that the regression likes are alike, and a policy
+    of alike ones trains worse than its parts promise. Raises InputError where there are fewer.
     """
-    model = fit_model(evaluated, space) if model is None else model
-    rows = _one_by_one(evaluated, model, count, new, space.ops if ops is None else ops, per_pair,
-                       caution)  # fmt: skip
+    rows = _one_by_one(evaluated, fit_model(evaluated, space), count, new, space.ops, per_pair)
     if len(rows) < count:
-        raise TooFewSubpolicies(
+        raise InputError(
             "count",
             f"the evaluated candidates have {len(rows)} sub-policies that differ enough",
             count,
@@ -145,7 +129,6 @@ def _one_by_one(
     new: int,
     ops: Sequence[str],
     per_pair: int = 1,
-    caution: float = 0.5,
 ) -> list[tuple[Operation, ...]]:
     """The best `count` sub-policies, best first, or all where there are fewer; as above."""
     space = model.space
@@ -156,7 +139,7 @@ def _one_by_one(
     allowed = set(ops)
     rows = [row for row in rows if allowed.issuperset(operation.name for operation in row)]
     features = model.features([encode_row(row, space) for row in rows])
-    worth = model.worth(features) - caution * model.uncertainty(features)
+    worth = model.worth(features) - CAUTION * model.uncertainty(features)
     taken: dict[tuple[str, ...], int] = defaultdict(int)
     chosen: list[tuple[Operation, ...]] = []
     for index in np.argsort(-worth, kind="stable").tolist():
@@ -170,7 +153,7 @@ def _one_by_one(
 
 
 def refine(
-    policy: Policy, model: AdditiveModel, *, radius: int = 2, caution: float = 0.5
+    policy: Policy, model: AdditiveModel, *, radius: int = 2, caution: float = CAUTION
 ) -> Policy:
     """Move each operation's probability and magnitude to the regression's best nearby.
 

@@ -117,6 +117,15 @@ def test_too_few_different_ones_is_said():
     assert set(made) == {"best-5", "best-5-refined", "one-by-one-16"}
 
 
+def test_a_smaller_policy_has_the_best_of_a_larger_one():
+    rng = np.random.default_rng(3)
+    evaluated = [(policy, float(rng.random())) for policy in map(SPACE.sample, [rng] * 60)]
+    made = proposals(evaluated, fit_model(evaluated, SPACE), counts=(5, 9))
+    for count in (5, 9):
+        alone = select_subpolicies(evaluated, SPACE, count, new=10_000)
+        assert made[f"one-by-one-{count}"] == alone
+
+
 def test_refining_moves_a_little_and_uphill():
     rng = np.random.default_rng(0)
     evaluated = []
