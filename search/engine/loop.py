@@ -259,7 +259,7 @@ class _Search:
                 before = self.told
                 self._receive(pool.wait(HEARTBEAT))
                 done, new = shown(self.told), shown(self.told - before)
-                progress.update(done, new, self.best, self.counts["failed"], self.searcher.arms())
+                progress.update(done, new, self.best, self.counts["failed"], self.searcher.arms)
             else:
                 # What has already arrived need not be made again.
                 self._receive(pool.wait(0))

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -127,18 +127,23 @@ class Progress:
                 self._bar.close()
 
     def update(
-        self, done: float, new: float, best: float | None, failed: int | None = None, arms: str = ""
+        self,
+        done: float,
+        new: float,
+        best: float | None,
+        failed: int | None = None,
+        arms: Callable[[], str] = str,
     ) -> None:
         """done, failed: of the whole run; new: made since the last call. Without `failed` nothing
-        is said of failures. arms: how they stand, where nothing is searched and the best of them
-        is no news."""
+        is said of failures. arms: asked when something is shown how they stand, where nothing is
+        searched and the best of them is no news."""
         if not self._enabled:
             return
         self._new += new
-        shown = "-" if best is None else f"{best:.4g}"
-        standing = arms or f"best {self._score} {shown}"
+        best_known = f"best {self._score} " + ("-" if best is None else f"{best:.4g}")
         if self._bar is not None:
             with self._harmless():
+                standing = arms() or best_known
                 failures = "" if failed is None else f", {failed} failed"
                 self._bar.set_postfix_str(standing + failures, refresh=False)
                 self._bar.update(done - self._done)
@@ -148,6 +153,7 @@ class Progress:
         now = time.monotonic()
         if now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
+            standing = arms() or best_known
             lost = "" if failed is None else f"{failed} failed, "
             show(
                 f"{done} of {self._total or '?'} {self._units}, {standing}, "

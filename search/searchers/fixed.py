@@ -38,9 +38,6 @@ class FixedSearcher(Searcher):
                 f"{len(self.candidates)} candidates with {len(self._by_key)} keys",
                 "number them with `fixed_candidates`",
             )
-        self._arm = "scorer" if len({each.scorer for each in self.candidates}) > 1 else "label"
-        self._sizes = Counter(getattr(each, self._arm) for each in self.candidates)
-        self._told: dict[str, list[Evaluation | None]] = {name: [] for name in self._sizes}
         self.results: dict[Key, Evaluation | None] = {}
         self._queue = deque(self.candidates)
         self._asked: set[Key] = set()
@@ -57,19 +54,24 @@ class FixedSearcher(Searcher):
             raise ValueError(f"candidate {candidate.key} is not open: never asked, or told before")
         self._asked.remove(candidate.key)
         self.results[candidate.key] = evaluation
-        self._told[getattr(candidate, self._arm)].append(evaluation)
 
     def arms(self) -> str:
         """Up to four of them with their mean rewards, `none 0.834 (2/3)`, else how many are done;
         by evaluator, where several judge."""
-        if len(self._sizes) > SHOWN:
-            complete = sum(len(self._told[name]) == size for name, size in self._sizes.items())
-            return f"{complete} of {len(self._sizes)} arms"
+        arm = "scorer" if len({each.scorer for each in self.candidates}) > 1 else "label"
+        sizes = Counter(getattr(each, arm) for each in self.candidates)
+        told = Counter(getattr(self._by_key[key], arm) for key in self.results)
+        if len(sizes) > SHOWN:
+            return f"{sum(told[name] == size for name, size in sizes.items())} of {len(sizes)} arms"
         words = []
-        for name, size in self._sizes.items():
-            rewards = [r for each in self._told[name] if (r := usable_reward(each)) is not None]
-            mean = f" {np.mean(rewards):.4g}" if rewards and self._arm == "label" else ""
-            words.append(f"{name}{mean} ({len(self._told[name])}/{size})")
+        for name, size in sizes.items():
+            rewards = [
+                reward for key, each in self.results.items()
+                if getattr(self._by_key[key], arm) == name
+                and (reward := usable_reward(each)) is not None
+            ]  # fmt: skip
+            mean = f" {np.mean(rewards):.4g}" if rewards and arm == "label" else ""
+            words.append(f"{name}{mean} ({told[name]}/{size})")
         return ", ".join(words)
 
     @property

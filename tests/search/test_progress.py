@@ -41,7 +41,7 @@ def test_of_arms_it_tells_how_they_stand(monkeypatch, caplog):
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
     caplog.set_level(logging.INFO, logger="search")
     with Progress(None, 0, enabled=True) as shown:
-        shown.update(5, 5, best=0.25, failed=0, arms="none 0.2 (5/9)")
+        shown.update(5, 5, best=0.25, failed=0, arms=lambda: "none 0.2 (5/9)")
     assert caplog.records[0].getMessage() == (
         "5 of ? evaluations, none 0.2 (5/9), 0 failed, unknown time left"
     )
