@@ -277,7 +277,8 @@ class TabulateSettings(Settings):
     policies_from: Annotated[
         tuple[str, ...],
         Option(
-            "folders of finished searches: the exported policy of each, and its late candidates",
+            "folders of finished searches: the exported policy of each, what it was chosen from, "
+            "and its late candidates",
             unit="RUN...",
             unset="none: a table without the region where searches end misleads",
             example="runs/first",
@@ -286,7 +287,8 @@ class TabulateSettings(Settings):
     late: Annotated[
         int,
         Option(
-            "late candidates of each of these searches, the last first, all from its last third",
+            "policies of each of these searches beside the exported one: what it was chosen from, "
+            "then late candidates, the last first, all from its last third",
             unit="N",
             least=0,
             most=100_000,

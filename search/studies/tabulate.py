@@ -26,10 +26,10 @@ from policies.ops import PAPER_OPS
 from policies.policy_files import load_policy_file
 from proxy_tasks import Augmentation, get_preset
 from proxy_tasks.evaluators.config import EvaluatorConfig
-from proxy_tasks.run_format import POLICY_NAME
+from proxy_tasks.run_format import FINAL, POLICY_NAME
 from proxy_tasks.tables import OPTIMISED, TESTED
 from search.engine.loop import RunResult
-from search.trial import JOURNAL_NAME, Candidate, Trial, read_journal
+from search.trial import JOURNAL_NAME, MAIN, Candidate, Trial, read_journal
 
 from .arms import random_policy
 from .config import Config, read_config
@@ -159,7 +159,11 @@ def filled_in(config: Config) -> Config:
 
 
 def _searched(run: str) -> dict[str, Any]:
-    """Where a search came from, and its exported policy and the candidates of its last third."""
+    """Where a search came from, its exported policy, those it was chosen from, and late candidates.
+
+    Late: of the last third of what the evaluator of the search itself judged; a staged search's
+    cheap evaluations are of candidates drawn at random.
+    """
     folder = Path(run)
     config = read_config(folder)
     if config.kind != "search" or config.searcher is None:
@@ -174,9 +178,12 @@ def _searched(run: str) -> dict[str, Any]:
         )  # fmt: skip
     exported = encode_augmentation(load_policy_file(folder / POLICY_NAME).augmentation)
     trials = sorted(read_journal(folder / JOURNAL_NAME), key=lambda trial: trial.key)
-    last_third = trials[len(trials) - len(trials) // 3 :]
+    judged = [trial for trial in trials if trial.scorer == MAIN]
+    late = judged[len(judged) - len(judged) // 3 :]
+    final = folder / FINAL / JOURNAL_NAME
+    proposed = read_journal(final) if final.is_file() else []
     policies: list[Any] = [exported]
-    for trial in reversed(last_third):
+    for trial in (*proposed, *reversed(late)):
         if _trained(trial) and trial.augmentation not in policies:
             policies.append(trial.augmentation)
     source = f"{config.searcher.name}, {config.evaluator.kind}"

@@ -15,10 +15,11 @@ from policies.augmentations import encode_augmentation
 from policies.errors import InputError
 from proxy_tasks.evaluators.registry import make_evaluator
 from proxy_tasks.tables import FAMILIES, OPTIMISED, policy_text
-from search import Config, run_tabulate
+from search import Config, run_search, run_tabulate
 from search.engine import loop as engine
 from search.engine.pool import Outcome
 from search.studies import tabulate as study
+from search.studies.search import evaluators_of
 from search.studies.tabulate import (
     evaluators,
     families,
@@ -26,7 +27,7 @@ from search.studies.tabulate import (
     study_entries,
     tabulate_candidates,
 )
-from search.trial import read_journal
+from search.trial import CHEAP, MAIN, read_journal
 from tests.search.fakes import FakePool, Killed
 
 PLANTED = {"task": "synthetic", "evaluator": "synthetic", "precision": "float32", "workers": 3}
@@ -127,6 +128,39 @@ def test_finite_families_are_whole():
 
 
 # --- policies of searches ------------------------------------------------------------------------
+
+
+def test_of_a_staged_search_what_its_end_proposed_is_taken_and_nothing_drawn_at_random(
+    monkeypatch, tmp_path
+):
+    out = tmp_path / "staged"
+    cheap = {"kind": "synthetic", "options": {"cheap_bias": 1.0, "passes": 1}}
+    asked = Config.of(
+        "search", **PLANTED, evaluator_options={"passes": 10}, budget=40, cheap=cheap,
+        searcher_options={"prior": 4.0, "batch_size": 3},
+    )  # fmt: skip
+    judges = {name: make_evaluator(each, None) for name, each in evaluators_of(asked).items()}
+
+    def answer(job):
+        each = job.candidate
+        told = judges[each.scorer].evaluate(each.augmentation, each.seed, each.part)
+        return Outcome(job, "ok", told.to_json(), None, "", 1.0, 2.0, "host:1")
+
+    monkeypatch.setattr(engine, "WorkerPool", FakePool(3, answer))
+    run_search(asked, out, progress=False)
+    trials = sorted(read_journal(out / "trials.jsonl"), key=lambda trial: trial.key)
+    dear = [trial.augmentation for trial in trials if trial.scorer == MAIN]
+    cheap_ones = [trial.augmentation for trial in trials if trial.scorer == CHEAP]
+    finals = [trial.augmentation for trial in read_journal(out / "final" / "trials.jsonl")]
+    assert cheap_ones and finals
+    (run,) = filled_in(config(policies_from=[str(out)])).settings.optimised
+    late = list(reversed(dear[len(dear) - len(dear) // 3 :]))
+    exported = encode_augmentation(load_run(out).policy)
+    assert run["policies"] == list_of_distinct([exported, *finals, *late])
+
+
+def list_of_distinct(policies):
+    return [each for index, each in enumerate(policies) if each not in policies[:index]]
 
 
 def test_searches_give_their_exported_policy_and_their_last_third(searches):
