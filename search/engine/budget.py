@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import overload
 
+from search.trial import CHEAP
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -26,7 +28,9 @@ class Budget:
 
     def is_dearest(self, scorer: str) -> bool:
         """Whether none is better: rewards of cheaper evaluators are no measure of it."""
-        return self.price(scorer) == max(self.prices.values(), default=1)
+        if not self.prices:
+            return scorer != CHEAP
+        return self.price(scorer) == max(self.prices.values())
 
     def allows(self, cost: int) -> bool:
         """Whether evaluations of this cost are within the limit."""

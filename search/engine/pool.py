@@ -280,7 +280,7 @@ class WorkerPool:
 
     def _check_ray(self) -> None:
         """Ray itself would end this process without a word, seconds after its node has died."""
-        if self._started_ray and (gone := cluster.ended()) is not None:
+        if (gone := cluster.ended()) is not None:
             raise WorkerError(
                 f"{gone}, which holds Ray's workers on this machine, has ended unexpectedly (out "
                 "of memory, or killed)"

@@ -26,6 +26,7 @@ from proxy_tasks.run_format import (
     LOG_NAME,
     MANIFEST_NAME,
     PLAN_NAME,
+    POLICY_NAME,
     RECIPE_NAME,
     SEARCHED_CONFIG,
     SEARCHED_JOURNAL,
@@ -101,6 +102,13 @@ def check_free(out: Path) -> None:
             str(out),
             "choose another, or pass --resume to go on with the run in it",
         )
+
+
+def forget_policy(out: Path) -> None:
+    """Remove what says that the run or stage in `out` is complete; its journals make it again."""
+    if (out / POLICY_NAME).is_file():
+        (out / POLICY_NAME).unlink()
+        fsync_directory(out)
 
 
 def forget_results(out: Path) -> None:

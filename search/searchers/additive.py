@@ -119,6 +119,7 @@ class AdditiveModel:
         given s the weights are normal (Gelman et al., Bayesian Data Analysis, section 14.2, with
         the prior N(0, s / ridge) of the weights). Other than `uncertainty`, which takes s from
         the residuals, this is not sure of itself while there are fewer rewards than weights.
+        Of a corrected model the correction is drawn; what it corrects is taken as known.
         """
         variance = self._energy / rng.chisquare(max(1, self.count - 1))
         root = np.linalg.cholesky(self._inverse)

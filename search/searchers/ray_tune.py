@@ -92,13 +92,12 @@ class TuneSearcher(RaySearcher):
         self._tell(candidate, evaluation)
 
     def _evaluation(self, result: dict[str, Any], part: str) -> Evaluation | None:
-        reward = result.get(self.metric)
-        if reward is None or not math.isfinite(reward):
+        told, diverged = result.get(self.metric), bool(result.get("diverged", False))
+        reward = float(told) if told is not None and math.isfinite(told) else None
+        if reward is None and not diverged:
             return None
-        return Evaluation(
-            float(reward), None, {}, float(result.get("time_total_s", 0.0)), 0,
-            bool(result.get("diverged", False)), part,
-        )  # fmt: skip
+        seconds = float(result.get("time_total_s", 0.0))
+        return Evaluation(reward, None, {}, seconds, 0, diverged, part)
 
     def _tell(self, candidate: Candidate, evaluation: Evaluation | None) -> None:
         self._inner.tell(candidate, evaluation)

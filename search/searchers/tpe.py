@@ -91,6 +91,11 @@ class OptunaSearcher(BatchSearcher):
         ] = 500,
     ) -> None:
         super().__init__(space, seed, batch_size=batch_size, lag=lag)
+        if history < startup:
+            raise InputError(
+                "history", f"must be at least startup, {startup}: with fewer results TPE draws "
+                "uniformly for ever", history, f"pass {startup} or more",
+            )  # fmt: skip
         self.startup = startup
         self.multivariate = multivariate
         self.history = history

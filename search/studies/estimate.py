@@ -172,14 +172,14 @@ def measured(
             {"main": evaluator},
             task,
             folder,
-            evaluations=side_by_side * (samples + 1),
+            evaluations=side_by_side * pool.children_per_gpu * (samples + 1),
             pool=replace(pool, workers=side_by_side, retries=0),
             progress=False,
         )
         if result.failed:
             trials = read_journal(folder / JOURNAL_NAME)
             raise WorkerError(next(trial.error for trial in trials if trial.error is not None))
-        return _seconds_when_warm(folder), side_by_side
+        return _seconds_when_warm(folder, pool.children_per_gpu), side_by_side
 
 
 @contextlib.contextmanager
@@ -208,13 +208,13 @@ def cores_of(pool: PoolConfig, evaluator: EvaluatorConfig) -> float:
     return max(pool.cpus, float(evaluator.threads))
 
 
-def _seconds_when_warm(folder: Path) -> list[float]:
-    """Durations of all evaluations but each worker's first; of all, if there are no others."""
+def _seconds_when_warm(folder: Path, first: int) -> list[float]:
+    """Durations of all but each worker's `first` evaluations; of all, if there are no others."""
     by_worker: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for trial in read_journal(folder / JOURNAL_NAME):
         if trial.worker is not None:  # a duplicate has none, and took no time
             spent = trial.finished - trial.started
             by_worker[trial.worker].append((trial.started, max(spent, 1e-6)))
     runs = [sorted(spans) for spans in by_worker.values()]
-    warm = [seconds for spans in runs for _, seconds in spans[1:]]
+    warm = [seconds for spans in runs for _, seconds in spans[first:]]
     return warm or [seconds for spans in runs for _, seconds in spans]

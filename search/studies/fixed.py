@@ -10,7 +10,7 @@ from proxy_tasks.run_format import POLICY_NAME
 from search.engine.loop import RunResult, run
 from search.engine.records import FIELDS, asked_fields
 from search.errors import NothingFound
-from search.runs.folder import check_journal, forget_results
+from search.runs.folder import check_journal, forget_policy, forget_results
 from search.searchers.fixed import FixedSearcher
 from search.trial import JOURNAL_NAME, Candidate, read_journal
 
@@ -62,11 +62,13 @@ def run_fixed(
 def forget_followers(stage: Path, *followers: Path) -> None:
     """Before failed evaluations of a stage are made again: what followed from it is forgotten.
 
-    At first, so that a kill in between leaves nothing that followed from what is no longer there.
+    At first, so that a kill in between leaves nothing that followed from what is no longer there;
+    before all policy.json, which promises that every journal is there.
     followers: the latest first.
     """
     journal = stage / JOURNAL_NAME
     if journal.is_file() and any(trial.error is not None for trial in read_journal(journal)):
+        forget_policy(stage)
         for follower in followers:
             forget_results(follower)
 
@@ -76,8 +78,8 @@ def begin_stage(run: OpenRun, stage: Path, candidates: Sequence[Candidate]) -> N
 
     Raises InputError where the run is complete and the stage's journal is lost.
     """
-    policy, journal = run.path / POLICY_NAME, stage / JOURNAL_NAME
-    if stage.exists() and policy.exists():
+    journal = stage / JOURNAL_NAME
+    if stage.exists() and (run.path / POLICY_NAME).exists():
         check_journal(stage)
     asked = {each.key: asked_fields(each) for each in candidates}
     others = journal.is_file() and any(
@@ -86,7 +88,7 @@ def begin_stage(run: OpenRun, stage: Path, candidates: Sequence[Candidate]) -> N
     )
     if others:
         run.log.info(f"the run has gone on: {stage.name} is made anew")
-        policy.unlink(missing_ok=True)  # it promises that the journal is there
+        forget_policy(run.path)
         forget_results(stage)
 
 

@@ -98,7 +98,8 @@ class Lap:
         values: true worth of the final policy after so many; None while nothing has trained.
         seconds: that the evaluations would have taken, on one worker.
         image_passes: likewise.
-        duplicates: candidates that were asked for again; they cost nothing, as in a search.
+        duplicates: candidates that were asked for again. They are told what they were told before,
+            at no cost; in a search they would be trained again under their new seeds.
     """
 
     evaluations: tuple[int, ...]

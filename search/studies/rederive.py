@@ -92,6 +92,8 @@ def run_rederive(
         kinds = {"search": run_search, "randaugment": run_randaugment}
         done = [kinds[made.kind](made, run.path / name, **how) for name, made in stages.items()]
         found = [run.path / name / POLICY_NAME for name in stages]
+        if not all(policy.is_file() for policy in found):
+            return tuple(done)  # a grid with failed evaluations, which are to be made again
         for name, compared in compare_configs(run.config, found).items():
             done.append(run_compare(compared, run.path / name, **how))
         return tuple(done)

@@ -214,6 +214,8 @@ def _draw(run: OpenRun, draw: int, how: dict[str, Any]) -> Iterator[Ended]:
             if isinstance(ended, FoundNothing):
                 why = ended.why
                 break
+            if not (place / POLICY_NAME).is_file():
+                return  # a grid with failed evaluations, which are to be made again
             before = place
         arms.append(_stands_for(name, folder / name, before, why))
     for offset, place in enumerate(judged):

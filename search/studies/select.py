@@ -30,7 +30,7 @@ from proxy_tasks.run_format import (
     SEARCHED_JOURNAL,
 )
 from search.engine.loop import RunResult
-from search.runs.folder import check_journal
+from search.runs.folder import check_journal, has_results
 from search.searchers.fixed import fixed_candidates
 from search.trial import (
     CHEAP,
@@ -99,7 +99,8 @@ def run_select(
         NothingFound: no policy is better than another.
     """
     files = None
-    if (source := Path(config.settings.run)).is_dir():
+    begun = resume and Path(out).is_dir() and has_results(Path(out))
+    if not begun and (source := Path(config.settings.run)).is_dir():
         files = _copies(source)
     with open_run(config, out, resume, files) as run:
         return _Selection(run, retry_failed, progress).run()

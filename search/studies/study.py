@@ -34,6 +34,7 @@ from search.runs.folder import (
     check_free,
     check_journal,
     check_manifest,
+    forget_policy,
     has_begun,
     has_results,
     locked,
@@ -136,9 +137,12 @@ def open_run(
         changed = differences(then, now)
         if changed:
             log.warning(f"{out} was begun with other versions: {', '.join(changed)}")
-        if _flat(config) != _flat(saved):
+        before, after = _flat(saved), _flat(config)
+        if after != before:
             for journal in out.rglob(JOURNAL_NAME):
                 read_journal(journal)  # a broken one is refused before anything is written
+            if after != {**before, MOVABLE: after[MOVABLE]}:
+                forget_policy(out)  # of what the run was asked for before
             write_json(out / CONFIG_NAME, config.to_json())
         yield OpenRun(out, config, task, then, log, resumed=True)
 

@@ -95,6 +95,24 @@ def test_the_budget_is_spent_and_not_exceeded(pool, tmp_path):
     assert about["best_candidate"] == {"reward": best, "measured_again": ranked["best-1"]}
 
 
+def test_a_run_that_grows_is_not_complete_until_it_has_grown(pool, tmp_path):
+    searched(tmp_path / "run")
+    pool(killed_after=1)
+    with pytest.raises(Killed):
+        searched(tmp_path / "run", 60, resume=True)
+    assert not (tmp_path / "run/policy.json").exists()
+    pool()
+    searched(tmp_path / "run", 60, resume=True)
+    searched(tmp_path / "whole", 60)
+    assert content(tmp_path / "run") == content(tmp_path / "whole")
+
+
+def test_without_prices_cheap_rewards_are_no_measure_either(pool, tmp_path):
+    result = searched(tmp_path / "run", budget=None, evaluations=60, top=2, searcher="staged")
+    assert {trial.scorer for trial in read_journal(tmp_path / "run/trials.jsonl")} == {CHEAP, MAIN}
+    assert {trial.scorer for trial in result.best} == {MAIN}
+
+
 def test_what_does_not_fit_ends_it_and_what_was_spent_before_counts(monkeypatch, tmp_path):
     kinds = (MAIN, MAIN, CHEAP)  # the last would fit
     asked = [Candidate(0, slot, None, slot, scorer=kind) for slot, kind in enumerate(kinds)]
@@ -188,8 +206,14 @@ def test_what_failed_is_made_again_and_the_final_policy_chosen_anew(pool, tmp_pa
     pool(answer=fails)
     result = searched(tmp_path / "run", retries=0)
     assert result.failed == 1
-    pool()
     config = read_config(tmp_path / "run")
+    # Gone on with, and tried again in vain: both leave more behind than the first run.
+    for retry in (False, True):
+        again = run_search(
+            config, tmp_path / "run", resume=True, progress=False, retry_failed=retry
+        )
+        assert again.failed == 1
+    pool()
     assert run_search(config, tmp_path / "run", resume=True, progress=False, retry_failed=True)
     assert content(tmp_path / "run") == content(tmp_path / "whole")
 

@@ -75,6 +75,19 @@ def test_each_workers_first_evaluation_is_not_counted(monkeypatch, config, tmp_p
     assert list(Path(tmp_path).iterdir()) == []  # neither a run folder nor anything else
 
 
+def test_of_children_trained_at_once_the_first_ones_are_not_counted(monkeypatch, config):
+    def answer(job):
+        slot = job.candidate.slot
+        start = 100.0 * slot
+        return replace(
+            good(job), started=start, finished=start + (9.0 if slot < 4 else 2.0), worker="w"
+        )
+
+    monkeypatch.setattr(engine, "WorkerPool", FakePool(0, answer))
+    found = run_estimate(config.changed(samples=2, workers=1, children_per_gpu=4))
+    assert found.seconds == (2.0,) * 8
+
+
 def test_a_budget_is_priced_in_children(monkeypatch, config):
     asked = []
 

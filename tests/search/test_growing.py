@@ -5,6 +5,8 @@ The commands themselves, on planted rewards and without Ray. What a search does:
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from policies.augmentations import encode_augmentation
@@ -124,3 +126,16 @@ def test_what_failed_is_made_again_and_what_followed_from_it(place, case, killed
         retry = "resume run --quiet"
     invoke(retry, place("run"))
     assert ending(run, results) == ending(whole, results)
+
+
+def test_a_selection_goes_on_when_what_it_was_made_from_is_gone(place, ground):
+    """It holds a copy; in the folder it was told of there may be another run by now."""
+    shutil.copytree(ground / "before", place("source"))
+    words = SELECT.replace("../before/run", str(place("source") / "run")) + " --seeds 2"
+    with pytest.raises(Killed):
+        invoke(words, place("cut"), FakePool(answer=answer, killed_after=5))
+    (place("source") / "run" / JOURNAL_NAME).write_bytes(b"")
+    invoke("resume run --quiet", place("cut"))
+    invoke(f"{SELECT} --seeds 2", place("whole"))
+    results = ("policy.txt", "proposals/*.json")
+    assert ending(place("cut") / "run", results) == ending(place("whole") / "run", results)

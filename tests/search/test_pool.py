@@ -257,6 +257,15 @@ def test_gpus_that_are_not_there_are_refused():
     cluster._check_gpus(PoolConfig(gpus=0.5, workers=3, address="a:1"), 1.0)
 
 
+def test_a_dead_node_is_told_also_by_a_pool_that_found_ray_running(monkeypatch):
+    """As the later pools of a study do: Ray itself would end the process without a word."""
+    pool = fakes.bare_pool(PoolConfig(workers=1))
+    assert not pool._started_ray
+    monkeypatch.setattr(cluster, "ended", lambda: "raylet")
+    with pytest.raises(WorkerError, match="raylet, which holds Ray's workers"):
+        pool.wait(0.0)
+
+
 def test_of_two_evaluations_in_a_crash_neither_is_blamed_until_it_was_alone():
     pool = fakes.bare_pool(PoolConfig(workers=1))
     first, second, third = fakes.job(0), fakes.job(1), fakes.job(2)

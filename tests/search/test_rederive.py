@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from policies import InputError, load_policy_file
+from policies import InputError, RandAugment, load_policy_file
 from policies.augmentations import encode_augmentation
 from proxy_tasks import get_preset
 from proxy_tasks.evaluators.registry import make_evaluator
@@ -27,7 +27,7 @@ from search.studies.rederive import (
 )
 from search.trial import JOURNAL_NAME, read_journal
 from tests.search.commands import answer, invoke
-from tests.search.fakes import FakePool
+from tests.search.fakes import FakePool, bad
 
 
 def config(**values):
@@ -203,6 +203,33 @@ def test_searches_of_one_budget_and_what_is_beside_them(place, patch):
     comparisons = {"compare", "compare-other", "compare-child"}
     assert all(followers == comparisons for followers in forgotten.values())
     assert (run / "run.log").read_text().count("What the paper did") == 1
+
+
+@pytest.mark.long
+def test_a_grid_with_a_failed_child_is_retried_before_anything_is_compared(place, patch):
+    made = config(
+        preset="cpu", evaluator="synthetic", budget=25, searches=1, random_searches=0, grid=24,
+        other_child="none", seeds=1, train_images=120, validation_images=120, resolution=8,
+        workers=3,
+    )  # fmt: skip
+    place("failing").mkdir()
+    patch.chdir(place("failing"))
+    made = replace(made, task=replace(made.task, data="../images"))
+
+    grid = []
+
+    def failing(job):
+        if isinstance(job.candidate.augmentation, RandAugment):
+            grid.append(job.candidate)
+        return bad(job) if job.candidate in grid[:1] else answer(job)
+
+    patch.setattr(loop, "WorkerPool", FakePool(answer=failing))
+    done = run_rederive(made, "run", progress=False)
+    assert [result.failed > 0 for result in done] == [False, True]
+    assert not (place("failing") / "run/compare").exists()
+    patch.setattr(loop, "WorkerPool", FakePool(answer=answer))
+    done = run_rederive(made, "run", resume=True, retry_failed=True, progress=False)
+    assert len(done) == 4 and not any(result.failed for result in done)
 
 
 class InThisProcess(FakePool):

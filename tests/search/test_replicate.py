@@ -142,6 +142,23 @@ def test_what_failed_is_made_again_and_what_followed_from_it(whole, tmp_path, st
     assert ending(tmp_path / "run/run", RESULTS) == ending(whole / "run", RESULTS)
 
 
+def test_a_grid_with_a_failed_child_leaves_its_draw_to_be_retried(whole, tmp_path):
+    first = journal(whole / "run/draw-0/randaugment-grid/randaugment")[0]
+
+    def failing(job):
+        asked = job.candidate
+        fails = (asked.key, asked.seed, encode_augmentation(asked.augmentation)) == (
+            first.key, first.seed, first.augmentation,
+        )  # fmt: skip
+        return bad(job) if fails else answer(job)
+
+    said = invoke(SMALL, tmp_path, FakePool(answer=failing), code=1)
+    assert "augsearch resume run --retry-failed" in said
+    assert not (tmp_path / "run/draw-0/own").exists() and (tmp_path / "run/draw-1/own").exists()
+    invoke("resume run --retry-failed --quiet", tmp_path)
+    assert ending(tmp_path / "run", RESULTS) == ending(whole / "run", RESULTS)
+
+
 SHORT = f"replicate {PLANTED} --method random none --draws 2 --budget 24 --seeds 1"
 
 

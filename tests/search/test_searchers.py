@@ -423,3 +423,10 @@ class TestOwnSearcher:
         (run.directory / "trials.jsonl").write_bytes(journal[: len(journal) // 2])
         again = fake(read_config(run.directory), out=run.directory, resume=True)
         assert again.finished == 20 and again.policy == run.policy
+
+
+def test_tpe_must_see_as_many_results_as_it_waits_for():
+    """Optuna counts what it is given: with less it would draw uniformly for ever."""
+    with pytest.raises(InputError, match="history: must be at least startup, 50"):
+        OptunaSearcher(PolicySpace(), history=40)
+    OptunaSearcher(PolicySpace(), history=40, startup=40)

@@ -66,6 +66,16 @@ def test_asks_and_tells_as_the_engine_would():
         assert (config["seed"], config["part"]) == (candidate.seed, candidate.part)
 
 
+@pytest.mark.parametrize("reward", [None, float("nan"), 0.9])
+def test_a_diverged_trial_is_told_as_one_with_or_without_a_reward(reward):
+    searcher = FixedSearcher(fixed_candidates({"a": IMAGENET}, [1]))
+    adapter = TuneSearcher(searcher)
+    adapter.suggest("0")
+    adapter.on_trial_complete("0", {"reward": reward, "diverged": True})
+    [(_, told)] = adapter._told
+    assert told is not None and told.diverged and told.reward == (0.9 if reward == 0.9 else None)
+
+
 def test_waits_and_finishes():
     adapter = TuneSearcher(ppo(), evaluations=50)
     asked = [adapter.suggest(str(i)) for i in range(9)]
