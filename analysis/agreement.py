@@ -13,6 +13,7 @@ p), and ones of which a share of the sub-policies is the known policy's and the 
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -39,18 +40,25 @@ _RARE = ("ShearX", "ShearY", "TranslateX", "TranslateY")
 class Form:
     """What random policies are drawn from: `rows` sub-policies of `width` operations out of `ops`.
 
-    Probabilities are of 0, 0.1, ... 1, magnitudes of 0 .. bins - 1, all with equal chances.
+    Probabilities are of 0, 0.1, ... 1, magnitudes of 0 .. bins - 1, all with equal chances. So are
+    operations; with `distinct` (two a sub-policy) no two sub-policies have the same pair of them,
+    as where a final policy is chosen one by one: of many sub-policies that alone makes two
+    policies alike, and like any that uses all operations.
     """
 
     rows: int
     width: int = 2
     ops: tuple[str, ...] = PAPER_OPS
     bins: int = 10
+    distinct: bool = False
 
     @classmethod
     def of(cls, policy: Policy, ops: Sequence[str] = PAPER_OPS) -> Form:
         """As `policy` is, of `ops`."""
-        return cls(len(policy), max(map(len, policy)), tuple(ops), policy.bins)
+        pairs = [tuple(sorted(name for name, _, _ in sub)) for sub in policy]
+        distinct = len(policy) > 1 and len(set(pairs)) == len(policy)
+        distinct &= all(len(pair) == 2 and {*pair} <= {*ops} for pair in pairs)
+        return cls(len(policy), max(map(len, policy)), tuple(ops), policy.bins, distinct)
 
 
 @dataclass(frozen=True)
@@ -112,7 +120,12 @@ def _arrays(policies: Sequence[Policy]) -> _Drawn:
 def _random(form: Form, count: int, rng: np.random.Generator) -> _Drawn:
     shape = (count, form.rows, form.width)
     known = np.array([PAPER_OPS.index(name) for name in form.ops])
-    names = known[rng.integers(len(known), size=shape)]
+    if form.distinct:
+        pairs = np.array([*itertools.combinations_with_replacement(known, 2)])
+        places = rng.permuted(np.tile(np.arange(len(pairs)), (count, 1)), axis=1)[:, : form.rows]
+        names = rng.permuted(pairs[places], axis=2)
+    else:
+        names = known[rng.integers(len(known), size=shape)]
     has = np.array([OPS[name].has_magnitude for name in PAPER_OPS])
     magnitudes = np.where(has[names], rng.integers(form.bins, size=shape), 0)
     return _Drawn(names, rng.integers(11, size=shape) / 10, magnitudes, form.bins)
@@ -137,13 +150,14 @@ def _mixed(known: Policy, share: float, form: Form, count: int, rng: np.random.G
     return _Drawn(joined("names"), joined("probabilities"), joined("magnitudes"), form.bins)
 
 
-def _cosines(policies: _Drawn, known: _Drawn) -> np.ndarray:
-    """Agreement [N] of each policy with the first of `known`, 0 .. 1."""
+def _cosines(policies: _Drawn, others: _Drawn) -> np.ndarray:
+    """Agreement [N] of each policy with its opposite of as many others, or with the only other."""
     found = np.zeros(len(policies.names))
-    for ours, theirs in zip(policies.tables(), known.tables(), strict=True):
-        lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs[0])
+    for ours, theirs in zip(policies.tables(), others.tables(), strict=True):
+        lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
         # Where nothing is applied, or nothing together, nothing is in common.
-        found += np.where(lengths > 0, ours @ theirs[0] / np.maximum(lengths, 1e-12), 0.0) / 2
+        common = (ours * theirs).sum(axis=1) / np.maximum(lengths, 1e-12)
+        found += np.where(lengths > 0, common, 0.0) / 2
     return found
 
 
@@ -213,9 +227,39 @@ def agreement_with(
     )
 
 
+@dataclass(frozen=True)
+class Between:
+    """How far independent searches agree: the mean over their pairs, its 95 % range and p among as
+    many random policies of their forms."""
+
+    mean: float
+    chance: tuple[float, float]
+    p: float
+
+
+def agreement_between(
+    found: Sequence[Policy],
+    ops: Sequence[str] = PAPER_OPS,
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Between:
+    """Agreement of `found`, policies of at least two independent searches, with each other."""
+    pairs = [*itertools.combinations(range(len(found)), 2)]
+    if not pairs:
+        raise InputError("found", "must be at least two policies", len(found), "search again")
+    mean = float(np.mean([policy_agreement(found[i], found[j]) for i, j in pairs]))
+    rng = np.random.default_rng(seed)
+    drawn = [_random(form, draws, rng) for form in _forms(found, ops)]
+    chance = np.mean([_cosines(drawn[i], drawn[j]) for i, j in pairs], axis=0)
+    low, high = np.quantile(chance, [0.025, 0.975])
+    return Between(mean, (float(low), float(high)), _one_sided(mean, chance, True))
+
+
 def _forms(policies: Sequence[Policy], ops: Sequence[str]) -> tuple[Form, ...]:
     """In an order of their own: that of the policies changes nothing."""
-    return tuple(sorted((Form.of(each, ops) for each in policies), key=lambda f: (f.rows, f.width)))
+    forms = (Form.of(each, ops) for each in policies)
+    return tuple(sorted(forms, key=lambda form: (form.rows, form.width, form.distinct)))
 
 
 @functools.lru_cache(maxsize=16)
@@ -290,17 +334,19 @@ def trait_table(
     """One row a trait: what was found, what the known policy has, and whether it is chance.
 
     Columns trait, found (mean share), known, low and high (95 % of the mean of as many random
-    policies), p (one-sided), p_holm over the traits, p_known (of the known policy alone, not
-    corrected: a trait that it does not show itself cannot come again).
+    policies), p (one-sided), p_holm over the traits, p_known (of the known policy alone against
+    random ones of its own form, not corrected: a trait that it does not show itself cannot come
+    again).
     """
     rng = np.random.default_rng(seed)
     # [draws, searches, operations]
-    drawn = [_random(form, draws, rng).usage() for form in _forms(found, ops)]
-    single = np.stack(drawn, axis=1)
+    drawn = np.stack([_random(form, draws, rng).usage() for form in _forms(found, ops)], axis=1)
+    [own] = _forms([known], PAPER_OPS)
+    as_known = _random(own, draws, np.random.default_rng([seed, 1])).usage()
     usage, theirs = _arrays(found).usage(), _arrays([known]).usage()
     rows = []
     for trait in TRAITS:
-        alone = trait.values(single.reshape(-1, len(PAPER_OPS)))
+        alone = trait.values(drawn.reshape(-1, len(PAPER_OPS)))
         chance = alone.reshape(draws, len(found)).mean(axis=1)
         value, target = trait.values(usage).mean(), trait.values(theirs)[0]
         rows.append(
@@ -311,7 +357,7 @@ def trait_table(
                 "low": float(np.quantile(chance, 0.025)),
                 "high": float(np.quantile(chance, 0.975)),
                 "p": _one_sided(value, chance, trait.high),
-                "p_known": _one_sided(target, alone, trait.high),
+                "p_known": _one_sided(target, trait.values(as_known), trait.high),
             }
         )
     table = pd.DataFrame(rows)

@@ -16,7 +16,7 @@ from policies.errors import InputError
 from . import plots, sections, tables
 from .asked import evaluations
 from .document import Block, Picture, Report, Section, Sentences, Table, Text, section, write
-from .runs import Arm, Run, load_run, validated
+from .runs import Arm, Run, load_run, passes_of_one, validated
 from .statistics import (
     ALPHA,
     Difference,
@@ -211,7 +211,7 @@ def _row(
         "failed": int((mine["status"] == "failed").sum()),
         "diverged": int(mine["diverged"].sum()),
         "search_evaluations": cost.evaluations if cost else 0.0,
-        "search_children": (cost.image_passes if cost else 0.0) / trials["image_passes"].mean(),
+        "search_children": (cost.image_passes if cost else 0.0) / passes_of_one(trials),
     }
     paired = None if arm == first else _difference(arm, first, accuracy, policies)
     if paired is None:

@@ -15,7 +15,7 @@ from proxy_tasks.run_format import FOUND_LABEL, FROM_SCRATCH, RANDOM_LABEL
 
 from . import plots, sections, tables
 from .document import Block, Picture, Report, Section, Sentences, Table, Text, section, write
-from .runs import Run, load_run, validated
+from .runs import Run, computed, load_run, passes_of_one, validated
 from .statistics import NoiseFloor, noise_floor, rank_correlation, seeds_needed, spearman
 
 TOP = 5  # candidates that an evaluation likes best
@@ -93,9 +93,9 @@ def analyse_fidelity(run: Run) -> Fidelity:
                 {
                     "evaluator": evaluator,
                     "reward": reward,
-                    "seconds": mine["seconds"].mean(),
-                    "image_passes": mine["image_passes"].mean(),
-                    "cost": mine["image_passes"].mean() / children["image_passes"].mean(),
+                    "seconds": computed(mine)["seconds"].mean(),
+                    "image_passes": passes_of_one(mine),
+                    "cost": passes_of_one(mine) / passes_of_one(children),
                     **_correlations(scores, reference.loc[scores.index]),
                 }
             )

@@ -41,6 +41,7 @@ from .drawing import (
 def reward_curve(trials: pd.DataFrame, path: str | Path, reward: str = "reward") -> Path:
     """Every reward in the order of the search, the mean of each batch, the best so far."""
     data = trials[trials["reward"].notna()].sort_values(["batch", "slot"])
+    trained = data["reward"].mask(data["diverged"].astype(bool))
     position = np.arange(1, len(data) + 1)
     figure, axis = canvas(8, 4)
     points = axis.scatter(
@@ -55,14 +56,14 @@ def reward_curve(trials: pd.DataFrame, path: str | Path, reward: str = "reward")
     )
     if data["batch"].nunique() > 1:
         batches = pd.DataFrame(
-            {"x": position, "y": data["reward"].to_numpy(), "batch": data["batch"].to_numpy()}
+            {"x": position, "y": trained.to_numpy(), "batch": data["batch"].to_numpy()}
         ).groupby("batch")
         means = batches.mean()
         axis.plot(means["x"], means["y"], color=BLUE, linewidth=2, label="mean of a batch")
     if len(data):
         axis.plot(
             position,
-            data["reward"].cummax(),
+            trained.cummax().ffill(),
             "--",
             color=ORANGE,
             drawstyle="steps-post",

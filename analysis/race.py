@@ -24,18 +24,27 @@ from .statistics import (
     interquartile_mean,
     paired_difference,
     paired_superiority,
+    share_interval,
     verdict,
 )
 
 MARGIN = 0.1  # percentage points; a tenth of what one child's accuracy scatters by
-METHOD = (
+# How searches end: of a race by evaluations, and of one at equal cost.
+BY_EVALUATIONS = (
     "Every searcher has the same number of evaluations and the same final selection, the "
-    "sub-policies of its best candidates; judged is the true worth of that policy, without noise, "
+    "sub-policies of its best candidates"
+)
+AT_EQUAL_COST = (
+    "Every search has the same cost, and its final policy is chosen in the same way by new dear "
+    "evaluations"
+)
+METHOD = (
+    "; judged is the true worth of that policy, without noise, "
     "of which no searcher was told. Mean of the middle half (interquartile mean) with a percentile "
     "bootstrap over searches. Pairs are searches with the same seed: P(A > B) is the share of "
-    "seeds in which A is ahead, ties counting half, with a bootstrap at 95 %; the mean difference "
-    "has Student's t interval at the level at which Holm's procedure over all pairs tests it, so "
-    "that interval, p and verdict agree. Equal: the interval lies within the margin."
+    "seeds in which A is ahead, ties counting half, with Wilson's interval at 95 %; the mean "
+    "difference has Student's t interval at the level at which Holm's procedure over all pairs "
+    "tests it, so that interval, p and verdict agree. Equal: the interval lies within the margin."
 )
 
 
@@ -140,12 +149,13 @@ def _pairs(finals: pd.DataFrame, margin: float) -> pd.DataFrame:
         if len(both) < 2:
             continue
         difference = paired_difference(both[first].to_numpy(), both[second].to_numpy())
-        ahead = bootstrap(paired_superiority, (both[first] - both[second]).to_numpy())
+        ahead = float(paired_superiority((both[first] - both[second]).to_numpy()))
+        low, high = share_interval(ahead, len(both))
         differences.append(difference)
         rows.append(
             {"first": first, "second": second, "n": difference.n, "difference": difference.mean,
-             "p": difference.p, "superiority": ahead.value, "superiority_low": ahead.low,
-             "superiority_high": ahead.high}
+             "p": difference.p, "superiority": ahead, "superiority_low": low,
+             "superiority_high": high}
         )  # fmt: skip
     p = [difference.p for difference in differences]
     for row, corrected, level, difference in zip(
@@ -165,19 +175,33 @@ def _pairs(finals: pd.DataFrame, margin: float) -> pd.DataFrame:
 def race_report(run: Run) -> Report:
     """The report of a race, finished or not."""
     laps = _laps(run)
-    return _report(run, laps, analyse_race(laps) if len(laps) else None)
+    known = _comparable(laps)
+    return _report(run, laps, analyse_race(known) if len(known) else None)
+
+
+def _comparable(laps: pd.DataFrame) -> pd.DataFrame:
+    """The laps of searchers of which at least two searches found something."""
+    last = laps[laps["evaluations"] == laps["evaluations"].max()]
+    found = last.groupby("searcher")["value"].count()
+    return laps[laps["searcher"].isin(found.index[found >= 2])]
 
 
 def _report(run: Run, laps: pd.DataFrame, race: Race | None) -> Report:
     wanted = run.number("settings", "seeds") * len(run.choices("searcher"))
     done = len(laps[["searcher", "seed"]].drop_duplicates())
     course = run.option("settings", "table", "a table")
-    unfinished = Text(f"Unfinished: {done} of {wanted} searches.") if done < wanted else None
+    lines = [f"Unfinished: {done} of {wanted} searches."] if done < wanted else []
+    raced = [] if race is None else list(race.table["searcher"])
+    missing = [name for name in dict.fromkeys(laps["searcher"]) if name not in raced]
+    if missing:
+        lines.append(f"Left out, as fewer than two searches found something: {', '.join(missing)}.")
+    state = Sentences(tuple(lines)) if lines else None
     data: dict[str, pd.DataFrame] = {}
     if race is None:
-        parts = [section("", Text("Unfinished: no search is done yet."))]
+        none = "Unfinished: no search is done yet." if not done else "There is nothing to compare."
+        parts = [section("", None if not done else state, Text(none))]
     else:
-        parts = _parts(race, unfinished, run)
+        parts = _parts(race, state, run)
         data = {"race.csv": race.table, "pairs.csv": race.pairs, "anytime.csv": race.anytime}
     return Report(
         title=f"Searchers raced on {course}",
@@ -198,8 +222,9 @@ def _asked(run: Run, budget: int) -> str:
     return f"{budget} evaluations a search, rewards {sections.reward_name(run)} of {cheap}"
 
 
-def _parts(race: Race, unfinished: Text | None, run: Run) -> list[Section]:
+def _parts(race: Race, state: Sentences | None, run: Run) -> list[Section]:
     budget = run.number("settings", "budget")
+    ending = AT_EQUAL_COST if run.option("settings", "dear") else BY_EVALUATIONS
     told = Text(
         f"{_asked(run, budget)}; "
         f"{race.table['image_passes'].mean():,.0f} image passes a search. {_truth(run)}"
@@ -221,9 +246,9 @@ def _parts(race: Race, unfinished: Text | None, run: Run) -> list[Section]:
         lambda path: plots.anytime(race.anytime, path),
     )  # fmt: skip
     return [
-        section("", unfinished, Sentences(tuple(race.sentences)), Table(_compact(race.table)), told,
+        section("", state, Sentences(tuple(race.sentences)), Table(_compact(race.table)), told,
                 picture),
-        section("Pairs", Table(pairs), Text(f"Margin: {race.margin} points. {METHOD}")),
+        section("Pairs", Table(pairs), Text(f"Margin: {race.margin} points. {ending}{METHOD}")),
     ]  # fmt: skip
 
 
@@ -243,7 +268,7 @@ def write_race(directory: str | Path) -> Race:
     """
     run = load_run(directory)
     laps = _laps(run)
-    race = analyse_race(laps)
+    race = analyse_race(_comparable(laps))
     write(_report(run, laps, race))
     return race
 

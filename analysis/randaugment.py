@@ -35,22 +35,31 @@ MOST_N = 16  # operations that RandAugment takes
 class Again:
     """The best cell's lead over the middle one, `cell`: while it was chosen, and on new seeds.
 
-    Differences are within seeds, since a seed shifts all cells alike.
+    Differences are within seeds, since a seed shifts all cells alike. now: None where a child of
+    either diverged on the new seeds.
     """
 
     cell: tuple[int, int]
     chosen: float
-    now: Difference
+    now: Difference | None
 
     @property
     def sentence(self) -> str:
         """What became of the lead, in words."""
-        interval = tables.interval(*self.now.interval(), digits=3, sign=True)
-        shown = f" {interval}" if self.now.n > 1 else ""
-        return (
-            f"It led the middle cell, {self.cell}, by {self.chosen:+.3g} while it was chosen, and "
-            f"by {self.now.mean:+.3g}{shown} on {self.now.n} new seeds, which had no part in the "
-            "choice: what is lost was luck."
+        led = f"It led the middle cell, {self.cell}, by {self.chosen:+.3g} while it was chosen"
+        if self.now is None:
+            return f"{led}. On new seeds a child of one of the two diverged, so no lead is left."
+        low, high = self.now.interval()
+        shown = f" {tables.interval(low, high, digits=3, sign=True)}" if self.now.n > 1 else ""
+        said = (
+            f"{led}, and by {self.now.mean:+.3g}{shown} on {self.now.n} new seeds, which had no "
+            "part in the choice"
+        )
+        if not self.now.mean < self.chosen:
+            return f"{said}."
+        known = high < self.chosen
+        return f"{said}: " + (
+            "what is lost was luck." if known else "that the difference was luck is not shown."
         )
 
 
@@ -144,7 +153,12 @@ class Grid:
             )
             return said
         if not np.isfinite(self.run_sd):
-            why = "One seed per cell" if self.seeds < 2 else "Seeds that scatter alike in all cells"
+            whole = int((self.table["count"] == self.seeds).sum())
+            why = "Seeds that scatter alike in all cells"
+            if self.seeds < 2 or whole < 2:
+                why = (
+                    "One seed per cell" if self.seeds < 2 else "Fewer than two cells with all seeds"
+                )
             said.append(f"{why}: no two cells can be told apart; use more --seeds.")
             return said
         said += self._neighbourhood()
@@ -218,13 +232,15 @@ def analyse_grid(run: Run) -> Grid:
     if run_sd > 1e-12 * table["mean"].abs().max():
         freedom = (cells_known - 1) * (seeds - 1)
         half = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * run_sd / np.sqrt(table["count"])
-        # Cells with fewer results get the wider error of their own count (Tukey and Kramer).
-        best = table[won].iloc[0]
-        error = run_sd * np.sqrt((1 / table["count"] + 1 / best["count"]) / 2)
-        ranges = (best["mean"] - table["mean"]) / error
-        p_worse = scipy.stats.studentized_range.sf(ranges, cells_known, freedom)
+        # Over the seeds that a cell has in common with the best: `run_sd` is without the seeds' own
+        # effect. Without any, nothing tells it from the best.
+        best = wide.loc[(n, m)]
+        common = (wide.notna() & best.notna()).sum(axis=1).to_numpy()
+        ranges = (best - wide).mean(axis=1).fillna(0.0).to_numpy() * np.sqrt(common) / run_sd
+        p_worse = scipy.stats.studentized_range.sf(ranges, len(table), freedom)
         if halved:  # those that went no further had other seeds
-            p_worse = np.where(table["count"] == best["count"], p_worse, np.nan)
+            count = table["count"].to_numpy()
+            p_worse = np.where(count == count[won.to_numpy()], p_worse, np.nan)
     else:
         run_sd = np.nan
     table = table.assign(half_width=half, p_worse=p_worse)
@@ -244,17 +260,23 @@ def _again(run: Run, wide: pd.DataFrame, best: tuple[int, int], scale: int) -> A
 
     wide: rewards of the grid, a row a cell, a column a seed.
     """
-    rows, _ = _trained(run.stage(AGAIN))
+    rows, diverged = _trained(run.stage(AGAIN))
     new = scale * rows.pivot(index=["n", "m"], columns="seed", values="reward")
-    others = [cell for cell in new.index if cell != best]
-    if best not in new.index or not others or others[0] not in wide.index:
-        return None
-    leads = [(table.loc[best] - table.loc[others[0]]).dropna() for table in (wide, new)]
-    if leads[0].empty or leads[1].empty:
+    known = [*diverged, *new.index]
+    others = [cell for cell in known if cell != best]
+    if best not in known or not others or others[0] not in wide.index:
         return None
     n, m = others[0]
-    now = paired_difference(leads[1], np.zeros(len(leads[1])))
-    return Again((int(n), int(m)), float(leads[0].mean()), now)
+    cell = (int(n), int(m))
+    lead = (wide.loc[best] - wide.loc[others[0]]).dropna()
+    if lead.empty:
+        return None
+    if diverged:
+        return Again(cell, float(lead.mean()), None)
+    gap = (new.loc[best] - new.loc[others[0]]).dropna()
+    if gap.empty:
+        return None
+    return Again(cell, float(lead.mean()), paired_difference(gap, np.zeros(len(gap))))
 
 
 def _trained(run: Run) -> tuple[pd.DataFrame, tuple[tuple[int, int], ...]]:
@@ -301,7 +323,7 @@ def _report(run: Run, grid: Grid | None, why: str = "") -> Report:
         sections=(
             found,
             *([chosen] if chosen else []),
-            *sections.closing(run),
+            *sections.closing(run.with_stages(AGAIN)),
         ),
         data={"grid.csv": grid.table} if grid else {},
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +26,15 @@ from proxy_tasks.run_format import (
 )
 
 from . import plots, sections, tables
-from .agreement import AGAIN, Agreement, agreement_with, policy_agreement, trait_table
+from .agreement import (
+    AGAIN,
+    ALPHA,
+    Agreement,
+    Between,
+    agreement_between,
+    agreement_with,
+    trait_table,
+)
 from .compare import comparison_blocks, comparison_so_far, report_on
 from .composition import policy_statistics
 from .document import Part, Picture, Report, Section, Sentences, Table, Text, section, write
@@ -160,9 +167,11 @@ def _verdict(
         agreement = agreement_with(IMAGENET, policies, _ops(run))
         head = head or WORDS[agreement.verdict] + "."
         lines.append(_sentence(method, policies, agreement))
-    holding = traits.loc[traits["p_holm"] <= 0.05, "trait"]
+    theirs = traits[traits["p_known"] <= ALPHA]
+    holding = theirs.loc[theirs["p_holm"] <= ALPHA, "trait"]
     lines.append(
-        f"Of {len(traits)} traits of the published policy these were found again, beyond chance: "
+        f"Of {len(traits)} traits that are said of the published policy it shows {len(theirs)} "
+        "beyond chance; of these were found again, beyond chance: "
         + (", ".join(holding) if len(holding) else "none")
         + "."
     )
@@ -223,14 +232,21 @@ def _agreements(
     rows = []
     for name, policy in {**found, **others}.items():
         agreement = agreement_with(IMAGENET, [policy], _ops(run) if name in found else PAPER_OPS)
-        rows.append((name, agreement.mean, f"{agreement.p:.2g}", f"{100 * agreement.share:.0f}"))
+        share = f"{100 * agreement.share:.0f}"
+        rows.append((name, agreement.mean, _range(agreement), f"{agreement.p:.2g}", share))
     for method, policies in groups.items():
-        between = [policy_agreement(*pair) for pair in itertools.combinations(policies, 2)]
-        if between:
-            rows.append((f"between searches by {method}", float(np.mean(between)), "", ""))
-    columns = ["policy", "agreement", "p", "as if published (%)"]
+        if len(policies) > 1:
+            between = agreement_between(policies, _ops(run))
+            name = f"between searches by {method}"
+            rows.append((name, between.mean, _range(between), f"{between.p:.2g}", ""))
+    columns = ["policy", "agreement", "chance (95 %)", "p", "as if published (%)"]
     table = pd.DataFrame(rows, columns=columns)
     return table.assign(agreement=tables.numbers(table["agreement"]))
+
+
+def _range(agreement: Agreement | Between) -> str:
+    low, high = agreement.chance
+    return f"{low:.2f} … {high:.2f}"
 
 
 def _operations(run: Run, groups: Mapping[str, list[Policy]]) -> pd.DataFrame:

@@ -29,7 +29,7 @@ from .document import (
     write_data,
 )
 from .draws import PLACES, Draws, Replication, analyse_replication, cost_text
-from .runs import Run, load_run
+from .runs import Run, load_run, passes_of_one
 
 METHOD = (
     "The unit is a method on a draw of the images: each searches anew, at the same cost and with "
@@ -71,7 +71,7 @@ def _draws(run: Run, judgements: list[Run]) -> Draws:
         wide = tested.pivot(index="batch", columns="label", values="accuracy")
         accuracy[place] = 100 * wide.reindex(range(seeds))[list(methods)].to_numpy(float)
         diverged += int(tested["diverged"].sum())
-        child = tested["image_passes"].mean()
+        child = passes_of_one(tested)
         cost[place] = [arm.image_passes / child for arm in each.arms]
     numbers = tuple(int(each.directory.parent.name.removeprefix(DRAW)) for each in judgements)
     return Draws(methods, numbers, accuracy, diverged, cost.mean(axis=0))

@@ -144,6 +144,12 @@ class Run:
         """This run with the journal in its folder `name` (of several stages); empty without one."""
         return replace(self, trials=_trials(self.directory / name / JOURNAL_NAME))
 
+    def with_stages(self, *names: str) -> Run:
+        """This run with the trials of these stages beside its own, as one table."""
+        tables = [self.trials, *(self.stage(name).trials for name in names)]
+        filled = [table for table in tables if len(table)]
+        return self.of(pd.concat(filled, ignore_index=True)) if filled else self
+
     def unfinished(self, needed: str) -> InputError:
         """The error of an analysis that needs more results than there are."""
         return InputError(
@@ -215,9 +221,30 @@ def dear(trials: pd.DataFrame) -> pd.DataFrame:
     return trials[trials["scorer"] != CHEAP]
 
 
+def computed(trials: pd.DataFrame) -> pd.DataFrame:
+    """The rows that cost something: a duplicate is taken from an earlier result."""
+    return trials[trials["status"] == "ok"]
+
+
+def passes_of_one(trials: pd.DataFrame) -> float:
+    """Mean image passes of an evaluation that was computed."""
+    return float(computed(trials)["image_passes"].mean())
+
+
 def sound(trials: pd.DataFrame) -> pd.DataFrame:
     """The rows of children that trained: with a reward, and not diverged."""
     return trials[trials["reward"].notna() & ~trials["diverged"]]
+
+
+def chosen_among(trials: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The rows by which a choice between labels was made, and the labels that it left out.
+
+    As `search.studies.selection.best_rescored` does: a mean over fewer children is not comparable,
+    and whoever diverges is behind all others.
+    """
+    bad = trials["reward"].isna() | trials["diverged"].astype(bool)
+    lost = bad.groupby(trials["label"]).transform("any") if len(trials) else bad
+    return trials[~lost], list(dict.fromkeys(trials["label"][lost]))
 
 
 def validated(trials: pd.DataFrame, metric: str) -> pd.Series:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from policies.policy import Policy
+from proxy_tasks.run_format import FINAL
 
 from . import plots, sections, tables
 from .asked import evaluations
@@ -42,7 +43,7 @@ def search_report(run: Run) -> Report:
             choice_section(run),
             policy_section(run, "Final policy"),
             _top(own),
-            *sections.closing(run),
+            *sections.closing(run.with_stages(FINAL)),
         ),
     )
 

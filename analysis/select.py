@@ -11,9 +11,9 @@ from proxy_tasks.trials import read_journal
 
 from . import sections, tables
 from .document import Report, Section, Sentences, Table, Text, section
-from .runs import Run, sound, trials_table
+from .runs import Run, chosen_among, sound, trials_table
 from .search import policy_section
-from .spending import luck
+from .spending import LEFT_OUT, luck
 from .statistics import holm_levels, mean_interval, paired_difference
 
 METHOD = (
@@ -41,8 +41,7 @@ def select_report(run: Run) -> Report:
             _proposals(run, final),
             _rescored(run, rescored),
             policy_section(run, "The chosen policy"),
-            sections.failures_section(rescored),
-            *sections.closing(final),
+            *sections.closing(run.with_stages(RESCORE, FINAL)),
         ),
     )
 
@@ -50,10 +49,12 @@ def select_report(run: Run) -> Report:
 def _proposals(run: Run, final: Run) -> Section:
     """Every proposal with its mean, and the difference from the best."""
     title = f"Proposals, by {sections.reward_name(run)} on the validation part"
-    done = sound(final.trials)
+    done, lost = chosen_among(final.trials)
+    without = Text(LEFT_OUT + ", ".join(lost) + ".") if lost else None
     if done.empty:
-        return section(title, Text("None was evaluated yet."))
+        return section(title, without or Text("None was evaluated yet."))
     wide = done.pivot(index="seed", columns="label", values="reward")
+    wide = wide[list(dict.fromkeys(done["label"]))]  # ties go to the first, as in the choice
     order = wide.mean().sort_values(ascending=False, kind="stable").index
     best = order[0]
     gaps = {}
@@ -78,7 +79,7 @@ def _proposals(run: Run, final: Run) -> Section:
         if gap is not None:
             row[f"minus {best}"] = tables.number(gap.mean, 4, sign=True)
             row["interval"] = tables.interval(*gap.interval(1 - level), 4, sign=True)
-    return section(title, Table(pd.DataFrame(rows), METHOD))
+    return section(title, Table(pd.DataFrame(rows), METHOD), without)
 
 
 def _rescored(run: Run, rescored: Run) -> Section:

@@ -10,9 +10,10 @@ from proxy_tasks.run_format import COSTS_NAME, FINAL
 from proxy_tasks.trials import CHEAP, MAIN
 
 from . import tables
-from .document import Section, Sentences, Table, section
-from .runs import Run, sound
+from .document import Section, Sentences, Table, Text, section
+from .runs import Run, chosen_among
 
+LEFT_OUT = "Left out of the choice, for a child that failed or diverged: "
 _WORDS = {
     "prepared": "shared child, once",
     CHEAP: "cheap evaluations",
@@ -72,13 +73,14 @@ def spending_section(run: Run) -> Section:
 def choice_section(run: Run) -> Section:
     """The final policies that were made, by the new children that decided between them."""
     title = "How the final policy was chosen"
-    final = sound(run.stage(FINAL).trials)
+    final, lost = chosen_among(run.stage(FINAL).trials)
+    without = [LEFT_OUT + ", ".join(lost) + "."] if lost else []
     if final.empty:
-        return section(title)
+        return section(title, *map(Text, without))
     means = final.groupby("label", sort=False)["reward"].agg(["mean", "std", "count"])
     means = means.sort_values("mean", ascending=False, kind="stable")
     lines = ["The first is the best of several: its mean is optimistic too."]
-    lines += luck(run)
+    lines += [*without, *luck(run)]
     shown = pd.DataFrame(
         {
             "final policy": list(means.index),

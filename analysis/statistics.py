@@ -25,7 +25,8 @@ FEWEST = 8  # policies; of fewer, neither a correlation nor a share of variance 
 class Estimate:
     """A mean over `n` runs: `sd` with n-1 degrees of freedom, `low`/`high` by Student's t.
 
-    With one run there is no spread to estimate: `sd`, `low` and `high` are NaN.
+    With one run there is no spread to estimate: `sd`, `low` and `high` are NaN. Runs that are all
+    the same have no interval either (see `Difference`).
     """
 
     mean: float
@@ -41,11 +42,9 @@ def mean_interval(values: Values, confidence: float = CONFIDENCE) -> Estimate:
     if sample.ndim != 1 or sample.size == 0 or not np.isfinite(sample).all():
         raise ValueError(f"values: a list of finite numbers is needed, but got {values!r}")
     n, mean = sample.size, float(sample.mean())
-    if n == 1:
-        return Estimate(mean, float("nan"), 1, float("nan"), float("nan"))
-    sd = float(sample.std(ddof=1))
-    half = float(scipy.stats.t.ppf((1 + confidence) / 2, n - 1)) * sd / np.sqrt(n)
-    return Estimate(mean, sd, n, mean - half, mean + half)
+    sd = float(sample.std(ddof=1)) if n > 1 else float("nan")
+    low, high = _judged(sample, np.abs(sample).max()).interval(confidence)
+    return Estimate(mean, sd, n, low, high)
 
 
 @dataclass(frozen=True)
@@ -85,9 +84,18 @@ class Difference:
 
 def paired_difference(first: Values, second: Values) -> Difference:
     """The mean of `first[i] - second[i]`, where i is the same seed in both: a paired t test."""
-    gap, constant = _gaps(first, second)
-    error = _error(gap) if gap.size > 1 and not constant else float("nan")
-    return Difference(float(gap.mean()), error, gap.size - 1, gap.size)
+    return _judged(*_gaps(first, second))
+
+
+def _judged(units: np.ndarray, scale: float) -> Difference:
+    """The mean of what counts once each, by Student's t. scale: of the numbers they came from."""
+    error = _error(units) if units.size > 1 and not _same(units, scale) else float("nan")
+    return Difference(float(units.mean()), error, units.size - 1, units.size)
+
+
+def _same(values: np.ndarray, scale: float) -> bool:
+    """Whether they are all the same but for rounding."""
+    return bool(np.ptp(values) <= 4e-12 * scale)
 
 
 def arm_difference(
@@ -116,18 +124,18 @@ def arm_difference(
         first_policies: which policy the first arm had with seed i.
         second_policies: which policy the second arm had with seed i.
     """
-    gap, constant = _gaps(first, second)
+    gap, scale = _gaps(first, second)
     labels = [np.array(_codes(policies)) for policies in (first_policies, second_policies)]
     several = [codes for codes in labels if codes.max() > 0]
     if not several:
-        return paired_difference(first, second)
+        return _judged(gap, scale)
     several.sort(key=lambda codes: codes.max())
     means = [np.bincount(codes, gap) / np.bincount(codes) for codes in several]
-    if constant:
-        return Difference(float(gap.mean()), float("nan"), means[0].size - 1, means[0].size)
     met = len(set(zip(*several, strict=True)))
     if met == means[-1].size:
-        return paired_difference(means[0], np.zeros(means[0].size))
+        return _judged(means[0], scale)
+    if all(_same(each, scale) for each in means):
+        return Difference(float(gap.mean()), float("nan"), means[0].size - 1, means[0].size)
     variances = np.array([_error(m) ** 2 for m in means])
     own = variances**2 / [m.size - 1 for m in means]
     freedom = min(float(variances.sum() ** 2 / own.sum()), means[0].size)
@@ -141,15 +149,15 @@ def _codes(labels: Sequence[Hashable]) -> list[int]:
     return [numbers.setdefault(label, len(numbers)) for label in labels]
 
 
-def _gaps(first: Values, second: Values) -> tuple[np.ndarray, bool]:
-    """The paired differences, and whether they are all the same but for rounding."""
+def _gaps(first: Values, second: Values) -> tuple[np.ndarray, float]:
+    """The paired differences, and how large the numbers are."""
     a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     if a.shape != b.shape or a.ndim != 1 or not a.size:
         raise ValueError(f"pairs: as many values in both, but got {a.size} and {b.size}")
     gap = a - b
     if not np.isfinite(gap).all():
         raise ValueError("pairs: finite numbers are needed")
-    return gap, bool(np.ptp(gap) <= 4e-12 * max(np.abs(a).max(), np.abs(b).max()))
+    return gap, max(np.abs(a).max(), np.abs(b).max())
 
 
 def _error(values: np.ndarray) -> float:
@@ -219,12 +227,15 @@ def bootstrap(
 
 
 def holm(p_values: Values) -> list[float]:
-    """Holm's step-down correction of `p_values`; NaN (not testable) stays NaN, uncounted."""
+    """Holm's step-down correction of `p_values`.
+
+    NaN (not testable) stays NaN, and counts as a comparison that was made, as in `holm_levels`.
+    """
     p = np.asarray(p_values, dtype=float)
     corrected = np.full(p.shape, np.nan)
     # The smallest of m counts m times, the next m - 1 times; none is less than one before it.
     places = np.argsort(p, kind="stable")[: int(np.isfinite(p).sum())]  # NaN is sorted last
-    steps = p[places] * np.arange(len(places), 0, -1)
+    steps = p[places] * (p.size - np.arange(len(places)))
     corrected[places] = np.minimum(np.maximum.accumulate(steps), 1.0)
     return corrected.tolist()
 

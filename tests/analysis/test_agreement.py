@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -13,6 +15,7 @@ from analysis.agreement import (
     _cosines,
     _mixed,
     _random,
+    agreement_between,
     agreement_with,
     policy_agreement,
     trait_table,
@@ -236,6 +239,43 @@ def test_the_other_published_policies_are_not_taken_for_it():
         assert found.share < AGAIN and found.verdict != "re-derived"
 
 
+def one_of_each_pair(rng, count=120):
+    """As a final policy chosen one by one from rewards that are noise: no pair stands twice."""
+    pairs = [*itertools.combinations_with_replacement(PAPER_OPS, 2)]
+    rows = random_policy(rng, count)
+    chosen = [pairs[index] for index in rng.permutation(len(pairs))[:count]]
+    return Policy(
+        [
+            [
+                (name, probability, int(rng.integers(10)) if OPS[name].has_magnitude else None)
+                for name, (_, probability, _) in zip(pair, row, strict=True)
+            ]
+            for pair, row in zip(chosen, rows, strict=True)
+        ]
+    )
+
+
+def test_policies_of_one_of_each_pair_are_held_against_such():
+    """They agree with any that uses all operations, and most with each other."""
+    rng = np.random.default_rng(11)
+    p = [agreement_with(IMAGENET, [one_of_each_pair(rng)], draws=400).p for _ in range(60)]
+    assert np.mean(np.array(p) <= 0.05) < 0.15 and 0.35 < np.mean(p) < 0.65
+    between = [
+        agreement_between([one_of_each_pair(rng), one_of_each_pair(rng)], draws=200)
+        for _ in range(12)
+    ]
+    assert min(each.mean for each in between) > 0.6
+    assert 0.25 < np.mean([each.p for each in between]) < 0.75
+
+
+def test_searches_that_agree_do_so_beyond_chance():
+    rng = np.random.default_rng(12)
+    found = agreement_between([noisy(rng), noisy(rng), noisy(rng)], draws=400)
+    assert found.mean > found.chance[1] and found.p < 0.01
+    with pytest.raises(InputError, match="at least two"):
+        agreement_between([IMAGENET])
+
+
 # Traits ------------------------------------------------------------------------------------------
 
 
@@ -264,6 +304,12 @@ def test_traits_of_several_policies_are_against_means_of_as_many():
     assert two["p_known"].to_numpy() == pytest.approx(one["p_known"].to_numpy(), abs=0.05)
     some = one["p"].between(0.02, 0.4)
     assert some.any() and (two["p"] < one["p"])[some].all()
+
+
+def test_what_the_known_policy_shows_does_not_depend_on_how_long_those_found_are():
+    rng = np.random.default_rng(8)
+    long, short = (trait_table(IMAGENET, [random_policy(rng, n)]) for n in (120, 5))
+    assert long["p_known"].to_numpy() == pytest.approx(short["p_known"].to_numpy())
 
 
 def test_what_is_never_used_is_rare():

@@ -9,8 +9,10 @@ import scipy.stats
 
 from analysis import compare_arms, load_run, write_comparison
 from analysis.compare import _corrected
+from analysis.runs import passes_of_one, trials_table
 from analysis.statistics import minimum_detectable_difference, paired_difference
 from policies import InputError
+from proxy_tasks.trials import Trial
 from tests.analysis.journals import journal_line
 
 RUNS = {
@@ -50,6 +52,14 @@ def test_accuracy_on_the_validation_part_is_that_of_the_same_children(write_run)
     table = compare_arms(load_run(write_run(written))).table.set_index("arm")
     assert table.loc["none", "validation"] == pytest.approx(41.5)
     assert np.isnan(table.loc["found", "validation"])
+
+
+def test_the_price_of_a_child_is_that_of_one_that_was_trained():
+    rows = [journal_line(0, slot, 0.5) for slot in range(3)]
+    rows[2] |= {"status": "duplicate", "duplicate_of": [0, 0], "worker": None}
+    trials = trials_table([Trial.from_json(row) for row in rows])
+    one = rows[0]["evaluation"]["image_passes"]
+    assert passes_of_one(trials) == one and trials["image_passes"].mean() < one
 
 
 def test_every_two_arms_are_compared(write_run):

@@ -106,7 +106,7 @@ def test_the_report_of_a_race(write_run):
     assert "| a          |          3 |" in text and "![" in text
     row = next(line for line in text.splitlines() if line.startswith("| a ") and " b |" in line)
     cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells[2] == "+1.33" and cells[5:7] == ["1.00", "[1.00, 1.00]"]  # ahead with every seed
+    assert cells[2] == "+1.33" and cells[5:7] == ["1.00", "[0.44, 1.00]"]  # Wilson: all of three
     for name in ("race.png", "race.csv", "pairs.csv", "anytime.csv"):
         assert (directory / name).stat().st_size > 0
     assert write_any(directory) == directory / "race.md"
@@ -143,6 +143,37 @@ def test_p_interval_and_verdict_of_a_pair_are_holms():
     assert (smallest["low"], smallest["high"]) == pytest.approx(tuple(whole))
     excluded = (pairs["low"] > 0) | (pairs["high"] < 0)
     assert list(excluded) == list(pairs["p_holm"] < 0.05)
+
+
+def test_what_was_not_told_apart_counts_in_p_as_in_the_interval():
+    """Two searchers that ask for the same: their pair has no p, and is one of three pairs."""
+    gap = np.array([0.9, 1.4, 0.1, 1.9, 0.6])
+    pairs = analyse_race(laps({"a": (57 + gap).tolist(), "b": (57 + gap).tolist(),
+                               "c": [57.0] * 5})).pairs  # fmt: skip
+    tested = pairs[pairs["p"].notna()]
+    assert len(tested) == 2 and 0.01 < tested["p"].iloc[0] < 0.05
+    assert list(tested["p_holm"]) == pytest.approx([min(1, 3 * p) for p in tested["p"]])
+    excluded = (tested["low"] > 0) | (tested["high"] < 0)
+    assert list(excluded) == list(tested["p_holm"] < 0.05)
+
+
+@pytest.mark.parametrize("dear", [None, "scratch"])
+def test_a_race_tells_how_its_searches_ended_and_who_is_left_out(write_run, dear):
+    settings = {"table": "planted", "fidelity": "sharing-80", "searcher": ["a", "b", "c"],
+                "seeds": 3, "budget": 10, "dear": dear}  # fmt: skip
+    directory = write_run([], {"kind": "race", "settings": settings})
+    lines = [
+        {"searcher": name, "seed": seed, "evaluations": [10], "values": [value], "seconds": 1.0,
+         "image_passes": 9, "duplicates": 0}
+        for name, values in {"a": [0.5, 0.6, 0.7], "b": [0.5, 0.7, 0.6], "c": [None] * 3}.items()
+        for seed, value in enumerate(values)
+    ]  # fmt: skip
+    (directory / "race.json").write_text(json.dumps({"laps": lines}))
+    assert list(write_race(directory).table["searcher"]) == ["a", "b"]
+    text = write_any(directory).read_text()
+    assert "Left out, as fewer than two searches found something: c." in text
+    assert ("Every search has the same cost" in text) == (dear is not None)
+    assert ("same number of evaluations" in text) == (dear is None)
 
 
 def test_the_cost_of_a_search_is_in_hours():

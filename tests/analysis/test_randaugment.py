@@ -8,6 +8,7 @@ import pytest
 import scipy.stats
 
 from analysis import analyse_grid, load_run, write_grid
+from analysis.randaugment import Again
 from tests.analysis.journals import journal_line
 
 
@@ -126,6 +127,48 @@ def test_a_likelihood_is_no_percentage(write_run):
     assert grid.table["mean"].iloc[0] == pytest.approx(-1.375)  # peak 0.6 - 2, half of the 0.05
 
 
+def test_cells_without_a_seed_are_compared_over_those_that_they_have(write_run):
+    """Seeds shift all cells by 5 points: a mean of fewer seeds would look worse, or better."""
+    rows = [row for row in lines(lambda n, m: 0.5, seeds=3, sd=0.001, noise=2)
+            if row["seed"] < 2 or row["label"] in ("N=1 M=0", "N=2 M=10", "N=3 M=20")]  # fmt: skip
+    grid = analyse_grid(load_run(write_run(rows)))
+    assert (grid.table["count"] == 2).sum() == 9 and grid.table["p_worse"].iloc[1:].min() > 0.05
+    assert "11 of the other 11 cells cannot be told" in " ".join(grid.sentences)
+
+
+def test_a_cell_that_has_no_seed_of_the_best_is_not_told_apart(write_run):
+    rows = [
+        row
+        for row in lines(peak, seeds=3, sd=0.0005)
+        if row["label"] != "N=3 M=30" or row["seed"] == 2
+    ]
+    rows = [row for row in rows if row["label"] != "N=2 M=10" or row["seed"] < 2]  # fmt: skip
+    table = analyse_grid(load_run(write_run(rows))).table.set_index(["n", "m"])
+    assert table["p_worse"].notna().all()
+
+
+def test_one_whole_cell_is_too_few_to_judge_by(write_run):
+    rows = [row for row in lines(peak) if row["seed"] == 0 or row["label"] == "N=1 M=0"]
+    said = " ".join(analyse_grid(load_run(write_run(rows))).sentences)
+    assert "Fewer than two cells with all seeds: no two cells can be told apart" in said
+
+
+@pytest.mark.parametrize("label", ["N=2 M=10", "N=1 M=0"])
+def test_new_seeds_on_which_a_child_diverged_leave_no_lead(write_run, label):
+    directory = write_run(lines(peak, sd=0.001), {"evaluator": {"reward": "accuracy"}})
+    again = [
+        journal_line(seed, slot, 0.6, label=name, seed=100 + seed)
+        for slot, name in enumerate(("N=2 M=10", "N=1 M=0"))
+        for seed in range(2)
+    ]
+    next(row for row in again if row["label"] == label)["evaluation"]["diverged"] = True
+    (directory / "again").mkdir()
+    text = "".join(json.dumps(line) + "\n" for line in again)
+    (directory / "again" / "trials.jsonl").write_text(text)
+    said = " ".join(analyse_grid(load_run(directory)).sentences)
+    assert "On new seeds a child of one of the two diverged" in said and "--again" not in said
+
+
 def test_what_new_seeds_leave_of_the_lead(write_run):
     """Of the best cell over the middle one, within seeds; those of the grid are not used again."""
     directory = write_run(lines(peak, sd=0.001), {"evaluator": {"reward": "accuracy"}})
@@ -144,6 +187,9 @@ def test_what_new_seeds_leave_of_the_lead(write_run):
     assert found.now.mean == pytest.approx(2.0) and found.now.p == pytest.approx(test.pvalue)
     said = " ".join(analyse_grid(load_run(directory)).sentences)
     assert "by +2 [-0.484, +4.484] on 3 new seeds" in said and "stand" not in said
+    assert "that the difference was luck is not shown" in said  # 4 is within the interval
+    assert Again((1, 0), 5.0, found.now).sentence.endswith("what is lost was luck.")
+    assert Again((1, 0), 1.0, found.now).sentence.endswith("no part in the choice.")
 
 
 def test_a_halved_grid_compares_those_that_had_all_seeds(write_run):

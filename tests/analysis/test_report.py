@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -152,6 +153,28 @@ class TestSelect:
         lines = [line for line in text.splitlines() if line.startswith(("| one-by", "| best-5"))]
         assert "0.5000" in lines[0] and "0.4000" in lines[1] and "-0.1000" in lines[1]
         assert "the best of several" in text
+
+    @pytest.mark.long
+    @pytest.mark.parametrize("broken", [{"diverged": True}, None])
+    def test_what_the_choice_left_out_is_named_and_not_ranked(self, write_run, tmp_path, broken):
+        """Though the mean of its other children is the best of all."""
+        self.write(write_run, "synthetic")
+        directory = tmp_path / "run"
+        lucky = [journal_line(seed, 2, 0.9, label="best-9", seed=seed) for seed in range(3)]
+        if broken:
+            lucky[0]["evaluation"] |= broken
+        else:
+            lucky[0] |= {"status": "failed", "evaluation": None, "error": "no"}
+        with open(directory / "final" / "trials.jsonl", "a") as journal:
+            journal.write("".join(json.dumps(line) + "\n" for line in lucky))
+        text = write_any(directory).read_text()
+        assert "a child that failed or diverged: best-9." in text and "| best-9" not in text
+        assert "minus one-by-one" in text
+
+    @pytest.mark.long
+    def test_the_cost_is_that_of_all_stages(self, write_run):
+        text = self.write(write_run, "synthetic")
+        assert re.search(r"evaluations that were computed\s*\|\s*10\s", text)
 
     @pytest.mark.long
     def test_the_best_of_many_stands_beside_its_value_measured_again(self, write_run):

@@ -8,12 +8,15 @@ from PIL import Image
 from analysis import (
     batch_entropies,
     histogram_overlap,
+    plots,
     policy_sheet,
     policy_statistics,
     policy_table,
     write_report,
 )
+from analysis.runs import trials_table
 from policies import IMAGENET, OPS, Policy, save_policy
+from proxy_tasks.trials import Trial
 from tests.analysis.journals import journal_line
 
 
@@ -151,6 +154,18 @@ def test_a_diverged_child_is_never_the_best(write_run):
     text = write_report(write_run(rows)).read_text()
     assert "Best reward 0.1300" in text and "1 children diverged" in text
     assert "0.9000" not in text
+
+
+def test_no_line_of_the_picture_goes_through_a_diverged_child(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plots, "save", lambda figure, path: drawn.append(figure) or path)
+    rows = [journal_line(slot // 2, slot, 0.1 + 0.01 * slot) for slot in range(6)]
+    rows[1]["evaluation"] |= {"reward": 0.9, "diverged": True}
+    trials = trials_table([Trial.from_json(row) for row in rows])
+    plots.reward_curve(trials, tmp_path / "reward.png")
+    means, best = (line.get_ydata() for line in drawn[0].axes[0].lines)
+    assert list(means) == pytest.approx([0.1, 0.125, 0.145])
+    assert list(best) == pytest.approx([0.1, 0.1, 0.12, 0.13, 0.14, 0.15])
 
 
 def test_the_best_of_many_stands_beside_what_its_policy_got_with_other_seeds(write_run):

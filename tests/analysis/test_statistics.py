@@ -258,9 +258,24 @@ def test_a_tie_is_half_ahead():
     ]  # fmt: skip
 
 
-def test_holm_leaves_out_what_was_not_tested():
+def test_holm_counts_what_could_not_be_tested():
     corrected = holm([float("nan"), 0.01, 0.02])
-    assert np.isnan(corrected[0]) and corrected[1:] == pytest.approx([0.02, 0.02])
+    assert np.isnan(corrected[0]) and corrected[1:] == pytest.approx([0.03, 0.04])
+
+
+def test_values_that_are_all_the_same_have_no_interval():
+    """Accuracies are counts: two equal ones are no evidence of a spread of nothing."""
+    same = mean_interval([57.0, 57.0])
+    assert (same.mean, same.sd, same.n) == (57, 0, 2)
+    assert np.isnan([same.low, same.high]).all()
+
+
+def test_policies_whose_means_are_all_the_same_tell_nothing():
+    """Two against three by turns: seeds scatter, policies do not."""
+    gap = [1.0, 1.0, 0.0, -1.0, -1.0, 0.0]
+    two, three = [s % 2 for s in range(6)], [s % 3 for s in range(6)]
+    found = arm_difference(gap, [0.0] * 6, two, three)
+    assert np.isnan(found.error) and np.isnan(found.p) and found.mean == 0
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
