@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar
 
@@ -148,6 +148,7 @@ def get_task(
     resolution: int | None = None,
     flip: bool | None = None,
     shares: str = "equal",
+    whole: bool = False,
 ) -> ProxyTask:
     """Draw a proxy task. The same arguments and files give the same manifest.
 
@@ -165,6 +166,7 @@ def get_task(
         flip: whether children train with horizontal flips; None for what suits the task.
         shares: how a total is spread over the classes: "equal", "proportional" or "capped"
             (`names.SHARES`).
+        whole: take all of train that the other parts leave, unless `train_images` says how many.
 
     Raises:
         InputError: an unknown name; a path or class that does not hold what is asked for; a part
@@ -180,6 +182,8 @@ def get_task(
         check_choice("task", task, (*TASKS, "package.module:name"))
         spec = TASKS[task]
         root = _check_root(task, spec, data)
+    if whole:
+        spec = replace(spec, counts=(None, *spec.counts[1:]))
     sizes = (train_images, validation_images, test_images)
     return _task(task, spec, lambda: spec.open(root, seed), seed, sizes, resolution, flip, shares)
 

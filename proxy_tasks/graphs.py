@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -65,7 +66,8 @@ class Replayed:
             return self._step(held, draws)
         if size not in self._recorded:
             own = draws.clone()
-            replay, losses = self._record(lambda: self._step(held, own))
+            with torch.cuda.device(held.device) if held.is_cuda else nullcontext():
+                replay, losses = self._record(lambda: self._step(held, own))
             self._recorded[size] = _Recorded(own, replay, losses)
         recorded = self._recorded[size]
         recorded.draws.copy_(draws)

@@ -55,12 +55,15 @@ class Listing:
         return len(self.labels)
 
     def __iter__(self) -> Iterator[Row]:
-        contents = (self._contents[i : i + _ID] for i in range(0, len(self._contents), _ID))
-        return zip(self.files, self.labels.tolist(), contents, strict=True)
+        return zip(self.files, self.labels.tolist(), self.contents, strict=True)
 
     @property
     def files(self) -> list[str]:
         return self._files.split("\n") if len(self) else []
+
+    @property
+    def contents(self) -> list[str]:
+        return [self._contents[i : i + _ID] for i in range(0, len(self._contents), _ID)]
 
     def __repr__(self) -> str:
         return f"Listing({len(self)} images)"

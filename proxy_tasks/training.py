@@ -176,7 +176,8 @@ class Arena:
     ):
         keep_freed_memory()
         if device.type == "cuda":
-            torch.backends.cudnn.benchmark = True  # shapes are few, and stay
+            # An algorithm that is chosen by its time would differ between processes, and results.
+            torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
         self.kernels, self.record = kernels, record_cuda
         self.device, self.precision = device, precision
         self.images = _tensor(train.images).to(device)

@@ -12,7 +12,7 @@ from policies.options import Configuration, Option
 from proxy_tasks.presets import get_preset
 
 REWARDS = ("accuracy", "log_likelihood", "calibrated_log_likelihood")
-# The reward that predicts test accuracy best, by kind of evaluator (README, Figures).
+# The reward that predicts test accuracy best, by kind of evaluator (docs/results.md).
 BEST_REWARDS = {
     "from-scratch": "calibrated_log_likelihood",
     "weight-sharing": "log_likelihood",

@@ -10,16 +10,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from policies.errors import InputError
+from policies.errors import InputError, check_choice
 from policies.options import keywords_of
 from proxy_tasks.data import ProxyTask
 from proxy_tasks.presets import get_preset
-from proxy_tasks.tables import TESTED
+from proxy_tasks.tables import TESTED, load_table
 from proxy_tasks.training import EVALUATED_PASS
 
 from .config import SHARING, EvaluatorConfig, beside
 from .registry import KINDS, maker
-from .table import CHEAPEST, surrogate_of
+from .table import CHEAPEST
 
 
 def child_of(config: EvaluatorConfig) -> EvaluatorConfig:
@@ -57,8 +57,7 @@ def evaluation_passes(config: EvaluatorConfig, task: ProxyTask, subpolicies: int
     elif config.kind == "synthetic":
         passes = options["passes"]
     elif config.kind == "table":
-        surrogate = surrogate_of(options["table"], options["fidelity"])
-        passes = surrogate.of(options["fidelity"]).image_passes
+        passes = _of_a_row(options["table"], options["fidelity"])
     else:
         raise InputError(
             "budget", "needs an evaluator whose cost is known beforehand", config.kind,
@@ -79,3 +78,15 @@ def _options(config: EvaluatorConfig) -> dict[str, Any]:
     """What the evaluator is called with, its defaults filled in."""
     declared = {each.name: each.default for each in keywords_of(maker(config.kind))}
     return declared | config.options
+
+
+def _of_a_row(table: str, fidelity: str) -> int:
+    """Image passes of an evaluation of a table: the median of its rows that trained."""
+    frame = load_table(table).frame
+    rows = frame[(frame["fidelity"] == fidelity) & ~frame["diverged"]]
+    if rows.empty:
+        check_choice("fidelity", fidelity, tuple(frame["fidelity"].unique()))
+        raise InputError(
+            "table", "must have evaluations that trained", f"{table}, {fidelity}", "collect more"
+        )
+    return round(rows["image_passes"].median())

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,7 @@ from policies.ops import OPS
 from policies.options import Option
 from policies.policy import Operation, Policy
 from proxy_tasks.data import ProxyTask
+from proxy_tasks.tables import policy_text
 
 from .base import Evaluator, check_call
 from .config import EvaluatorConfig
@@ -44,6 +46,8 @@ class PlantedLandscape(Evaluator):
     cheap_bias     how strongly a second, unrelated landscape is mixed in (0: none), to imitate a
                    cheap evaluator with a bias of its own; its returns do not diminish,
                    so it decides where a search ends
+    own_noise      whether policies under one seed have noise of their own, as real children have;
+                   otherwise a seed shifts all alike, and a choice under one seed meets no noise
     """
 
     def __init__(
@@ -57,8 +61,10 @@ class PlantedLandscape(Evaluator):
         sleep: Annotated[float, Option("seconds of an evaluation", least=0, most=1e6)] = 0.0,
         passes: Annotated[int, Option("image passes that an evaluation counts as", least=1)] = 1,
         cheap_bias: Annotated[float, Option("spread of the bias off test", least=0)] = 0.0,
+        own_noise: Annotated[bool, Option("noise of its own for every policy of a seed")] = False,
     ):
         self.config, self.noise, self.sleep, self.passes = config, noise, sleep, passes
+        self.own_noise = own_noise
         self.truth = Landscape(landscape, policy_sd)
         self.bias = Landscape(landscape + 1_000_003, policy_sd * cheap_bias) if cheap_bias else None
 
@@ -94,7 +100,10 @@ class PlantedLandscape(Evaluator):
 
     def _metrics(self, augmentation: Augmentation, seed: int, part: str) -> dict[str, float]:
         # The noise differs between parts, as different images would make it.
-        rng = np.random.default_rng([seed, 0 if part == "validation" else 1])
+        stream = [seed, 0 if part == "validation" else 1]
+        if self.own_noise:
+            stream.append(zlib.crc32(policy_text(augmentation).encode()))
+        rng = np.random.default_rng(stream)
         accuracy = self.truth.value(augmentation) + self.noise * rng.standard_normal()
         if self.bias and part == "validation":
             accuracy += self.bias.surplus(augmentation)

@@ -44,17 +44,20 @@ class Repeat(Evaluator):
         check_call(seed, part)
         seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(self.repeats)]
         results = [self.evaluator.evaluate(augmentation, s, part) for s in seeds]
-        rewards = np.array([r.reward for r in results])
+        rewards = [r.reward for r in results]
+        known = [reward for reward in rewards if reward is not None]
+        whole = len(known) == self.repeats  # a diverged child may have no reward
         return Evaluation(
-            reward=float(rewards.mean()),
-            stderr=float(rewards.std(ddof=1)) / math.sqrt(self.repeats),
+            reward=float(np.mean(known)) if whole else None,
+            stderr=float(np.std(known, ddof=1)) / math.sqrt(self.repeats) if whole else None,
             metrics={
                 name: float(np.mean([r.metrics[name] for r in results]))
                 for name in results[0].metrics
+                if all(name in r.metrics for r in results)
             },
             seconds=sum(r.seconds for r in results),
             image_passes=sum(r.image_passes for r in results),
             diverged=any(r.diverged for r in results),
             part=part,
-            details={"rewards": rewards.tolist(), "seeds": seeds},
+            details={"rewards": rewards, "seeds": seeds},
         )

@@ -125,8 +125,8 @@ class WeightSharing(SharedChild, ChildrenTogether):
     `epochs`), cosine from `lr` to `final_lr`, with fresh momentum. `lr` must be high enough for
     the augmentation to matter. The defaults, rewarded by log-likelihood, ranked
     policies well on 1,000 CIFAR-10 and 2,400 ImageNet images, and not at all on 200 Fashion-MNIST
-    images (README): measure with `augsearch fidelity` before searching by it. Accuracy after so
-    short a training had no signal.
+    images (docs/results.md): measure with `augsearch fidelity` before searching by it. Accuracy
+    after so short a training had no signal.
 
     All evaluations start from the same child and see the images in the same order with the same
     crops (common random numbers); an evaluation's `seed` decides the augmentation's draws alone.

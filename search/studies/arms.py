@@ -33,10 +33,14 @@ from policies.schedule import ScheduleTransform
 from proxy_tasks import Augmentation
 from proxy_tasks.evaluators.config import EvaluatorConfig
 from proxy_tasks.evaluators.registry import check_config
+from proxy_tasks.manifest import Manifest
 from proxy_tasks.recipe import Recipe
+from proxy_tasks.run_format import CONFIG_NAME, MANIFEST_NAME
 from proxy_tasks.sources import printable
 from proxy_tasks.trials import MAX_LINE_BYTES
 from search.spaces import PolicySpace
+
+from .study import OpenRun
 
 NAMES = ("none", *PUBLISHED, "trivialaugment", "uniform", "sample-aware")
 FORMS = (
@@ -47,6 +51,8 @@ FORMS = (
 # What `+NAME:VALUE` may set: every option of a recipe that is one number or one name.
 PIECES = {o.name: o for o in options_of(Recipe) if o.type in (int, float, str)}
 _WITH_PIECES = re.compile(r"(.*?)((?:\+[a-z_]+:[^+]*)+)", re.DOTALL)
+# Between what may be files: NAME=FILE,FILE+PIECE
+_FILES = re.compile("[=,+]")
 # Keeps the random policies of an arm apart from everything else drawn from the same seed.
 STREAM_RANDOM_ARM = 101
 MOST_RANDOM = 1000
@@ -234,6 +240,27 @@ def check_pipelines(arms: Sequence[Arm], images: np.ndarray) -> None:
             if isinstance(member, OwnPipeline):
                 with located(f"policy {arm.text}"):
                     member.with_generator(torch.Generator().manual_seed(0))(images[:1])
+
+
+def warn_of_images_seen(run: OpenRun, arms: Sequence[Arm]) -> None:
+    """Tell of arms whose search has trained or been rewarded on images of the run's test part.
+
+    Of policy files in the folder of their run. It happens where there is no test folder: another
+    number of validation images moves what is cut from train.
+    """
+    tested = set(run.task.manifest.parts["test"].contents)
+    for arm in arms:
+        for place in dict.fromkeys(Path(each).parent for each in _FILES.split(arm.text)):
+            if not arm.search or not (place / CONFIG_NAME).is_file():
+                continue
+            parts = Manifest.read(place / MANIFEST_NAME).parts
+            seen = tested & {*parts["train"].contents, *parts["validation"].contents}
+            if seen:
+                run.log.warning(
+                    f"{arm.name}: {len(seen)} of the {len(tested)} test images here are among "
+                    f"those that the search in {place} used, so its accuracy flatters; use the "
+                    "numbers of images and the task seed of the search, or a test folder"
+                )
 
 
 def load_named(text: str) -> PolicyFile | None:

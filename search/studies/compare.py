@@ -1,8 +1,8 @@
 """`augsearch compare`: children trained from scratch under each arm, with the same seeds.
 
 Each seed gives every arm the same initial weights and the same order of images, so differences are
-taken within seeds. The accuracy is that on the test part, which no search has seen, and the seeds
-are those of comparisons alone (`seeds.BLOCKS`).
+taken within seeds. The accuracy is that on the test part, of which no search has seen an image
+(where one has, a warning says so), and the seeds are those of comparisons alone (`seeds.BLOCKS`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from proxy_tasks.evaluators.config import EvaluatorConfig
 from search.engine.loop import RunResult
 from search.trial import Candidate
 
-from .arms import Arm, check_pipelines, parse_arms
+from .arms import Arm, check_pipelines, parse_arms, warn_of_images_seen
 from .config import Config
 from .fixed import run_fixed
 from .seeds import training_seed
@@ -48,6 +48,7 @@ def run_compare(config: Config, out: Path | str, **how: Any) -> RunResult:
 def _evaluators(run: OpenRun) -> dict[str, EvaluatorConfig]:
     arms = [Arm.from_json(arm) for arm in run.config.settings.arms]
     check_pipelines(arms, run.task.train.images)
+    warn_of_images_seen(run, arms)
     return compare_evaluators(run.config)
 
 

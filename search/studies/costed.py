@@ -46,7 +46,8 @@ def two_fidelities(config: EvaluatorConfig, dear: str) -> dict[str, EvaluatorCon
     if config.kind == "synthetic":
         return {
             CHEAP: replace(config, options={"cheap_bias": BIAS, "passes": 1}),
-            MAIN: replace(config, options={"passes": COST}),
+            # The final choice is made under common seeds.
+            MAIN: replace(config, options={"passes": COST, "own_noise": True}),
         }
     reward: Any = "calibrated_log_likelihood"
     return {

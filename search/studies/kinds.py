@@ -43,6 +43,8 @@ class Kind:
         presets: by the preset of the evaluator, defaults that go with it.
         grows: options that may grow once a run has begun: numbers rise, lists are added to.
         like: a setting that names another run, whose task and evaluator are taken.
+        whole: whether it trains on all images of train that the held-out parts leave, where no
+            number is asked for, instead of the preset's.
         journal: whether it keeps one of single evaluations (trials.jsonl).
     """
 
@@ -53,6 +55,7 @@ class Kind:
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     grows: tuple[str, ...] = ()
     like: str = ""
+    whole: bool = False
     journal: bool = True
 
 
@@ -120,6 +123,7 @@ KINDS: dict[str, Kind] = {
         ("task", "evaluator"),
         hidden=("evaluator", *_NOT_OF_A_CHILD),
         defaults=_CHILD,
+        whole=True,
         journal=False,
     ),
     "race": Kind(

@@ -60,10 +60,11 @@ class OpenRun:
     resumed: bool
 
 
-def build_task(task: TaskConfig, preset: str) -> ProxyTask:
-    """Draw the task, with the preset's training images. Raises what `get_task` raises."""
+def build_task(task: TaskConfig, preset: str, whole: bool = False) -> ProxyTask:
+    """Draw the task, with the preset's training images; `whole`, with all there are where the task
+    does not say how many. Raises what `get_task` raises."""
     train = task.train_images
-    if train is None:
+    if train is None and not whole:
         train = get_preset(preset, task.name).train_images
     return get_task(
         task.name,
@@ -74,6 +75,7 @@ def build_task(task: TaskConfig, preset: str) -> ProxyTask:
         test_images=task.test_images,
         resolution=task.resolution,
         shares=task.shares,
+        whole=whole,
     )
 
 
@@ -119,7 +121,8 @@ def open_run(
         config = merged(saved, config, out)
     config = replace(config, evaluator=settled(config.evaluator, config.pool))
     check_config(config.evaluator)
-    task = build_task(config.task, config.evaluator.preset)
+    whole = KINDS[config.kind].whole
+    task = build_task(config.task, config.evaluator.preset, whole)
     now = environment()
     if saved is None:
         manifest = task.manifest.encode()

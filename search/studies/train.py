@@ -34,7 +34,7 @@ from search.errors import JournalError, SearchInterrupted, resume_command
 from search.runs.blobs import DamagedBlob, read_blob, write_blob
 from search.runs.folder import check_manifest
 
-from .arms import Arm, check_pipelines, parse_arm
+from .arms import Arm, check_pipelines, parse_arm, warn_of_images_seen
 from .config import Config, read_config
 from .seeds import training_seed
 from .study import OpenRun, build_task, open_run
@@ -71,7 +71,9 @@ def run_train(
             _follow(Path(out), mine)
             return None
         run = stack.enter_context(open_run(config, out, resume))
-        check_pipelines([Arm.from_json(run.config.settings.arm)], run.task.train.images)
+        arms = [Arm.from_json(run.config.settings.arm)]
+        check_pipelines(arms, run.task.train.images)
+        warn_of_images_seen(run, arms)
         found = _found(run.path)
         if found is not None:
             mine.total(DONE)
@@ -100,7 +102,7 @@ def _follow(out: Path, mine: Processes) -> None:
     if state == DONE:
         return
     config = read_config(out)
-    task = build_task(config.task, config.evaluator.preset)
+    task = build_task(config.task, config.evaluator.preset, whole=True)
     check_manifest(out, task)
     trainer = _trainer(config, task, mine)
     if state == RESUMED:

@@ -9,6 +9,8 @@ import pytest
 from policies import InputError, Policy
 from proxy_tasks import EvaluatorConfig
 from proxy_tasks.evaluators.costs import child_of, evaluation_passes, preparation_passes
+from proxy_tasks.tables import encode_table
+from tests.planted import planted_table
 from tests.proxy_tasks.test_evaluators import CONFIGS, prepared
 from tests.proxy_tasks.trees import striped_task
 
@@ -51,6 +53,17 @@ def test_the_child_is_trained_from_scratch_whatever_a_search_goes_by():
     assert child_of(own) == replace(own, repeats=1)
     tabulated = EvaluatorConfig("table", options={"table": "cifar10-1k"})
     assert child_of(tabulated).options["fidelity"] == "scratch"
+
+
+def test_a_table_need_not_be_large_enough_for_a_surrogate(tmp_path):
+    whole = planted_table(random=4, late=0)
+    path = tmp_path / "small.parquet"
+    path.write_bytes(encode_table(whole))
+    config = EvaluatorConfig("table", options={"table": str(path), "fidelity": "sharing-80"})
+    rows = whole.frame[whole.frame["fidelity"] == "sharing-80"]
+    assert evaluation_passes(config, striped_task()) == round(rows["image_passes"].median())
+    with pytest.raises(InputError, match="fidelity"):
+        evaluation_passes(replace(config, options={"table": str(path), "fidelity": "half"}), None)
 
 
 def test_what_is_not_known_beforehand_is_refused():

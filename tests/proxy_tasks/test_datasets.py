@@ -113,6 +113,13 @@ def test_labels_are_taken_from_targets_and_not_by_reading_everything():
     assert part.labels.tolist() == [1, 1, 1]
 
 
+def test_targets_are_not_taken_for_labels_that_a_transform_has_changed():
+    images = [Image.new("L", (8, 8), value) for value in range(6)]
+    halved = Pairs(images, [i // 2 for i in range(6)], targets=list(range(6)),
+                   target_transform=lambda label: label // 2)  # fmt: skip
+    assert open_dataset(halved, "train")[1].labels.tolist() == [0, 0, 1, 1, 2, 2]
+
+
 def test_torchvision_and_tensor_data_sets(tmp_path):
     folder = ImageFolder(str(write_tree(tmp_path, {"train": 2}) / "train"))
     names, source = open_dataset(folder, "train")

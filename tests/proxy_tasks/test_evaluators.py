@@ -387,6 +387,26 @@ class TestDensityMatching:
 
 
 class TestRepeat:
+    def test_a_diverged_child_without_a_reward_leaves_none(self):
+        """As an evaluator of a user's own may tell it; what all have is averaged all the same."""
+
+        class Sometimes:
+            needs_preparation = False
+            told = iter(
+                [
+                    Evaluation(0.5, None, {"accuracy": 0.5, "loss": 1.0}, 1.0, 10),
+                    Evaluation(None, None, {"accuracy": 0.1}, 1.0, 10, diverged=True),
+                ]
+            )
+
+            def evaluate(self, augmentation, seed, part="validation"):
+                return next(self.told)
+
+        found = Repeat(Sometimes(), 2).evaluate(None, 0)
+        assert found.diverged and (found.reward, found.stderr) == (None, None)
+        assert found.metrics == {"accuracy": pytest.approx(0.3)} and found.image_passes == 20
+        assert found.details["rewards"] == [0.5, None]
+
     def test_is_the_mean_over_different_seeds(self, run_folder):
         repeat = prepared(CONFIGS["repeat"], run_folder)
         result = repeat.evaluate(POLICY, 3)

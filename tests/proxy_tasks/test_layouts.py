@@ -410,6 +410,14 @@ class TestMedMNIST:
             get_task("folder", path)
 
 
+def test_the_whole_is_what_the_held_out_parts_leave(tmp_path):
+    data = write_tree(tmp_path, {"train": 40})
+    whole = get_task("folder", data, resolution=8, whole=True)
+    assert [len(part) for part in (whole.train, whole.validation, whole.test)] == [72, 24, 24]
+    some = get_task("folder", data, resolution=8, whole=True, train_images=30)
+    assert len(some.train) == 30
+
+
 def test_a_copy_at_another_path_is_the_same_task(tmp_path):
     root = write_tree(tmp_path / "a", {"train": 9, "valid": 3, "test": 3})
     shutil.copytree(root, tmp_path / "b" / "deeper", symlinks=True)

@@ -85,6 +85,17 @@ class TestNoise:
         z = (rewards - evaluator.value(policy)) / 0.008
         assert kstest(z, "norm").pvalue > 0.01
 
+    def test_a_seed_shifts_all_policies_alike_or_each_on_its_own(self):
+        policies = [Policy(_uniform_rows(np.random.default_rng(n))) for n in range(60)]
+
+        def noise(evaluator):
+            return [evaluator.evaluate(p, 3).reward - evaluator.value(p) for p in policies]
+
+        assert np.ptp(noise(planted(noise=0.008))) < 1e-12
+        own = np.array(noise(planted(noise=0.008, own_noise=True)))
+        assert kstest(own / 0.008, "norm").pvalue > 0.01
+        assert own.tolist() == noise(planted(noise=0.008, own_noise=True))
+
     def test_no_noise(self):
         evaluator = planted(noise=0.0)
         assert evaluator.evaluate(None, 3).reward == evaluator.value(None)

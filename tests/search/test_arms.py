@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import logging
+from types import SimpleNamespace
 
 import pytest
 
 from policies import IMAGENET, RandAugment, save_policy
 from policies.errors import InputError
-from proxy_tasks import EvaluatorConfig
+from proxy_tasks import EvaluatorConfig, get_task
 from proxy_tasks.trials import read_journal
 from search.studies import fixed
-from search.studies.arms import Arm, parse_arm, parse_arms
+from search.studies.arms import Arm, parse_arm, parse_arms, warn_of_images_seen
 from search.studies.compare import compare_candidates, compare_evaluators, run_compare, with_arms
 from search.studies.config import Config
 from search.studies.study import grown
 from search.studies.training import TrainSettings
+from tests.proxy_tasks.trees import write_tree
 from tests.search.fakes import FakePool
 
 
@@ -141,6 +144,26 @@ def test_a_comparison_grows_by_an_arm_with_a_recipe(tmp_path, monkeypatch):
         (label, name, batch) for label, name in (("none", "main"), ("none+cutmix:1.0", scorer))
         for batch in (0, 1)
     }  # fmt: skip
+
+
+def test_images_that_a_search_has_seen_are_told(tmp_path, caplog):
+    """A test part that is cut from train moves with the number of validation images."""
+    data = write_tree(tmp_path, {"train": 40})
+    sizes = {"train_images": 30, "test_images": 30, "resolution": 8}
+    for name, validation in (("few", 15), ("many", 60)):
+        (tmp_path / name).mkdir()
+        task = get_task("folder", data, validation_images=validation, **sizes)
+        (tmp_path / name / "config.json").write_text("{}")
+        (tmp_path / name / "manifest.json").write_bytes(task.manifest.encode())
+        save_policy(tmp_path / name / "policy.json", IMAGENET,
+                    provenance={"cost": {"evaluations": 5, "image_passes": 50}})  # fmt: skip
+    run = SimpleNamespace(task=task, log=logging.getLogger("search"))
+    files = [str(tmp_path / name / "policy.json") for name in ("many", "few")]
+    warn_of_images_seen(run, [parse_arm(files[0]), parse_arm("imagenet")])
+    assert not caplog.records
+    warn_of_images_seen(run, [parse_arm(f"both={','.join(files)}+cutmix:1.0")])
+    [record] = caplog.records
+    assert "both+cutmix:1.0:" in record.message and str(tmp_path / "few") in record.message
 
 
 def test_distinct_names_are_asked_for():
