@@ -28,6 +28,7 @@ def policy_sheet(
     certain: bool = False,
     seed: int = 0,
     title: str = "",
+    fill: int | tuple[int, ...] = 0,
 ) -> Path:
     """Draw one row per sub-policy over the images, the untouched images above.
 
@@ -44,7 +45,8 @@ def policy_sheet(
             sub = [(name, 1.0, magnitude) for name, _, magnitude in sub]
         generator = torch.Generator().manual_seed(seed * 1_000_003 + index)
         one = Policy([sub], bins=policy.bins)
-        rows.append(PolicyTransform(one, convention=convention, generator=generator)(batch).numpy())
+        drawn_by = PolicyTransform(one, convention=convention, fill=fill, generator=generator)
+        rows.append(drawn_by(batch).numpy())
     margin = 10 + max(int(font.getlength(line)) for label in labels for line in label)
     step = SIDE + GAP
     width = margin + len(images) * step + GAP

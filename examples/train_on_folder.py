@@ -14,7 +14,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.models import resnet18
 from torchvision.transforms import v2
 
-from policies import PolicyTransform, load_policy_file
+from policies import load_policy_file
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("folder", type=Path, help="with train/<class>/ and test/<class>/")
@@ -25,8 +25,7 @@ arguments = parser.parse_args()
 torch.manual_seed(0)
 
 # This is all that an existing script needs: read the policy, put it before the normalisation.
-file = load_policy_file(arguments.policy)
-policy = PolicyTransform(file.policy, convention=file.convention)
+policy = load_policy_file(arguments.policy).transform
 
 size = v2.Resize((arguments.side, arguments.side))
 bytes_to_network = [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True)]

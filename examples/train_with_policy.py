@@ -25,8 +25,7 @@ generator = torch.Generator().manual_seed(0)
 if arguments.policy in PUBLISHED:
     augment = PolicyTransform(PUBLISHED[arguments.policy], generator=generator)
 else:
-    file = load_policy_file(arguments.policy)
-    augment = PolicyTransform(file.policy, convention=file.convention, generator=generator)
+    augment = load_policy_file(arguments.policy).transform.with_generator(generator)
 
 task = get_task("reduced-fashion", train_images=1000)
 

@@ -20,6 +20,7 @@ from PIL import Image
 from torch import nn
 
 from .errors import InputError, check_integer
+from .images import check_mode
 from .ops import OPS
 from .program import CODE, Program, Table
 from .samples import Images, Sample
@@ -155,12 +156,7 @@ class Transform(nn.Module, ABC):
         return result if kind is torch.Tensor else result.as_subclass(kind)
 
     def _call_pil(self, image: Image.Image) -> Image.Image:
-        if image.mode not in ("L", "RGB"):
-            raise InputError(
-                "images", "a PIL image must have mode L or RGB", image.mode,
-                "scale it to 8 bits a channel yourself: convert() would cut its values"
-                if image.mode[0] in "IF" else 'convert it: image.convert("RGB")',
-            )  # fmt: skip
+        check_mode(image)
         width, height = image.size
         channels = 1 if image.mode == "L" else 3
         if not width or not height:

@@ -124,7 +124,7 @@ class PolicyCollate:
         from .kernels_batch import normalise
 
         generator, count = self._transform._current_generator(), len(pixels)
-        mirrored = torch.rand(count, generator=generator).numpy() < self.flip
+        mirrored = self._mirrored(count, generator).numpy()
         if self.size is None:
             height, width, channels = _only_shape(pixels)
             boxes = np.tile((0, 0, height, width), (count, 1))
@@ -132,7 +132,7 @@ class PolicyCollate:
             height, width, channels = self.size, self.size, pixels[0].shape[2]
             sizes = np.array([p.shape[:2] for p in pixels])
             uniform = torch.rand(
-                count, _TRIES + 1, 2, generator=generator, dtype=torch.float64
+                count, _TRIES + 1, 2, generator=generator, dtype=torch.float64, device="cpu"
             ).numpy()
             boxes = crops(sizes, self.scale, self.ratio, uniform)
         program = self._transform._draw(count, channels, height, width)
@@ -175,7 +175,7 @@ class PolicyCollate:
             )  # fmt: skip
         self._check_channels({images.shape[1]})
         generator = self._transform._current_generator()
-        mirrored = torch.rand(len(images), generator=generator) < self.flip
+        mirrored = self._mirrored(len(images), generator)
         images = self._transform._call_torch(images)
         rows = mirrored.to(images.device).nonzero()[:, 0]
         images[rows] = images[rows].flip(3)
@@ -186,6 +186,11 @@ class PolicyCollate:
         batch = images.float().mul_(scale).add_(shift)
         layout = torch.channels_last if self._interleaved else torch.contiguous_format
         return batch.contiguous(memory_format=layout)
+
+    def _mirrored(self, count: int, generator: torch.Generator | None) -> torch.Tensor:
+        """Whether each image is, bool [count] on the CPU."""
+        drawn = torch.rand(count, generator=generator, dtype=torch.float32, device="cpu")
+        return drawn < self.flip
 
     def _check_channels(self, channels: set[int]) -> None:
         if channels != {len(self._factors)}:
@@ -202,10 +207,11 @@ class PolicyCollate:
         n, c, h, w = shape
         shape = (n, h, w, c) if self._interleaved else shape
         if get_worker_info() is None:
-            out = torch.empty(shape)
+            out = torch.empty(shape, dtype=torch.float32, device="cpu")
         else:  # where the main process will read it: no copy
             storage = torch.UntypedStorage._new_shared(4 * math.prod(shape))
-            out = torch.empty(0).set_(storage).view(shape)
+            empty = torch.empty(0, dtype=torch.float32, device="cpu")
+            out = empty.set_(storage).view(shape)
         return out.permute(0, 3, 1, 2) if self._interleaved else out
 
 

@@ -59,7 +59,7 @@ def decode_image(source: str | os.PathLike | bytes) -> torch.Tensor:
 def _stored(pixels: np.ndarray, data: bytes) -> torch.Tensor:
     """The pixels of a JPEG file as they are stored in `data`, upright."""
     turn = None
-    if b"Exif" in data:
+    if b"Exif" in data or b"tiff:Orientation" in data:  # Pillow reads that of XMP too
         with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
             turn = orientation(image)
     if turn is not None:

@@ -135,9 +135,9 @@ def parse_document(text: str, where: str, versions: Mapping[str, int], fix: str)
         fix: the advice when it is no such file.
     """
     try:
-        data = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as e:
-        raise InputError(where, "must be valid JSON", str(e) or "deep nesting", fix) from None
+        data = parse_json(text)
+    except ValueError as e:
+        raise InputError(where, "must be valid JSON", str(e), fix) from None
     name = data.pop("format", None) if isinstance(data, dict) else data
     if not isinstance(name, str) or name not in versions:
         rule = "must be " + " or ".join(map(repr, versions))

@@ -21,6 +21,7 @@ is asked for, and counted.
 from __future__ import annotations
 
 import ast
+import contextlib
 import math
 import re
 from collections import Counter
@@ -125,7 +126,8 @@ def read_table(
 
     Args:
         table: its rows, or text: a literal, or a Python module with one under the name POLICY, as
-            ``convert`` writes it. Nothing is executed.
+            ``convert`` writes it, which also names its fill; tables have none, so they are read
+            with black, whatever their library fills with. Nothing is executed.
         source: a name in ``SOURCES``.
         convention: of the policy; by default the paper's for torchvision, else timm's.
         nearest: give operations without an equal parameter the nearest one, instead of refusing.
@@ -137,11 +139,12 @@ def read_table(
     check_choice("source", source, SOURCES)
     nothing = [Operation("Identity", 1.0, None)]
     rows = [row or nothing for row in (_rows(table) if isinstance(table, str) else table)]
+    fill = _fill(table) if isinstance(table, str) else 0
     if source == "torchvision":
         if convention not in ("", "paper"):
             raise InputError("convention", "must be paper for torchvision's tables", convention,
                              "leave it out")  # fmt: skip
-        return Imported(PolicyFile(Policy(rows)), MappingProxyType({}), 0, 0.0)
+        return Imported(_file(Policy(rows), "paper", fill), MappingProxyType({}), 0, 0.0)
     target = get_convention(convention or "timm")
     left_out: Counter[str] = Counter()
     errors: list[float] = []
@@ -170,10 +173,14 @@ def read_table(
             errors += [error] if error else []
             kept.append(Operation(ours, probability, index))
         made.append(kept or nothing)
-    policy = Policy(made, target.bins)
-    transform = policy if target.name == "paper" else PolicyTransform(policy, target.name)
+    file = _file(Policy(made, target.bins), target.name, fill)
     counts = MappingProxyType(dict(left_out))
-    return Imported(PolicyFile(transform), counts, len(errors), max(errors, default=0.0))
+    return Imported(file, counts, len(errors), max(errors, default=0.0))
+
+
+def _file(policy: Policy, convention: str, fill: int | tuple[int, ...]) -> PolicyFile:
+    plain = convention == "paper" and fill == 0
+    return PolicyFile(policy if plain else PolicyTransform(policy, convention, fill))
 
 
 def _matched(
@@ -230,6 +237,34 @@ def _triple(where: str, given: Any) -> tuple[str, float, float]:
     if level is None and name in OPS and OPS[name].has_magnitude:
         raise InputError(f"{where}.level", f"must be given for {name}", None, "mend the table")
     return name, probability, 0.0 if level is None else float(level)
+
+
+def _fill(text: str) -> int | tuple[int, ...]:
+    """What a module of ``convert`` for torchvision or timm fills with; 0 where none says."""
+    try:
+        nodes = [*ast.walk(ast.parse(text))]
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return 0  # a table that is no module
+    said = [
+        value
+        for node in nodes
+        if isinstance(node, ast.Dict)
+        for key, value in zip(node.keys, node.values, strict=True)
+        if isinstance(key, ast.Constant) and key.value == "img_mean"
+    ]
+    said += [
+        word.value
+        for node in nodes
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Searched"
+        for word in node.keywords
+        if word.arg == "fill"
+    ]
+    for value in said:
+        with contextlib.suppress(ValueError):
+            found = ast.literal_eval(value)
+            several = isinstance(found, list | tuple)
+            return found if not several else found[0] if len({*found}) == 1 else tuple(found)
+    return 0
 
 
 def _rows(text: str) -> Any:

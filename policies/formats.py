@@ -21,7 +21,7 @@ from typing import NamedTuple
 from . import exports
 from .errors import InputError, check_choice
 from .exports import Rows
-from .ops import OPS, RANDAUGMENT_OPS, get_convention
+from .ops import OPS, PAPER_OPS, RANDAUGMENT_OPS, get_convention
 from .policy import Operation, Policy
 from .policy_files import PolicyFile, to_json_text
 from .program import MAX_SIDE
@@ -320,7 +320,8 @@ def _timm_op(op: Operation, convention: str) -> tuple[str, float, float]:
     return "PosterizeIncreasing", probability, (4 - bits + 0.5) * 10 / 4
 
 
-_OTHERS_LACK = frozenset({"Cutout", "SamplePairing", "Identity"})
+# A further operation too, until an export writes it.
+_OTHERS_LACK = frozenset(OPS) - frozenset(PAPER_OPS) | {"Cutout", "SamplePairing"}
 _GRIDS = (RandAugment, TrivialAugmentWide)
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {

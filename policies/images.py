@@ -12,6 +12,8 @@ import threading
 
 from PIL import Image
 
+from .errors import InputError
+
 # What files are opened as, whatever their names say (a JPEG may be a phone's MPO).
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM")
 MAX_PIXELS = 2**26
@@ -110,3 +112,13 @@ def fit(image: Image.Image, resolution: int) -> Image.Image:
 def one_at_a_time(large: bool) -> contextlib.AbstractContextManager:
     """For whatever takes much memory."""
     return _LARGE if large else contextlib.nullcontext()
+
+
+def check_mode(image: Image.Image) -> None:
+    """InputError unless a PIL image is one of 8 bits a channel, grey or RGB."""
+    if image.mode not in ("L", "RGB"):
+        raise InputError(
+            "images", "a PIL image must have mode L or RGB", image.mode,
+            "scale it to 8 bits a channel yourself: convert() would cut its values"
+            if image.mode[0] in "IF" else 'convert it: image.convert("RGB")',
+        )  # fmt: skip

@@ -86,11 +86,6 @@ class Op:
         """Whether it moves pixels, so that masks, boxes and key points would have to move too."""
         return self.kernel == "affine"
 
-    @property
-    def signed(self) -> bool:
-        """Whether the paper convention draws a random sign."""
-        return self.scale is not None and self.scale.signed
-
 
 _TABLE = "AutoAugment, arXiv:1805.09501, appendix"
 _TORCHVISION = _TABLE + "; direction as in torchvision.transforms.AutoAugment"

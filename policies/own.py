@@ -12,6 +12,7 @@ from PIL import Image
 
 from .base import Transform
 from .errors import InputError
+from .images import check_mode
 from .imports import import_path, is_import_path, resolve
 from .program import Table
 
@@ -38,6 +39,7 @@ class OwnPipeline(Transform):
     def __init__(self, pipeline: str | Callable, generator: torch.Generator | None = None) -> None:
         super().__init__((), 0, 0, 0, generator, 1)
         self.path = import_path("pipeline", pipeline)
+        self._moving = (self.path,)  # for all that is known
         if not is_import_path(self.path):
             raise InputError(
                 "pipeline", "must be an import path package.module:name", pipeline,
@@ -54,6 +56,7 @@ class OwnPipeline(Transform):
         )  # fmt: skip
 
     def _call_pil(self, image: Image.Image) -> Image.Image:
+        check_mode(image)
         pixels = np.asarray(image)
         batch = pixels[None, None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)[None]
         made = self._call_numpy(np.ascontiguousarray(batch))[0]
@@ -61,7 +64,9 @@ class OwnPipeline(Transform):
 
     def _call_numpy(self, batch: np.ndarray, frames: int = 1) -> np.ndarray:
         call = resolve("pipeline", self.path)
-        drawn = torch.randint(2**32, (len(batch) // frames,), generator=self._current_generator())
+        drawn = torch.randint(
+            2**32, (len(batch) // frames,), generator=self._current_generator(), device="cpu"
+        )
         made = np.empty_like(batch)
         for index, image in enumerate(batch):
             with _seeded(int(drawn[index // frames])):

@@ -25,7 +25,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .augmentations import Augmentation, check_fields, decode_augmentation, encode_augmentation
+from .augmentations import (
+    Augmentation,
+    as_transform,
+    check_fields,
+    decode_augmentation,
+    encode_augmentation,
+)
+from .base import Transform
 from .errors import InputError, check_choice, located
 from .files import Document, dump_document, parse_document, read_text, write_atomically
 from .policy import MAX_TEXT_BYTES, Policy, check_bins
@@ -52,6 +59,18 @@ class PolicyFile:
 
     augmentation: Augmentation
     provenance: dict[str, Any] | None = None
+
+    @property
+    def transform(self) -> Transform | ScheduleTransform:
+        """What augments images, whatever the file holds; InputError for no augmentation.
+
+        It draws from torch's global generator; ``with_generator`` gives it one of its own.
+        """
+        if self.augmentation is None:
+            raise InputError(
+                "augmentation", "must augment", None, "leave the transform out of the pipeline"
+            )
+        return as_transform(self.augmentation)
 
     @property
     def policy(self) -> Policy:

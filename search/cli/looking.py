@@ -126,8 +126,9 @@ def show(
     )
     title = f"{policy}: {len(drawn)} of {len(file.policy)} sub-policies"
     analysis.policy_sheet(
-        drawn, examples, target, convention=file.convention, certain=certain, seed=seed, title=title
-    )
+        drawn, examples, target, convention=file.convention, certain=certain, seed=seed,
+        title=title, fill=getattr(file.augmentation, "fill", 0),
+    )  # fmt: skip
     click.echo(target)
 
 

@@ -143,6 +143,8 @@ def test_certain_draws_what_training_would_mostly_leave_out(tmp_path):
 def test_sheets_are_reproducible(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (3, 3, 32, 32), dtype=np.uint8)
     first = policy_sheet(IMAGENET, images, tmp_path / "a.png", seed=3).read_bytes()
+    filled = policy_sheet(IMAGENET, images, tmp_path / "f.png", seed=3, fill=128).read_bytes()
+    assert filled != first
     assert policy_sheet(IMAGENET, images, tmp_path / "b.png", seed=3).read_bytes() == first
     assert policy_sheet(IMAGENET, images, tmp_path / "c.png", seed=4).read_bytes() != first
 

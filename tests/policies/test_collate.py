@@ -139,6 +139,23 @@ class TestBatches:
         layout = torch.channels_last if channels_last else torch.contiguous_format
         assert found.is_contiguous(memory_format=layout)
 
+    @pytest.mark.parametrize("setting", ["dtype", "device"])
+    @pytest.mark.parametrize("size", [None, 24])
+    def test_settings_of_torch_do_not_reach_the_batch(self, setting, size):
+        samples = [torch.from_numpy(noise(3, 30, 30, seed=s)) for s in range(5)]
+        wanted = PolicyCollate(IMAGENET, size, generator=seeded())(samples)
+        collate = PolicyCollate(IMAGENET, size, generator=seeded())
+        try:
+            if setting == "dtype":
+                torch.set_default_dtype(torch.float64)
+                found = collate(samples)
+            else:
+                with torch.device("meta"):
+                    found = collate(samples)
+        finally:
+            torch.set_default_dtype(torch.float32)
+        assert found.dtype == torch.float32 and torch.equal(found, wanted)
+
     def test_flips_come_after_the_policy_and_with_their_probability(self):
         images = list(torch.from_numpy(noise(3, 9, 12)).expand(2000, -1, -1, -1))
         found = PolicyCollate(None, generator=seeded())(images)

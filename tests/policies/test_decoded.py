@@ -83,6 +83,20 @@ class TestDecoding:
             kept, _ = DecodedImages(ImageFolder(tmp_path, loader=loader), 64, progress=False)[0]
             assert np.array_equal(kept.permute(1, 2, 0), wanted), loader
 
+    def test_an_orientation_that_stands_in_xmp_alone_counts_too(self, tmp_path):
+        xmp = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF
+            xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description
+            xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>
+            </rdf:RDF></x:xmpmeta>"""
+        path = tmp_path / "turned.jpg"
+        picture(40, 64).save(path, xmp=xmp)
+        assert b"Exif" not in path.read_bytes()
+        wanted = np.asarray(ImageOps.exif_transpose(Image.open(path)))
+        assert wanted.shape != np.asarray(Image.open(path)).shape
+        stored = np.array(Image.open(path))
+        for found in (decoded._stored(stored, path.read_bytes()), decode_image(path)):
+            assert np.array_equal(found.permute(1, 2, 0), wanted)
+
     def test_what_proxy_tasks_do_not_read_is_an_error(self):
         sixteen = Image.fromarray(np.arange(600, dtype=np.uint16).reshape(20, 30))
         with pytest.raises(OSError, match="8 bits"):

@@ -46,6 +46,15 @@ def test_what_was_exported_comes_back(source):
             assert back.file.policy == policy
 
 
+@pytest.mark.parametrize("fill", [128, (10, 20, 30)])
+@pytest.mark.parametrize("source", ["torchvision", "timm"])
+def test_fill_comes_back_too(source, fill):
+    text = convert(PolicyFile(PolicyTransform(IMAGENET, fill=fill)), source).text
+    assert read_table(text, source, convention="paper").file.augmentation.fill == fill
+    plain = convert(PolicyFile(IMAGENET), source).text
+    assert getattr(read_table(plain, source, convention="paper").file.augmentation, "fill", 0) == 0
+
+
 @pytest.fixture(scope="module")
 def auto_augment():
     return pytest.importorskip("timm.data.auto_augment")

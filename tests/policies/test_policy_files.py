@@ -94,6 +94,26 @@ def test_policies_of_version_1_are_read(tmp_path):
     assert type(load_policy_file(path).augmentation) is Policy
 
 
+@pytest.mark.parametrize(
+    "augmentation", [IMAGENET, RandAugment(2, 9), PolicyTransform(IMAGENET, "timm", fill=128)]
+)
+def test_a_file_gives_what_augments_images_with_its_fill(tmp_path, augmentation):
+    save_policy(tmp_path / "p.json", augmentation)
+    wanted = augmentation if not isinstance(augmentation, Policy) else PolicyTransform(augmentation)
+    found = load_policy_file(tmp_path / "p.json").transform
+    assert found == wanted and found.fill == wanted.fill
+    with pytest.raises(InputError, match="leave the transform out"):
+        PolicyFile(None).transform  # noqa: B018
+
+
+def test_infinity_in_the_provenance_is_refused(tmp_path):
+    save_policy(tmp_path / "p.json", IMAGENET, provenance={"reward": 1.5})
+    text = (tmp_path / "p.json").read_text().replace("1.5", "1e999")
+    (tmp_path / "p.json").write_text(text)
+    with pytest.raises(InputError, match="must be valid JSON"):
+        load_policy_file(tmp_path / "p.json")
+
+
 def test_no_augmentation_can_be_stored(tmp_path):
     save_policy(tmp_path / "p.json", None)
     assert load_policy_file(tmp_path / "p.json") == PolicyFile(None)

@@ -34,6 +34,25 @@ def images(n: int = 6, channels: int = 3) -> torch.Tensor:
     return torch.from_numpy(drawn)
 
 
+@pytest.mark.parametrize("mode", ["P", "RGBA", "CMYK", "I;16"])
+def test_pictures_of_another_mode_are_refused(mode):
+    """A palette's indices are no grey values."""
+    with pytest.raises(InputError, match="must have mode L or RGB"):
+        seeded("drawing")(Image.new(mode, (9, 11)))
+
+
+def test_masks_are_refused_since_nobody_knows_whether_it_moves_pixels():
+    mask = tv_tensors.Mask(torch.zeros(9, 11, dtype=torch.uint8))
+    with pytest.raises(InputError, match="Mask"):
+        seeded("drawing")((images()[0], mask))
+
+
+def test_another_default_device_of_torch_is_no_obstacle():
+    wanted, given = seeded("brighten")(images()), images()
+    with torch.device("meta"):
+        assert torch.equal(seeded("brighten")(given), wanted)
+
+
 def test_every_image_draws_for_itself_and_the_same_again():
     made = seeded("drawing")(images())
     assert torch.equal(made, seeded("drawing")(images()))
