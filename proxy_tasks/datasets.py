@@ -185,10 +185,10 @@ def _check_fixed(dataset: Dataset, part: str, count: int) -> None:
 
 
 def _labels(dataset: Dataset, part: str, count: int) -> np.ndarray:
-    targets = getattr(dataset, "targets", None)
-    # torchvision's are those before `target_transform`.
-    told = getattr(dataset, "target_transform", None) is None and targets is not None
-    if not told or len(targets) != count:
+    # torchvision's targets are those before `target_transform`.
+    changed = getattr(dataset, "target_transform", None) is not None
+    targets = None if changed else getattr(dataset, "targets", None)
+    if targets is None or len(targets) != count:
         targets = [_item(dataset, index, part)[1] for index in range(count)]
     labels = np.empty(count, np.int64)
     for index, target in enumerate(targets):
