@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -116,8 +117,8 @@ def replication_report(run: Run) -> Report:
 def _report(run: Run, judgements: dict[str, list[Run]], replication: Replication | None) -> Report:
     state = sections.state(len(judgements[OWN]), run.number("settings", "draws"), "draws")
     blocks: list[Block] = [Text(state)]
-    if stood_in := _stand_ins(run):
-        blocks.append(Sentences(tuple(stood_in)))
+    if said := [*_stand_ins(run), *_shared(judgements)]:
+        blocks.append(Sentences(tuple(said)))
     data: dict[str, pd.DataFrame] = {}
     further: list[Section] = []
     if replication is None:
@@ -145,6 +146,37 @@ def _report(run: Run, judgements: dict[str, list[Run]], replication: Replication
         data=data,
         further=lambda _: _write_comparisons(judgements),
     )  # fmt: skip
+
+
+def _shared(judgements: dict[str, list[Run]]) -> list[str]:
+    """Which images draws have in common, where that bears on what they say."""
+    own, other = (
+        [{part: set(rows.contents) for part, rows in run.manifest.parts.items()} for run in those]
+        for those in (
+            [run for run in judgements[images] if run.manifest is not None] for images in PLACES
+        )
+    )
+    lines = []
+    seen = [
+        len(away["test"] & (home["train"] | home["validation"])) / len(away["test"])
+        for home, away in zip(own, other, strict=False)
+    ]
+    if seen and np.mean(seen) > 0:
+        lines.append(
+            f"{100 * np.mean(seen):.0f} % of the test images of the other draws had been trained "
+            "on, or had given rewards, on the draws that were searched: accuracy there flatters "
+            "too. Images in a test folder are never drawn for anything else."
+        )
+    same = [
+        len(one["test"] & two["test"]) / len(one["test"])
+        for one, two in itertools.combinations(own, 2)
+    ]
+    if same and np.mean(same) > 0:
+        lines.append(
+            f"Two draws share {100 * np.mean(same):.0f} % of their test images: so far intervals "
+            "over draws do not say how other test images would judge."
+        )
+    return lines
 
 
 def _stand_ins(run: Run) -> list[str]:

@@ -27,6 +27,7 @@ from policies.augmentations import decode_augmentation, encode_augmentation
 from policies.errors import InputError, check_choice, located
 from policies.files import digest
 from policies.imports import is_import_path, resolve
+from policies.ops import PAPER_OPS
 from policies.options import options_of
 from policies.policy_files import PolicyFile
 from policies.schedule import ScheduleTransform
@@ -67,6 +68,7 @@ class Arm:
         members: trained by turns, seed by seed; one, but for NAME=FILE,FILE,... (several searches
             by one method), whose scatter contains that between policies.
         random: instead of members: every seed has a new random policy of so many sub-policies.
+        ops: that random policies are drawn from.
         recipe: options of `Recipe` that its children are trained with, over the evaluator's own.
         search: what finding a policy has cost, from the provenance of its file (mean over files).
     """
@@ -77,11 +79,12 @@ class Arm:
     random: int = 0
     search: dict[str, Any] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
+    ops: tuple[str, ...] = PAPER_OPS
 
     def augmentation(self, seed: int, index: int) -> Augmentation:
         """What is trained as the `index`-th child, whose number is `seed`."""
         if self.random:
-            return random_policy(self.random, seed)
+            return random_policy(self.random, seed, self.ops)
         return self.members[index % len(self.members)]
 
     @property
@@ -114,7 +117,10 @@ class Arm:
             "random": self.random,
             "search": self.search,
         }
-        return {**data, "recipe": self.recipe} if self.recipe else data
+        further = {"recipe": self.recipe} if self.recipe else {}
+        if self.ops != PAPER_OPS:
+            further["ops"] = list(self.ops)
+        return {**data, **further}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Arm:
@@ -123,7 +129,7 @@ class Arm:
             members = tuple(decode_augmentation(member) for member in data["members"])
             arm = cls(
                 data["text"], data["name"], members, data["random"], data["search"],
-                data.get("recipe", {}),
+                data.get("recipe", {}), tuple(data.get("ops", PAPER_OPS)),
             )  # fmt: skip
         except (KeyError, TypeError) as error:
             raise _no_arm(data) from error
@@ -275,10 +281,10 @@ def load_named(text: str) -> PolicyFile | None:
     return load_policy_file(path)
 
 
-def random_policy(subpolicies: int, seed: int) -> Policy:
-    """A uniform policy of AutoAugment's space, the same for the same arguments."""
+def random_policy(subpolicies: int, seed: int, ops: tuple[str, ...] = PAPER_OPS) -> Policy:
+    """A uniform policy of AutoAugment's space, of `ops`; the same for the same arguments."""
     rng = np.random.default_rng([STREAM_RANDOM_ARM, subpolicies, seed])
-    return PolicySpace(num_subpolicies=subpolicies).sample(rng)
+    return PolicySpace(num_subpolicies=subpolicies, ops=ops).sample(rng)
 
 
 def _method(text: str) -> Arm:

@@ -1,7 +1,8 @@
-"""How a method finds a policy on a draw of the task: run folders, each from the one before.
+"""How a method finds a policy on a draw of the task: a run folder of the kind that does so alone.
 
-A method is data, a name and its stages; a new one is one more row. What is not in the table is
-searched for by nobody, and is an arm of a comparison (`arms.parse_arm`).
+A method is data, a name and its stage; a new one is one more row. A searcher of a user's own is one
+by its import path. What is neither is searched for by nobody, and is an arm of a comparison
+(`arms.parse_arm`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from policies.imports import is_import_path, resolve
+from policies.ops import PAPER_OPS
 from proxy_tasks.run_format import POLICY_NAME
+from search.searchers.base import Searcher
 
 from .arms import Arm, parse_arm
 from .config import STAGED, Config, cheap_of
@@ -21,7 +25,6 @@ from .randaugment import run_randaugment
 from .replication import GRID, MOST_SEEDS
 from .search import run_search
 from .search_settings import SearchSettings
-from .select import run_select
 from .settings import SEARCHERS, SearcherConfig
 
 # Policies that papers published, by what they were searched on; of other images ImageNet's.
@@ -42,64 +45,65 @@ class Ended(Protocol):
 
 @dataclass(frozen=True)
 class Stage:
-    """One run folder of a method.
+    """The run folder of a method.
 
     Attributes:
         kind: of the run, and what its folder is called after.
         run: what makes it; it leaves policy.json.
-        configure: (the replication on this draw, number of the draw, folder of the stage before,
-            None for the first) -> the run's configuration.
+        configure: (the replication on this draw, number of the draw) -> the run's configuration.
     """
 
     kind: str
     run: Callable[..., Ended]
-    configure: Callable[[Config, int, Path | None], Config]
+    configure: Callable[[Config, int], Config]
 
 
-def _search(name: str, config: Config, draw: int, before: Path | None) -> Config:
+def _search(name: str, config: Config, draw: int) -> Config:
+    """As `augsearch search --searcher NAME --budget ...` does: a share of it chooses the policy."""
     own = config.settings
-    options = own.searcher_options.get(name, {})
+    cheap = {}
+    if name == STAGED:
+        cheap = cheap_of(config.evaluator.kind, config.evaluator.preset, config.task.name)
     settings = SearchSettings(
-        own.subpolicies, own.operations, own.ops, (), own.searched, own.seed + draw
-    )
-    cheap = cheap_of(config.evaluator.kind, config.evaluator.preset, config.task.name)
-    if name == STAGED and cheap:
-        settings = replace(
-            settings, evaluations=None, budget=own.searched, reserve=0.0, cheap=cheap
-        )
-    return replace(config, kind="search", settings=settings, searcher=SearcherConfig(name, options))
+        own.subpolicies, own.operations, own.ops, (), None, own.seed + draw, budget=own.budget,
+        cheap=cheap,
+    )  # fmt: skip
+    searcher = SearcherConfig(name, own.searcher_options.get(name, {}))
+    return replace(config, kind="search", settings=settings, searcher=searcher)
 
 
-def _select(config: Config, draw: int, before: Path | None) -> Config:
-    own = config.settings
-    # The search's policies are not evaluated again one by one: the finalists are, by a share of the
-    # budget that is the same for every searcher.
-    made = Config.of("select", run=str(before), rescore=0, seeds=own.final_seeds)
-    return replace(made, evaluator=config.evaluator, pool=config.pool)
-
-
-def _grid(config: Config, draw: int, before: Path | None) -> Config:
+def _grid(config: Config, draw: int) -> Config:
     settings = RandAugmentSettings(seed=config.settings.seed + draw * MOST_SEEDS, halving=True)
     seeds = config.settings.budget // len(settings.cells)
     return replace(config, kind="randaugment", settings=replace(settings, seeds=seeds))
 
 
-METHODS: dict[str, tuple[Stage, ...]] = {
-    **{
-        name: (
-            Stage("search", run_search, functools.partial(_search, name)),
-            Stage("select", run_select, _select),
-        )
-        for name in SEARCHERS
-    },
-    GRID: (Stage("randaugment", run_randaugment, _grid),),
+def _by(searcher: str) -> Stage:
+    return Stage("search", run_search, functools.partial(_search, searcher))
+
+
+METHODS: dict[str, Stage] = {
+    **{name: _by(name) for name in SEARCHERS},
+    GRID: Stage("randaugment", run_randaugment, _grid),
 }
 
 
-def arm_of(text: str, task: str) -> Arm:
-    """What a method without a search means; it bears the name that the user gave it."""
+def stage_of(text: str) -> Stage | None:
+    """How a method searches; None for an arm. Raises InputError for a path that leads nowhere."""
+    if text in METHODS or not is_import_path(text) or text.startswith("randaugment:"):
+        return METHODS.get(text)
+    named: Any = resolve("method", text)
+    searches = isinstance(named, type) and issubclass(named, Searcher)
+    return _by(text) if searches else None
+
+
+def arm_of(text: str, task: str, ops: tuple[str, ...] = PAPER_OPS) -> Arm:
+    """What a method without a search means; it bears the name that the user gave it.
+
+    ops: that may be searched: random policies are of no others.
+    """
     meant = PUBLISHED_FOR.get(task, "imagenet") if text == "published" else ALIASES.get(text, text)
-    arm = parse_arm(meant)
+    arm = replace(parse_arm(meant), ops=ops)
     return arm if meant == text else replace(arm, text=text, name=text)
 
 

@@ -23,7 +23,7 @@ from search.engine import cluster
 
 from .config import Config
 from .estimate import PAPER_BUDGETS, PAPER_EVALUATIONS, cores_of, measured
-from .methods import METHODS
+from .methods import stage_of
 from .recipe import recipe_of, recipe_text
 from .rederive import compare_configs, grid_config, search_configs
 from .search import policy_space
@@ -77,7 +77,7 @@ def rederive_bill(config: Config) -> list[Item]:
 def replicate_bill(config: Config) -> list[Item]:
     """What a replication evaluates."""
     own, child = config.settings, child_of(config.evaluator)
-    searching = sum(name in METHODS for name in own.method)
+    searching = sum(stage_of(name) is not None for name in own.method)
     judged = 2 * own.draws * own.seeds * len(own.method)
     items = [
         Item(f"{searching} searches on each of {own.draws} draws",

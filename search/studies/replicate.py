@@ -29,17 +29,19 @@ from search.errors import NothingFound
 from search.runs.folder import has_results
 from search.trial import JOURNAL_NAME, read_journal
 
-from .arms import Arm, parse_arms
+from .arms import Arm, check_pipelines, parse_arms
 from .compare import run_compare
 from .config import Config, read_config
 from .fixed import forget_followers
-from .methods import METHODS, Ended, arm_of, found
+from .methods import Ended, arm_of, found, stage_of
 from .replication import MOST_SEEDS, SEARCHING
 from .search import build_searcher
 from .settings import CompareSettings
 from .study import OpenRun, open_run
 
 JUDGES = ("from-scratch", "synthetic")
+# Part of the plan: rises when a method does something else on a draw.
+PROCEDURE = 2
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ def run_replicate(
     config = with_arms(config)
     check(config)
     with open_run(config, out, resume) as run, cluster.kept():
+        arms = [Arm.from_json(arm) for arm in run.config.settings.arms]
+        check_pipelines(arms, run.task.train.images)
         keep_plan(run)
         how = {"retry_failed": retry_failed, "progress": progress}
         ended = [
@@ -97,9 +101,9 @@ def with_arms(config: Config) -> Config:
     settings = config.settings
     known = {arm["text"]: arm for arm in settings.arms}
     arms = [
-        known.get(text) or arm_of(text, config.task.name).to_json()
+        known.get(text) or arm_of(text, config.task.name, settings.ops).to_json()
         for text in settings.method
-        if text not in METHODS
+        if stage_of(text) is None
     ]
     return replace(config, settings=replace(settings, arms=tuple(arms)))
 
@@ -113,14 +117,14 @@ def check(config: Config) -> None:
             config.evaluator.kind, "leave it out",
         )  # fmt: skip
     for name in settings.method:
-        for stage in METHODS.get(name, ())[:1]:
-            first = stage.configure(config, 0, None)
-            if first.searcher is not None:
-                build_searcher(first)  # a wrong option is told before anything runs
+        stage = stage_of(name)
+        first = None if stage is None else stage.configure(config, 0)
+        if first is not None and first.searcher is not None:
+            build_searcher(first)  # a wrong option is told before anything runs
     names = [arm["name"] for arm in settings.arms if arm["name"] in SEARCHING]
     if names:
         raise InputError("method", "must not call a file as a method", names[0], "rename the file")
-    arms = [text for text in settings.method if text not in METHODS]
+    arms = [text for text in settings.method if stage_of(text) is None]
     parse_arms(arms, settings.seeds, {arm["text"]: arm for arm in settings.arms})
 
 
@@ -136,6 +140,7 @@ def planned(config: Config) -> dict[str, Any]:
             "settings": {**saved["settings"], "arms": arms},
             "task": {name: value for name, value in saved["task"].items() if name != "data"},
             "evaluator": saved["evaluator"],
+            "procedure": PROCEDURE,
         }
     )
 
@@ -178,7 +183,7 @@ def _grown(before: dict[str, Any], after: dict[str, Any]) -> bool:
 
 def _cost(config: Config) -> str:
     settings = config.settings
-    searching = sum(name in METHODS for name in settings.method)
+    searching = sum(stage_of(name) is not None for name in settings.method)
     children = searching * settings.budget + 2 * settings.seeds * len(settings.method)
     return (
         f"{settings.draws} draws of at most {children} children each ({searching} methods that "
@@ -196,52 +201,40 @@ def _draw(run: OpenRun, draw: int, how: dict[str, Any]) -> Iterator[Ended]:
     judged = [folder / OWN, folder / OTHER]
     arms: list[Arm] = []
     for name in settings.method:
-        if name not in METHODS:
+        stage = stage_of(name)
+        if stage is None:
             known = next(arm for arm in settings.arms if arm["text"] == name)
             arms.append(Arm.from_json(known))
             continue
-        places = [folder / name / stage.kind for stage in METHODS[name]]
+        place = folder / name / stage.kind
         if how["retry_failed"]:
-            for place, followers in zip(places, _followers(places, judged), strict=True):
-                for journalled in (place, *sorted(place.glob("*/"))):
-                    forget_followers(journalled, *followers)
-        before, why = None, ""
-        for stage, place in zip(METHODS[name], places, strict=True):
-            run.log.info(f"draw {draw + 1} of {settings.draws}, {name}: {stage.kind}")
-            made = stage.configure(on_draw(run.config, 2 * draw), draw, before)
-            ended = _go_on(run.config, stage.run, made, place, how)
-            yield ended
-            if isinstance(ended, FoundNothing):
-                why = ended.why
-                break
-            if not (place / POLICY_NAME).is_file():
-                return  # a grid with failed evaluations, which are to be made again
-            before = place
-        arms.append(_stands_for(name, folder / name, before, why))
+            for journalled in (place, *sorted(place.glob("*/"))):
+                forget_followers(journalled, *judged)
+        run.log.info(f"draw {draw + 1} of {settings.draws}, {name}: {stage.kind}")
+        made = stage.configure(on_draw(run.config, 2 * draw), draw)
+        ended = _go_on(run.config, stage.run, made, place, how)
+        yield ended
+        why = ended.why if isinstance(ended, FoundNothing) else ""
+        if not why and not (place / POLICY_NAME).is_file():
+            return  # a grid with failed evaluations, which are to be made again
+        arms.append(_stands_for(name, place, why))
     for offset, place in enumerate(judged):
         run.log.info(f"draw {draw + 1} of {settings.draws}: children on its {place.name} images")
         made = judging(run.config, 2 * draw + offset, arms)
         yield _go_on(run.config, run_compare, made, place, how)
 
 
-def _stands_for(name: str, folder: Path, found_in: Path | None, why: str) -> Arm:
-    """The arm of a method on a draw: what its last stage found.
+def _stands_for(name: str, place: Path, why: str) -> Arm:
+    """The arm of a method on a draw: what its stage in the folder `place` found.
 
-    Where that found nothing, what the stage before did, in order of its own rewards; else no
-    augmentation. STAND_IN says so to the report.
+    Where it found nothing, and why, no augmentation. STAND_IN says so to the report.
     """
-    note = folder / STAND_IN
-    if not why:
-        note.unlink(missing_ok=True)
-    else:
-        instead = "none" if found_in is None else f"{found_in.name}/{POLICY_NAME}"
-        write_json(note, {"why": why, "instead": instead})
-    return Arm(name, name, (None,)) if found_in is None else found(name, found_in)
-
-
-def _followers(places: list[Path], judged: list[Path]) -> list[list[Path]]:
-    """Of every stage, what follows from it, the latest first."""
-    return [[*judged, *reversed(places[index + 1 :])] for index in range(len(places))]
+    note = place.parent / STAND_IN
+    if why:
+        write_json(note, {"why": why, "instead": "none"})
+        return Arm(name, name, (None,))
+    note.unlink(missing_ok=True)
+    return found(name, place)
 
 
 def _go_on(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Final
 
 from policies.errors import InputError, check_choice
+from policies.imports import is_import_path
 from policies.options import Option
 
 from .settings import ARMS, SEARCHERS, Space, grown_entries
@@ -18,8 +19,6 @@ MOST_SEEDS: Final = 10_000
 MOST_DRAWS: Final = 1000
 # Cells of the default grid: fewer children could not look at each of them once.
 LEAST_BUDGET: Final = 24
-# What `select` chooses between where nothing is evaluated again.
-FINALISTS: Final = 6
 
 
 @dataclass(frozen=True)
@@ -29,8 +28,8 @@ class ReplicateSettings(Space):
     method: Annotated[
         tuple[str, ...],
         Option(
-            f"methods: {', '.join(SEARCHING)}, published (the paper's policy for these data), or "
-            f"an arm: {ARMS}",
+            f"methods: {', '.join(SEARCHING)}, a searcher of your own as package.module:name, "
+            f"published (the paper's policy for these data), or an arm: {ARMS}",
             unit="METHOD...",
             example="random thompson published none",
         ),
@@ -94,21 +93,12 @@ class ReplicateSettings(Space):
             check_choice("against", name, method)
         for name, options in self.searcher_options.items():
             check_choice("searcher_options", name, method)
-            if name not in SEARCHERS or not isinstance(options, dict):
+            searches = name in SEARCHERS or is_import_path(name)
+            if not searches or not isinstance(options, dict):
                 raise InputError(
                     "searcher_options", "must hold an object for a searcher", {name: options},
                     'pass for example {"ppo": {"batch_size": 5}}',
                 )  # fmt: skip
-
-    @property
-    def final_seeds(self) -> int:
-        """Seeds by which a search's finalists are told apart: together a quarter of the budget."""
-        return self.budget // (4 * FINALISTS)
-
-    @property
-    def searched(self) -> int:
-        """Evaluations of a search, so that those of the final selection are paid for."""
-        return self.budget - FINALISTS * self.final_seeds
 
     def grown_from(self, saved: ReplicateSettings) -> ReplicateSettings:
         """More draws of the same methods; what an arm means must be what it was."""

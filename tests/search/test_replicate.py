@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from policies import InputError, load_policy_file
+from policies import IMAGENET, InputError, load_policy_file, save_policy
 from policies.augmentations import encode_augmentation
 from policies.files import read_json, write_json
 from proxy_tasks.run_format import STAND_IN
@@ -66,7 +66,7 @@ def test_every_method_costs_the_same_and_is_judged_twice(whole):
     for draw in range(2):
         folder = whole / "run" / f"draw-{draw}"
         searched = len(journal(folder / "random/search")) + len(
-            journal(folder / "random/select/final")
+            journal(folder / "random/search/final")
         )
         assert 20 <= searched <= 24 and len(journal(folder / "randaugment-grid/randaugment")) == 24
         for images in ("own", "other"):
@@ -79,7 +79,7 @@ def test_what_is_judged_is_what_was_found_on_the_draw(whole):
     found = set()
     for draw in range(2):
         folder = whole / "run" / f"draw-{draw}"
-        for name, stage in (("random", "select"), ("randaugment-grid", "randaugment")):
+        for name, stage in (("random", "search"), ("randaugment-grid", "randaugment")):
             policy = load_policy_file(folder / name / stage / "policy.json").augmentation
             found.add(repr(policy))
             judged = [t for i in ("own", "other") for t in journal(folder / i) if t.label == name]
@@ -117,7 +117,7 @@ def test_a_moved_folder_goes_on_where_it_was_killed(whole, tmp_path):
     with pytest.raises(Killed):
         invoke(SMALL, tmp_path / "first", FakePool(answer=answer, killed_after=22))
     begun = tmp_path / "first/run/draw-0/random"
-    assert (begun / "select/searched.json").exists()
+    assert (begun / "search/final/trials.jsonl").exists()
     shutil.copytree(tmp_path / "first", tmp_path / "moved")
     shutil.rmtree(tmp_path / "first")
     invoke("resume run --quiet", tmp_path / "moved")
@@ -162,24 +162,21 @@ def test_a_grid_with_a_failed_child_leaves_its_draw_to_be_retried(whole, tmp_pat
 SHORT = f"replicate {PLANTED} --method random none --draws 2 --budget 24 --seeds 1"
 
 
-@pytest.mark.parametrize(
-    ("stage", "instead"), [("search", "none"), ("select", "search/policy.json")]
-)
-def test_a_method_that_finds_nothing_counts_with_what_is_left(tmp_path, stage, instead):
+@pytest.mark.parametrize("stage", ["search", "final"])
+def test_a_method_that_finds_nothing_counts_as_no_augmentation(tmp_path, stage):
     def alike(job):
         asked = job.candidate
-        blind = asked.part == "validation" and bool(asked.label) == (stage == "select")
+        blind = asked.part == "validation" and bool(asked.label) == (stage == "final")
         told = answer(job)
         return replace(told, evaluation={**told.evaluation, "reward": 0.5}) if blind else told
 
     invoke(SHORT, tmp_path, FakePool(answer=alike))
     run = tmp_path / "run"
-    wanted = None if instead == "none" else load_policy_file(run / "draw-0/random" / instead)
     for images in ("own", "other"):
         [judged] = [t for t in journal(run / "draw-0" / images) if t.label == "random"]
-        assert judged.augmentation == (wanted and encode_augmentation(wanted.augmentation))
+        assert judged.augmentation is None
     said = (run / "replicate.md").read_text()
-    assert f"On draw 0 random found nothing, and counts there with {instead}: all" in said
+    assert "On draw 0 random found nothing, and counts there with none: all" in said
     before = ending(run, ("replicate.md", "*.csv"))
     invoke("resume run --quiet", tmp_path, FakePool(answer=alike))
     assert ending(run, ("replicate.md", "*.csv")) == before
@@ -205,10 +202,12 @@ def test_nothing_found_among_failures_is_an_error(tmp_path):
 
 
 def test_what_a_method_stands_for_is_said_while_it_found_nothing(tmp_path):
-    note = tmp_path / STAND_IN
-    assert _stands_for("random", tmp_path, None, "all alike").members == (None,)
+    note, place = tmp_path / STAND_IN, tmp_path / "search"
+    assert _stands_for("random", place, "all alike").members == (None,)
     assert read_json(note) == {"why": "all alike", "instead": "none"}
-    _stands_for("random", tmp_path, None, "")
+    place.mkdir()
+    save_policy(place / "policy.json", IMAGENET)
+    assert _stands_for("random", place, "").members == (IMAGENET,)
     assert not note.exists()
 
 
@@ -250,13 +249,12 @@ def test_what_had_failed_takes_with_it_what_followed(monkeypatch, tmp_path):
         ),
     )
     monkeypatch.setattr(replicate, "_go_on", lambda *_: FoundNothing(0, "all alike"))
-    (tmp_path / "draw-0/random/select/final").mkdir(parents=True)
+    (tmp_path / "draw-0/random/search/final").mkdir(parents=True)
     config = with_arms(Config.of("replicate", method=["random", "none"], **ANYWHERE))
     run = SimpleNamespace(config=config, path=tmp_path, log=logging.getLogger("search"))
     assert len(list(_draw(run, 0, {"retry_failed": True}))) == 3  # the search, and what judges
     judged = ["own", "other"]
-    assert forgotten == {"random/search": [*judged, "select"], "random/select": judged,
-                         "random/select/final": judged}  # fmt: skip
+    assert forgotten == {"random/search": judged, "random/search/final": judged}
 
 
 def test_a_plan_grows_by_draws_alone(run):
@@ -391,18 +389,54 @@ def test_ray_ends_with_an_error_too(fake_ray):
 
 def test_a_staged_search_is_told_its_cheap_evaluator_at_the_same_cost():
     config = Config.of("replicate", method=["staged", "random"], task="folder", data=".")
-    [search, _] = methods.METHODS["staged"]
-    made = search.configure(config, 1, None)
-    assert made.settings.budget == config.settings.searched and made.settings.reserve == 0
-    assert made.settings.cheap == {"kind": "weight-sharing"} and made.settings.evaluations is None
-    plain = methods.METHODS["random"][0].configure(config, 1, None).settings
-    assert plain.evaluations == config.settings.searched and plain.cheap == {}
+    made = methods.METHODS["staged"].configure(config, 1).settings
+    plain = methods.METHODS["random"].configure(config, 1).settings
+    assert made == replace(plain, cheap={"kind": "weight-sharing"}) and plain.cheap == {}
+    assert plain.budget == config.settings.budget and plain.evaluations is None
+
+
+def test_a_searcher_of_a_users_own_is_a_method_too(tmp_path):
+    own = "search.searchers.random:RandomSearcher"
+    words = f"replicate {PLANTED} --method {own} random none --draws 2 --budget 24 --seeds 1"
+    more = """--searcher-options '{"search.searchers.random:RandomSearcher": {"batch_size": 7}}'"""
+    invoke(f"{words} {more}", tmp_path)
+    for draw in range(2):
+        folder = tmp_path / f"run/draw-{draw}"
+        mine, theirs = (
+            [trial.augmentation for trial in sorted(journal(folder / name / "search"),
+                                                    key=lambda trial: trial.key)]
+            for name in (own, "random")
+        )  # fmt: skip
+        assert len(mine) == len(theirs) > 10
+        assert max(trial.slot for trial in journal(folder / own / "search")) == 6
+    assert own in (tmp_path / "run/replicate.md").read_text()
+
+
+def test_a_pipeline_that_takes_no_image_is_told_before_the_first_search(tmp_path):
+    """As is a class that is no searcher."""
+    words = f"replicate {PLANTED} --method random fractions:Fraction none --draws 2 --budget 24"
+    assert "fractions:Fraction" in invoke(words, tmp_path, code=2)
+    assert not (tmp_path / "run").exists()
+
+
+def test_random_policies_are_of_the_operations_that_may_be_searched(tmp_path):
+    words = f"{SHORT.replace('random none', 'random random:3')} --without Invert Rotate Cutout"
+    invoke(words, tmp_path)
+    drawn = [t for t in journal(tmp_path / "run/draw-0/own") if t.label == "random:3"]
+    names = {op[0] for trial in drawn for row in trial.augmentation for op in row}
+    assert names and not names & {"Invert", "Rotate", "Cutout"}
+
+
+def test_images_that_draws_share_are_told(whole):
+    """These draws are of the same six pictures of noise."""
+    said = (whole / "run/replicate.md").read_text()
+    assert "Two draws share 100 % of their test images" in said
 
 
 def test_grids_of_two_draws_share_no_seed():
     config = Config.of("replicate", method=["randaugment-grid", "none"], seed=7, **ANYWHERE)
-    [grid] = methods.METHODS["randaugment-grid"]
-    settings = [grid.configure(config, draw, None).settings for draw in range(2)]
+    grid = methods.METHODS["randaugment-grid"]
+    settings = [grid.configure(config, draw).settings for draw in range(2)]
     assert [each.seed for each in settings] == [7, 7 + MOST_SEEDS]
     assert len(settings[0].cells) * settings[0].seeds <= MOST_SEEDS
 
