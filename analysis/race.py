@@ -255,9 +255,13 @@ def _parts(race: Race, state: Sentences | None, run: Run) -> list[Section]:
 def _truth(run: Run) -> str:
     if run.option("settings", "table") == PLANTED:
         return "Every seed has a planted landscape of its own, whose values are known."
+    policies = read_json(run.directory / RACE_NAME).get("policies", 0)
     return (
-        "True worth is what the table's surrogate expects of a child from scratch: it knows how "
-        "often and how strongly operations are applied, not how they go together."
+        f"The table has {policies} policies. Searchers are told what a surrogate says that knows "
+        "one half of them, and true worth is what another one, of the other half, expects of a "
+        "child from scratch: so that nobody is rewarded twice for an error of the same. Both know "
+        "how often and how strongly operations are applied, not how they go together. Intervals "
+        "are over searches: another table would move all of them."
     )
 
 

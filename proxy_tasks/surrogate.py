@@ -124,7 +124,8 @@ def fit_fidelity(rows: pd.DataFrame, like: Fidelity | None = None) -> Fidelity:
     means = groups[list(metrics)].mean()
     if len(means) < LEAST_POLICIES:
         raise InputError(
-            "table", f"must have at least {LEAST_POLICIES} policies that trained at each fidelity",
+            "table", f"must have at least {LEAST_POLICIES} policies that trained at each fidelity "
+            "(for a race each half of them)",
             len(means), "collect more",
         )  # fmt: skip
     features = np.stack([_features_of(text) for text in means.index])

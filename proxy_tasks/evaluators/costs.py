@@ -68,10 +68,33 @@ def evaluation_passes(config: EvaluatorConfig, task: ProxyTask, subpolicies: int
 
 def preparation_passes(config: EvaluatorConfig, task: ProxyTask) -> int:
     """Image passes of the one-off work before the first evaluation: training a shared child."""
+    if config.kind == "table":
+        return tabulated_preparation(config)
+    return _shared(config, task.name, len(task.train))
+
+
+def tabulated_preparation(config: EvaluatorConfig) -> int:
+    """Of an evaluator of the kind `table`: what the one that it stands for prepares."""
+    options = _options(config)
+    table = load_table(options["table"])
+    check_choice("fidelity", options["fidelity"], tuple(table.fidelities))
+    told = EvaluatorConfig(**table.fidelities[options["fidelity"]]["evaluator"])
+    return _shared(told, table.task["name"], table.task["images"]["train"])
+
+
+def _shared(config: EvaluatorConfig, task: str, images: int) -> int:
     if config.kind not in SHARING:
         return 0
     epochs = _options(config)["shared_epochs"] or config.epochs
-    return (epochs or get_preset(config.preset, task.name).epochs) * len(task.train)
+    return (epochs or get_preset(config.preset, task).epochs) * images
+
+
+def rewards_hold(config: EvaluatorConfig) -> bool:
+    """Whether rewards of this evaluator rank policies where a search ends: those of copies of a
+    shared child do not, nor of a table's fidelities but the one from scratch."""
+    if config.kind == "table":
+        return _options(config)["fidelity"] == TESTED
+    return config.kind not in SHARING
 
 
 def _options(config: EvaluatorConfig) -> dict[str, Any]:

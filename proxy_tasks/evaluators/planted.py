@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 OPERATIONS = tuple(name for name in OPS if name != "Identity")
 PROBABILITIES = tuple(p / 10 for p in range(11))
 BINS = 10
+SIZE = 5  # sub-policies of a candidate
 CEILING = 0.06  # returns diminish: no policy is this much better than the mean one
 
 
@@ -123,7 +124,8 @@ class Landscape:
 
     Each operation's gain is concave in its probability (0 at probability 0) and in its magnitude,
     with a planted best of both; a third of the operations only harm. Repeating an unordered
-    operation pair costs `repeat_cost` for each earlier sub-policy with the same pair.
+    operation pair costs, in a policy of five, `repeat_cost` for each earlier sub-policy with the
+    same pair, and in others as much for the same shares.
     """
 
     base = 0.55
@@ -208,13 +210,16 @@ class Landscape:
         return float(table(op.probability, op.magnitude))
 
     def _raw(self, policy: Sequence[tuple[Operation, ...]]) -> float:
-        total = 0.0
+        total, size = 0.0, len(policy)
         seen: dict[tuple[str, ...], int] = {}
         for row in policy:
             pair = tuple(sorted(op.name for op in row))
             total += self.subpolicy_value(row) - self.repeat_cost * seen.get(pair, 0)
             seen[pair] = seen.get(pair, 0) + 1
-        return total / len(policy)
+        # By number it is a charge for concentration in policies of one size alone. By share it is
+        # one in all, the same for policies of five: a policy and its double augment alike.
+        concentration = sum(count**2 for count in seen.values()) / size**2
+        return total / size + self.repeat_cost * (size - SIZE) / 2 * concentration
 
 
 def _gain_table(

@@ -32,6 +32,9 @@ class TableEvaluator(Evaluator):
     details["tabulated"] says which of both. Seconds and image passes are those of the evaluation
     that the table saves, not of the look-up.
 
+    With `half` it knows every second policy alone, in its surrogate too: an evaluator of the other
+    half then judges what was found without sharing its errors.
+
     The part "test" has nothing but the accuracy, at fidelities where that was measured. The task's
     images are not used.
     """
@@ -43,9 +46,12 @@ class TableEvaluator(Evaluator):
         *,
         table: Annotated[str, Option("name of a packaged table, or a .parquet file")],
         fidelity: Annotated[str, Option("which of the table's evaluations")] = CHEAPEST,
+        half: Annotated[
+            int | None, Option("of the policies, 0 or 1: know of no others", least=0, most=1)
+        ] = None,
     ) -> None:
         self.config, self.fidelity = config, fidelity
-        self.surrogate = surrogate_of(table, fidelity)
+        self.surrogate = surrogate_of(table, fidelity, half)
         frame = self.surrogate.frame
         rows = frame[frame["fidelity"] == fidelity].sort_values(["policy", "seed"])
         self._rows: dict[str, list[dict[str, Any]]] = {
@@ -95,8 +101,15 @@ class TableEvaluator(Evaluator):
             )  # fmt: skip
 
 
-def surrogate_of(table: str, fidelity: str) -> Surrogate:
-    """The surrogate of a table by name or file; InputError for a fidelity that it does not have."""
-    surrogate = Surrogate(load_table(table).frame)
+def surrogate_of(table: str, fidelity: str, half: int | None = None) -> Surrogate:
+    """The surrogate of a table by name or file; InputError for a fidelity that it does not have.
+
+    half: of its policies, by their texts; None: of all.
+    """
+    frame = load_table(table).frame
+    if half is not None:
+        numbers = frame["policy"].map(lambda text: zlib.crc32(text.encode()) % 2)
+        frame = frame[numbers == half]
+    surrogate = Surrogate(frame)
     surrogate.check(fidelity)
     return surrogate

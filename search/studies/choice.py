@@ -37,7 +37,7 @@ from .study import OpenRun
 
 BEST = "best-1"  # the best candidate alone
 COUNTS = (25, 60, 120)  # sizes of policies whose sub-policies are chosen one by one
-RIDGE = 0.1  # of the regression after a search with a budget
+RIDGE = 0.1  # of the regression; it predicted better than 1 after searches of every size
 # Those that a small share of a budget has children for, the first first.
 ORDER = (BEST, "best-5", "one-by-one-25", "best-5-refined", "one-by-one-60", "one-by-one-120")
 
@@ -69,7 +69,7 @@ class Evidence:
 
 
 def finalists(
-    evidence: Evidence, space: PolicySpace, ops: Sequence[str], ridge: float = 1.0
+    evidence: Evidence, space: PolicySpace, ops: Sequence[str]
 ) -> tuple[dict[str, Policy], int]:
     """(final policies by name, sub-policies of the search that use other operations than `ops`).
 
@@ -79,7 +79,7 @@ def finalists(
     if not usable:
         raise InputError("ops", "must leave some sub-policies of the search", ops, "name more")
     dearer = [*(evidence.searched if evidence.cheap else ()), *evidence.fresh]
-    model = fit_model(evidence.cheap or evidence.searched, space, ridge, dearer)
+    model = fit_model(evidence.cheap or evidence.searched, space, RIDGE, dearer)
     made = proposals(usable, model, COUNTS if evidence.holding else (), ops)
     fresh, _ = restricted(evidence.fresh, ops)
     if fresh:
@@ -155,7 +155,7 @@ def choose(
     Raises:
         NothingFound: no finalist is better than another.
     """
-    candidates = shortlist(finalists(evidence, space, space.ops, RIDGE)[0], children)
+    candidates = shortlist(finalists(evidence, space, space.ops)[0], children)
     if not candidates:
         return None, None
     made: dict[str, Any] = {each.label: each.augmentation for each in candidates}

@@ -21,7 +21,7 @@ from search.searchers.registry import CHEAP_COST, has_cheap_cost, make_searcher
 from search.spaces import PolicySpace
 from search.trial import CHEAP, MAIN, Candidate
 
-from .choice import RIDGE, Evidence, finalists, shortlist
+from .choice import Evidence, finalists, shortlist
 from .search_settings import RESERVE
 from .selection import best_rescored, concatenate_best, evaluated_policies
 
@@ -74,10 +74,12 @@ def search_at_cost(
     space: PolicySpace,
     seed: int,
     budget: int,
+    prepared: int = 0,
 ) -> Spent:
     """One search that costs `budget` dear evaluations, the choice of its final policy included.
 
-    evaluators: CHEAP and MAIN. worth: true worth of policies, told to nobody.
+    evaluators: CHEAP and MAIN. worth: true worth of policies, told to nobody. prepared: image
+    passes of what cheap evaluations share, paid once by who asks for any.
     """
     prices = {name: each.evaluate(None, 0).image_passes for name, each in evaluators.items()}
     options = dict(entrant.options)
@@ -86,7 +88,8 @@ def search_at_cost(
         options[CHEAP_COST] = prices[CHEAP] / prices[MAIN]
     searcher = make_searcher(entrant.searcher, space, seed, options)
     children = int(budget * RESERVE)
-    limit, passes, seconds = (budget - children) * prices[MAIN], 0, 0.0
+    passes = prepared if both or entrant.told == CHEAP else 0
+    limit, seconds = (budget - children) * prices[MAIN], 0.0
     told: dict[str, list[tuple[Candidate, Evaluation | None]]] = {CHEAP: [], MAIN: []}
     while (candidate := searcher.ask()) is not None:
         scorer = candidate.scorer if both else entrant.told
@@ -102,7 +105,7 @@ def search_at_cost(
     if not searched:
         return Spent(None, "", passes, seconds)
     evidence = Evidence(searched, judged[CHEAP] if holds else (), holds=holds, same=holds)
-    candidates = shortlist(finalists(evidence, space, space.ops, RIDGE)[0], children)
+    candidates = shortlist(finalists(evidence, space, space.ops)[0], children)
     again = {
         each.key: evaluators[MAIN].evaluate(each.augmentation, each.seed) for each in candidates
     }

@@ -4,8 +4,9 @@
 
 Every searcher has the same number of evaluations of the same fidelity, so the same cost, and the
 same final selection as a search exports (the sub-policies of its best candidates). What is compared
-is that policy's true worth, which no searcher is told: the test accuracy that the table's surrogate
-expects, without noise. race.json holds what was reached, `analysis.race` compares it.
+is that policy's true worth, which no searcher is told: the test accuracy that a surrogate expects
+of it, without noise, fitted on those policies of the table that the searcher was told nothing of.
+race.json holds what was reached, `analysis.race` compares it.
 
 `compete` is the same for searchers that are not (yet) registered, see `search.testing.race`.
 """
@@ -30,6 +31,7 @@ from policies.files import digest, read_json, write_json
 from policies.policy import Policy
 from proxy_tasks.evaluators.base import Evaluator
 from proxy_tasks.evaluators.config import EvaluatorConfig
+from proxy_tasks.evaluators.costs import tabulated_preparation
 from proxy_tasks.evaluators.evaluation import Evaluation
 from proxy_tasks.evaluators.planted import PlantedLandscape
 from proxy_tasks.evaluators.registry import check_config
@@ -64,15 +66,19 @@ class Course(Protocol):
 class TableCourse:
     """A table: evaluations of one fidelity, and the test accuracy from scratch as the truth.
 
+    What searchers are told and the truth are of two halves of the table's policies, by turns: else
+    whoever finds where the surrogate errs upwards would be found right by the same error.
+
     Raises InputError for what `TableEvaluator` refuses, and for a table without test accuracies.
     """
 
     def __init__(self, config: EvaluatorConfig) -> None:
-        self._evaluator = TableEvaluator(config, **config.options)
-        self._truth = self._evaluator.surrogate.of(TESTED)
+        self._halves = [TableEvaluator(config, half=half, **config.options) for half in (0, 1)]
+        self._truths = [each.surrogate.of(TESTED) for each in self._halves]
 
     def start(self, seed: int) -> tuple[Evaluator, Callable[[Sequence[Policy]], list[float]]]:
-        return self._evaluator, lambda policies: self._truth.mean(policies)[TEST].tolist()
+        told, judge = seed % 2, self._truths[1 - seed % 2]
+        return self._halves[told], lambda policies: judge.mean(policies)[TEST].tolist()
 
 
 class PlantedCourse:
@@ -228,7 +234,7 @@ def run_race(
         InputError: a user's mistake; nothing is left behind.
     """
     config = replace(config, evaluator=_evaluator_of(config.settings, config.evaluator))
-    table = _fingerprint(config.settings.table)
+    table, policies = _fingerprint(config.settings.table)
     for name in config.settings.searcher:
         build(config.settings, name, 0)  # a wrong option is told before anything runs
     if config.settings.dear is not None:
@@ -248,7 +254,7 @@ def run_race(
             laps.setdefault(name, {})[seed] = lap
             last = seed == seeds[-1]
             if last or done % SAVED_EVERY == 0:
-                _save(run.path, laps, table)
+                _save(run.path, laps, table, policies)
             if last and progress:
                 _tell(name, laps[name])
         return laps
@@ -319,10 +325,16 @@ def _lap(config: Config, which: tuple[str, int]) -> Lap:
             policy_space(settings),
             seed,
             settings.budget,
+            _prepared(config.evaluator),
         )
         return Lap((settings.budget,), (spent.value,), spent.seconds, spent.image_passes, 0)
     searcher = build(settings, name, seed)
     return compete(searcher, _course(config.evaluator), seed, settings.budget, settings.top)
+
+
+def _prepared(evaluator: EvaluatorConfig) -> int:
+    """What the cheap evaluations of a race share, in image passes."""
+    return tabulated_preparation(evaluator) if evaluator.kind == "table" else 0
 
 
 _courses: dict[str, Course] = {}
@@ -336,12 +348,13 @@ def _course(evaluator: EvaluatorConfig) -> Course:
     return _courses[mark]
 
 
-def _fingerprint(table: str) -> str:
-    """Of the rows of a table; "" for planted landscapes."""
+def _fingerprint(table: str) -> tuple[str, int]:
+    """Of the rows of a table, and how many policies it has; "" and 0 for planted landscapes."""
     if table == PLANTED:
-        return ""
-    rows = pd.util.hash_pandas_object(load_table(table).frame, index=False)
-    return digest(rows.to_numpy().tobytes())
+        return "", 0
+    frame = load_table(table).frame
+    rows = pd.util.hash_pandas_object(frame, index=False)
+    return digest(rows.to_numpy().tobytes()), frame["policy"].nunique()
 
 
 def _resumed(path: Path, table: str) -> dict[str, dict[int, Lap]]:
@@ -357,11 +370,12 @@ def _resumed(path: Path, table: str) -> dict[str, dict[int, Lap]]:
     return laps
 
 
-def _save(path: Path, laps: Mapping[str, Mapping[int, Lap]], table: str) -> None:
+def _save(path: Path, laps: Mapping[str, Mapping[int, Lap]], table: str, policies: int) -> None:
     write_json(
         path / RACE_NAME,
         {
             "table": table,
+            "policies": policies,
             "laps": [
                 {"searcher": name, "seed": seed, **asdict(lap)}
                 for name, some in laps.items()

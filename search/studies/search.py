@@ -20,8 +20,13 @@ from policies.errors import InputError
 from policies.files import write_atomically
 from policies.policy_files import PolicyFile, to_json_text
 from proxy_tasks import ProxyTask
-from proxy_tasks.evaluators.config import SHARING, EvaluatorConfig, beside
-from proxy_tasks.evaluators.costs import child_of, evaluation_passes, preparation_passes
+from proxy_tasks.evaluators.config import EvaluatorConfig, beside
+from proxy_tasks.evaluators.costs import (
+    child_of,
+    evaluation_passes,
+    preparation_passes,
+    rewards_hold,
+)
 from proxy_tasks.evaluators.registry import check_config
 from proxy_tasks.run_format import COSTS_NAME, FINAL, LOG_NAME, POLICY_NAME
 from search.engine.budget import Budget
@@ -218,7 +223,7 @@ def _choose(
     evidence = Evidence(
         journalled_policies(trials),
         journalled_policies(trials, CHEAP),
-        holds=config.evaluator.kind not in SHARING,
+        holds=rewards_hold(config.evaluator),
         same=replace(config.evaluator, repeats=1) == child_of(config.evaluator),
     )
     space = policy_space(config.settings)
@@ -246,6 +251,11 @@ def export(run: OpenRun, result: RunResult, trials: list[Trial], choice: Choice 
         f"{run.path} is complete: {result.finished} evaluations, policy in {run.path / POLICY_NAME}"
     )
     return policy
+
+
+def _prepared(run: OpenRun) -> int:
+    """Image passes of what its evaluations share, of the run's evaluators."""
+    return sum(preparation_passes(each, run.task) for each in evaluators_of(run.config).values())
 
 
 def _content(path: Path) -> bytes | None:
@@ -280,7 +290,7 @@ def rendered(
             "duplicates": result.duplicates,
         },
         # In image passes, not in seconds: the file then depends on the configuration alone.
-        "cost": {"image_passes": image_passes(trials) + image_passes(final)},
+        "cost": {"image_passes": image_passes(trials) + image_passes(final) + _prepared(run)},
         "selection": selection,
         **(choice.provenance() if choice else {}),
         # Rewards of the best of many: their maximum flatters; compare on the test part.

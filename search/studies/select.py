@@ -19,7 +19,7 @@ from typing import Any
 from policies import Policy, save_policy
 from policies.errors import InputError
 from policies.files import read_json, write_atomically
-from proxy_tasks.evaluators.config import SHARING
+from proxy_tasks.evaluators.costs import rewards_hold
 from proxy_tasks.evaluators.evaluation import Evaluation
 from proxy_tasks.run_format import (
     CONFIG_NAME,
@@ -149,7 +149,7 @@ class _Selection:
             every,
             journalled_policies(trials, CHEAP),
             fresh,
-            own.kind not in SHARING,
+            rewards_hold(own),
             replace(own, repeats=1) == replace(deciding, repeats=1),
         )
         made, dropped = finalists(evidence, self.space, ops)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
@@ -23,9 +22,8 @@ import pandas as pd
 from scipy import stats
 from tabulate import tabulate
 
-from policies import Policy
 from proxy_tasks import EvaluatorConfig
-from proxy_tasks.evaluators.planted import Landscape, PlantedLandscape
+from proxy_tasks.evaluators.planted import PlantedLandscape
 from search import PolicySpace, Searcher, make_searcher
 from search.studies.selection import concatenate_best, select_subpolicies
 from tests.benchmarks.machine import keep
@@ -45,25 +43,8 @@ SEARCHERS: dict[str, tuple[str, dict]] = {
 }  # fmt: skip
 
 
-class Mixture(Landscape):
-    """The planted landscape with repeated pairs of operations charged by their share of the policy.
-
-    The planted one charges them by their number, so that a policy and its double (the same
-    distribution of images) differ in worth, and concatenations are worth less than their parts.
-    For policies of 5 the two differ by a constant only.
-    """
-
-    def _raw(self, policy: Policy) -> float:
-        pairs = Counter(tuple(sorted(op.name for op in row)) for row in policy)
-        concentration = sum((count / len(policy)) ** 2 for count in pairs.values())
-        mean = sum(self.subpolicy_value(row) for row in policy) / len(policy)
-        return mean - self.repeat_cost * 2.5 * concentration
-
-
 def landscape_of(seed: int) -> PlantedLandscape:
-    made = PlantedLandscape(EvaluatorConfig(kind="synthetic"), landscape=seed)
-    made.truth = Mixture(seed, 0.015)
-    return made
+    return PlantedLandscape(EvaluatorConfig(kind="synthetic"), landscape=seed)
 
 
 def search(make: Callable[[int], Searcher], seed: int, evaluations: int) -> dict[str, float]:

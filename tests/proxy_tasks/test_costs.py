@@ -63,7 +63,9 @@ def test_a_table_need_not_be_large_enough_for_a_surrogate(tmp_path):
     rows = whole.frame[whole.frame["fidelity"] == "sharing-80"]
     assert evaluation_passes(config, striped_task()) == round(rows["image_passes"].median())
     with pytest.raises(InputError, match="fidelity"):
-        evaluation_passes(replace(config, options={"table": str(path), "fidelity": "half"}), None)
+        evaluation_passes(
+            replace(config, options={"table": str(path), "fidelity": "half"}), striped_task()
+        )
 
 
 def test_what_is_not_known_beforehand_is_refused():

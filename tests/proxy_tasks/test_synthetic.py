@@ -63,9 +63,11 @@ class TestStructure:
         assert np.std(values) == pytest.approx(0.015, rel=0.2)
 
     def test_repeating_a_subpolicy_costs(self):
+        """The best sub-policy alone is worse than with others that are hardly worse."""
         evaluator = planted()
-        row, *others = evaluator.optimum
-        assert evaluator.value(Policy([row] * 25)) < evaluator.value(Policy([row]))
+        best = evaluator.optimum
+        rows = sorted(best, key=evaluator.truth.subpolicy_value)
+        assert evaluator.value(Policy([rows[-1]] * 5)) < evaluator.value(best)
 
     def test_order_of_operations_and_subpolicies_is_free(self):
         evaluator, policy = planted(), Policy(_uniform_rows(np.random.default_rng(4)))
@@ -76,6 +78,14 @@ class TestStructure:
         evaluator = planted()
         cells = {(n, m): evaluator.value(RandAugment(n, m)) for n in (1, 2, 3) for m in (4, 12, 20)}
         assert max(cells, key=cells.get) == (2, 12)
+
+    @pytest.mark.parametrize("times", [2, 5, 24])
+    def test_a_policy_and_its_double_are_worth_the_same(self, times):
+        evaluator, rng = planted(), np.random.default_rng(7)
+        repeats = Policy([[("Rotate", 0.5, 3), ("Color", 0.5, 3)]] * 3 + _uniform_rows(rng)[:2])
+        for policy in (Policy(_uniform_rows(rng)), repeats):
+            many = Policy([*policy] * times)
+            assert evaluator.value(many) == pytest.approx(evaluator.value(policy), abs=1e-12)
 
 
 class TestNoise:
