@@ -17,11 +17,14 @@ from torchvision.transforms import v2
 from policies import load_policy_file
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("folder", type=Path, help="with train/<class>/ and test/<class>/")
+parser.add_argument("folder", type=Path, help="with train/<class>/ and test/<class>/ (or val/)")
 parser.add_argument("policy", help="a policy file")
 parser.add_argument("--epochs", type=int, default=5)
 parser.add_argument("--side", type=int, default=32, help="of the images, in pixels")
 arguments = parser.parse_args()
+held_out = next((part for part in ("test", "val") if (arguments.folder / part).is_dir()), None)
+if held_out is None or not (arguments.folder / "train").is_dir():
+    raise SystemExit(f"{arguments.folder}: needs train/ and test/, or val/, with a folder a class")
 torch.manual_seed(0)
 
 # This is all that an existing script needs: read the policy, put it before the normalisation.
@@ -32,7 +35,7 @@ bytes_to_network = [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True)]
 bytes_to_network.append(v2.Normalize([0.5] * 3, [0.25] * 3))
 train = ImageFolder(arguments.folder / "train", v2.Compose([size, policy, *bytes_to_network]))
 # Never on images that judge the network.
-test = ImageFolder(arguments.folder / "test", v2.Compose([size, *bytes_to_network]))
+test = ImageFolder(arguments.folder / held_out, v2.Compose([size, *bytes_to_network]))
 
 model = resnet18(num_classes=len(train.classes))
 optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)

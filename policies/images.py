@@ -73,8 +73,12 @@ def decode(data: bytes, resolution: int | None = None) -> Image.Image:
 def upright(image: Image.Image) -> Image.Image:
     """A PIL image turned as its EXIF data says, as mode L or RGB. Raises Unreadable."""
     if image.mode not in MODES:
-        bits = "not 8 bits a channel" if image.mode[0] in "IF" else "neither grey nor RGB"
-        raise Unreadable(f"{bits} (mode {image.mode}); convert it")
+        if image.mode[0] in "IF":
+            raise Unreadable(
+                f"not 8 bits a channel (mode {image.mode}); scale it to 8 bits: convert() would "
+                "cut its values"
+            )
+        raise Unreadable(f"neither grey nor RGB (mode {image.mode}); convert it")
     if image.mode in ("La", "RGBa"):  # premultiplied: Pillow converts them by this way alone
         image = image.convert("LA" if image.mode == "La" else "RGBA")
     converted = image.convert(MODES[image.mode])

@@ -8,6 +8,7 @@ Every draw is stratified (the same number of each class) and listed in the task'
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -210,7 +211,20 @@ def _task(
             check_integer(f"{part}_images", count, 1)
     opened = pools()
     chosen = _draw(spec, opened, asked, shares, seed)
+    _check_memory(sum(len(indices) for _, indices in chosen.values()), side)
     return _read(name, opened, chosen, side, seed, spec.flip if flip is None else flip)
+
+
+def _check_memory(images: int, side: int) -> None:
+    """InputError, before hours of decoding, for images that memory cannot hold, twice meanwhile."""
+    needed = 2 * images * 3 * side**2
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise InputError(
+            "train_images", f"must leave the images room in memory, {there / 2**30:.0f} GB",
+            f"{images} images of {side} x {side} pixels, {needed / 2**30:.0f} GB in reading them",
+            "draw fewer, or of a lower resolution",
+        )  # fmt: skip
 
 
 def _check_root(name: str, spec: TaskSpec, data: str | Path | None) -> Path:

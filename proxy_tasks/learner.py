@@ -50,7 +50,7 @@ class Learner:
         self.replayed: Replayed | None = None
         rate = torch.tensor(preset.lr, device=device) if graphs else preset.lr
         self.optimizer = make_optimizer(preset, network, rate)
-        loss = make_loss(preset.loss, preset.smoothing, preset.threshold)
+        loss = make_loss(preset.loss, preset.smoothing, preset.threshold, device)
         self.loss = loss if children == 1 else each(loss)
         self.mix = make_mix(preset.mixup, preset.cutmix, classes)
         # Gradients below 6e-8 would be 0 in float16; in the other types it does nothing.
@@ -89,7 +89,10 @@ class Learner:
         if self.mix is not None:
             batch, targets = self.mix(batch, labels)
         with autocast(self.device, self.precision):
-            loss = self.loss(self.forward(batch), targets)
+            logits = self.forward(batch)
+        # Outside of it, as a loss of a user's own may be of operations that it makes imprecise.
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        loss = self.loss(logits, targets)
         self.scaler.scale(loss).backward(torch.full_like(loss, share))
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -130,6 +133,11 @@ def make_optimizer(
 
     Raises InputError for an unknown one, and for arguments that it does not take.
     """
+    if "lr" in preset.optimizer_options:
+        raise InputError(
+            "optimizer_options", "must leave the learning rate to the schedule",
+            preset.optimizer_options["lr"], "say it as lr",
+        )  # fmt: skip
     settings: dict[str, Any] = {"lr": rate, "weight_decay": preset.weight_decay}
     if preset.optimizer == "sgd":
         kind: Callable = torch.optim.SGD
@@ -143,7 +151,7 @@ def make_optimizer(
         kind = resolve("optimizer", preset.optimizer)
     try:
         made = kind(network.parameters(), **{**settings, **preset.optimizer_options})
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(
             "optimizer_options", f"must be arguments of {preset.optimizer}",
             {**settings, **preset.optimizer_options}, str(error),

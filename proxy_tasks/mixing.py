@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from policies.errors import InputError, check_choice
@@ -90,12 +90,18 @@ def binary_cross_entropy(
     return total / len(logits)
 
 
-def make_loss(name: str, smoothing: float = 0.0, threshold: float | None = None) -> Loss:
+def make_loss(
+    name: str,
+    smoothing: float = 0.0,
+    threshold: float | None = None,
+    device: torch.device | None = None,
+) -> Loss:
     """The loss called `name`: a function of logits [N, K] and targets (int64 [N], or [N, K] after
     mixing) that gives their mean as a scalar.
 
     name: one of LOSSES, or an import path of such a function, or of an nn.Module class that is
-    built without arguments. Raises InputError, also for a setting that the loss has no use for.
+    built without arguments; `device` is where that is put. Raises InputError, also for a setting
+    that the loss has no use for.
     """
     if smoothing and name not in LOSSES:
         raise InputError(
@@ -113,4 +119,6 @@ def make_loss(name: str, smoothing: float = 0.0, threshold: float | None = None)
     if not is_import_path(name):
         check_choice("loss", name, (*LOSSES, "package.module:name"))
     made = resolve("loss", name)
-    return made() if isinstance(made, type) else made
+    loss = made() if isinstance(made, type) else made
+    # It may have weights of classes, for example.
+    return loss.to(device) if isinstance(loss, nn.Module) else loss

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +34,12 @@ class Processes:
     def largest(self, value: float) -> float:
         """The largest over all processes. Each must call it, and waits for the others."""
         return self._reduced(value, "MAX")
+
+    def share(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Make them those of process 0. Each must call it, with tensors of the same shapes."""
+        if self.count > 1:
+            for tensor in tensors:
+                distributed.broadcast(tensor, 0)
 
     def _reduced(self, value: float, operation: str) -> float:
         if self.count == 1:

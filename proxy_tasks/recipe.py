@@ -126,5 +126,10 @@ class Recipe(Configuration):
                 "momentum", "is a setting of sgd only", self.momentum,
                 "say it in optimizer_options, as the optimiser calls it",
             )  # fmt: skip
+        if self.final_lr is not None and (self.schedule or preset.schedule) == "step":
+            raise InputError(
+                "final_lr", "is no setting of the schedule step, which ends at 1 % of lr",
+                self.final_lr, "use cosine or one-cycle, or leave it out",
+            )  # fmt: skip
         given = {f.name: getattr(self, f.name) for f in dataclasses.fields(Recipe)}
         return dataclasses.replace(preset, **{k: v for k, v in given.items() if v is not None})

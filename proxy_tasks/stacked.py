@@ -111,16 +111,8 @@ def side_by_side(batch: Tensor, count: int) -> Tensor:
 
 
 def each(loss: Loss) -> Loss:
-    """A loss of logits [N, count, classes] and targets [N, count]: [count], one of each child.
-
-    At least float32, as autocast makes a child's own logits for its loss.
-    """
-    together = torch.vmap(loss, in_dims=1)
-
-    def losses(logits: Tensor, targets: Tensor) -> Tensor:
-        return together(logits.to(torch.promote_types(logits.dtype, torch.float32)), targets)
-
-    return losses
+    """A loss of logits [N, count, classes] and targets [N, count]: [count], one of each child."""
+    return torch.vmap(loss, in_dims=1)
 
 
 # Logits are of order 1. Rounding moves them by less (TF32 on a GPU: 1e-3), dropout or a layer
@@ -134,8 +126,10 @@ def keeps_apart(children: Sequence[nn.Module], batch: Tensor) -> str:
     alone = [copy.deepcopy(child).train() for child in children]
     try:
         with torch.no_grad():
-            together = stack(alone).train()(batch.repeat(1, len(alone), 1, 1))
-            expected = torch.stack([child(batch) for child in alone], 1)
+            # Other images for each: a layer that mixes equal ones would be seen by nobody.
+            own = [batch.roll(number, 0) for number in range(len(alone))]
+            together = stack(alone).train()(torch.cat(own, 1))
+            expected = torch.stack([child(b) for child, b in zip(alone, own, strict=True)], 1)
         if together.shape != expected.shape:
             return f"together they give {list(together.shape)}, not {list(expected.shape)}"
     except (ValueError, RuntimeError, TypeError) as error:

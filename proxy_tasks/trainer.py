@@ -129,6 +129,9 @@ class Trainer(Children):
             own_randomness(self._number(NETWORK, epoch), self.arena.device),
         ):
             if epoch:
+                # What a sample-aware transform asks must know of the same statistics everywhere,
+                # as a training that goes on from a checkpoint does.
+                mine.share(self._learner.network.buffers())
                 [augment] = self.arena.told([augment], [self._learner.network])
             trained = self.arena.train_epoch(
                 self._learner, augment, self._training, epoch, rng, mine.rank, mine.count

@@ -8,6 +8,7 @@ import functools
 import math
 import sys
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast, overload
@@ -303,9 +304,10 @@ class Arena:
             return side_by_side(batch, count), flat[4] if count == 1 else draws[4]
 
         if self.kernels == "graphs" and learner.replayed is None:
+            # Weakly: else learner and graphs, and their memory, would wait for the collector.
+            own = weakref.proxy(learner)
             learner.replayed = Replayed(
-                lambda images, draws: learner.step(*prepared(images, draws), rate=None),
-                self.record,
+                lambda images, draws: own.step(*prepared(images, draws), rate=None), self.record
             )
         for part, share in zip(plan.batches, plan.shares, strict=True):
             rate = config.schedule.rate(done / steps)

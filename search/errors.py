@@ -7,6 +7,7 @@ import shlex
 import signal
 from pathlib import Path
 
+from policies.errors import InputError
 from proxy_tasks.run_format import CONFIG_NAME
 
 
@@ -87,3 +88,11 @@ class NothingFound(SearchError):
 
 class OutputError(SearchError):
     """Standard output takes no more; what was to be written in files is written."""
+
+
+def no_locks(out: Path, error: OSError) -> InputError:
+    """A file system without flock: of NFS or Lustre, as they are mounted."""
+    return InputError(
+        "out", "must lie where files can be locked", f"{out} ({error.strerror})",
+        "put runs on a local disk, or mount this one with flock",
+    )  # fmt: skip

@@ -17,10 +17,11 @@ from policies.errors import InputError
 from policies.imports import import_path
 from proxy_tasks.data import ProxyTask
 from proxy_tasks.learner import autocast
+from proxy_tasks.mixing import make_loss
 from proxy_tasks.models import make_child, own_randomness
 from proxy_tasks.presets import OPTIMIZERS, Preset, get_preset
 from proxy_tasks.recipe import Recipe
-from proxy_tasks.stacked import keeps_apart
+from proxy_tasks.stacked import each, keeps_apart
 from proxy_tasks.training import (
     EVALUATED_PASS,
     Arena,
@@ -233,6 +234,16 @@ class ChildrenTogether(Children, Together):
                 name, "needs a model of convolutions, batch norm and linear layers, which can "
                 "stand side by side", f"{preset.model} ({reason})", "leave it out",
             )  # fmt: skip
+        logits = torch.zeros(8, 2, self.task.num_classes, device=self.arena.device)
+        labels = torch.zeros(8, 2, dtype=torch.int64, device=self.arena.device)
+        try:
+            loss = make_loss(preset.loss, preset.smoothing, preset.threshold, logits.device)
+            each(loss)(logits, labels)
+        except RuntimeError as error:
+            raise InputError(
+                name, "needs a loss that torch.vmap takes", f"{preset.loss} ({error})",
+                "leave it out",
+            ) from error  # fmt: skip
         if self.arena.device.type == "cpu":
             raise InputError(
                 name, "needs a GPU: on a CPU children at once are no faster", self.config.device,

@@ -111,12 +111,28 @@ class DensityMatching(SharedChild):
         if self.best_of > 1:
             everything, each = _best(np.stack(logits), labels), []
         else:
-            everything = score(np.concatenate(logits), np.tile(labels, len(parts)))
+            everything = _mean(np.stack(logits), labels)
             each = [score(part_logits, labels).metrics for part_logits in logits]
         details = {"subpolicies": each} if subpolicies else {}
         return make_evaluation(
             self.config.reward, everything, started, 0, count * len(parts), part, False, details
         )
+
+
+def _mean(logits: np.ndarray, labels: np.ndarray) -> Scores:
+    """Scores of logits [versions, N, K], of all alike; errors over the N images, which differ."""
+    versions = len(logits)
+    found = score(np.concatenate(logits), np.tile(labels, versions))
+    told = {
+        "accuracy": (logits.argmax(axis=2) == labels).astype(float),
+        "log_likelihood": np.stack([log_likelihoods(each, labels) for each in logits]),
+        "calibrated_log_likelihood": np.stack(
+            [log_likelihoods(each / found.metrics["temperature"], labels) for each in logits]
+        ),
+    }
+    root = math.sqrt(len(labels))
+    errors = {name: float(each.mean(axis=0).std()) / root for name, each in told.items()}
+    return Scores(found.metrics, errors)
 
 
 def _best(logits: np.ndarray, labels: np.ndarray) -> Scores:

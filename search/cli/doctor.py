@@ -195,11 +195,28 @@ def _task(drawn: Mapping[str, Any]) -> str:
 
     config = Config.of("search", **drawn)
     found = build_task(config.task, config.evaluator.preset)
+    channels, height, width = found.train.images.shape[1:]
     counted = (
         f"{found.name}: {len(found.train)} training, {len(found.validation)} validation and "
-        f"{len(found.test)} test images of {found.num_classes} classes"
+        f"{len(found.test)} test images of {found.num_classes} classes, each the middle of a "
+        f"picture as {channels} × {height} × {width} (--resolution), "
+        f"{'' if found.flip else 'never '}mirrored at random in training (--flip)"
     )
-    return "; ".join((counted, *found.notes))
+    return "; ".join((counted, *_uneven(found), *found.notes))
+
+
+def _uneven(task: Any) -> list[str]:
+    """Parts that have more of one class than of another: what is measured there is weighted so."""
+    import numpy as np
+
+    from proxy_tasks.names import PARTS
+
+    said = []
+    for name in PARTS:
+        counts = np.bincount(getattr(task, name).labels, minlength=task.num_classes)
+        if counts.min() < counts.max():
+            said.append(f"{name} has {counts.min()} to {counts.max()} images of a class")
+    return said
 
 
 def _images(data: Path) -> str:

@@ -20,7 +20,7 @@ import click
 from click.core import ParameterSource
 
 from policies.options import Declared, options_of
-from search.studies.config import Config, read_options
+from search.studies.config import Config, read_options, remembering
 from search.studies.kinds import KINDS, MOVABLE, default_text, options_of_kind
 from search.studies.settings import Prices
 
@@ -135,8 +135,8 @@ config_option = option(
     "--config",
     "file",
     metavar="FILE",
-    help="Options from a file: TOML, or JSON such as a run's config.json. Options given here win. "
-    "[default: none]",
+    help="Options from a file: TOML, or JSON such as a run's config.json, whose policies are what "
+    "they were. Options given here win. [default: none]",
 )
 
 
@@ -156,7 +156,10 @@ def options_of_run(kind: str, make: Callable[..., Any] = Config.of) -> Callable:
             file = values.pop("file")
             if file is not None:
                 given = {**read_options(file, kind), **given}
-            return function(config=make(kind, **given), **values)
+            config = make(kind, **given)
+            if file is not None and isinstance(config, Config):
+                config = remembering(config, file)
+            return function(config=config, **values)
 
         wrapped = _taking(_as_declared(each for _, each in options_of_kind(kind)), function, call)
         if like:

@@ -167,7 +167,7 @@ def _no_cluster(address: str, reason: str) -> InputError:
         "address",
         "must be that of a running Ray cluster (HOST:PORT)",
         address,
-        f"start one with `ray start --head` there, or leave it out ({reason})",
+        f"start one with `ray start --head` there, or pass local ({reason})",
     )
 
 

@@ -199,7 +199,9 @@ class _Search:
                 except SystemExit:  # how Ray, while it starts, answers to SIGTERM
                     self.signals.number = signal.SIGTERM
                 except WorkerError as error:
-                    raise self._stopped(error) from error
+                    # A scheduler that ends the job may have told Ray's processes too.
+                    if self.signals.number is None:
+                        raise self._stopped(error) from error
                 finally:
                     self.failures.summarise()
             if self.signals.number is not None:

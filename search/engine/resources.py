@@ -11,7 +11,13 @@ from policies.options import Configuration, Option
 
 
 def _cores() -> int:
+    """That this process may use: a scheduler may have given it a few of many."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+LOCAL = "local"  # address of no cluster
 
 
 @dataclass(frozen=True)
@@ -55,9 +61,9 @@ class PoolConfig(Configuration):
         Option(
             "Ray cluster to run on",
             unit="HOST:PORT",
-            unset="this machine only",
+            unset="this machine only, as with local",
             pattern=r"\s*\S[\s\S]*",
-            rule="HOST:PORT of a Ray cluster",
+            rule="HOST:PORT of a Ray cluster, or local",
         ),
     ] = None
     time_limit: Annotated[
@@ -76,5 +82,7 @@ class PoolConfig(Configuration):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.address == LOCAL:
+            object.__setattr__(self, "address", None)
         if self.gpus > 1 and self.gpus != int(self.gpus):
             raise InputError("gpus", "must be whole above 1", self.gpus, "pass 1 or 2")

@@ -32,6 +32,7 @@ from proxy_tasks.run_format import (
     SEARCHED_JOURNAL,
 )
 from proxy_tasks.trials import JOURNAL_NAME
+from search.errors import no_locks
 
 LOCK_NAME = ".augsearch.lock"
 OPTUNA_NAME = "optuna.db"
@@ -146,6 +147,8 @@ def locked(out: Path) -> Iterator[None]:
             raise InputError(
                 "out", "must not be in use", str(out), "another process is running in it"
             ) from error
+        except OSError as error:
+            raise no_locks(out, error) from error
         yield
     finally:
         os.close(handle)
@@ -217,11 +220,21 @@ def _undo(made: list[Path]) -> None:
 
 def check_manifest(out: Path, task: Any) -> None:
     """InputError unless the task consists of the images that the run was started with."""
-    saved = Manifest.read(out / MANIFEST_NAME).hash
-    if saved != task.manifest_hash:
+    saved = Manifest.read(out / MANIFEST_NAME)
+    if saved.hash != task.manifest_hash:
         raise InputError(
             "data",
-            f"must be the images the run was started with (manifest {saved[:16]})",
-            task.manifest_hash[:16],
+            f"must be the images the run was started with (manifest {saved.hash[:16]})",
+            f"{task.manifest_hash[:16]}, {_changed(saved, task.manifest)}",
             "restore them, or start a new run in another folder",
         )
+
+
+def _changed(before: Manifest, after: Manifest) -> str:
+    """How the images of two manifests differ, in a few words."""
+    told, said = ({row for part in m.parts.values() for row in part} for m in (before, after))
+    more, gone = sorted(said - told), sorted(told - said)
+    if not more and not gone:
+        return "the same images in other parts or with other settings"
+    example = (more or gone)[0][0]
+    return f"{len(more)} of them others, {len(gone)} not there, {example} for one"

@@ -19,7 +19,7 @@ from pathlib import Path
 from policies.errors import InputError
 from policies.files import fsync_directory, write_all
 from proxy_tasks.trials import JournalLines, Key, Trial
-from search.errors import JournalError, resume_command
+from search.errors import JournalError, no_locks, resume_command
 
 # A pipe in place of the file would otherwise make us wait for somebody at its other end.
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
@@ -78,6 +78,8 @@ class Journal:
                 "locked",
                 "wait until it ends, or choose another folder",
             ) from error
+        except OSError as error:
+            raise no_locks(self.path.parent, error) from error
 
     def _scan(self, note: Callable[[str], None]) -> None:
         with open(self._handle, "rb", closefd=False) as stream:

@@ -214,7 +214,7 @@ def _resolve(nested: dict[str, dict[str, Any]]) -> None:
 
 
 def _like(kind: str, values: Mapping[str, Any], nested: dict[str, dict[str, Any]]) -> Config:
-    """A configuration with the task and the evaluator of another run."""
+    """A configuration with the task, the evaluator and the pool of another run."""
     name = KINDS[kind].like
     if name not in values:
         raise InputError(name, "must name the folder of a run", None, f"see --help of {kind}")
@@ -229,7 +229,12 @@ def _like(kind: str, values: Mapping[str, Any], nested: dict[str, dict[str, Any]
         wanted.setdefault("reward", resolve(wanted["kind"], None, child["preset"], "")[1])
     return Config._build(
         kind,
-        {**nested, "task": to_json(searched.task), "evaluator": {**child, **wanted}},
+        {
+            **nested,
+            "task": to_json(searched.task),
+            "evaluator": {**child, **wanted},
+            "pool": {**to_json(searched.pool), **nested.get("pool", {})},
+        },
     )
 
 
@@ -264,6 +269,25 @@ def _nested(data: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:
 def read_config(folder: Path) -> Config:
     """The configuration of the run in `folder`. Raises InputError naming the file."""
     return Config.from_json(read_run_config(folder), str(folder / CONFIG_NAME))
+
+
+# What options of policies named when a run was begun, by the field that holds it.
+_REMEMBERED = ("arms", "arm", "optimised")
+
+
+def remembering(config: Config, path: str | Path) -> Config:
+    """With what the policies were that a run's config.json names: its paths may lead elsewhere."""
+    try:
+        settings = parse_json(read_text(Path(path), "configuration", MAX_JSON_BYTES))["settings"]
+        kept = {
+            n: settings[n] for n in _REMEMBERED if n in settings and hasattr(config.settings, n)
+        }
+        if "arm" in kept and kept["arm"]["text"] != config.settings.policy:
+            del kept["arm"]
+    except (ValueError, KeyError, TypeError):
+        return config  # TOML, or without settings: it names policies and holds none
+    lists = {n: tuple(value) if isinstance(value, list) else value for n, value in kept.items()}
+    return replace(config, settings=replace(config.settings, **lists))
 
 
 def read_options(path: str | Path, kind: str) -> dict[str, Any]:

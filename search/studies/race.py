@@ -161,6 +161,7 @@ def race(
     budget: int = 120,
     seeds: int = 30,
     top: int = 5,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> pd.DataFrame:
     """Race searchers of one's own in this process, for example in a test.
 
@@ -170,6 +171,8 @@ def race(
         against: searchers that ship, with their defaults, on the paper's space.
         fidelity, reward: what they are told. budget: evaluations. seeds: 0, 1, ...
         top: best candidates whose sub-policies form the final policy.
+        options: further arguments of those that ship, by name, e.g. {"ppo": {"batch_size": 5}}:
+            whoever asks in smaller batches learns more often.
 
     Returns:
         What `analysis.analyse_race` takes: one row per searcher, seed and checkpoint with the
@@ -181,6 +184,7 @@ def race(
     """
     given: dict[str, Any] = {"searcher": tuple(against), "fidelity": fidelity, "budget": budget,
                              "top": top}  # fmt: skip
+    given["searcher_options"] = {name: dict(each) for name, each in (options or {}).items()}
     settings = RaceSettings(table=table, **given)
     told: Any = reward  # checked in the constructor
     course = course_of(_evaluator_of(settings, EvaluatorConfig(kind="table", reward=told)))

@@ -138,7 +138,12 @@ def planned(config: Config) -> dict[str, Any]:
     return _hashed(
         {
             "settings": {**saved["settings"], "arms": arms},
-            "task": {name: value for name, value in saved["task"].items() if name != "data"},
+            # What is left open is what it is: an option that comes with a version changes no plan.
+            "task": {
+                name: value
+                for name, value in saved["task"].items()
+                if name != "data" and value is not None
+            },
             "evaluator": saved["evaluator"],
             "procedure": PROCEDURE,
         }

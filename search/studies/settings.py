@@ -78,6 +78,15 @@ class TaskConfig(Configuration):
             unit="HOW",
         ),
     ] = "equal"
+    flip: Annotated[
+        Literal["yes", "no"] | None,
+        Option(
+            "whether children train on images mirrored at random, left and right; not for letters, "
+            "digits or sides of a body",
+            unit="HOW",
+            unset="the task's: yes, but for SVHN",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)

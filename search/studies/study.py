@@ -75,6 +75,7 @@ def build_task(task: TaskConfig, preset: str, whole: bool = False) -> ProxyTask:
         test_images=task.test_images,
         resolution=task.resolution,
         shares=task.shares,
+        flip=None if task.flip is None else task.flip == "yes",
         whole=whole,
     )
 
@@ -131,6 +132,11 @@ def open_run(
             log = RunLog(out)
             for note in task.notes:
                 log.warning(f"data: {note}")
+            if config.pool.gpus == 0 and 1 < config.pool.workers and _gpus(config) > 1:
+                log.warning(
+                    f"pool: all {config.pool.workers} workers use the first of {_gpus(config)} "
+                    "GPUs; --gpus 1 --workers N gives each its own"
+                )
             yield OpenRun(out, config, task, now, log, resumed=False)
         return
     with locked(out):
@@ -148,6 +154,12 @@ def open_run(
                 forget_policy(out)  # of what the run was asked for before
             write_json(out / CONFIG_NAME, config.to_json())
         yield OpenRun(out, config, task, then, log, resumed=True)
+
+
+def _gpus(config: Config) -> int:
+    """GPUs of this machine that evaluations could use; 0 where none is asked for."""
+    asked = config.pool.address is None and config.evaluator.device == "cuda"
+    return torch.cuda.device_count() if asked else 0
 
 
 def _named(out: Path | str) -> Path:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -43,6 +44,8 @@ CHECKPOINT_NAME, BOARD_NAME = "checkpoint.pt", "tensorboard"
 # What process 0 tells the others about the folder that it opened.
 DONE, BEGUN, RESUMED = 0, 1, 2
 WEIGHTS_FORMAT, WEIGHTS_VERSION = "augsearch weights", 1
+# Of an average of weights: from what share of the first ones on a training says so.
+MOST_OF_THE_FIRST = 0.05
 
 
 def run_train(
@@ -82,10 +85,24 @@ def run_train(
             left.unlink()  # of a process that was killed while it wrote
         mine.total(RESUMED if run.resumed else BEGUN)
         trainer = _trainer(run.config, run.task, mine)
+        _warn_of_average(run)
         if run.resumed:
             _restore(trainer, run.path)
         _train(trainer, run.path, mine, run.config.settings.tensorboard, progress)
         return _finish(trainer, run)
+
+
+def _warn_of_average(run: OpenRun) -> None:
+    """Say that an average of the weights will still be mostly where the training began."""
+    evaluator = run.config.evaluator
+    recipe = run.config.settings.applied(get_preset(evaluator.preset, run.task.name))
+    batches = math.ceil(len(run.task.train) * recipe.copies / recipe.batch_size)
+    left = recipe.ema ** (batches * (evaluator.epochs or recipe.epochs))
+    if recipe.ema and left > MOST_OF_THE_FIRST:
+        run.log.warning(
+            f"ema {recipe.ema:g}: {100 * left:.0f} % of the weights that are judged will be those "
+            "after the first step; lower it, or train longer"
+        )
 
 
 def _with_arm(config: Config) -> Config:
