@@ -151,10 +151,12 @@ def _report(run: Run, judgements: dict[str, list[Run]], replication: Replication
 def _shared(judgements: dict[str, list[Run]]) -> list[str]:
     """Which images draws have in common, where that bears on what they say."""
     own, other = (
-        [{part: set(rows.contents) for part, rows in run.manifest.parts.items()} for run in those]
-        for those in (
-            [run for run in judgements[images] if run.manifest is not None] for images in PLACES
-        )
+        [
+            {part: set(rows.contents) for part, rows in run.manifest.parts.items()}
+            for run in judgements[images]
+            if run.manifest is not None
+        ]
+        for images in PLACES
     )
     lines = []
     seen = [

@@ -117,7 +117,7 @@ class Arm:
             "random": self.random,
             "search": self.search,
         }
-        further = {"recipe": self.recipe} if self.recipe else {}
+        further: dict[str, Any] = {"recipe": self.recipe} if self.recipe else {}
         if self.ops != PAPER_OPS:
             further["ops"] = list(self.ops)
         return {**data, **further}

@@ -96,7 +96,7 @@ def _warn_of_average(run: OpenRun) -> None:
     """Say that an average of the weights will still be mostly where the training began."""
     evaluator = run.config.evaluator
     recipe = run.config.settings.applied(get_preset(evaluator.preset, run.task.name))
-    batches = math.ceil(len(run.task.train) * recipe.copies / recipe.batch_size)
+    batches = math.ceil(len(run.task.train) / recipe.batch_size)
     left = recipe.ema ** (batches * (evaluator.epochs or recipe.epochs))
     if recipe.ema and left > MOST_OF_THE_FIRST:
         run.log.warning(
