@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 
 from policies import InputError, UniformAugment
-from proxy_tasks import EvaluatorConfig, make_evaluator
+from proxy_tasks import EvaluatorConfig, make_evaluator, training
 from proxy_tasks.graphs import FIRST, Replayed, record_cuda
 from proxy_tasks.models import make_child
 from proxy_tasks.presets import Preset
@@ -56,6 +59,28 @@ def test_replayed_steps_train_as_plain_ones(count, optimizer):
     tolerance = 0 if optimizer == "sgd" else 1e-5
     torch.testing.assert_close(graphs[0], plain[0], rtol=0, atol=tolerance)
     assert graphs[1] == pytest.approx(plain[1], abs=tolerance)
+
+
+def test_recorded_steps_do_not_hold_their_learner(monkeypatch):
+    """On a GPU their memory would stay until the collector comes by, which is rare."""
+    task = striped_task(train=90)
+    preset = Preset("test", "convnet", 3, 23, 0.05, 5e-4, "cosine", pad=2)
+    config = TrainConfig(preset, LearningRate("cosine", 3, 0.05), True, 2)
+    arena = Arena(task.train, CPU, torch.float32, "graphs")
+    arena.record, learners = Recorder(), []
+
+    class Noted(training.Learner):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            learners.append(weakref.ref(self))
+
+    monkeypatch.setattr(training, "Learner", Noted)
+    gc.disable()
+    try:
+        arena.train_children([make_child("convnet", 1, 2, 0, CPU)], [None], config, [0])
+        assert arena.record.recorded and [learner() for learner in learners] == [None]
+    finally:
+        gc.enable()
 
 
 def test_what_a_step_reads_stays_where_it_was():

@@ -131,7 +131,9 @@ class TestFiles:
         root = write_tree(tmp_path, {"train": 9})
         for path in (root / "train" / "class1").iterdir():
             Image.fromarray(np.full((20, 20), 40_000, np.uint16)).save(path)
-        with pytest.raises(InputError, match=r"not 8 bits a channel \(mode I;16\); convert it"):
+        with pytest.raises(
+            InputError, match=r"not 8 bits a channel \(mode I;16\); scale it to 8 bits"
+        ):
             get_task("folder", root, **TINY)
 
     def test_ignored_files_are_counted(self, tmp_path):
@@ -408,6 +410,13 @@ class TestMedMNIST:
         monkeypatch.setattr(os, "sysconf", lambda name: 100)
         with pytest.raises(InputError, match="must fit into half of the memory"):
             get_task("folder", path)
+
+
+def test_more_than_memory_holds_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    data = write_tree(tmp_path, {"train": 40})
+    monkeypatch.setattr(os, "sysconf", lambda name: 400)
+    with pytest.raises(InputError, match="120 images of 32 x 32 pixels"):
+        get_task("folder", data, whole=True)
 
 
 def test_the_whole_is_what_the_held_out_parts_leave(tmp_path):

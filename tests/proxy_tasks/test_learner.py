@@ -11,6 +11,7 @@ from torch import nn
 
 from policies.errors import InputError
 from proxy_tasks.learner import Learner
+from proxy_tasks.mixing import make_loss
 from proxy_tasks.presets import Preset
 from proxy_tasks.samplers import plan_epoch
 from proxy_tasks.training import Arena, LearningRate, TrainConfig
@@ -28,6 +29,11 @@ def remembering_loss(logits, targets):
     """An own loss; keeps what it was given."""
     SEEN.append((logits, targets))
     return nn.functional.cross_entropy(logits, targets)
+
+
+class Weighted(nn.CrossEntropyLoss):
+    def __init__(self):
+        super().__init__(weight=torch.tensor([1.0, 5.0, 1.0]))
 
 
 class Spy(nn.Module):
@@ -89,6 +95,18 @@ class TestStep:
             assert torch.allclose(found[name].double(), expected[name], atol=1e-6), name
             assert not torch.allclose(found[name].double(), now[name], atol=1e-4), name
         assert learner(network).evaluated is network
+
+    def test_own_loss_gets_float32_whatever_the_network_computes_in(self):
+        """By operations that autocast leaves in bfloat16, 1 - sigmoid(7) would be 0."""
+        own = "tests.proxy_tasks.test_learner:remembering_loss"
+        taught = Learner(Spy(), preset(loss=own), 3, CPU, torch.bfloat16)
+        taught.step(*batch(), 0.1)
+        logits, _ = _seen()[0]
+        assert logits.dtype == torch.float32
+
+    def test_own_loss_is_put_where_the_network_is(self):
+        moved = make_loss("tests.proxy_tasks.test_learner:Weighted", device=torch.device("meta"))
+        assert moved.weight.device.type == "meta"
 
     def test_own_loss_gets_labels_or_shares(self):
         own = "tests.proxy_tasks.test_learner:remembering_loss"
@@ -152,6 +170,8 @@ class TestStep:
             ({"optimizer": "torch.nn:Linear"}, "optimizer"),
             ({"optimizer_options": {"betas": (0.9, 0.99)}}, "unexpected keyword argument 'betas'"),
             ({"optimizer": "adamw", "optimizer_options": {"eps": -1}}, "Invalid epsilon"),
+            ({"optimizer_options": {"foreach": True}}, "foreach"),
+            ({"optimizer_options": {"lr": 0.01}}, "say it as lr"),
         ],
     )
     def test_mistakes(self, recipe, words):

@@ -111,6 +111,13 @@ def test_mistakes_are_told_before_anything_is_made(recipe, words):
         make_evaluator(EvaluatorConfig(options={"recipe": recipe}), None)
 
 
+@pytest.mark.parametrize("recipe", [{"schedule": "step", "final_lr": 1e-4}])
+def test_a_final_rate_that_a_schedule_does_not_have_is_refused(recipe):
+    with pytest.raises(InputError, match="no setting of the schedule step"):
+        Recipe(**recipe).applied(CPU)
+    Recipe(final_lr=1e-4).applied(CPU)
+
+
 def test_a_loss_that_cannot_be_made_is_told_before_training():
     for recipe in ({"loss": "torch.nn:NoSuch"}, {"loss": "torch.nn:MSELoss", "smoothing": 0.1}):
         with pytest.raises(InputError, match="loss|smoothing"):

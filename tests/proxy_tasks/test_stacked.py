@@ -170,6 +170,16 @@ class Brightest(nn.Module):
         return x - x.amax(1, keepdim=True)
 
 
+def mixing_at_once(num_classes, channels):
+    """In front of all weights: of equal images its stack would look like each child alone."""
+    return nn.Sequential(Brightest(), narrow(num_classes, channels))
+
+
+def brightest_shares(logits, targets):
+    """No loss that torch.vmap takes: it asks for the value of a tensor."""
+    return nn.functional.cross_entropy(logits, targets) * (1 + float(logits.max() > 9))
+
+
 def mixing(num_classes, channels):
     return nn.Sequential(nn.Conv2d(channels, 4, 1), Brightest(), narrow(num_classes, 4))
 
@@ -198,6 +208,9 @@ def without_linear(num_classes, channels):
     ({"model": with_dropout}, "side by side.*logits differ"),
     ({"model": with_group_norm}, "side by side.*is a GroupNorm"),
     ({"model": mixing}, "side by side.*logits differ"),
+    ({"model": mixing_at_once}, "side by side.*logits differ"),
+    ({"recipe": {"loss": "tests.proxy_tasks.test_stacked:brightest_shares"}},
+     "needs a loss that torch.vmap takes"),
     ({"model": of_a_fixed_size}, "side by side.*shape"),
     ({"model": without_linear}, r"side by side.*together they give \[\d+, 4\], not"),
     ({"model": narrow}, "children_per_gpu: needs a GPU"),
@@ -222,10 +235,10 @@ def test_logits_that_are_no_numbers_are_not_taken_for_equal():
     assert "differ by nan" in keeps_apart(children, torch.randn(4, 3, 16, 16))
 
 
-def test_losses_of_a_stack_are_at_least_of_single_precision():
-    logits, targets = torch.randn(6, 2, 5).bfloat16(), torch.zeros(6, 2, dtype=torch.int64)
+def test_losses_of_a_stack_are_those_of_each():
+    logits, targets = torch.randn(6, 2, 5), torch.randint(5, (6, 2))
     losses = each(nn.functional.cross_entropy)(logits, targets)
-    alone = [nn.functional.cross_entropy(logits[:, k].float(), targets[:, k]) for k in range(2)]
+    alone = [nn.functional.cross_entropy(logits[:, k], targets[:, k]) for k in range(2)]
     torch.testing.assert_close(losses, torch.stack(alone))
 
 

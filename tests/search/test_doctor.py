@@ -81,6 +81,17 @@ def test_the_images_are_drawn_as_a_search_draws_them(quick, monkeypatch, tmp_pat
     assert len(drawn) == 2 and drawn[0] == drawn[1]
 
 
+def test_how_a_search_sees_the_images_is_said(quick, tmp_path):
+    options = {"task": "folder", "data": str(long_tail(tmp_path)), "resolution": 16,
+               "train_images": 6}  # fmt: skip
+    said = by_name(doctor(options))["data"].detail
+    assert (
+        "each the middle of a picture as 3 × 16 × 16" in said and "; validation has 1 to 12" in said
+    )
+    assert "16 (--resolution), mirrored at random" in said and "train has" not in said
+    assert "never mirrored" in by_name(doctor({**options, "flip": "no"}))["data"].detail
+
+
 def test_what_a_search_refuses_the_doctor_refuses_with_the_same_words(quick, tmp_path):
     options = {"task": "folder", "data": str(long_tail(tmp_path)), "train_images": 108}
     with pytest.raises(InputError) as caught:

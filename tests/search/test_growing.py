@@ -5,10 +5,12 @@ The commands themselves, on planted rewards and without Ray. What a search does:
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
 
+from policies import CIFAR10, IMAGENET, save_policy
 from policies.augmentations import encode_augmentation
 from search.trial import JOURNAL_NAME, read_journal
 from tests.search.commands import FIDELITY, PLANTED, REDERIVE, SELECT, answer, ending, invoke
@@ -126,6 +128,32 @@ def test_what_failed_is_made_again_and_what_followed_from_it(place, case, killed
         retry = "resume run --quiet"
     invoke(retry, place("run"))
     assert ending(run, results) == ending(whole, results)
+
+
+@pytest.mark.parametrize("command", ["compare", "train"])
+def test_a_run_is_made_again_from_its_config_with_the_policies_it_had(place, command):
+    """Wherever their files are by now; another one under the same name is not taken."""
+    folder = place("original")
+    folder.mkdir()
+    save_policy(folder / "mine.json", IMAGENET)
+    words = {
+        "compare": f"compare {PLANTED} --policy none mine.json --seeds 2",
+        "train": "train --policy mine.json --epochs 1 --train-images 20 --validation-images 20 "
+                 "--test-images 20 --quiet",
+    }[command]  # fmt: skip
+    invoke(words, folder)
+    save_policy(folder / "mine.json", CIFAR10)
+    (folder / "run").rename(folder / "published")
+    invoke(f"{command} --config published/config.json", folder)
+    settings = [
+        json.loads((folder / name / "config.json").read_text())["settings"]
+        for name in ("published", "run")
+    ]
+    before, after = ({name: each.get(name) for name in ("arms", "arm")} for each in settings)
+    assert before == after and "Posterize" in json.dumps(after)
+    (folder / "run").rename(folder / "again")
+    (folder / "mine.json").unlink()
+    invoke(f"{command} --config published/config.json", folder)
 
 
 def test_a_selection_goes_on_when_what_it_was_made_from_is_gone(place, ground):

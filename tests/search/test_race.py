@@ -270,6 +270,13 @@ def test_a_race_on_a_table_agrees_with_the_landscape_it_was_measured_on(table):
 
 
 @pytest.mark.long
+def test_those_that_ship_race_with_options_too():
+    few = race(
+        {}, against=["thompson"], budget=20, seeds=2, options={"thompson": {"batch_size": 2}}
+    )
+    assert not few.equals(race({}, against=["thompson"], budget=20, seeds=2))
+
+
 def test_ahead_is_the_paired_test():
     laps = race({"worse": lambda seed: Stubborn(PolicySpace(), seed)}, seeds=12, budget=40)
     assert ahead(laps, "random", "worse") < 0.05 < ahead(laps, "worse", "random")

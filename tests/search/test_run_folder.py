@@ -9,13 +9,16 @@ import pytest
 import torch
 
 from policies.errors import InputError
+from proxy_tasks import get_task
 from proxy_tasks.manifest import Manifest
 from search import Config
 from search.runs import folder as folder_module
-from search.runs.folder import locked
+from search.runs import journal as journal_module
+from search.runs.folder import check_manifest, locked
 from search.studies import study
 from search.studies.config import read_config
 from search.studies.kinds import options_of_kind
+from tests.proxy_tasks.trees import write_tree
 from tests.search.fakes import FakePool, Killed
 from tests.search.running import contents, settled
 
@@ -171,6 +174,31 @@ def test_what_auto_stands_for_is_decided_once(fake, config, tmp_path, monkeypatc
     for again in (auto, read_config(tmp_path / "run")):
         assert fake(again, resume=True).finished == 20
         assert read_config(tmp_path / "run").evaluator == decided
+
+
+def test_what_changed_in_the_data_is_named(tmp_path):
+    data = write_tree(tmp_path / "images", {"train": 12})
+    before = get_task("folder", data, resolution=8)
+    before.manifest.write(tmp_path / "manifest.json")
+    first = min((data / "train/class0").iterdir())
+    first.rename(first.with_name(f"elsewhere{first.suffix}"))
+    with pytest.raises(
+        InputError, match=r"[1-9]\d* of them others, [1-9]\d* not there, .* for one"
+    ):
+        check_manifest(tmp_path, get_task("folder", data, resolution=8))
+    other = dataclasses.replace(before, manifest=dataclasses.replace(before.manifest, seed=5))
+    with pytest.raises(InputError, match="the same images in other parts or with other settings"):
+        check_manifest(tmp_path, other)
+
+
+@pytest.mark.parametrize("place", [folder_module, journal_module])
+def test_a_disk_without_locks_is_named(fake, config, tmp_path, monkeypatch, place):
+    def refuse(*_):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(place.fcntl, "flock", refuse)
+    with pytest.raises(InputError, match="must lie where files can be locked.*No locks available"):
+        fake(config)
 
 
 def test_a_changed_data_set_is_refused(fake, config, tmp_path):
