@@ -49,7 +49,7 @@ class WorkerPool:
 
     configs: evaluators by name. task: given to every worker, sent once per node (numpy arrays are
     shared between its workers, read-only). threads: of one evaluation. prepared: results of one-off
-    work done before (`prepare`).
+    work done before (`prepare`). warn: is told in a line what the run survives.
     """
 
     def __init__(
@@ -61,9 +61,11 @@ class WorkerPool:
         threads: int = 1,
         prepared: Mapping[str, bytes] | None = None,
         factory: Factory | None = None,
+        warn: Callable[[str], None] = log.warning,
     ) -> None:
         self.config = config
         self.restarts = 0
+        self._warn = warn
         self._configs = dict(configs)
         self._task = task
         self._threads = threads
@@ -160,11 +162,9 @@ class WorkerPool:
                 return answer["prepared"]
             if answer.get("mistake") is not None:
                 raise answer["mistake"]
-            log.warning(
-                "preparing the evaluation, attempt %d of %d: %s",
-                attempt,
-                self.config.retries + 1,
-                answer["error"],
+            self._warn(
+                f"preparing the evaluation, attempt {attempt} of {self.config.retries + 1}: "
+                f"{answer['error']}"
             )
         raise WorkerError(f"the evaluation cannot be prepared: {answer['error']}", answer["detail"])
 
@@ -176,10 +176,10 @@ class WorkerPool:
             now = time.monotonic()
             if now - self._noticed >= PATIENCE:
                 self._noticed = now
-                log.warning(
-                    "worker %s has been at the one-off work that all share for %d s",
-                    slot.worker, now - started,
-                )  # fmt: skip
+                self._warn(
+                    f"worker {slot.worker} has been at the one-off work that all share for "
+                    f"{int(now - started)} s"
+                )
             ready, _ = self._ray.wait([ref], timeout=0.5)
             if ready:
                 try:
@@ -291,7 +291,7 @@ class WorkerPool:
             answer = self._ray.get(self._forget(slot.ready))
         except self._ray.exceptions.RayError as error:
             self._setup_crashes += 1
-            log.warning("a worker died while starting: %s", cluster.first_line(error))
+            self._warn(f"a worker died while starting: {cluster.first_line(error)}")
             if self._setup_crashes > 3 * self.config.workers:
                 raise WorkerError(
                     f"workers die while starting: {cluster.first_line(error)}", str(error)
@@ -348,7 +348,7 @@ class WorkerPool:
 
     def _make_alone(self, jobs: list[Job], what: str) -> None:
         """It is not clear which of them is to blame."""
-        log.warning("%s; its evaluations are made again, one at a time", what)
+        self._warn(f"{what}; its evaluations are made again, one at a time")
         for job in jobs:
             job.alone = True
 
@@ -391,14 +391,13 @@ class WorkerPool:
             [slot.placed for slot in waiting], num_returns=len(waiting), timeout=0
         )
         if homeless:
-            log.warning(
-                "%d of %d workers have had no room for up to %d s: each asks for %g CPU and %g "
-                "GPU, and Ray has left: %s",
-                len(homeless), len(self._slots), now - since, self.config.cpus, self.config.gpus,
-                self._ray.available_resources(),
-            )  # fmt: skip
+            self._warn(
+                f"{len(homeless)} of {len(self._slots)} workers have had no room for up to "
+                f"{int(now - since)} s: each asks for {self.config.cpus:g} CPU and "
+                f"{self.config.gpus:g} GPU, and Ray has left: {self._ray.available_resources()}"
+            )
         if placed:
-            log.warning(
-                "%d of %d workers have been building the evaluation for up to %d s",
-                len(placed), len(self._slots), now - since,
-            )  # fmt: skip
+            self._warn(
+                f"{len(placed)} of {len(self._slots)} workers have been building the evaluation "
+                f"for up to {int(now - since)} s"
+            )

@@ -399,6 +399,16 @@ def test_as_many_workers_as_a_scheduler_gives_cores(monkeypatch):
     assert PoolConfig().workers == 3
 
 
+def test_what_the_pool_warns_of_is_in_the_log_of_the_run(patch, tmp_path):
+    class Warning(FakePool):
+        def __call__(self, *arguments, warn, **options):
+            warn("a worker died while starting: out of memory")
+            return super().__call__(*arguments, **options)
+
+    run(patch, tmp_path, random_searcher(), Warning())
+    assert "WARNING a worker died while starting" in (tmp_path / "run.log").read_text()
+
+
 def test_an_address_can_be_taken_back():
     assert PoolConfig(address="local").address is None
     assert Config.of("search", address="host:1").changed(address="local").pool.address is None
