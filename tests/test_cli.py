@@ -33,6 +33,7 @@ from search.cli.main import main
 from search.errors import JournalError
 from search.studies import settings
 from search.studies.arms import NAMES, Arm, parse_arm, parse_arms
+from search.studies.choice import RIDGE
 from search.studies.config import read_config
 from search.studies.kinds import KINDS as KINDS_OF_RUN
 from search.studies.kinds import options_of_kind
@@ -206,9 +207,9 @@ def test_select_makes_proposals_and_exports_the_best_of_them(small_run, tmp_path
     again = journalled_policies(read_journal(out / "rescore/trials.jsonl"))
     means = {p: sum(r for q, r in again if q == p) / 2 for p, _ in again}
     first = journalled_policies(read_journal(small_run / "trials.jsonl"))
-    model = fit_model(first, PolicySpace(), dearer=list(means.items()))
+    model = fit_model(first, PolicySpace(), RIDGE, list(means.items()))
     assert set(proposals(first, model)["one-by-one-60"]) == set(made["one-by-one-60"])
-    without = proposals(first, fit_model(first, PolicySpace()))
+    without = proposals(first, fit_model(first, PolicySpace(), RIDGE))
     assert made["one-by-one-60"] != without["one-by-one-60"]
     # The paper's proposal is what the search itself exported.
     assert made["best-5"] == load_policy(small_run / "policy.json")

@@ -20,7 +20,6 @@ from policies.ops import OPS
 from policies.options import Option
 from policies.policy import Operation, Policy
 from proxy_tasks.data import ProxyTask
-from proxy_tasks.tables import policy_text
 
 from .base import Evaluator, check_call
 from .config import EvaluatorConfig
@@ -103,6 +102,8 @@ class PlantedLandscape(Evaluator):
         # The noise differs between parts, as different images would make it.
         stream = [seed, 0 if part == "validation" else 1]
         if self.own_noise:
+            from proxy_tasks.tables import policy_text  # which imports torch
+
             stream.append(zlib.crc32(policy_text(augmentation).encode()))
         rng = np.random.default_rng(stream)
         accuracy = self.truth.value(augmentation) + self.noise * rng.standard_normal()

@@ -106,7 +106,7 @@ class TestModes:
     @pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
     def test_deep_images_are_refused_with_what_to_do(self, dtype):
         deep = Image.fromarray(np.full((9, 9), 4, dtype))
-        with pytest.raises(Unreadable, match=r"not 8 bits a channel \(mode .*convert it"):
+        with pytest.raises(Unreadable, match=r"not 8 bits a channel \(mode .*scale it to 8 bits"):
             decode(encoded(deep, "TIFF"))
 
 

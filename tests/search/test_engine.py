@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from policies import Policy
 from policies.errors import InputError
 from proxy_tasks.evaluators.config import EvaluatorConfig
-from search import Config, FixedSearcher, fixed_candidates
+from search import FixedSearcher, fixed_candidates
 from search.engine import loop as engine
 from search.engine.pool import PoolConfig
-from search.errors import JournalError, SearchInterrupted, WorkerError
+from search.errors import JournalError, SearchInterrupted
 from search.runs.journal import Journal
 from tests.search.fakes import (
     FakePool,
@@ -312,23 +312,6 @@ def _stopped_by(patch, directory, pool, code):
     assert caught.value.exit_code == code
 
 
-def test_a_scheduler_that_ends_ray_too_has_ended_the_job(patch, tmp_path):
-    """Its SIGTERM is the reason, not the node that it took along."""
-
-    class Ended(FakePool):
-        def wait(self, timeout):
-            if len(self.submitted) > 20:
-                os.kill(os.getpid(), signal.SIGTERM)
-                raise WorkerError("raylet, which holds Ray's workers, has ended")
-            return super().wait(timeout)
-
-    previous = signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    try:
-        _stopped_by(patch, tmp_path, Ended(), 143)
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
 def test_what_has_arrived_when_a_signal_comes_is_kept(patch, tmp_path):
     class Signalling(FakePool):
         def wait(self, timeout):
@@ -388,30 +371,6 @@ def test_a_signal_that_is_ignored_stays_ignored(patch, tmp_path):
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, original)
-
-
-# The pool ------------------------------------------------------------------------------------
-
-
-def test_as_many_workers_as_a_scheduler_gives_cores(monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 8}, raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: 128)
-    assert PoolConfig().workers == 3
-
-
-def test_what_the_pool_warns_of_is_in_the_log_of_the_run(patch, tmp_path):
-    class Warning(FakePool):
-        def __call__(self, *arguments, warn, **options):
-            warn("a worker died while starting: out of memory")
-            return super().__call__(*arguments, **options)
-
-    run(patch, tmp_path, random_searcher(), Warning())
-    assert "WARNING a worker died while starting" in (tmp_path / "run.log").read_text()
-
-
-def test_an_address_can_be_taken_back():
-    assert PoolConfig(address="local").address is None
-    assert Config.of("search", address="host:1").changed(address="local").pool.address is None
 
 
 # Bad input -----------------------------------------------------------------------------------

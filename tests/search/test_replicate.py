@@ -395,44 +395,6 @@ def test_a_staged_search_is_told_its_cheap_evaluator_at_the_same_cost():
     assert plain.budget == config.settings.budget and plain.evaluations is None
 
 
-def test_a_searcher_of_a_users_own_is_a_method_too(tmp_path):
-    own = "search.searchers.random:RandomSearcher"
-    words = f"replicate {PLANTED} --method {own} random none --draws 2 --budget 24 --seeds 1"
-    more = """--searcher-options '{"search.searchers.random:RandomSearcher": {"batch_size": 7}}'"""
-    invoke(f"{words} {more}", tmp_path)
-    for draw in range(2):
-        folder = tmp_path / f"run/draw-{draw}"
-        mine, theirs = (
-            [trial.augmentation for trial in sorted(journal(folder / name / "search"),
-                                                    key=lambda trial: trial.key)]
-            for name in (own, "random")
-        )  # fmt: skip
-        assert len(mine) == len(theirs) > 10
-        assert max(trial.slot for trial in journal(folder / own / "search")) == 6
-    assert own in (tmp_path / "run/replicate.md").read_text()
-
-
-def test_a_pipeline_that_takes_no_image_is_told_before_the_first_search(tmp_path):
-    """As is a class that is no searcher."""
-    words = f"replicate {PLANTED} --method random fractions:Fraction none --draws 2 --budget 24"
-    assert "fractions:Fraction" in invoke(words, tmp_path, code=2)
-    assert not (tmp_path / "run").exists()
-
-
-def test_random_policies_are_of_the_operations_that_may_be_searched(tmp_path):
-    words = f"{SHORT.replace('random none', 'random random:3')} --without Invert Rotate Cutout"
-    invoke(words, tmp_path)
-    drawn = [t for t in journal(tmp_path / "run/draw-0/own") if t.label == "random:3"]
-    names = {op[0] for trial in drawn for row in trial.augmentation for op in row}
-    assert names and not names & {"Invert", "Rotate", "Cutout"}
-
-
-def test_images_that_draws_share_are_told(whole):
-    """These draws are of the same six pictures of noise."""
-    said = (whole / "run/replicate.md").read_text()
-    assert "Two draws share 100 % of their test images" in said
-
-
 def test_grids_of_two_draws_share_no_seed():
     config = Config.of("replicate", method=["randaugment-grid", "none"], seed=7, **ANYWHERE)
     grid = methods.METHODS["randaugment-grid"]

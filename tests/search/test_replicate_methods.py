@@ -1,0 +1,55 @@
+"""Who may be a method of a replication, and what its draws have in common."""
+
+from __future__ import annotations
+
+import pytest
+
+from search.trial import JOURNAL_NAME, read_journal
+from tests.search.commands import PLANTED, invoke
+
+pytestmark = pytest.mark.long
+
+SHORT = f"replicate {PLANTED} --method random none --draws 2 --budget 24 --seeds 1"
+
+
+def journal(folder):
+    return read_journal(folder / JOURNAL_NAME)
+
+
+def test_a_searcher_of_a_users_own_is_a_method_too(tmp_path):
+    own = "search.searchers.random:RandomSearcher"
+    words = f"replicate {PLANTED} --method {own} random none --draws 2 --budget 24 --seeds 1"
+    more = """--searcher-options '{"search.searchers.random:RandomSearcher": {"batch_size": 7}}'"""
+    invoke(f"{words} {more}", tmp_path)
+    for draw in range(2):
+        folder = tmp_path / f"run/draw-{draw}"
+        mine, theirs = (
+            [trial.augmentation for trial in sorted(journal(folder / name / "search"),
+                                                    key=lambda trial: trial.key)]
+            for name in (own, "random")
+        )  # fmt: skip
+        assert len(mine) == len(theirs) > 10
+        assert max(trial.slot for trial in journal(folder / own / "search")) == 6
+    assert own in (tmp_path / "run/replicate.md").read_text()
+
+
+def test_a_pipeline_that_takes_no_image_is_told_before_the_first_search(tmp_path):
+    """As is a class that is no searcher."""
+    words = f"replicate {PLANTED} --method random fractions:Fraction none --draws 2 --budget 24"
+    assert "fractions:Fraction" in invoke(words, tmp_path, code=2)
+    assert not (tmp_path / "run").exists()
+
+
+def test_random_policies_are_of_the_operations_that_may_be_searched(tmp_path):
+    words = f"{SHORT.replace('random none', 'random random:3')} --without Invert Rotate Cutout"
+    invoke(words, tmp_path)
+    drawn = [t for t in journal(tmp_path / "run/draw-0/own") if t.label == "random:3"]
+    names = {op[0] for trial in drawn for row in trial.augmentation for op in row}
+    assert names and not names & {"Invert", "Rotate", "Cutout"}
+
+
+def test_images_that_draws_share_are_told(tmp_path):
+    """These draws are of the same six pictures of noise."""
+    invoke(SHORT, tmp_path)
+    said = (tmp_path / "run/replicate.md").read_text()
+    assert "Two draws share 100 % of their test images" in said
