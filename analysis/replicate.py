@@ -150,18 +150,11 @@ def _report(run: Run, judgements: dict[str, list[Run]], replication: Replication
 
 def _shared(judgements: dict[str, list[Run]]) -> list[str]:
     """Which images draws have in common, where that bears on what they say."""
-    own, other = (
-        [
-            {part: set(rows.contents) for part, rows in run.manifest.parts.items()}
-            for run in judgements[images]
-            if run.manifest is not None
-        ]
-        for images in PLACES
-    )
+    own, other = (list(map(_contents, judgements[images])) for images in PLACES)
     lines = []
     seen = [
         len(away["test"] & (home["train"] | home["validation"])) / len(away["test"])
-        for home, away in zip(own, other, strict=False)
+        for home, away in zip(own, other, strict=True)
     ]
     if seen and np.mean(seen) > 0:
         lines.append(
@@ -181,6 +174,13 @@ def _shared(judgements: dict[str, list[Run]]) -> list[str]:
     return lines
 
 
+def _contents(run: Run) -> dict[str, set[str]]:
+    """The images of each part of a judgement, which is finished and so has drawn them."""
+    if run.manifest is None:
+        raise run.unfinished("its manifest.json")
+    return {part: set(rows.contents) for part, rows in run.manifest.parts.items()}
+
+
 def _stand_ins(run: Run) -> list[str]:
     """Where a method found nothing, and what it counts with there."""
     lines = []
@@ -189,7 +189,7 @@ def _stand_ins(run: Run) -> list[str]:
         with as_written(str(path), "must hold what the run wrote into it"):
             lines.append(
                 f"On {draw} {path.parent.name} found nothing, and counts there with "
-                f"{note['instead']}: {note['why']}."
+                f"no augmentation: {note['why']}."
             )
     return lines
 

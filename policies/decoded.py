@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader, Dataset
 from .bars import tqdm
 from .collate import _pixels
 from .errors import InputError, check_integer
-from .images import MAX_PIXELS, decode, orientation, upright
+from .images import MAX_PIXELS, decode, free_memory, orientation, upright
 
 FORMAT = 1
 PROBES = 32  # images decoded for an estimate
@@ -171,7 +171,7 @@ class DecodedImages(Dataset):
         said = f"{len(self._small):,} images of {self.size} pixels: about {need.bytes / 1e9:.2f} GB"
         if progress:
             print(f"{said} {place}, {minutes:.0f} minutes", file=sys.stderr)
-        free = _free_memory() if file is None else shutil.disk_usage(Path(file.name).parent).free
+        free = free_memory() if file is None else shutil.disk_usage(Path(file.name).parent).free
         if need.bytes > free:
             raise InputError(
                 "size", f"must be so small that the images fit {place}",
@@ -260,12 +260,3 @@ class _Small(Dataset):
 
 def _as_it_is(sample: Any) -> Any:
     return sample
-
-
-def _free_memory() -> int:
-    """Bytes that processes may still take."""
-    with contextlib.suppress(OSError), open("/proc/meminfo", encoding="ascii") as lines:
-        for line in lines:
-            if line.startswith("MemAvailable"):
-                return int(line.split()[1]) * 1024
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -21,7 +21,6 @@ is asked for, and counted.
 from __future__ import annotations
 
 import ast
-import contextlib
 import math
 import re
 from collections import Counter
@@ -35,6 +34,8 @@ from .ops import OPS, Convention, Scale, get_convention
 from .policy import Operation, Policy, literal
 from .policy_files import PolicyFile
 from .transforms import PolicyTransform
+
+_LITERAL = (ast.Constant, ast.Tuple, ast.List)
 
 
 class Imported(NamedTuple):
@@ -240,31 +241,23 @@ def _triple(where: str, given: Any) -> tuple[str, float, float]:
 
 
 def _fill(text: str) -> int | tuple[int, ...]:
-    """What a module of ``convert`` for torchvision or timm fills with; 0 where none says."""
+    """What a module of ``convert`` for torchvision or timm fills with; 0 where none says.
+
+    As the argument ``fill`` of torchvision's class, or as "img_mean" among timm's parameters.
+    """
     try:
         nodes = [*ast.walk(ast.parse(text))]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return 0  # a table that is no module
-    said = [
-        value
-        for node in nodes
-        if isinstance(node, ast.Dict)
-        for key, value in zip(node.keys, node.values, strict=True)
-        if isinstance(key, ast.Constant) and key.value == "img_mean"
-    ]
-    said += [
-        word.value
-        for node in nodes
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Searched"
-        for word in node.keywords
-        if word.arg == "fill"
-    ]
-    for value in said:
-        with contextlib.suppress(ValueError):
-            found = ast.literal_eval(value)
-            several = isinstance(found, list | tuple)
-            return found if not several else found[0] if len({*found}) == 1 else tuple(found)
-    return 0
+    said = [node.value for node in nodes if isinstance(node, ast.keyword) and node.arg == "fill"]
+    for node in nodes:
+        if isinstance(node, ast.Dict):
+            keys = [key.value if isinstance(key, ast.Constant) else None for key in node.keys]
+            said += [node.values[keys.index("img_mean")]] if "img_mean" in keys else []
+    fill = ast.literal_eval(said[0]) if said and isinstance(said[0], _LITERAL) else 0
+    if not isinstance(fill, tuple):
+        return fill
+    return fill[0] if len({*fill}) == 1 else fill
 
 
 def _rows(text: str) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import threading
 
 from PIL import Image
@@ -126,3 +127,12 @@ def check_mode(image: Image.Image) -> None:
             "scale it to 8 bits a channel yourself: convert() would cut its values"
             if image.mode[0] in "IF" else 'convert it: image.convert("RGB")',
         )  # fmt: skip
+
+
+def free_memory() -> int:
+    """Bytes that processes may still take."""
+    with contextlib.suppress(OSError), open("/proc/meminfo", encoding="ascii") as lines:
+        for line in lines:
+            if line.startswith("MemAvailable"):
+                return int(line.split()[1]) * 1024
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

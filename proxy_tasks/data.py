@@ -8,7 +8,6 @@ Every draw is stratified (the same number of each class) and listed in the task'
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 import numpy as np
 
 from policies.errors import InputError, check_choice, check_integer
+from policies.images import free_memory
 from policies.imports import import_path, is_import_path
 
 from .datasets import Dataset, dataset_pools
@@ -218,10 +218,10 @@ def _task(
 def _check_memory(images: int, side: int) -> None:
     """InputError, before hours of decoding, for images that memory cannot hold, twice meanwhile."""
     needed = 2 * images * 3 * side**2
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    there = free_memory()
     if needed > there:
         raise InputError(
-            "train_images", f"must leave the images room in memory, {there / 2**30:.0f} GB",
+            "train_images", f"must leave the images room in memory, {there / 2**30:.0f} GB free",
             f"{images} images of {side} x {side} pixels, {needed / 2**30:.0f} GB in reading them",
             "draw fewer, or of a lower resolution",
         )  # fmt: skip

@@ -95,7 +95,7 @@ def maker(kind: str) -> Callable[..., Evaluator]:
 def _no_evaluator(kind: str, found: type) -> InputError:
     return InputError(
         "evaluator", "must make a proxy_tasks.Evaluator", f"{kind}, a {found.__name__}",
-        "derive it from it and define evaluate",
+        "derive the class from that one and define evaluate",
     )  # fmt: skip
 
 

@@ -191,10 +191,9 @@ def _folder(folder: Path) -> str:
 
 def _task(drawn: Mapping[str, Any]) -> str:
     from search.studies.config import Config
-    from search.studies.study import build_task
+    from search.studies.study import task_of
 
-    config = Config.of("search", **drawn)
-    found = build_task(config.task, config.evaluator.preset)
+    found = task_of(Config.of("search", **drawn))
     channels, height, width = found.train.images.shape[1:]
     counted = (
         f"{found.name}: {len(found.train)} training, {len(found.validation)} validation and "

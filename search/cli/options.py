@@ -154,11 +154,10 @@ def options_of_run(kind: str, make: Callable[..., Any] = Config.of) -> Callable:
             if like:
                 given[like] = values.pop(like)
             file = values.pop("file")
-            if file is not None:
-                given = {**read_options(file, kind), **given}
-            config = make(kind, **given)
-            if file is not None and isinstance(config, Config):
-                config = remembering(config, file)
+            options, held = ({}, {}) if file is None else read_options(file, kind)
+            config = make(kind, **{**options, **given})
+            if held and isinstance(config, Config):
+                config = remembering(config, held)
             return function(config=config, **values)
 
         wrapped = _taking(_as_declared(each for _, each in options_of_kind(kind)), function, call)

@@ -275,23 +275,20 @@ def read_config(folder: Path) -> Config:
 _REMEMBERED = ("arms", "arm", "optimised")
 
 
-def remembering(config: Config, path: str | Path) -> Config:
-    """With what the policies were that a run's config.json names: its paths may lead elsewhere."""
-    try:
-        settings = parse_json(read_text(Path(path), "configuration", MAX_JSON_BYTES))["settings"]
-        kept = {
-            n: settings[n] for n in _REMEMBERED if n in settings and hasattr(config.settings, n)
-        }
-        if "arm" in kept and kept["arm"]["text"] != config.settings.policy:
-            del kept["arm"]
-    except (ValueError, KeyError, TypeError):
-        return config  # TOML, or without settings: it names policies and holds none
-    lists = {n: tuple(value) if isinstance(value, list) else value for n, value in kept.items()}
-    return replace(config, settings=replace(config.settings, **lists))
+def remembering(config: Config, held: Mapping[str, Any]) -> Config:
+    """With what the policies were that a run's config.json names: its paths may lead elsewhere.
+
+    held: of `read_options`. An arm that is named otherwise now is another one.
+    """
+    arm = held.get("arm")
+    if arm is not None and arm["text"] != config.settings.policy:
+        return config
+    return replace(config, settings=replace(config.settings, **held))
 
 
-def read_options(path: str | Path, kind: str) -> dict[str, Any]:
-    """Options by name from a configuration file (TOML, or JSON such as a run's config.json)."""
+def read_options(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """From a configuration file (TOML, or JSON such as a run's config.json) the options by name,
+    and for `remembering` the settings that hold what these had named."""
     path = Path(path)
     text = read_text(path, "configuration", MAX_JSON_BYTES)
     form, parse = ("TOML", tomllib.loads) if path.suffix == ".toml" else ("JSON", parse_json)
@@ -309,8 +306,10 @@ def read_options(path: str | Path, kind: str) -> dict[str, Any]:
             f"use `augsearch {data['kind']}`",
         )  # fmt: skip
     _, nested = _nested(data, str(path))
-    return {
+    options = {
         declared.name: nested[section][declared.field]
         for section, declared in options_of_kind(kind)
         if declared.field in nested.get(section, {})
     }
+    settings = nested.get("settings", {})
+    return options, {name: settings[name] for name in _REMEMBERED if settings.get(name)}

@@ -26,7 +26,7 @@ from search.trial import JOURNAL_NAME, read_journal
 
 from .config import Config
 from .search import policy_space
-from .study import build_task, settled
+from .study import settled, task_of
 
 PAPER_EVALUATIONS = 15_000
 
@@ -137,7 +137,7 @@ def run_estimate(config: Config) -> Estimate:
     if settings.budget is not None:
         evaluator = child_of(evaluator)
     check_config(evaluator)
-    task = build_task(config.task, evaluator.preset)
+    task = task_of(config)
     seconds, side_by_side = measured(
         evaluator, task, policy_space(settings), config.pool, settings.samples
     )

@@ -103,7 +103,9 @@ def arm_of(text: str, task: str, ops: tuple[str, ...] = PAPER_OPS) -> Arm:
     ops: that may be searched: random policies are of no others.
     """
     meant = PUBLISHED_FOR.get(task, "imagenet") if text == "published" else ALIASES.get(text, text)
-    arm = replace(parse_arm(meant), ops=ops)
+    arm = parse_arm(meant)
+    if arm.random:
+        arm = replace(arm, ops=ops)
     return arm if meant == text else replace(arm, text=text, name=text)
 
 

@@ -28,7 +28,7 @@ from .recipe import recipe_of, recipe_text
 from .rederive import compare_configs, grid_config, search_configs
 from .search import policy_space
 from .settings import Prices
-from .study import build_task, settled
+from .study import settled, task_of
 
 # Floating-point operations (forward) that are measured of a child: some seconds of a core, or of a
 # GPU, which does as many as a hundred.
@@ -109,7 +109,7 @@ def price(config: Config, prices: Prices) -> list[str]:
         InputError, WorkerError: as `run_estimate` does.
     """
     config = replace(config, evaluator=settled(config.evaluator, config.pool))
-    task = build_task(config.task, config.evaluator.preset)
+    task = task_of(config)
     bill = BILLS[config.kind](config)
     with cluster.kept():
         rates: dict[str, Rate] = {}

@@ -74,11 +74,11 @@ class TableCourse:
 
     def __init__(self, config: EvaluatorConfig) -> None:
         self._halves = [TableEvaluator(config, half=half, **config.options) for half in (0, 1)]
-        self._truths = [each.surrogate.of(TESTED) for each in self._halves]
+        self._halves[0].surrogate.check(TESTED)
 
     def start(self, seed: int) -> tuple[Evaluator, Callable[[Sequence[Policy]], list[float]]]:
-        told, judge = seed % 2, self._truths[1 - seed % 2]
-        return self._halves[told], lambda policies: judge.mean(policies)[TEST].tolist()
+        told, judge = self._halves[seed % 2], self._halves[1 - seed % 2].surrogate
+        return told, lambda policies: judge.of(TESTED).mean(policies)[TEST].tolist()
 
 
 class PlantedCourse:

@@ -236,7 +236,7 @@ def _stands_for(name: str, place: Path, why: str) -> Arm:
     """
     note = place.parent / STAND_IN
     if why:
-        write_json(note, {"why": why, "instead": "none"})
+        write_json(note, {"why": why})
         return Arm(name, name, (None,))
     note.unlink(missing_ok=True)
     return found(name, place)

@@ -113,6 +113,11 @@ def cheap_cost(config: Config, task: ProxyTask) -> float:
     return prices[CHEAP] / prices[MAIN]
 
 
+def prepared_passes(config: Config, task: ProxyTask) -> int:
+    """Image passes of what the evaluations of a search share, before the first."""
+    return sum(preparation_passes(each, task) for each in evaluators_of(config).values())
+
+
 def budget_of(config: Config, task: ProxyTask) -> Budget | None:
     """What the candidates of a search may cost; None where evaluations count.
 
@@ -122,7 +127,7 @@ def budget_of(config: Config, task: ProxyTask) -> Budget | None:
     if settings.budget is None:
         return None
     child = evaluation_passes(child_of(config.evaluator), task, settings.subpolicies)
-    prepared = sum(preparation_passes(each, task) for each in evaluators_of(config).values())
+    prepared = prepared_passes(config, task)
     limit = (settings.budget - reserved(config)) * child
     prices = prices_of(config, task)
     if limit < prepared + max(prices.values()):
@@ -253,11 +258,6 @@ def export(run: OpenRun, result: RunResult, trials: list[Trial], choice: Choice 
     return policy
 
 
-def _prepared(run: OpenRun) -> int:
-    """Image passes of what its evaluations share, of the run's evaluators."""
-    return sum(preparation_passes(each, run.task) for each in evaluators_of(run.config).values())
-
-
 def _content(path: Path) -> bytes | None:
     return path.read_bytes() if path.is_file() else None
 
@@ -290,7 +290,11 @@ def rendered(
             "duplicates": result.duplicates,
         },
         # In image passes, not in seconds: the file then depends on the configuration alone.
-        "cost": {"image_passes": image_passes(trials) + image_passes(final) + _prepared(run)},
+        "cost": {
+            "image_passes": image_passes(trials)
+            + image_passes(final)
+            + prepared_passes(config, run.task)
+        },
         "selection": selection,
         **(choice.provenance() if choice else {}),
         # Rewards of the best of many: their maximum flatters; compare on the test part.

@@ -80,6 +80,12 @@ def build_task(task: TaskConfig, preset: str, whole: bool = False) -> ProxyTask:
     )
 
 
+def task_of(config: Config) -> ProxyTask:
+    """The task of a run, as its kind draws it."""
+    whole = KINDS[config.kind].whole
+    return build_task(config.task, config.evaluator.preset, whole)
+
+
 def settled(evaluator: EvaluatorConfig, pool: PoolConfig) -> EvaluatorConfig:
     """With "auto" decided, once: a run that goes on elsewhere must not mix number formats.
 
@@ -122,8 +128,7 @@ def open_run(
         config = merged(saved, config, out)
     config = replace(config, evaluator=settled(config.evaluator, config.pool))
     check_config(config.evaluator)
-    whole = KINDS[config.kind].whole
-    task = build_task(config.task, config.evaluator.preset, whole)
+    task = task_of(config)
     now = environment()
     if saved is None:
         manifest = task.manifest.encode()

@@ -38,7 +38,7 @@ from search.runs.folder import check_manifest
 from .arms import Arm, check_pipelines, parse_arm, warn_of_images_seen
 from .config import Config, read_config
 from .seeds import training_seed
-from .study import OpenRun, build_task, open_run
+from .study import OpenRun, open_run, task_of
 
 CHECKPOINT_NAME, BOARD_NAME = "checkpoint.pt", "tensorboard"
 # What process 0 tells the others about the folder that it opened.
@@ -119,7 +119,7 @@ def _follow(out: Path, mine: Processes) -> None:
     if state == DONE:
         return
     config = read_config(out)
-    task = build_task(config.task, config.evaluator.preset, whole=True)
+    task = task_of(config)
     check_manifest(out, task)
     trainer = _trainer(config, task, mine)
     if state == RESUMED:

@@ -176,5 +176,20 @@ def test_a_race_tells_how_its_searches_ended_and_who_is_left_out(write_run, dear
     assert ("same number of evaluations" in text) == (dear is None)
 
 
+def test_a_race_on_a_table_tells_how_large_that_is(write_run):
+    settings = {"table": "mine.parquet", "fidelity": "sharing-80", "searcher": ["a", "b"],
+                "seeds": 2, "budget": 10}  # fmt: skip
+    directory = write_run([], {"kind": "race", "settings": settings})
+    lines = [
+        {"searcher": name, "seed": seed, "evaluations": [10], "values": [value], "seconds": 1.0,
+         "image_passes": 9, "duplicates": 0}
+        for name, values in {"a": [0.5, 0.6], "b": [0.5, 0.7]}.items()
+        for seed, value in enumerate(values)
+    ]  # fmt: skip
+    (directory / "race.json").write_text(json.dumps({"laps": lines, "policies": 211}))
+    text = write_any(directory).read_text()
+    assert "The table has 211 policies." in text and "planted" not in text
+
+
 def test_the_cost_of_a_search_is_in_hours():
     assert set(analyse_race(laps(three())).table["hours"]) == {2.0}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from analysis import write_rederivation
-from policies import IMAGENET, InputError, Policy, save_policy
+from policies import IMAGENET, PAPER_OPS, InputError, Policy, save_policy
 from tests.analysis.journals import journal_line
 from tests.analysis.test_agreement import random_policy
 
@@ -61,6 +61,15 @@ def test_the_published_policy_is_recognised(write_run, tmp_path):
     assert all((folder / "compare.md").is_file() for folder in folders)
     for name in ("rederive", "search-histograms", "compare-compare", "compare-other-compare"):
         assert (tmp_path / f"run/{name}.png").stat().st_size > 0
+
+
+@pytest.mark.long
+def test_what_the_published_policy_does_not_show_cannot_be_found_again(write_run, tmp_path):
+    """That Invert is rare is said of it, and no more so than of random policies."""
+    begun(write_run)
+    without = random_policy(np.random.default_rng(6), 200, tuple(sorted({*PAPER_OPS} - {"Invert"})))
+    searched(write_run, "search", without)
+    assert "chance: none." in written(tmp_path)
 
 
 @pytest.mark.long

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,13 @@ import scipy.stats
 
 from analysis import Draws, analyse_replication, load_run, write_replication
 from analysis.draws import OTHER, OWN, compare_methods, pairs_of
-from analysis.replicate import _stand_ins, judged, replication_of, replication_report
+from analysis.replicate import (
+    _shared,
+    _stand_ins,
+    judged,
+    replication_of,
+    replication_report,
+)
 from analysis.statistics import (
     holm_levels,
     minimum_detectable_difference,
@@ -248,11 +255,33 @@ def test_a_draw_counts_once_all_its_children_are_there(recorded):
     assert "Unfinished: 1 of 2 draws" in (recorded / "replicate.md").read_text()
 
 
+@pytest.mark.parametrize(
+    ("tested", "said"),
+    [
+        (["ab", "cd", "ef", "gh"], []),
+        (["ab", "ab", "ab", "ab"], ["Two draws share 100 %"]),
+        # Of the first other draw one of two images was trained on, of the second one gave rewards.
+        (["ab", "tc", "de", "vf"], ["50 % of the test images of the other draws"]),
+        (["ab", "cd", "bc", "gh"], ["Two draws share 50 %"]),
+    ],
+)
+def test_images_that_draws_share_are_counted(tested, said):
+    def judgement(test):
+        parts = {"train": "t", "validation": "v", "test": test}
+        listed = {part: SimpleNamespace(contents=[*names]) for part, names in parts.items()}
+        return SimpleNamespace(manifest=SimpleNamespace(parts=listed))
+
+    own, away, second, other = map(judgement, tested)
+    found = _shared({OWN: [own, second], OTHER: [away, other]})
+    assert len(found) == len(said)
+    assert all(line.startswith(words) for line, words in zip(found, said, strict=True))
+
+
 def test_where_a_method_found_nothing_is_said(recorded):
     note = recorded / "draw-1" / "random" / STAND_IN
-    note.write_text(json.dumps({"why": "all alike", "instead": "search/policy.json"}))
+    note.write_text(json.dumps({"why": "all alike"}))
     assert _stand_ins(load_run(recorded)) == [
-        "On draw 1 random found nothing, and counts there with search/policy.json: all alike."
+        "On draw 1 random found nothing, and counts there with no augmentation: all alike."
     ]
     for content in ("{}", "[]"):
         note.write_text(content)

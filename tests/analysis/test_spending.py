@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import pytest
@@ -41,6 +42,8 @@ def test_the_budget_is_accounted_for(run):
     report = words(run)
     assert f"Complete: {len(trials)} evaluations, {passes / 10:.1f} of 20 children" in report
     assert "new children for the final policy" in report
+    computed = sum(trial.status == "ok" for trial in [*trials, *final])
+    assert re.search(rf"evaluations that were computed\s*\|\s*{computed}\s", report)
 
 
 def test_the_best_is_that_of_the_searchs_own_evaluator(run):

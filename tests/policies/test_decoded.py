@@ -227,13 +227,13 @@ class TestDecodedImages:
         assert need.bytes == pytest.approx(true, rel=0.05) and need.seconds > 0
         said = capsys.readouterr().err
         assert "200 images of 64 pixels: about 0.00 GB memory" in said and "200/200" in said
-        monkeypatch.setattr(decoded, "_free_memory", lambda: need.bytes // 2)
+        monkeypatch.setattr(decoded, "free_memory", lambda: need.bytes // 2)
         with pytest.raises(InputError, match="size: must be so small.*or a folder"):
             DecodedImages(dataset, 64, progress=False)
         DecodedImages(dataset, 64, tmp_path / "kept", progress=False)
 
     def test_free_memory_is_a_number_of_this_machine(self):
-        assert 2**20 < decoded._free_memory() < 2**50
+        assert 2**20 < decoded.free_memory() < 2**50
 
     @pytest.mark.parametrize(("dataset", "message"), [
         ([], "dataset: must have images"),

@@ -8,7 +8,12 @@ import pytest
 
 from policies import InputError, Policy
 from proxy_tasks import EvaluatorConfig
-from proxy_tasks.evaluators.costs import child_of, evaluation_passes, preparation_passes
+from proxy_tasks.evaluators.costs import (
+    child_of,
+    evaluation_passes,
+    preparation_passes,
+    rewards_hold,
+)
 from proxy_tasks.tables import encode_table
 from tests.planted import planted_table
 from tests.proxy_tasks.test_evaluators import CONFIGS, prepared
@@ -53,6 +58,18 @@ def test_the_child_is_trained_from_scratch_whatever_a_search_goes_by():
     assert child_of(own) == replace(own, repeats=1)
     tabulated = EvaluatorConfig("table", options={"table": "cifar10-1k"})
     assert child_of(tabulated).options["fidelity"] == "scratch"
+
+
+def test_what_a_table_stands_for_shares_its_child_too():
+    """`cifar10-1k`: 1,000 images, children shared after 80 and 20 epochs."""
+    told = {
+        fidelity: EvaluatorConfig("table", options={"table": "cifar10-1k", "fidelity": fidelity})
+        for fidelity in ("sharing-80", "sharing-20", "quarter", "scratch")
+    }
+    passes = {name: preparation_passes(each, striped_task()) for name, each in told.items()}
+    assert passes == {"sharing-80": 80_000, "sharing-20": 20_000, "quarter": 0, "scratch": 0}
+    assert {name for name, each in told.items() if rewards_hold(each)} == {"scratch"}
+    assert rewards_hold(CONFIGS["from-scratch"]) and not rewards_hold(CONFIGS["weight-sharing"])
 
 
 def test_a_table_need_not_be_large_enough_for_a_surrogate(tmp_path):

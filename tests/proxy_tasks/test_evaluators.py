@@ -350,6 +350,22 @@ def torch_bytes(value):
 
 
 class TestDensityMatching:
+    def test_its_error_is_over_images_and_not_over_their_copies(self, run_folder):
+        evaluator = prepared(CONFIGS["density-matching"], run_folder)
+        told = []
+        logits = evaluator.arena.logits
+        evaluator.arena.logits = lambda *given: told.append(logits(*given)) or told[-1]
+        found = evaluator.evaluate(POLICY, 3)
+        chosen = np.sort(np.random.default_rng([3, 2]).permutation(200)[:50])
+        labels = evaluator.task.validation.labels[chosen]
+        right = np.stack([version.argmax(axis=1) == labels for version in told])
+        assert right.shape == (2, 50) and found.reward == right.mean()
+        assert found.stderr == pytest.approx(right.mean(axis=0).std() / math.sqrt(50))
+        likelihoods = scipy.special.log_softmax(np.stack(told), axis=2)
+        each = likelihoods[:, np.arange(50), labels].mean(axis=0)
+        errors = found.details["stderrs"]
+        assert errors["log_likelihood"] == pytest.approx(each.std() / math.sqrt(50))
+
     def test_scores_each_subpolicy(self, run_folder):
         result = prepared(CONFIGS["density-matching"], run_folder).evaluate(POLICY, 0)
         each = result.details["subpolicies"]

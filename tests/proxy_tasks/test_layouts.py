@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -414,9 +415,15 @@ class TestMedMNIST:
 
 def test_more_than_memory_holds_is_refused_before_it_is_read(tmp_path, monkeypatch):
     data = write_tree(tmp_path, {"train": 40})
-    monkeypatch.setattr(os, "sysconf", lambda name: 400)
-    with pytest.raises(InputError, match="120 images of 32 x 32 pixels"):
-        get_task("folder", data, whole=True)
+    need = 2 * 120 * 3 * 32**2
+    for free, refused in ((need - 1, True), (need, False)):
+        monkeypatch.setattr("proxy_tasks.data.free_memory", lambda free=free: free)
+        with (
+            pytest.raises(InputError, match="120 images of 32 x 32 pixels")
+            if refused
+            else contextlib.nullcontext()
+        ):
+            get_task("folder", data, whole=True)
 
 
 def test_the_whole_is_what_the_held_out_parts_leave(tmp_path):

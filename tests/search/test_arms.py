@@ -150,20 +150,30 @@ def test_images_that_a_search_has_seen_are_told(tmp_path, caplog):
     """A test part that is cut from train moves with the number of validation images."""
     data = write_tree(tmp_path, {"train": 40})
     sizes = {"train_images": 30, "test_images": 30, "resolution": 8}
+    tasks = {}
     for name, validation in (("few", 15), ("many", 60)):
         (tmp_path / name).mkdir()
-        task = get_task("folder", data, validation_images=validation, **sizes)
+        tasks[name] = get_task("folder", data, validation_images=validation, **sizes)
         (tmp_path / name / "config.json").write_text("{}")
-        (tmp_path / name / "manifest.json").write_bytes(task.manifest.encode())
+        (tmp_path / name / "manifest.json").write_bytes(tasks[name].manifest.encode())
         save_policy(tmp_path / name / "policy.json", IMAGENET,
                     provenance={"cost": {"evaluations": 5, "image_passes": 50}})  # fmt: skip
-    run = SimpleNamespace(task=task, log=logging.getLogger("search"))
-    files = [str(tmp_path / name / "policy.json") for name in ("many", "few")]
-    warn_of_images_seen(run, [parse_arm(files[0]), parse_arm("imagenet")])
-    assert not caplog.records
-    warn_of_images_seen(run, [parse_arm(f"both={','.join(files)}+cutmix:1.0")])
-    [record] = caplog.records
-    assert "both+cutmix:1.0:" in record.message and str(tmp_path / "few") in record.message
+    files = {name: str(tmp_path / name / "policy.json") for name in tasks}
+    # One search trained on some test images of the other task, another had rewards of them all.
+    for here, there, part, count in (
+        ("many", "few", "train", 15),
+        ("few", "many", "validation", 30),
+    ):
+        run = SimpleNamespace(task=tasks[here], log=logging.getLogger("search"))
+        warn_of_images_seen(run, [parse_arm(files[here]), parse_arm("imagenet")])
+        assert not caplog.records
+        contents = [tasks[here].manifest.parts["test"], tasks[there].manifest.parts[part]]
+        assert len(set.intersection(*(set(rows.contents) for rows in contents))) == count
+        warn_of_images_seen(run, [parse_arm(f"both={','.join(files.values())}+cutmix:1.0")])
+        [record] = caplog.records
+        assert record.message.startswith(f"both+cutmix:1.0: {count} of the 30 test images")
+        assert str(tmp_path / there) in record.message
+        caplog.clear()
 
 
 def test_distinct_names_are_asked_for():

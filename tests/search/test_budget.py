@@ -13,6 +13,7 @@ from search import Config, FixedSearcher, read_journal, run_search
 from search.engine import loop
 from search.engine.budget import Budget
 from search.engine.pool import Outcome
+from search.studies import search as study
 from search.studies import selection
 from search.studies.choice import FINAL, ORDER
 from search.studies.config import read_config
@@ -93,6 +94,15 @@ def test_the_budget_is_spent_and_not_exceeded(pool, tmp_path):
     assert about["selection"].startswith(next(iter(ranked)))
     best = max(t.reward for t in read_journal(tmp_path / "run/trials.jsonl") if t.scorer == MAIN)
     assert about["best_candidate"] == {"reward": best, "measured_again": ranked["best-1"]}
+
+
+def test_what_evaluations_share_is_part_of_what_a_policy_has_cost(pool, tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "preparation_passes", lambda evaluator, task: 7)
+    searched(tmp_path / "run")
+    about = json.loads((tmp_path / "run/policy.json").read_text())["provenance"]
+    prepared = 2 * 7  # of the cheap evaluator and the other
+    assert about["cost"]["image_passes"] == sum(spent(tmp_path / "run").values()) + prepared
+    assert json.loads((tmp_path / "run/costs.json").read_text())["prepared"] == prepared
 
 
 def test_a_run_that_grows_is_not_complete_until_it_has_grown(pool, tmp_path):

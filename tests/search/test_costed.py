@@ -17,7 +17,7 @@ from search.trial import CHEAP, MAIN
 SYNTHETIC = EvaluatorConfig(kind="synthetic", reward="log_likelihood")
 
 
-def searched(name, seed, bias=3.0, budget=80, told=MAIN, **options):
+def searched(name, seed, bias=3.0, budget=80, told=MAIN, prepared=0, **options):
     cheap = PlantedLandscape(SYNTHETIC, landscape=seed, cheap_bias=bias, passes=1)
     dear = PlantedLandscape(SYNTHETIC, landscape=seed, passes=COST)
     return search_at_cost(
@@ -27,6 +27,7 @@ def searched(name, seed, bias=3.0, budget=80, told=MAIN, **options):
         PolicySpace(),
         seed,
         budget,
+        prepared,
     )
 
 
@@ -42,6 +43,17 @@ def test_nobody_spends_more_than_the_budget(name, told, options, monkeypatch):
     assert 30 * COST - 2 * COST < found.image_passes <= 30 * COST
     again = searched(name, 0, budget=30, told=told, **options)
     assert (found.value, found.name) == (again.value, again.name)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("name", "told"), [("staged", MAIN), ("random", CHEAP), ("random", MAIN)])
+def test_what_cheap_evaluations_share_is_paid_by_who_asks_for_them(name, told, monkeypatch):
+    monkeypatch.setattr(selection, "NEW", 100)
+    free, paid = (searched(name, 0, budget=30, told=told, prepared=p) for p in (0, 5 * COST))
+    assert paid.image_passes <= 30 * COST
+    asks = (name, told) != ("random", MAIN)
+    ends = {(each.value, each.name, each.image_passes) for each in (free, paid)}
+    assert len(ends) == 1 + asks
 
 
 @pytest.mark.long

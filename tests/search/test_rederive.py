@@ -164,18 +164,22 @@ def test_the_recipe_follows_the_options():
 # Runs --------------------------------------------------------------------------------------------
 
 
+def beside_images(folder, patch, **values):
+    """A configuration of planted rewards for a run in `folder`, which is the current one now."""
+    made = config(
+        preset="cpu", evaluator="synthetic", budget=25, grid=24, other_child="none", seeds=1,
+        train_images=120, validation_images=120, resolution=8, workers=3, **values,
+    )  # fmt: skip
+    folder.mkdir()
+    patch.chdir(folder)
+    return replace(made, task=replace(made.task, data="../images"))
+
+
 @pytest.mark.long
 def test_searches_of_one_budget_and_what_is_beside_them(place, patch):
     """Their page is tests/analysis/test_rederive.py."""
-    made = config(
-        preset="cpu", evaluator="synthetic", budget=25, searches=2, random_searches=1, grid=24,
-        other_child="none", seeds=1, train_images=120, validation_images=120, resolution=8,
-        workers=3,
-    )  # fmt: skip
-    place("a").mkdir()
-    patch.chdir(place("a"))
+    made = beside_images(place("a"), patch, searches=2, random_searches=1)
     patch.setattr(loop, "WorkerPool", FakePool(answer=answer))
-    made = replace(made, task=replace(made.task, data="../images"))
     done = run_rederive(made, "run", progress=False)
     assert len(done) == 3 + 1 + 2  # searches, grid, comparisons
     run = place("a") / "run"
@@ -207,15 +211,7 @@ def test_searches_of_one_budget_and_what_is_beside_them(place, patch):
 
 @pytest.mark.long
 def test_a_grid_with_a_failed_child_is_retried_before_anything_is_compared(place, patch):
-    made = config(
-        preset="cpu", evaluator="synthetic", budget=25, searches=1, random_searches=0, grid=24,
-        other_child="none", seeds=1, train_images=120, validation_images=120, resolution=8,
-        workers=3,
-    )  # fmt: skip
-    place("failing").mkdir()
-    patch.chdir(place("failing"))
-    made = replace(made, task=replace(made.task, data="../images"))
-
+    made = beside_images(place("failing"), patch, searches=1, random_searches=0)
     grid = []
 
     def failing(job):

@@ -25,6 +25,7 @@ from search.studies.replicate import (
     _draw,
     _go_on,
     _grown,
+    _hashed,
     _stands_for,
     judging,
     planned,
@@ -176,7 +177,7 @@ def test_a_method_that_finds_nothing_counts_as_no_augmentation(tmp_path, stage):
         [judged] = [t for t in journal(run / "draw-0" / images) if t.label == "random"]
         assert judged.augmentation is None
     said = (run / "replicate.md").read_text()
-    assert "On draw 0 random found nothing, and counts there with none: all" in said
+    assert "On draw 0 random found nothing, and counts there with no augmentation: all" in said
     before = ending(run, ("replicate.md", "*.csv"))
     invoke("resume run --quiet", tmp_path, FakePool(answer=alike))
     assert ending(run, ("replicate.md", "*.csv")) == before
@@ -204,7 +205,7 @@ def test_nothing_found_among_failures_is_an_error(tmp_path):
 def test_what_a_method_stands_for_is_said_while_it_found_nothing(tmp_path):
     note, place = tmp_path / STAND_IN, tmp_path / "search"
     assert _stands_for("random", place, "all alike").members == (None,)
-    assert read_json(note) == {"why": "all alike", "instead": "none"}
+    assert read_json(note) == {"why": "all alike"}
     place.mkdir()
     save_policy(place / "policy.json", IMAGENET)
     assert _stands_for("random", place, "").members == (IMAGENET,)
@@ -255,6 +256,14 @@ def test_what_had_failed_takes_with_it_what_followed(monkeypatch, tmp_path):
     assert len(list(_draw(run, 0, {"retry_failed": True}))) == 3  # the search, and what judges
     judged = ["own", "other"]
     assert forgotten == {"random/search": judged, "random/search/final": judged}
+
+
+def test_a_replication_by_another_procedure_is_not_gone_on_with(run):
+    """As one of an earlier version, where a method searched and selected in two runs."""
+    [plan] = read_json(run / "plan.json")
+    before = {name: value for name, value in plan.items() if name not in ("procedure", "sha256")}
+    write_json(run / "plan.json", [_hashed(before)])
+    assert "must be the plan" in invoke("resume run --quiet", run.parent, code=2)
 
 
 def test_a_plan_grows_by_draws_alone(run):

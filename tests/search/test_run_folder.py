@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 
 import pytest
 import torch
@@ -174,6 +175,36 @@ def test_what_auto_stands_for_is_decided_once(fake, config, tmp_path, monkeypatc
     for again in (auto, read_config(tmp_path / "run")):
         assert fake(again, resume=True).finished == 20
         assert read_config(tmp_path / "run").evaluator == decided
+
+
+@pytest.mark.parametrize(("kind", "drawn"), [("train", (None, True)), ("search", (200, False))])
+def test_a_training_takes_all_images_and_a_search_the_presets(monkeypatch, tmp_path, kind, drawn):
+    def noting(*_, train_images, whole, **__):
+        raise InputError("data", "was drawn", (train_images, whole), "stop here")
+
+    monkeypatch.setattr(study, "get_task", noting)
+    options = {"policy": "none"} if kind == "train" else {}
+    with (
+        pytest.raises(InputError, match=re.escape(str(drawn))),
+        study.open_run(Config.of(kind, **options), tmp_path / "run"),
+    ):
+        raise AssertionError("was opened")
+
+
+def test_workers_that_share_a_gpu_among_several_are_told(fake, config, tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "_gpus", lambda config: 4)
+    fake(config)
+    said = (tmp_path / "run/run.log").read_text()
+    assert "workers use the first of 4 GPUs" in said
+    fake(config.changed(workers=1), out=tmp_path / "alone")
+    assert "GPUs" not in (tmp_path / "alone/run.log").read_text()
+
+
+def test_a_selection_has_the_workers_of_the_search(fake, config, tmp_path):
+    fake(config.changed(workers=3))
+    run = str(tmp_path / "run")
+    assert Config.of("select", run=run).pool.workers == 3
+    assert Config.of("select", run=run, workers=1).pool.workers == 1
 
 
 def test_what_changed_in_the_data_is_named(tmp_path):

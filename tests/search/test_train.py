@@ -350,6 +350,15 @@ def test_what_cannot_be_trained_is_refused_and_leaves_nothing(tmp_path, options,
     assert not (tmp_path / "run").exists()
 
 
+def test_an_average_that_stays_where_it_began_is_told(tmp_path):
+    """12 steps: of 0.99 there are 89 % left of the first, of 0.5 nothing."""
+    for ema, words in ((0.99, "ema 0.99: 89 % of the weights"), (0.5, None)):
+        run_train(config(ema=ema), tmp_path / f"{ema}", progress=False)
+        log = tmp_path / f"{ema}" / "run.log"
+        said = log.read_text() if log.exists() else ""
+        assert ("ema" in said) == (words is not None) and (words or "") in said
+
+
 def test_the_recipe_is_the_preset_but_for_what_is_set():
     from proxy_tasks import get_preset
 
