@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import plots, tables
-    from .compare import Comparison, compare_arms, write_comparison
+    from .compare import Comparison, compare_arms
     from .composition import (
         PolicyStatistics,
         batch_entropies,
@@ -18,17 +18,15 @@ if TYPE_CHECKING:
         policy_statistics,
         policy_table,
     )
+    from .document import Report, write_report
     from .draws import Draws, Replication, analyse_replication
     from .examples import example_images
-    from .fidelity import Fidelity, analyse_fidelity, write_fidelity
+    from .fidelity import Fidelity, analyse_fidelity
     from .html import page, write_reports
-    from .race import Race, analyse_race, write_race
-    from .randaugment import Grid, analyse_grid, write_grid
-    from .rederive import write_rederivation
-    from .replicate import write_replication
-    from .report import report_of, write_any
+    from .race import Race, analyse_race
+    from .randaugment import Grid, analyse_grid
+    from .report import report_of
     from .runs import Run, load_run
-    from .search import write_report
     from .sheet import policy_sheet
     from .statistics import (
         Correlation,
@@ -47,25 +45,23 @@ if TYPE_CHECKING:
         verdict,
     )
     from .surrogate import surrogate_quality
-    from .tabulate import Tabulation, analyse_tabulation, write_tabulation
+    from .tabulate import Tabulation, analyse_tabulation
 
 _NAMES = {
-    "compare": ("Comparison", "compare_arms", "write_comparison"),
+    "compare": ("Comparison", "compare_arms"),
     "composition": (
         "PolicyStatistics", "batch_entropies", "histogram_overlap", "policy_statistics",
         "policy_table",
     ),
+    "document": ("Report", "write_report"),
     "draws": ("Draws", "Replication", "analyse_replication"),
     "examples": ("example_images",),
-    "fidelity": ("Fidelity", "analyse_fidelity", "write_fidelity"),
+    "fidelity": ("Fidelity", "analyse_fidelity"),
     "html": ("page", "write_reports"),
-    "race": ("Race", "analyse_race", "write_race"),
-    "randaugment": ("Grid", "analyse_grid", "write_grid"),
-    "rederive": ("write_rederivation",),
-    "replicate": ("write_replication",),
-    "report": ("report_of", "write_any"),
+    "race": ("Race", "analyse_race"),
+    "randaugment": ("Grid", "analyse_grid"),
+    "report": ("report_of",),
     "runs": ("Run", "load_run"),
-    "search": ("write_report",),
     "sheet": ("policy_sheet",),
     "statistics": (
         "Correlation", "Difference", "Estimate", "NoiseFloor", "arm_difference", "holm",
@@ -73,7 +69,7 @@ _NAMES = {
         "probability_of_improvement", "rank_correlation", "seeds_needed", "verdict",
     ),
     "surrogate": ("surrogate_quality",),
-    "tabulate": ("Tabulation", "analyse_tabulation", "write_tabulation"),
+    "tabulate": ("Tabulation", "analyse_tabulation"),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 _MODULES = ("plots", "tables")
@@ -90,6 +86,7 @@ __all__ = [
     "PolicyStatistics",
     "Race",
     "Replication",
+    "Report",
     "Run",
     "Tabulation",
     "analyse_fidelity",
@@ -120,16 +117,8 @@ __all__ = [
     "surrogate_quality",
     "tables",
     "verdict",
-    "write_any",
-    "write_comparison",
-    "write_fidelity",
-    "write_grid",
-    "write_race",
-    "write_rederivation",
-    "write_replication",
     "write_report",
     "write_reports",
-    "write_tabulation",
 ]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,8 @@ from policies.errors import InputError
 
 from . import plots, sections, tables
 from .asked import evaluations
-from .document import Block, Picture, Report, Section, Sentences, Table, Text, section, write
-from .runs import Arm, Run, load_run, passes_of_one, validated
+from .document import Block, Picture, Report, Section, Sentences, Table, Text, section
+from .runs import Arm, Run, passes_of_one, validated
 from .statistics import (
     ALPHA,
     Difference,
@@ -293,17 +292,6 @@ def compact(comparison: Comparison) -> pd.DataFrame:
     return readable(comparison)[list(short)].rename(columns=short)
 
 
-def write_comparison(directory: str | Path, margin: float = MARGIN) -> Comparison:
-    """Write compare.csv, pairs.csv, compare.md and compare.png into the comparison's folder.
-
-    margin: see `compare_arms`.
-    """
-    run = load_run(directory)
-    comparison = compare_arms(run, margin)
-    write(report_on(run, comparison))
-    return comparison
-
-
 def comparison_report(run: Run) -> Report:
     """The report of a comparison, finished or not."""
     return report_on(run, comparison_so_far(run))
@@ -344,6 +332,7 @@ def report_on(run: Run, comparison: Comparison | None) -> Report:
             *sections.closing(run, _policies(run)),
         ),
         data=data,
+        text=comparison.text if comparison else "",
     )
 
 

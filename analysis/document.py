@@ -1,7 +1,7 @@
 """What a report consists of, whatever it is written as: sections of words, tables and pictures.
 
-Every kind of run makes a `Report` (report.py); `write` puts it into the run's folder as Markdown
-with its pictures and tables beside it, html.py makes one page of it.
+Every kind of run makes a `Report` (report.py); `write_report` puts it into the run's folder as
+Markdown with its pictures and tables beside it, html.py makes one page of it.
 """
 
 from __future__ import annotations
@@ -96,6 +96,7 @@ class Report:
         name: of the Markdown file in the run's folder.
         sections: in order; the first may have no title and says what was found.
         data: tables in full, by the name of their CSV file.
+        text: what was found, for a terminal of 80 columns; empty as long as there is nothing.
         further: writes what else there is into the run's folder.
     """
 
@@ -104,6 +105,7 @@ class Report:
     name: str
     sections: tuple[Section, ...]
     data: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    text: str = ""
     further: Callable[[Path], object] | None = None
 
     @property
@@ -128,7 +130,7 @@ def section(title: str, *blocks: Block | None, details: bool = False) -> Section
     return Section(title, tuple(block for block in blocks if block is not None), details)
 
 
-def write(report: Report) -> Path:
+def write_report(report: Report) -> Path:
     """Write the Markdown file, its pictures and its other files, and those of its parts.
 
     Returns the Markdown's path.
@@ -138,7 +140,7 @@ def write(report: Report) -> Path:
         if isinstance(block, Picture):
             block.draw(directory / f"{block.name}.png")
         elif isinstance(block, Part):
-            write(block.report)
+            write_report(block.report)
     write_data(report)
     if report.further:
         report.further(directory)

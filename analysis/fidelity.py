@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,8 @@ from proxy_tasks.evaluators.config import REWARDS
 from proxy_tasks.run_format import FOUND_LABEL, FROM_SCRATCH, RANDOM_LABEL
 
 from . import plots, sections, tables
-from .document import Block, Picture, Report, Section, Sentences, Table, Text, section, write
-from .runs import Run, computed, load_run, passes_of_one, validated
+from .document import Block, Picture, Report, Section, Sentences, Table, Text, section
+from .runs import Run, computed, passes_of_one, validated
 from .statistics import NoiseFloor, noise_floor, rank_correlation, seeds_needed, spearman
 
 TOP = 5  # candidates that an evaluation likes best
@@ -227,20 +226,9 @@ def compact(fidelity: Fidelity) -> pd.DataFrame:
     )
 
 
-def write_fidelity(directory: str | Path) -> Fidelity:
-    """Write fidelity.csv, reference.csv, fidelity.md and fidelity.png into the run folder."""
-    run = load_run(directory)
-    fidelity = analyse_fidelity(run)
-    write(_report(run, fidelity))
-    return fidelity
-
-
 def fidelity_report(run: Run) -> Report:
     """The report of a fidelity study, finished or not."""
-    return _report(run, analyse_fidelity(run) if _enough(_reference(run)) else None)
-
-
-def _report(run: Run, fidelity: Fidelity | None) -> Report:
+    fidelity = analyse_fidelity(run) if _enough(_reference(run)) else None
     policies, seeds = run.number("settings", "policies"), run.number("settings", "seeds")
     policies += len(run.choices("policy"))
     children = int((run.trials["scorer"] == FROM_SCRATCH).sum())
@@ -266,6 +254,7 @@ def _report(run: Run, fidelity: Fidelity | None) -> Report:
         }
         if fidelity
         else {},
+        text=fidelity.text if fidelity else "",
     )
 
 

@@ -22,7 +22,7 @@ from policies.errors import InputError
 from policies.files import write_atomically
 
 from . import gallery, sections, svg
-from .document import Gallery, Picture, Report, Table, write
+from .document import Gallery, Picture, Report, Table, write_report
 from .examples import task_images
 from .report import report_of
 
@@ -70,7 +70,7 @@ def write_reports(directories: Sequence[str | Path], out: str | Path | None = No
     """
     place = place_of_page(directories, out)
     reports = [report_of(directory) for directory in directories]
-    paths = [write(report) for report in reports]
+    paths = [write_report(report) for report in reports]
     write_atomically(place, _page(reports))
     return [*paths, place]
 

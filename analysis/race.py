@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,8 @@ from policies.files import read_json
 from proxy_tasks.run_format import PLANTED, RACE_NAME
 
 from . import plots, sections, tables
-from .document import Picture, Report, Section, Sentences, Table, Text, section, write
-from .runs import Run, load_run
+from .document import Picture, Report, Section, Sentences, Table, Text, section
+from .runs import Run
 from .statistics import (
     bootstrap,
     holm,
@@ -176,17 +175,7 @@ def race_report(run: Run) -> Report:
     """The report of a race, finished or not."""
     laps = _laps(run)
     known = _comparable(laps)
-    return _report(run, laps, analyse_race(known) if len(known) else None)
-
-
-def _comparable(laps: pd.DataFrame) -> pd.DataFrame:
-    """The laps of searchers of which at least two searches found something."""
-    last = laps[laps["evaluations"] == laps["evaluations"].max()]
-    found = last.groupby("searcher")["value"].count()
-    return laps[laps["searcher"].isin(found.index[found >= 2])]
-
-
-def _report(run: Run, laps: pd.DataFrame, race: Race | None) -> Report:
+    race = analyse_race(known) if len(known) else None
     wanted = run.number("settings", "seeds") * len(run.choices("searcher"))
     done = len(laps[["searcher", "seed"]].drop_duplicates())
     course = run.option("settings", "table", "a table")
@@ -209,7 +198,15 @@ def _report(run: Run, laps: pd.DataFrame, race: Race | None) -> Report:
         name="race.md",
         sections=(*parts, sections.how_section(run)),
         data=data,
+        text=race.text if race else "",
     )
+
+
+def _comparable(laps: pd.DataFrame) -> pd.DataFrame:
+    """The laps of searchers of which at least two searches found something."""
+    last = laps[laps["evaluations"] == laps["evaluations"].max()]
+    found = last.groupby("searcher")["value"].count()
+    return laps[laps["searcher"].isin(found.index[found >= 2])]
 
 
 def _asked(run: Run, budget: int) -> str:
@@ -263,18 +260,6 @@ def _truth(run: Run) -> str:
         "how often and how strongly operations are applied, not how they go together. Intervals "
         "are over searches: another table would move all of them."
     )
-
-
-def write_race(directory: str | Path) -> Race:
-    """Analyse a race and write race.md, race.png and CSV files into its folder.
-
-    Raises InputError for a folder without a race, or with too little of one.
-    """
-    run = load_run(directory)
-    laps = _laps(run)
-    race = analyse_race(_comparable(laps))
-    write(_report(run, laps, race))
-    return race
 
 
 def _laps(run: Run) -> pd.DataFrame:

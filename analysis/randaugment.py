@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,8 +16,8 @@ from proxy_tasks.trials import rank_by_mean
 
 from . import plots, sections, tables
 from .asked import evaluations
-from .document import Block, Gallery, Picture, Report, Sentences, Table, Text, section, write
-from .runs import Run, load_run
+from .document import Block, Gallery, Picture, Report, Sentences, Table, Text, section
+from .runs import Run
 from .statistics import (
     ALPHA,
     CONFIDENCE,
@@ -292,24 +291,11 @@ def _trained(run: Run) -> tuple[pd.DataFrame, tuple[tuple[int, int], ...]]:
     return rows[~lost], tuple((int(n), int(m)) for n, m in diverged)
 
 
-def write_grid(directory: str | Path) -> Grid:
-    """Write grid.csv, grid.md and grid.png into the run folder of a grid search."""
-    run = load_run(directory)
-    grid = analyse_grid(run)
-    write(_report(run, grid))
-    return grid
-
-
 def grid_report(run: Run) -> Report:
     """The report of a grid, finished or not."""
     rows, diverged = _trained(run)
-    if not rows.empty:
-        return _report(run, analyse_grid(run))
-    why = "A child diverged in every cell so far" if diverged else "No cell was evaluated yet"
-    return _report(run, None, f"{why}.")
-
-
-def _report(run: Run, grid: Grid | None, why: str = "") -> Report:
+    grid = None if rows.empty else analyse_grid(run)
+    why = "A child diverged in every cell so far." if diverged else "No cell was evaluated yet."
     done = len(run.trials)
     # How many a grid needs that is halved, is known when it has chosen.
     asked = evaluations(run) or done * (run.chosen is not None)
@@ -326,6 +312,7 @@ def _report(run: Run, grid: Grid | None, why: str = "") -> Report:
             *sections.closing(run.with_stages(AGAIN)),
         ),
         data={"grid.csv": grid.table} if grid else {},
+        text=grid.text if grid else "",
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -37,7 +36,7 @@ from .agreement import (
 )
 from .compare import comparison_blocks, comparison_so_far, report_on
 from .composition import policy_statistics
-from .document import Part, Picture, Report, Section, Sentences, Table, Text, section, write
+from .document import Part, Picture, Report, Section, Sentences, Table, Text, section
 from .gallery import written
 from .randaugment import grid_report
 from .runs import Run, load_run
@@ -62,11 +61,6 @@ CANNOT_SAY = (
     "their direction is not searched. Two draws of a tree with few more than 120 classes share "
     "most of them: judging on the other draw rules out luck with images, not with classes."
 )
-
-
-def write_rederivation(directory: str | Path) -> Path:
-    """Write the reports of the runs of a re-derivation, and rederive.md that joins them."""
-    return write(rederivation_report(load_run(directory)))
 
 
 def rederivation_report(run: Run) -> Report:

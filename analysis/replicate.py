@@ -26,7 +26,6 @@ from .document import (
     Table,
     Text,
     section,
-    write,
     write_data,
 )
 from .draws import PLACES, Draws, Replication, analyse_replication, cost_text
@@ -94,27 +93,10 @@ def _named(run: Run, texts: Sequence[str]) -> list[str]:
     return [names.get(text, text) for text in texts]
 
 
-def write_replication(directory: str | Path) -> Replication:
-    """Write replicate.md, replicate.png and the CSV files into the folder of a replication.
-
-    Raises InputError where no draw is finished.
-    """
-    run = load_run(directory)
-    judgements = judged(run)
-    replication = replication_of(run, judgements)
-    if replication is None:
-        raise run.unfinished("a draw on which every method was judged")
-    write(_report(run, judgements, replication))
-    return replication
-
-
 def replication_report(run: Run) -> Report:
     """The report of a replication, finished or not."""
     judgements = judged(run)
-    return _report(run, judgements, replication_of(run, judgements))
-
-
-def _report(run: Run, judgements: dict[str, list[Run]], replication: Replication | None) -> Report:
+    replication = replication_of(run, judgements)
     state = sections.state(len(judgements[OWN]), run.number("settings", "draws"), "draws")
     blocks: list[Block] = [Text(state)]
     if said := [*_stand_ins(run), *_shared(judgements)]:
@@ -144,6 +126,7 @@ def _report(run: Run, judgements: dict[str, list[Run]], replication: Replication
             sections.how_section(run),
         ),
         data=data,
+        text=replication.text if replication else "",
         further=lambda _: _write_comparisons(judgements),
     )  # fmt: skip
 

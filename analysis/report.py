@@ -9,7 +9,7 @@ from policies.errors import InputError
 from proxy_tasks.run_format import CONFIG_NAME
 
 from .compare import comparison_report
-from .document import Report, write
+from .document import Report
 from .fidelity import fidelity_report
 from .pba import pba_report
 from .race import race_report
@@ -51,8 +51,3 @@ def report_of(directory: str | Path) -> Report:
             "give the --out folder of a run",
         )
     return REPORTS[run.kind](run)
-
-
-def write_any(directory: str | Path) -> Path:
-    """Write (again) the Markdown report of a run folder and return its path."""
-    return write(report_of(directory))

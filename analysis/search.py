@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pandas as pd
 
 from policies.policy import Policy
@@ -12,21 +10,13 @@ from proxy_tasks.run_format import FINAL
 from . import plots, sections, tables
 from .asked import evaluations
 from .composition import batch_entropies, histogram_overlap, policy_statistics
-from .document import Picture, Report, Section, Sentences, Table, Text, section, write
-from .runs import Run, dear, load_run, sound
+from .document import Picture, Report, Section, Sentences, Table, Text, section
+from .runs import Run, dear, sound
 from .spending import choice_section, spending_section, state
 from .statistics import mean_interval
 
 TOP = 10
 FEW = 5  # evaluations of which a mean is worth stating
-
-
-def write_report(directory: str | Path) -> Path:
-    """Write report.md and its pictures: reward.png, diversity.png, histograms.png.
-
-    Returns the path of report.md. The run may be unfinished; the report says so.
-    """
-    return write(search_report(load_run(directory)))
 
 
 def search_report(run: Run) -> Report:

@@ -26,7 +26,7 @@ from proxy_tasks.tables import (
 from . import document, sections, tables
 from .asked import evaluations
 from .document import Report, Section, Sentences, Text, section
-from .runs import Run, augmentation_of, load_run, validated
+from .runs import Run, augmentation_of, validated
 from .statistics import FEWEST, noise_floor, rank_correlation
 
 TABLE_NAME, FIGURES_NAME = "table.parquet", "table.json"
@@ -285,14 +285,6 @@ def readable_noise(found: Tabulation) -> pd.DataFrame:
     )
 
 
-def write_tabulation(directory: str | Path) -> Tabulation:
-    """Write table.parquet, table.json (sha256 and figures), tabulate.md and two CSV files."""
-    run = load_run(directory)
-    found = analyse_tabulation(table_of(run))
-    document.write(_report(run, found))
-    return found
-
-
 def _write_table(found: Tabulation, directory: Path) -> None:
     content = encode_table(found.table)
     write_atomically(directory / TABLE_NAME, content)
@@ -302,11 +294,7 @@ def _write_table(found: Tabulation, directory: Path) -> None:
 
 def tabulation_report(run: Run) -> Report:
     """The report of a table, finished or not."""
-    done = run.evaluated
-    return _report(run, analyse_tabulation(table_of(run)) if len(done) else None)
-
-
-def _report(run: Run, found: Tabulation | None) -> Report:
+    found = analyse_tabulation(table_of(run)) if len(run.evaluated) else None
     state = Text(sections.state(len(run.trials), evaluations(run)))
     nothing = Text("Nothing is measured yet.")
     return Report(
@@ -319,6 +307,7 @@ def _report(run: Run, found: Tabulation | None) -> Report:
             *sections.closing(run),
         ),
         data={"correlations.csv": found.correlations, "noise.csv": found.noise} if found else {},
+        text=found.text if found else "",
         further=partial(_write_table, found) if found else None,
     )
 

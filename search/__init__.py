@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from .searchers.batches import BatchSearcher
     from .searchers.evolution import EvolutionSearcher
     from .searchers.fixed import FixedSearcher, fixed_candidates
-    from .searchers.grid import GridSearcher
     from .searchers.population import PopulationSearcher
     from .searchers.ppo import PPO_PRESETS, PPOConfig, PPOSearcher
     from .searchers.random import RandomSearcher
@@ -55,7 +54,6 @@ _NAMES = {
     "searchers.batches": ("BatchSearcher",),
     "searchers.evolution": ("EvolutionSearcher",),
     "searchers.fixed": ("FixedSearcher", "fixed_candidates"),
-    "searchers.grid": ("GridSearcher",),
     "searchers.population": ("PopulationSearcher",),
     "searchers.ppo": ("PPO_PRESETS", "PPOConfig", "PPOSearcher"),
     "searchers.random": ("RandomSearcher",),
@@ -91,7 +89,6 @@ __all__ = [
     "Config",
     "EvolutionSearcher",
     "FixedSearcher",
-    "GridSearcher",
     "JournalError",
     "NothingFound",
     "OptunaSearcher",

@@ -9,7 +9,7 @@ import click
 
 from search.studies.config import Config
 
-from .searching import check_complete, run_command
+from .searching import check_complete, run_command, tell_report
 
 
 @run_command("compare")
@@ -18,14 +18,10 @@ def compare(config: Config, out: str, **how: Any) -> None:
 
     Tables and a picture: DIR/compare.md, compare.csv, pairs.csv, compare.png.
     """
-    import analysis
     from search.studies.compare import run_compare
 
     result = run_compare(config, out, **how)
-    if result.failed < result.finished:
-        comparison = analysis.write_comparison(out)
-        click.echo(comparison.text)
-        click.echo(f"tables and picture in {Path(out) / 'compare.md'}")
+    tell_report(out)
     check_complete(out, result)
 
 
@@ -38,13 +34,10 @@ def replicate(config: Config, out: str, **how: Any) -> None:
     the first evaluation. Tables and a picture: DIR/replicate.md, methods.csv, pairs.csv,
     replicate.png. More --draws extend it.
     """
-    import analysis
     from search.studies.replicate import run_replicate
 
-    result = run_replicate(config, out, **how)
-    check_complete(out, result)
-    click.echo(analysis.write_replication(out).text)
-    click.echo(f"tables and picture in {Path(out) / 'replicate.md'}")
+    check_complete(out, run_replicate(config, out, **how))
+    tell_report(out)
 
 
 @run_command("fidelity")
@@ -53,14 +46,10 @@ def fidelity(config: Config, out: str, **how: Any) -> None:
 
     Tables and a picture: DIR/fidelity.md, fidelity.csv, regions.csv, reference.csv, fidelity.png.
     """
-    import analysis
     from search.studies.fidelity import run_fidelity
 
-    result = run_fidelity(config, out, **how)
-    check_complete(out, result)
-    study = analysis.write_fidelity(out)
-    click.echo(study.text)
-    click.echo(f"tables and picture in {Path(out) / 'fidelity.md'}")
+    check_complete(out, run_fidelity(config, out, **how))
+    tell_report(out)
 
 
 @run_command("tabulate")
@@ -70,13 +59,10 @@ def tabulate(config: Config, out: str, **how: Any) -> None:
     From scratch with the test accuracy of the same children, by two kinds of weight sharing, and
     with a quarter of the epochs. DIR/table.parquet, and its figures in DIR/tabulate.md.
     """
-    import analysis
     from search.studies.tabulate import run_tabulate
 
-    result = run_tabulate(config, out, **how)
-    check_complete(out, result)
-    click.echo(analysis.write_tabulation(out).text)
-    click.echo(f"table in {Path(out) / 'table.parquet'}")
+    check_complete(out, run_tabulate(config, out, **how))
+    tell_report(out)
 
 
 @run_command("race")
@@ -87,13 +73,10 @@ def race(config: Config, out: str, **how: Any) -> None:
     true test accuracy of what it selects. Tables and a picture: DIR/race.md, race.csv, pairs.csv,
     anytime.csv, race.png.
     """
-    import analysis
     from search.studies.race import run_race
 
     run_race(config, out, **how)
-    result = analysis.write_race(out)
-    click.echo(result.text)
-    click.echo(f"tables and picture in {Path(out) / 'race.md'}")
+    tell_report(out)
 
 
 @run_command("train")

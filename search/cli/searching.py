@@ -63,6 +63,16 @@ def check_complete(out: Path | str, *results: RunResult | Selected | Replicated)
         )
 
 
+def tell_report(out: str) -> None:
+    """Write the report of a run, and say what it found."""
+    import analysis
+
+    report = analysis.report_of(out)
+    path = analysis.write_report(report)
+    click.echo(report.text or analysis.tables.wrapped(report.found))
+    click.echo(f"report in {path}")
+
+
 @run_command("search")
 def search(config: Config, out: str, **how: Any) -> None:
     """Search a policy and export it to DIR/policy.json and DIR/policy.txt."""
@@ -105,14 +115,10 @@ def randaugment(config: Config, out: str, **how: Any) -> None:
 
     Every cell is evaluated once with every seed.
     """
-    import analysis
     from search.studies.randaugment import run_randaugment
 
-    result = run_randaugment(config, out, **how)
-    check_complete(out, result)
-    grid = analysis.write_grid(out)
-    click.echo(grid.text)
-    click.echo(f"heat map {Path(out) / 'grid.png'}, policy {Path(out) / 'policy.json'}")
+    check_complete(out, run_randaugment(config, out, **how))
+    tell_report(out)
 
 
 @run_command("rederive")
@@ -123,11 +129,10 @@ def rederive(config: Config, out: str, **how: Any) -> None:
     children under what was found, the published policy and others, DIR/compare-other does on
     another draw of the images; DIR/rederive.md says whether the published policy was found again.
     """
-    import analysis
     from search.studies.rederive import run_rederive
 
     check_complete(out, *run_rederive(config, out, **how))
-    click.echo(analysis.write_rederivation(out))
+    tell_report(out)
 
 
 @run_command("pba")

@@ -11,14 +11,11 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from policies import RandAugment
-from policies.errors import InputError
 from proxy_tasks.evaluators.evaluation import Evaluation
 from proxy_tasks.trials import rank_by_mean
-from search.spaces import RandAugmentSpace
 from search.trial import Candidate, Key, usable_reward
 
 from .base import Searcher
-from .fixed import FixedSearcher
 
 MAGNITUDES = 31
 FINALISTS = 2  # cells that the last round of a halving compares
@@ -50,27 +47,6 @@ def grid_candidates(
         for batch, seed in enumerate(seeds, first)
         for n, m in cells
     ]
-
-
-class GridSearcher(FixedSearcher):
-    """Every cell of the grid with every seed, once; see `grid_candidates`."""
-
-    name = "grid"
-
-    def __init__(
-        self,
-        space: RandAugmentSpace,
-        seeds: Sequence[int],
-        *,
-        scorer: str = "main",
-        part: str = "validation",
-    ) -> None:
-        if not seeds or len(set(seeds)) != len(seeds):
-            raise InputError(
-                "seeds", "must be one or more different seeds", list(seeds), "pass for example 0 1"
-            )
-        self.space = space
-        super().__init__(grid_candidates(space.cells, seeds, scorer=scorer, part=part))
 
 
 def rounds(cells: int, evaluations: int) -> list[tuple[int, int]]:

@@ -23,8 +23,8 @@ from .study import OpenRun
 
 
 def run_compare(config: Config, out: Path | str, **how: Any) -> RunResult:
-    """Train children under each arm in the run folder `out`; `analysis.write_comparison(out)`
-    makes the tables.
+    """Train children under each arm in the run folder `out`; `analysis.report_of(out)` makes
+    the tables.
 
     Args:
         config: `Config.of("compare", policy=[...])`; see `arms.FORMS` for what an arm may be. The

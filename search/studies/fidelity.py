@@ -2,7 +2,7 @@
 
 Every policy is trained from scratch with several seeds and tested (evaluator "from-scratch", part
 "test"; the validation metrics of the same children are kept too), and scored on the validation
-part by every cheap evaluator with seeds of its own. `analysis.write_fidelity` does the rest.
+part by every cheap evaluator with seeds of its own. `analysis.report_of` does the rest.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _known(config: Config) -> dict[str, dict[str, Any]]:
 
 
 def run_fidelity(config: Config, out: Path | str, **how: Any) -> RunResult:
-    """Run the study in the run folder `out`; `analysis.write_fidelity(out)` does the rest.
+    """Run the study in the run folder `out`; `analysis.report_of(out)` does the rest.
 
     Args:
         config: `Config.of("fidelity", policies=29, seeds=4)`; its evaluator is the reference, from

@@ -43,8 +43,9 @@ def run_randaugment(
     retry_failed: bool = False,
     progress: bool = True,
 ) -> RunResult:
-    """Evaluate the grid in the run folder `out`, and export its best cell; `analysis.write_grid`
-    makes the heat map.
+    """Evaluate the grid in the run folder `out`, and export its best cell.
+
+    `analysis.report_of(out)` makes the heat map.
 
     Args:
         config: `Config.of("randaugment", n=[1, 2], m=[5, 10])`; cells and seeds may grow, unless it

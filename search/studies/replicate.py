@@ -70,7 +70,7 @@ def run_replicate(
     retry_failed: bool = False,
     progress: bool = True,
 ) -> Replicated:
-    """Replicate in the run folder `out`; `analysis.write_replication(out)` makes the tables.
+    """Replicate in the run folder `out`; `analysis.report_of(out)` makes the tables.
 
     Args:
         config: `Config.of("replicate", method=["random", "thompson", "none"])`; draws may grow.

@@ -3,7 +3,7 @@
 A table says what real evaluations of its policies gave, so that searchers can be compared with
 hundreds of repeats in seconds, as NAS-Bench-101 (arXiv 1902.09635) does for architectures. Every
 policy is trained from scratch, with the test accuracy of the same children, and scored by cheaper
-evaluators. `analysis.write_tabulation` makes table.parquet of the journal.
+evaluators. `analysis.write_report` makes table.parquet of the journal.
 
 Most of the space is dull, and the region where searches end is where cheap rewards go wrong:
 finished searches (`policies_from`) supply the policies of that region.
@@ -258,7 +258,8 @@ def evaluators(config: Config) -> dict[str, EvaluatorConfig]:
 
 
 def run_tabulate(config: Config, out: Path | str, **how: Any) -> RunResult:
-    """Measure policies in the run folder `out`; `analysis.write_tabulation(out)` makes the table.
+    """Measure policies in the run folder `out`; `analysis.write_report(analysis.report_of(out))`
+    writes the table.
 
     Args:
         config: `Config.of("tabulate", policies=600, policies_from=["runs/first"])`. Policies,

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from analysis import report_of, write_report
+
+
+def reported(directory: Path) -> Path:
+    """The Markdown file of the report of a run folder."""
+    return write_report(report_of(directory))
+
 
 def journal_line(batch: int, slot: int, accuracy: float | None = 0.5, **changes) -> dict:
     """One line of trials.jsonl; `accuracy` None makes a failed one."""

@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from analysis import compare_arms, load_run, write_comparison
+from analysis import compare_arms, load_run
 from analysis.compare import _corrected
 from analysis.runs import passes_of_one, trials_table
 from analysis.statistics import minimum_detectable_difference, paired_difference
 from policies import InputError
 from proxy_tasks.trials import Trial
-from tests.analysis.journals import journal_line
+from tests.analysis.journals import journal_line, reported
 
 RUNS = {
     "none": [0.50, 0.52, 0.54, 0.51, 0.53],
@@ -231,8 +231,7 @@ def test_files_are_written_with_the_cost_of_the_search(write_run):
         },
     }
     directory = write_run(lines(), config)
-    write_comparison(directory)
-    text = (directory / "compare.md").read_text()
+    text = reported(directory).read_text()
     assert "100 evaluations = 7 children" in text and "minus none" in text
     assert len(pd.read_csv(directory / "compare.csv")) == 3
     assert len(pd.read_csv(directory / "pairs.csv")) == 3

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from analysis import analyse_fidelity, load_run, write_fidelity
-from tests.analysis.journals import journal_line
+from analysis import analyse_fidelity, load_run, report_of
+from tests.analysis.journals import journal_line, reported
 
 POLICIES, SEEDS = 24, 4
 REWARDS = ("accuracy", "log_likelihood", "calibrated_log_likelihood")
@@ -107,9 +107,8 @@ def test_a_diverged_child_ranks_below_all_that_trained(write_run):
 
 @pytest.mark.long
 def test_files_and_words(write_run):
-    directory = write_run(lines(), {"task": {"name": "reduced-cifar10"}})
-    fidelity = write_fidelity(directory)
-    said = " ".join(fidelity.sentences)
+    directory = write_run(lines(), {"kind": "fidelity"})
+    said = " ".join(reported(directory).read_text().split())
     assert "24 policies, 4 from-scratch children each" in said and "0.5 points apart" in said
     for name in ("fidelity.csv", "fidelity.md", "fidelity.png", "reference.csv"):
         assert (directory / name).stat().st_size > 0
@@ -137,8 +136,8 @@ def region_lines():
 
 @pytest.mark.long
 def test_random_candidates_and_policies_of_searches_are_told_apart(write_run):
-    fidelity = write_fidelity(write_run(region_lines()))
-    regions = fidelity.regions.set_index(["evaluator", "reward"])
+    fidelity = report_of(write_run(region_lines(), {"kind": "fidelity"}))
+    regions = fidelity.data["regions.csv"].set_index(["evaluator", "reward"])
     cheap = regions.loc[("cheap", "accuracy")]
     assert (cheap["random"], cheap["found"]) == (1.0, -1.0)
     # The best five of 0.50 .. 0.69, and all of them.

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from analysis import analyse_race, write_any, write_race
+from analysis import analyse_race, report_of
 from analysis.statistics import bootstrap, interquartile_mean, paired_superiority
 from policies import InputError
+from tests.analysis.journals import reported
 
 
 def laps(finals: dict[str, list[float | None]], marks=(5, 10)) -> pd.DataFrame:
@@ -100,7 +101,7 @@ def test_the_report_of_a_race(write_run):
         for seed, value in enumerate(values)
     ]  # fmt: skip
     (directory / "race.json").write_text(json.dumps({"laps": lines}))
-    race = write_race(directory)
+    assert reported(directory) == directory / "race.md"
     text = (directory / "race.md").read_text()
     assert "Unfinished: 6 of 8 searches" in text and "planted landscape" in text
     assert "| a          |          3 |" in text and "![" in text
@@ -109,16 +110,15 @@ def test_the_report_of_a_race(write_run):
     assert cells[2] == "+1.33" and cells[5:7] == ["1.00", "[0.44, 1.00]"]  # Wilson: all of three
     for name in ("race.png", "race.csv", "pairs.csv", "anytime.csv"):
         assert (directory / name).stat().st_size > 0
-    assert write_any(directory) == directory / "race.md"
     # Half way nothing had trained: no point of the curve.
-    assert list(race.anytime["evaluations"]) == [10, 10]
+    assert list(report_of(directory).data["anytime.csv"]["evaluations"]) == [10, 10]
 
 
 def test_a_race_that_was_tampered_with_is_refused(write_run):
     directory = write_run([], {"kind": "race"})
     (directory / "race.json").write_text('{"laps": [{"searcher": "a"}]}')
     with pytest.raises(InputError, match="laps of a race"):
-        write_any(directory)
+        report_of(directory)
 
 
 def three(count: int = 6) -> dict[str, list[float | None]]:
@@ -169,8 +169,8 @@ def test_a_race_tells_how_its_searches_ended_and_who_is_left_out(write_run, dear
         for seed, value in enumerate(values)
     ]  # fmt: skip
     (directory / "race.json").write_text(json.dumps({"laps": lines}))
-    assert list(write_race(directory).table["searcher"]) == ["a", "b"]
-    text = write_any(directory).read_text()
+    assert list(report_of(directory).data["race.csv"]["searcher"]) == ["a", "b"]
+    text = reported(directory).read_text()
     assert "Left out, as fewer than two searches found something: c." in text
     assert ("Every search has the same cost" in text) == (dear is not None)
     assert ("same number of evaluations" in text) == (dear is None)
@@ -187,7 +187,7 @@ def test_a_race_on_a_table_tells_how_large_that_is(write_run):
         for seed, value in enumerate(values)
     ]  # fmt: skip
     (directory / "race.json").write_text(json.dumps({"laps": lines, "policies": 211}))
-    text = write_any(directory).read_text()
+    text = reported(directory).read_text()
     assert "The table has 211 policies." in text and "planted" not in text
 
 

@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
 
-from analysis import analyse_grid, load_run, write_grid
+from analysis import analyse_grid, load_run
 from analysis.randaugment import Again
-from tests.analysis.journals import journal_line
+from tests.analysis.journals import journal_line, reported
 
 
 def lines(mean, seeds=2, sd=0.0, noise=0, ns=(1, 2, 3), ms=(0, 10, 20, 30)):
@@ -95,12 +96,10 @@ def test_ties_go_to_the_gentler_cell(write_run):
 def test_files_are_written_also_with_a_failed_cell(write_run):
     rows = lines(peak, sd=0.001)
     rows[3] = journal_line(1, 1, None, label="N=1 M=10", seed=1)
-    directory = write_run(rows, {"evaluator": {"reward": "accuracy"}})
-    grid = write_grid(directory)
-    assert grid.table["count"].sum() == 23
-    assert (directory / "grid.png").is_file() and "N = 2, M = 10" in (
-        directory / "grid.md"
-    ).read_text()
+    directory = write_run(rows, {"kind": "randaugment", "evaluator": {"reward": "accuracy"}})
+    assert "N = 2, M = 10" in reported(directory).read_text()
+    assert pd.read_csv(directory / "grid.csv")["count"].sum() == 23
+    assert (directory / "grid.png").is_file()
 
 
 def diverging(*cells, reward):

@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from analysis import write_rederivation
+from analysis import report_of
 from policies import IMAGENET, PAPER_OPS, InputError, Policy, save_policy
-from tests.analysis.journals import journal_line
+from tests.analysis.journals import journal_line, reported
 from tests.analysis.test_agreement import random_policy
 
 ARMS = {"none": 0.50, "imagenet": 0.55, "random:25": 0.53, "search/policy.json": 0.551}
@@ -36,7 +36,7 @@ def searched(write_run, name, policy):
 
 
 def written(tmp_path):
-    return " ".join(write_rederivation(tmp_path / "run").read_text().split())
+    return " ".join(reported(tmp_path / "run").read_text().split())
 
 
 def test_an_unfinished_search_is_reported_as_such(write_run, tmp_path):
@@ -127,7 +127,7 @@ def test_a_budget_counts_searches_and_all_accuracies_stand_together(write_run, t
     assert "| mean of 2 searches by the controller |" in text
     (tmp_path / "run/recipe.json").write_text("[1]")
     with pytest.raises(InputError, match="must hold what the run wrote"):
-        write_rederivation(tmp_path / "run")
+        report_of(tmp_path / "run")
 
 
 @pytest.mark.parametrize("searches", [1, 2])

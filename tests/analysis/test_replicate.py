@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from analysis import Draws, analyse_replication, load_run, write_replication
+from analysis import Draws, analyse_replication, load_run, report_of
 from analysis.draws import OTHER, OWN, compare_methods, pairs_of
 from analysis.replicate import (
     _shared,
@@ -29,6 +29,7 @@ from analysis.statistics import (
 from analysis.tables import p_clause
 from policies import InputError
 from proxy_tasks.run_format import STAND_IN
+from tests.analysis.journals import reported
 from tests.golden.runs import copy
 
 pytestmark = pytest.mark.long
@@ -220,16 +221,18 @@ def recorded(tmp_path):
 
 
 def test_the_recorded_run_has_its_report(recorded):
-    found = write_replication(recorded)
-    text = (recorded / "replicate.md").read_text()
+    text = reported(recorded).read_text()
+    table = report_of(recorded).data["methods.csv"]
     assert "Complete: 2 draws" in text and "a draw that nobody searched" in text
     assert json.loads((recorded / "plan.json").read_text())[0]["sha256"] in text
-    assert list(found.table["method"]) == ["random", "randaugment-grid", "random:3", "none"]
+    assert list(table["method"]) == ["random", "randaugment-grid", "random:3", "none"]
     # Search and selection, no more than was allowed; what searches for nothing costs nothing.
-    cost = found.table["search_children"].tolist()
+    cost = table["search_children"].tolist()
     assert 20 <= cost[0] <= 24 and cost[1:] == [24, 0, 0]
     own = load_run(recorded / "draw-1" / "own").trials
     mean = 100 * own[own["label"] == "none"]["accuracy"].mean()
+    run = load_run(recorded)
+    found = replication_of(run, judged(run))
     assert found.draws[OWN].means("none")[1] == pytest.approx(mean)
     assert (recorded / "replicate.png").read_bytes()[:4] == b"\x89PNG"
     assert (recorded / "draw-1" / "other" / "compare.csv").exists()
@@ -250,9 +253,10 @@ def test_a_search_costs_as_many_children_as_have_its_image_passes(recorded):
 def test_a_draw_counts_once_all_its_children_are_there(recorded):
     journal = recorded / "draw-1" / "other" / "trials.jsonl"
     journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:-1]))
-    found = write_replication(recorded)
-    assert set(found.table["draws"]) == {1} and set(found.pairs["verdict"]) == {"undecided"}
-    assert "Unfinished: 1 of 2 draws" in (recorded / "replicate.md").read_text()
+    found = report_of(recorded)
+    assert set(found.data["methods.csv"]["draws"]) == {1}
+    assert set(found.data["pairs.csv"]["verdict"]) == {"undecided"}
+    assert "Unfinished: 1 of 2 draws" in found.found[0]
 
 
 @pytest.mark.parametrize(
@@ -292,8 +296,8 @@ def test_where_a_method_found_nothing_is_said(recorded):
 def test_without_a_finished_draw_there_is_nothing_to_compare(recorded):
     for journal in recorded.glob("draw-*/own/trials.jsonl"):
         journal.write_bytes(b"")
-    with pytest.raises(InputError, match="a draw on which every method was judged"):
-        write_replication(recorded)
+    found = report_of(recorded)
+    assert found.found[-1] == "No draw is judged yet." and not found.data and not found.text
 
 
 def test_a_plan_that_has_grown_is_said(recorded):

@@ -7,11 +7,11 @@ import re
 
 import pytest
 
-from analysis import report_of, write_any
+from analysis import report_of
 from analysis.report import REPORTS
 from policies import IMAGENET, InputError, Policy, Schedule, save_policy, save_schedule
 from search.studies.config import KINDS
-from tests.analysis.journals import journal_line
+from tests.analysis.journals import journal_line, reported
 
 EMPTY = {
     "search": "has not exported a policy yet",
@@ -35,7 +35,7 @@ def test_every_kind_of_run_has_a_report():
 @pytest.mark.parametrize("kind", REPORTS)
 @pytest.mark.parametrize("rows", [[], [journal_line(0, 0, None)]])
 def test_a_run_without_results_has_a_report_that_says_so(write_run, kind, rows):
-    text = write_any(write_run(rows, {"kind": kind})).read_text()
+    text = reported(write_run(rows, {"kind": kind})).read_text()
     assert EMPTY[kind] in text and "Unfinished" in text
     assert f"augsearch {kind}" in text  # the command that makes it
 
@@ -51,7 +51,7 @@ def test_a_run_without_results_has_a_report_that_says_so(write_run, kind, rows):
 )
 def test_the_kind_of_run_decides_on_the_report(write_run, kind, line, name):
     directory = write_run([line], {"kind": kind})
-    assert write_any(directory) == directory / name
+    assert reported(directory) == directory / name
     assert (directory / name).stat().st_size > 0
 
 
@@ -66,7 +66,7 @@ def test_a_training_tells_its_accuracy_with_its_error(write_run):
     evaluation["details"] = {"stderrs": {"accuracy": 0.01}, "epochs": 4}
     arm = {"name": "imagenet", "members": [IMAGENET.to_json()]}
     (directory / "result.json").write_text(json.dumps({"arm": arm, "evaluation": evaluation}))
-    text = write_any(directory).read_text()
+    text = reported(directory).read_text()
     assert "Test accuracy 62.50 % ± 1.00" in text
     assert '("Posterize", 0.4, 8)' in text
 
@@ -80,7 +80,7 @@ def test_a_training_shows_its_epochs_finished_or_not(write_run):
     directory = write_run([], {"kind": "train"})
     lines = [epoch_line(1, 2.5), epoch_line(2, None, "the training loss was nan")]
     (directory / "epochs.jsonl").write_text("".join(lines))
-    text = write_any(directory).read_text()
+    text = reported(directory).read_text()
     assert "(epochs.png)" in text and (directory / "epochs.png").stat().st_size > 1000
     assert "Diverged in 1 epochs, last in 2: the training loss was nan." in text
 
@@ -92,7 +92,7 @@ def test_a_broken_line_of_the_epochs_is_named(write_run, line):
     directory = write_run([], {"kind": "train"})
     (directory / "epochs.jsonl").write_text(epoch_line(1, 2.5) + line)
     with pytest.raises(InputError, match="epochs.jsonl, line 2: must be as a training wrote it"):
-        write_any(directory)
+        report_of(directory)
 
 
 def test_a_schedule_is_told_by_what_it_applies(write_run):
@@ -107,7 +107,7 @@ def test_a_schedule_is_told_by_what_it_applies(write_run):
     much = Policy([[("Rotate", 0.5, 3)], [("Color", 1.0, 3)]])
     schedule = Schedule([(0, nothing), (2, much)], 4)
     save_schedule(directory / "schedule.json", schedule, {"reward": 0.53})
-    text = write_any(directory).read_text()
+    text = reported(directory).read_text()
     assert "2 policies over 4 epochs" in text and "0.5300" in text
     assert "Color 0.50, Rotate 0.25" in text  # of the images, half draw either sub-policy
     for picture in ("schedule.png", "population.png"):
@@ -117,7 +117,7 @@ def test_a_schedule_is_told_by_what_it_applies(write_run):
 def test_a_schedule_of_nothing_says_so(write_run):
     directory = write_run([], {"kind": "pba"})
     save_schedule(directory / "schedule.json", Schedule([(0, Policy([[("Rotate", 0.0, 3)]]))], 4))
-    assert "Every probability is 0" in write_any(directory).read_text()
+    assert "Every probability is 0" in reported(directory).read_text()
 
 
 class TestSelect:
@@ -144,7 +144,7 @@ class TestSelect:
             (directory / name).parent.mkdir(exist_ok=True)
             (directory / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
         save_policy(directory / "policy.json", IMAGENET, provenance={"selection": "one-by-one"})
-        return write_any(directory).read_text()
+        return reported(directory).read_text()
 
     @pytest.mark.long
     def test_proposals_are_ranked_with_paired_differences(self, write_run):
@@ -167,7 +167,7 @@ class TestSelect:
             lucky[0] |= {"status": "failed", "evaluation": None, "error": "no"}
         with open(directory / "final" / "trials.jsonl", "a") as journal:
             journal.write("".join(json.dumps(line) + "\n" for line in lucky))
-        text = write_any(directory).read_text()
+        text = reported(directory).read_text()
         assert "a child that failed or diverged: best-9." in text and "| best-9" not in text
         assert "minus one-by-one" in text
 

@@ -12,12 +12,11 @@ from analysis import (
     policy_sheet,
     policy_statistics,
     policy_table,
-    write_report,
 )
 from analysis.runs import trials_table
 from policies import IMAGENET, OPS, Policy, save_policy
 from proxy_tasks.trials import Trial
-from tests.analysis.journals import journal_line
+from tests.analysis.journals import journal_line, reported
 
 
 def test_shares_count_operations_as_often_as_they_are_applied():
@@ -94,7 +93,7 @@ def test_report_of_a_finished_search(write_run):
         rows, {"settings": {"evaluations": 40}, "task": {"name": "reduced-fashion"}}
     )
     save_policy(directory / "policy.json", Policy([[("Rotate", 0.5, 3), ("Invert", 0.2, None)]]))
-    text = write_report(directory).read_text()
+    text = reported(directory).read_text()
     assert "Complete: 40 evaluations." in text and "1 of them failed" in text
     assert "RuntimeError: planted" in text and '("Rotate", 0.5, 3)' in text
     for picture in ("reward.png", "diversity.png", "histograms.png"):
@@ -103,7 +102,7 @@ def test_report_of_a_finished_search(write_run):
 
 @pytest.mark.parametrize("rows", [[], [journal_line(0, 0)], [journal_line(0, 0, None)]])
 def test_report_of_a_search_that_has_hardly_begun(write_run, rows):
-    text = write_report(write_run(rows)).read_text()
+    text = reported(write_run(rows)).read_text()
     assert "has not exported a policy yet" in text
 
 
@@ -153,7 +152,7 @@ def test_a_diverged_child_is_never_the_best(write_run):
     """Its reward, the log-likelihood of guessing, may be above those of honest children."""
     rows = [journal_line(0, slot, 0.1 + 0.01 * slot) for slot in range(4)]
     rows[1]["evaluation"] |= {"reward": 0.9, "diverged": True}
-    text = write_report(write_run(rows)).read_text()
+    text = reported(write_run(rows)).read_text()
     assert "Best reward 0.1300" in text and "1 children diverged" in text
     assert "0.9000" not in text
 
@@ -176,12 +175,12 @@ def test_the_best_of_many_stands_beside_what_its_policy_got_with_other_seeds(wri
     rows += [
         journal_line(1, slot, reward, augmentation=lucky) for slot, reward in enumerate((0.6, 0.45))
     ]
-    text = write_report(write_run(rows)).read_text()
+    text = reported(write_run(rows)).read_text()
     assert "other seeds" in text
     best = next(line for line in text.splitlines() if "0.6000" in line and line.startswith("|"))
     assert "0.4500" in best and "Color 0.5 3" in best
 
 
 def test_equal_rewards_are_said_to_say_nothing(write_run):
-    text = write_report(write_run([journal_line(0, slot, 0.5) for slot in range(3)])).read_text()
+    text = reported(write_run([journal_line(0, slot, 0.5) for slot in range(3)])).read_text()
     assert "All rewards are the same" in text

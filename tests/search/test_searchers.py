@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from itertools import product
 
 import numpy as np
 import pytest
@@ -17,7 +18,6 @@ from search import (
     BatchSearcher,
     EvolutionSearcher,
     FixedSearcher,
-    GridSearcher,
     OptunaSearcher,
     PolicySpace,
     PPOConfig,
@@ -30,6 +30,7 @@ from search import (
 )
 from search.searchers import tpe
 from search.searchers.base import derive_seed
+from search.searchers.grid import grid_candidates
 from search.searchers.registry import searcher_options
 from search.studies.config import read_config
 from search.testing import (
@@ -371,18 +372,13 @@ def test_no_option_takes_a_value_of_another_type(name):
 
 
 def test_a_cell_has_its_place_whatever_other_cells_there_are():
-    small = GridSearcher(RandAugmentSpace((1, 2), (0, 10, 30)), [7])
-    large = GridSearcher(RandAugmentSpace((1, 2, 3), (0, 5, 10, 30)), [7, 8])
-    assert set(small.candidates) <= set(large.candidates)
-    assert [c.key for c in small.candidates] == [
-        (0, 31 * n + m) for n in (1, 2) for m in (0, 10, 30)
-    ]
-    asked = [large.ask() for _ in range(24)]
+    small = grid_candidates(product((1, 2), (0, 10, 30)), [7])
+    large = grid_candidates(product((1, 2, 3), (0, 5, 10, 30)), [7, 8])
+    assert set(small) <= set(large)
+    assert [c.key for c in small] == [(0, 31 * n + m) for n in (1, 2) for m in (0, 10, 30)]
     # All cells of one seed come before the next seed.
-    assert [(c.batch, c.seed) for c in asked] == [(0, 7)] * 12 + [(1, 8)] * 12
-    assert asked[1].augmentation == RandAugment(1, 5) and asked[1].label == "N=1 M=5"
-    with pytest.raises(InputError, match="seeds"):
-        GridSearcher(RandAugmentSpace(), [7, 7])
+    assert [(c.batch, c.seed) for c in large] == [(0, 7)] * 12 + [(1, 8)] * 12
+    assert large[1].augmentation == RandAugment(1, 5) and large[1].label == "N=1 M=5"
 
 
 class Own(RandomSearcher):
