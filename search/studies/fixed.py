@@ -59,16 +59,16 @@ def run_fixed(
         return result
 
 
-def forget_followers(stage: Path, *followers: Path) -> None:
+def forget_followers(run: Path, stage: Path, *followers: Path) -> None:
     """Before failed evaluations of a stage are made again: what followed from it is forgotten.
 
     At first, so that a kill in between leaves nothing that followed from what is no longer there;
-    before all policy.json, which promises that every journal is there.
-    followers: the latest first.
+    before all the run's policy.json, which promises that every journal is there.
+    run: the folder of the stage's run, which may be the stage. followers: the latest first.
     """
     journal = stage / JOURNAL_NAME
     if journal.is_file() and any(trial.error is not None for trial in read_journal(journal)):
-        forget_policy(stage)
+        forget_policy(run)
         for follower in followers:
             forget_results(follower)
 
@@ -88,7 +88,6 @@ def begin_stage(run: OpenRun, stage: Path, candidates: Sequence[Candidate]) -> N
     )
     if others:
         run.log.info(f"the run has gone on: {stage.name} is made anew")
-        forget_policy(run.path)
         forget_results(stage)
 
 

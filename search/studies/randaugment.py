@@ -64,6 +64,7 @@ def run_randaugment(
         if stage.is_dir():
             check_journal(opened.path, below=False)
         if retry_failed:
+            forget_followers(opened.path, opened.path, stage)
             forget_followers(opened.path, stage)
         how: dict[str, Any] = {"retry_failed": retry_failed, "progress": progress}
         settings = opened.config.settings

@@ -85,9 +85,9 @@ def run_rederive(
         stages = {**search_configs(run.config), **grid_config(run.config)}
         comparisons = [run.path / name for name in (COMPARE_CHILD, COMPARE_OTHER, COMPARE)]
         if retry_failed:
-            for name in stages:
-                for place in (run.path / name, *sorted((run.path / name).glob("*/"))):
-                    forget_followers(place, *comparisons)
+            for place in (run.path / name for name in stages):
+                for journalled in (place, *sorted(place.glob("*/"))):
+                    forget_followers(place, journalled, *comparisons)
         how: dict[str, Any] = {"retry_failed": retry_failed, "progress": progress, "resume": True}
         kinds = {"search": run_search, "randaugment": run_randaugment}
         done = [kinds[made.kind](made, run.path / name, **how) for name, made in stages.items()]

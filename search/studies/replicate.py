@@ -214,7 +214,7 @@ def _draw(run: OpenRun, draw: int, how: dict[str, Any]) -> Iterator[Ended]:
         place = folder / name / stage.kind
         if how["retry_failed"]:
             for journalled in (place, *sorted(place.glob("*/"))):
-                forget_followers(journalled, *judged)
+                forget_followers(place, journalled, *judged)
         run.log.info(f"draw {draw + 1} of {settings.draws}, {name}: {stage.kind}")
         made = stage.configure(on_draw(run.config, 2 * draw), draw)
         ended = _go_on(run.config, stage.run, made, place, how)

@@ -192,6 +192,7 @@ def run_search(
         if budget is not None:
             _write_costs(path, budget)
         if retry_failed:
+            forget_followers(path, path, path / FINAL)
             forget_followers(path, path / FINAL)
         if (path / FINAL).exists():
             check_journal(path, below=False)

@@ -139,7 +139,8 @@ class _Selection:
         fresh: list = []
         if self.how["retry_failed"]:
             out = self.opened.path
-            forget_followers(out / RESCORE, out / PROPOSALS, out / FINAL)
+            forget_followers(out, out / RESCORE, out / PROPOSALS, out / FINAL)
+            forget_followers(out, out / FINAL)
         if settings.rescore and restricted(every, ops)[0]:
             seeds = training_seeds("select rescore", 0, settings.rescore_seeds)
             candidates = rescore_candidates(every, seeds, count=settings.rescore)

@@ -162,10 +162,11 @@ def test_a_race_tells_how_its_searches_ended_and_who_is_left_out(write_run, dear
     settings = {"table": "planted", "fidelity": "sharing-80", "searcher": ["a", "b", "c"],
                 "seeds": 3, "budget": 10, "dear": dear}  # fmt: skip
     directory = write_run([], {"kind": "race", "settings": settings})
+    finals = {"a": [0.5, 0.6, 0.7], "b": [0.5, 0.7, 0.6], "c": [None, 0.9, None]}
     lines = [
         {"searcher": name, "seed": seed, "evaluations": [10], "values": [value], "seconds": 1.0,
          "image_passes": 9, "duplicates": 0}
-        for name, values in {"a": [0.5, 0.6, 0.7], "b": [0.5, 0.7, 0.6], "c": [None] * 3}.items()
+        for name, values in finals.items()
         for seed, value in enumerate(values)
     ]  # fmt: skip
     (directory / "race.json").write_text(json.dumps({"laps": lines}))

@@ -96,6 +96,11 @@ def read_all(folder):
 FAILING = {
     "rescoring": (f"{SELECT} --seeds 2", "rescore", GROWING["seeds of the final choice"][3]),
     "the final choice": (f"{SELECT} --seeds 2", "final", GROWING["seeds of the final choice"][3]),
+    "the final choice of a search": (
+        f"search {PLANTED} --budget 24 --retries 0",
+        "final",
+        ("policy.json", "policy.txt"),
+    ),
     "the search of a re-derivation": (
         f"{REDERIVE} --evaluations 8 --seeds 2",
         "search",
@@ -114,7 +119,11 @@ def test_what_failed_is_made_again_and_what_followed_from_it(place, case, killed
 
     def failing(job):
         """What wins in the end has failed, so that something else has won."""
-        fails = encode_augmentation(job.candidate.augmentation) == best.augmentation
+        asked = job.candidate
+        fails = (encode_augmentation(asked.augmentation), asked.seed) == (
+            best.augmentation,
+            best.seed,
+        )
         return bad(job) if fails else answer(job)
 
     said = invoke(words, place("run"), FakePool(answer=failing), code=1)
@@ -125,6 +134,7 @@ def test_what_failed_is_made_again_and_what_followed_from_it(place, case, killed
     if killed:
         with pytest.raises(Killed):
             invoke(retry, place("run"), FakePool(answer=answer, killed_after=0))
+        assert not (run / policy).exists()  # which would say that the run is complete
         retry = "resume run --quiet"
     invoke(retry, place("run"))
     assert ending(run, results) == ending(whole, results)

@@ -200,7 +200,7 @@ def test_searches_of_one_budget_and_what_is_beside_them(place, patch):
     for name in ("run_search", "run_randaugment", "run_compare"):
         patch.setattr(rederive, name, lambda *_, **__: None)
     forgotten = {}
-    patch.setattr(rederive, "forget_followers", lambda place, *followers: forgotten.update(
+    patch.setattr(rederive, "forget_followers", lambda _, place, *followers: forgotten.update(
         {place.relative_to(run).as_posix(): {each.name for each in followers}}))  # fmt: skip
     run_rederive(read_config(run), run, resume=True, retry_failed=True, progress=False)
     assert {"search", "search/final", "search-2", "random/final", "randaugment"} <= set(forgotten)

@@ -245,7 +245,7 @@ def test_what_had_failed_takes_with_it_what_followed(monkeypatch, tmp_path):
     monkeypatch.setattr(
         replicate,
         "forget_followers",
-        lambda place, *followers: forgotten.update(
+        lambda _, place, *followers: forgotten.update(
             {place.relative_to(tmp_path / "draw-0").as_posix(): [each.name for each in followers]}
         ),
     )

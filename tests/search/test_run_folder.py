@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -159,6 +160,16 @@ def test_where_and_how_fast_may_change(fake, config, tmp_path):
     moved = tmp_path / "moved"
     os.rename(tmp_path / "run", moved)
     assert fake(config.changed(**pool), out=moved, resume=True).finished == 20
+
+
+@pytest.mark.parametrize(
+    ("change", "complete"), [({"evaluations": 26}, False), ({"workers": 7}, True)]
+)
+def test_a_run_that_goes_on_is_not_complete(fake, config, tmp_path, change, complete):
+    fake(config)
+    with contextlib.suppress(Killed):
+        fake(config.changed(**change), FakePool(0, killed_after=0), resume=True)
+    assert (tmp_path / "run" / "policy.json").exists() == complete
 
 
 @pytest.mark.parametrize("first", ["bfloat16", "float32"])
