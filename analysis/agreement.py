@@ -5,9 +5,12 @@ which operations stand together in a sub-policy. Both count an operation by its 
 that is never applied is not there. The agreement of two policies is the mean cosine of these
 tables; strengths that are near count as nearly alike.
 
-What an agreement means is told by policies of the same form: random ones (chance, and from it a
-p), and ones of which a share of the sub-policies is the known policy's and the rest is random
-(power, and the share that agrees as much). All are drawn with a fixed seed.
+What an agreement means is told by two kinds of other policies. Chance, and from it a p, are the
+policies found with other operations in their places: one exchange of names for all of them, since
+searches of one kind may like the same operations without having them from the known policy.
+(Random policies would be an easier rival: who uses few operations agrees more, or less, with
+anything.) Power, and the share that agrees as much, are told by policies of which a share of the
+sub-policies is the known policy's and the rest is random. All are drawn with a fixed seed.
 """
 
 from __future__ import annotations
@@ -25,7 +28,9 @@ from policies.errors import InputError
 
 from .statistics import holm
 
-DRAWS = 2000
+DRAWS = 10_000
+# Policies by which power is told, and exchanges of names by which each of them is judged.
+TRIALS, EXCHANGES = 100, 400
 # Bins of magnitude whose difference makes two strengths 0.6 alike.
 WIDTH = 2.0
 # From this share on, and where chance is ruled out, the known policy was found again.
@@ -33,6 +38,7 @@ AGAIN = 0.4
 ALPHA, RULED_OUT = 0.05, 0.01
 SHARES = np.linspace(0.0, 1.0, 11)
 POWER_AT = (0.25, 0.5)
+_HAS_MAGNITUDE = np.array([OPS[name].has_magnitude for name in PAPER_OPS])
 _RARE = ("ShearX", "ShearY", "TranslateX", "TranslateY")
 
 
@@ -91,6 +97,11 @@ class _Drawn:
                     np.add.at(pairs, place, np.sqrt(both))
         return (strengths @ smooth).reshape(count, -1), pairs.reshape(count, -1)
 
+    def one(self, place: int) -> _Drawn:
+        """The policy at this place alone."""
+        own = slice(place, place + 1)
+        return _Drawn(self.names[own], self.probabilities[own], self.magnitudes[own], self.bins)
+
     def usage(self) -> np.ndarray:
         """Shares [N, operations] of what is applied; 0 throughout where nothing is."""
         used = np.zeros((len(self.names), len(PAPER_OPS)))
@@ -126,8 +137,7 @@ def _random(form: Form, count: int, rng: np.random.Generator) -> _Drawn:
         names = rng.permuted(pairs[places], axis=2)
     else:
         names = known[rng.integers(len(known), size=shape)]
-    has = np.array([OPS[name].has_magnitude for name in PAPER_OPS])
-    magnitudes = np.where(has[names], rng.integers(form.bins, size=shape), 0)
+    magnitudes = np.where(_HAS_MAGNITUDE[names], rng.integers(form.bins, size=shape), 0)
     return _Drawn(names, rng.integers(11, size=shape) / 10, magnitudes, form.bins)
 
 
@@ -148,6 +158,31 @@ def _mixed(known: Policy, share: float, form: Form, count: int, rng: np.random.G
         return np.where(taken, given[0][chosen], mine)
 
     return _Drawn(joined("names"), joined("probabilities"), joined("magnitudes"), form.bins)
+
+
+def _exchanges(ops: Sequence[str], count: int, seed: int) -> np.ndarray:
+    """Names [count, operations]: those of `ops` in any order, all others in their places."""
+    known = np.array([PAPER_OPS.index(name) for name in ops])
+    names = np.tile(np.arange(len(PAPER_OPS)), (count, 1))
+    rng = np.random.default_rng([seed, 2])
+    names[:, known] = rng.permuted(np.tile(known, (count, 1)), axis=1)
+    return names
+
+
+def _exchanged(policy: _Drawn, names: np.ndarray, seed: int) -> _Drawn:
+    """One policy with other operations: `names` [N, operations] says which stands for which.
+
+    Who had no magnitude and needs one gets any.
+    """
+    now = names[:, policy.names[0]]
+    fresh = np.random.default_rng([seed, 3]).integers(policy.bins, size=now.shape)
+    kept = np.where(_HAS_MAGNITUDE[policy.names[0]], policy.magnitudes[0], fresh)
+    return _Drawn(
+        now,
+        np.broadcast_to(policy.probabilities[0], now.shape),
+        np.where(_HAS_MAGNITUDE[now], kept, 0),
+        policy.bins,
+    )
 
 
 def _cosines(policies: _Drawn, others: _Drawn) -> np.ndarray:
@@ -173,17 +208,15 @@ class Agreement:
 
     Attributes:
         values: agreement of each policy found, 0 .. 1.
-        chance: 95 % range of the mean of as many random policies.
-        p: share of such means at least as large as the one found (never 0).
+        chance: 95 % range of their mean with other operations in their places.
+        p: share of these means at least as large as the one found (never 0).
         share: of the known policy's sub-policies in policies that agree as much, 0 .. 1.
-        power: share of known sub-policies -> how often chance would be ruled out at 5 %.
     """
 
     values: tuple[float, ...]
     chance: tuple[float, float]
     p: float
     share: float
-    power: dict[float, float]
 
     @property
     def mean(self) -> float:
@@ -207,30 +240,81 @@ def agreement_with(
 ) -> Agreement:
     """Agreement of `found`, policies of independent searches, with `known`.
 
-    A Monte Carlo test (Davison and Hinkley 1997, section 4.2): the mean agreement of the policies
-    found against that of as many random policies, each of the form of one of them: of as many
-    sub-policies, out of `ops`.
+    A permutation test (Davison and Hinkley 1997, section 4.3) of the names: the mean agreement of
+    the policies found against what it is once the operations `ops` have changed places, in all of
+    them alike. It is exact for policies that have nothing to do with the known one, however alike
+    they are among themselves and however few operations they use.
     """
     if not found:
         raise InputError("found", "must be at least one policy", found, "finish a search first")
     for policy in found:
         _same_bins(policy, known)
-    chance, curve, power = _reference(known, _forms(found, ops), draws, seed)
-    values = _cosines(_arrays(found), _arrays([known]))
-    mean = values.mean()
+    theirs, curve = _arrays([known]), _curve(known, _forms(found, ops), seed)
+    values = _cosines(_arrays(found), theirs)
+    chance = _chance([_arrays([policy]) for policy in found], theirs, ops, draws, seed)
     return Agreement(
         tuple(map(float, values)),
-        (float(np.quantile(chance, 0.025)), float(np.quantile(chance, 0.975))),
-        (1 + int((chance >= mean).sum())) / (1 + draws),
-        float(np.interp(mean, curve, SHARES)),
-        dict(power),
+        _range(chance),
+        _one_sided(values.mean(), chance, True),
+        float(np.interp(values.mean(), curve, SHARES)),
     )
+
+
+def _chance(
+    found: Sequence[_Drawn], known: _Drawn, ops: Sequence[str], draws: int, seed: int
+) -> np.ndarray:
+    """Mean agreement [draws] of policies, each alone in its arrays, under exchanges of names."""
+    names = _exchanges(ops, draws, seed)
+    return np.mean([_cosines(_exchanged(each, names, seed), known) for each in found], axis=0)
+
+
+def _range(chance: np.ndarray) -> tuple[float, float]:
+    low, high = np.quantile(chance, [0.025, 0.975])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Power:
+    """Of policies of which `share` of the sub-policies are known: how often they would be told from
+    chance (p at most 5 %), and how often called re-derived."""
+
+    share: float
+    told: float
+    called: float
+
+
+def agreement_power(
+    known: Policy, found: Sequence[Policy], ops: Sequence[str] = PAPER_OPS, *, seed: int = 0
+) -> tuple[Power, ...]:
+    """Power at POWER_AT of `agreement_with` for as many searches that end in policies of the forms
+    of `found`; TRIALS of each are judged."""
+    return _powers(known, _forms(found, ops), tuple(ops), seed)
+
+
+@functools.lru_cache(maxsize=16)
+def _powers(
+    known: Policy, forms: tuple[Form, ...], ops: tuple[str, ...], seed: int
+) -> tuple[Power, ...]:
+    rng = np.random.default_rng([seed, 4])
+    theirs, curve, powers = _arrays([known]), _curve(known, forms, seed), []
+    for share in POWER_AT:
+        mixed = [_mixed(known, share, form, TRIALS, rng) for form in forms]
+        means = np.mean([_cosines(each, theirs) for each in mixed], axis=0)
+        judged = []
+        for trial, mean in enumerate(means):
+            chance = _chance([each.one(trial) for each in mixed], theirs, ops, EXCHANGES, seed)
+            p = _one_sided(mean, chance, True)
+            judged.append(Agreement((mean,), (0.0, 0.0), p, float(np.interp(mean, curve, SHARES))))
+        told = np.mean([each.p <= ALPHA for each in judged])
+        called = np.mean([each.verdict == "re-derived" for each in judged])
+        powers.append(Power(share, float(told), float(called)))
+    return tuple(powers)
 
 
 @dataclass(frozen=True)
 class Between:
-    """How far independent searches agree: the mean over their pairs, its 95 % range and p among as
-    many random policies of their forms."""
+    """How far independent searches agree: the mean over their pairs, its 95 % range and p with
+    other operations in their places, in each policy others."""
 
     mean: float
     chance: tuple[float, float]
@@ -249,11 +333,12 @@ def agreement_between(
     if not pairs:
         raise InputError("found", "must be at least two policies", len(found), "search again")
     mean = float(np.mean([policy_agreement(found[i], found[j]) for i, j in pairs]))
-    rng = np.random.default_rng(seed)
-    drawn = [_random(form, draws, rng) for form in _forms(found, ops)]
-    chance = np.mean([_cosines(drawn[i], drawn[j]) for i, j in pairs], axis=0)
-    low, high = np.quantile(chance, [0.025, 0.975])
-    return Between(mean, (float(low), float(high)), _one_sided(mean, chance, True))
+    each = [
+        _exchanged(_arrays([policy]), _exchanges(ops, draws, seed + place), seed + place)
+        for place, policy in enumerate(found)
+    ]
+    chance = np.mean([_cosines(each[i], each[j]) for i, j in pairs], axis=0)
+    return Between(mean, _range(chance), _one_sided(mean, chance, True))
 
 
 def _forms(policies: Sequence[Policy], ops: Sequence[str]) -> tuple[Form, ...]:
@@ -263,24 +348,14 @@ def _forms(policies: Sequence[Policy], ops: Sequence[str]) -> tuple[Form, ...]:
 
 
 @functools.lru_cache(maxsize=16)
-def _reference(
-    known: Policy, forms: tuple[Form, ...], draws: int, seed: int
-) -> tuple[np.ndarray, np.ndarray, tuple[tuple[float, float], ...]]:
-    """Means [draws] by chance; the mean agreement at each of SHARES; shares and their power."""
-    rng = np.random.default_rng(seed)
-    theirs = _arrays([known])
-
-    def mixed(share: float) -> np.ndarray:
-        count = draws // 4
-        each = [_cosines(_mixed(known, share, form, count, rng), theirs) for form in forms]
-        return np.mean(each, axis=0)
-
-    chance = np.mean([_cosines(_random(form, draws, rng), theirs) for form in forms], axis=0)
-    curve = np.array([mixed(share).mean() for share in SHARES])
-    limit = np.quantile(chance, 1 - ALPHA)
-    power = tuple((share, float((mixed(share) > limit).mean())) for share in POWER_AT)
-    # Means of random draws may turn back by a hair.
-    return chance, np.maximum.accumulate(curve), power
+def _curve(known: Policy, forms: tuple[Form, ...], seed: int) -> np.ndarray:
+    """The mean agreement at each of SHARES, of policies of these forms."""
+    rng, theirs = np.random.default_rng(seed), _arrays([known])
+    means = [
+        np.mean([_cosines(_mixed(known, share, form, 500, rng), theirs).mean() for form in forms])
+        for share in SHARES
+    ]
+    return np.maximum.accumulate(means)  # means of random draws may turn back by a hair
 
 
 def _same_bins(first: Policy, second: Policy) -> None:
@@ -312,7 +387,7 @@ class Trait:
 
 TRAITS: tuple[Trait, ...] = (
     *(
-        Trait(f"{name} dominates", (name,))
+        Trait(f"{name} is used often", (name,))
         for name in ("Equalize", "Solarize", "Posterize", "AutoContrast", "Color")
     ),
     Trait("shear and translation are rare", _RARE, high=False),
@@ -354,8 +429,8 @@ def trait_table(
                 "trait": trait.name,
                 "found": float(value),
                 "known": float(target),
-                "low": float(np.quantile(chance, 0.025)),
-                "high": float(np.quantile(chance, 0.975)),
+                "low": _range(chance)[0],
+                "high": _range(chance)[1],
                 "p": _one_sided(value, chance, trait.high),
                 "p_known": _one_sided(target, trait.values(as_known), trait.high),
             }

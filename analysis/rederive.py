@@ -17,6 +17,7 @@ from proxy_tasks.run_format import (
     COMPARE_OTHER,
     CONFIG_NAME,
     CONTROLLER,
+    FINAL,
     GRID,
     POLICY_NAME,
     RANDOM,
@@ -31,35 +32,42 @@ from .agreement import (
     Agreement,
     Between,
     agreement_between,
+    agreement_power,
     agreement_with,
+    policy_agreement,
     trait_table,
 )
-from .compare import comparison_blocks, comparison_so_far, report_on
+from .asked import evaluations
+from .compare import MARGIN, Comparison, comparison_blocks, comparison_so_far, report_on
 from .composition import policy_statistics
 from .document import Part, Picture, Report, Section, Sentences, Table, Text, section
 from .gallery import written
 from .randaugment import grid_report
 from .runs import Run, load_run
 from .search import policy_section, search_report
+from .statistics import Difference, holm_levels, unpaired_difference, verdict
 
-KINDS = {"the controller": CONTROLLER, "random search": RANDOM}
+CONTROLLERS = "the controller"
+KINDS = {CONTROLLERS: CONTROLLER, "random search": RANDOM}
+REFERENCES = {"CIFAR-10": CIFAR10, "SVHN": SVHN}
+FEW = 3  # operations that a sentence names as used most
 COMPARISONS = {
     COMPARE: "Children on the images that were searched",
-    COMPARE_OTHER: "Children on another draw of images",
+    COMPARE_OTHER: "Children on another draw",
     COMPARE_CHILD: "Children of another model on that draw",
 }
 WORDS = {
-    "re-derived": "The published policy was re-derived",
-    "partly": "The published policy was re-derived in part",
-    "not": "The published policy was not re-derived",
+    "re-derived": "The published policy was re-derived.",
+    "partly": "The published policy was re-derived in part: what was found agrees with it beyond "
+    "chance, and is another policy.",
+    "not": "The published policy was not re-derived.",
 }
 CANNOT_SAY = (
     "The published policy is itself the result of one search: another one by its authors would "
     "have ended in another policy, and nobody knows how far the two would agree. Children smaller "
     "than the paper's may want another policy, so what is not found again may be due to the proxy "
     "as well as to the search. Signs of geometric operations and of enhancements are drawn, so "
-    "their direction is not searched. Two draws of a tree with few more than 120 classes share "
-    "most of them: judging on the other draw rules out luck with images, not with classes."
+    "their direction is not searched."
 )
 
 
@@ -67,21 +75,26 @@ def rederivation_report(run: Run) -> Report:
     """The report of a re-derivation, finished or not."""
     stages = _stages(run)
     searches = {name: each for name, each in stages.items() if name not in (*COMPARISONS, GRID)}
-    state = Text(_state(run, searches))
+    state = Text(_state(run, searches, stages))
     found = {name: search.policy for name, search in searches.items() if search.policy}
     if found:
         groups = _groups(found)
-        first = next(iter(groups.values()))
+        method, first = next(iter(groups.items()))
         traits = trait_table(IMAGENET, first, _ops(run))
+        comparisons = {
+            name: comparison
+            for name in COMPARISONS
+            if name in stages and (comparison := comparison_so_far(stages[name])) is not None
+        }
+        gains = {name: _gains(comparison, found) for name, comparison in comparisons.items()}
         parts = [
-            section("", state, *_verdict(run, groups, traits)),
+            section("", state, *_verdict(run, groups, traits), _worth(gains, stages)),
             _agreement(run, found, groups),
-            section("Traits of the published policy", Table(_traits(traits), _TRAIT_NOTE)),
-            _accuracies(stages, found),
+            section("Traits of the published policy", Table(_traits(traits, method), _TRAIT_NOTE)),
+            _accuracies(comparisons, found),
+            _differences(gains),
         ]
-        parts += [
-            _own(policy_section(searches[name], f"The policy of {name}"), name) for name in found
-        ]
+        parts += [_found(searches[name], name) for name in found]
     else:
         parts = [section("", state), section("", Text("No search has exported a policy yet."))]
     parts += [
@@ -92,9 +105,10 @@ def rederivation_report(run: Run) -> Report:
     if GRID in stages:
         parts.append(section("RandAugment's grid", Part(grid_report(stages[GRID]))))
     for name, search in searches.items():
-        told = Text(f"{len(search.trials)} evaluations.")
+        whole = search.with_stages(FINAL)
+        told = Text(f"{len(whole.trials)} evaluations, its final choice included.")
         parts += [section(f"The run {name}", told, Part(search_report(search)))]
-        parts += [sections.cost_section(search)]
+        parts += [sections.cost_section(whole)]
     parts += [_recipe(run), sections.data_section(run), sections.how_section(run)]
     return Report(
         title="The ImageNet policy, searched anew",
@@ -102,6 +116,14 @@ def rederivation_report(run: Run) -> Report:
         name="rederive.md",
         sections=tuple(parts),
     )
+
+
+def _found(search: Run, name: str) -> Section:
+    """The policy of a search, and what it was chosen as."""
+    part = _own(policy_section(search, f"The policy of {name}"), name)
+    chosen = (search.provenance or {}).get("selection")
+    told = (Text(f"The finalist that was chosen: {chosen}."),) if chosen else ()
+    return replace(part, blocks=(*told, *part.blocks))
 
 
 def _own(part: Section, folder: str) -> Section:
@@ -113,14 +135,32 @@ def _own(part: Section, folder: str) -> Section:
     return replace(part, blocks=tuple(blocks))
 
 
-def _state(run: Run, searches: Mapping[str, Run]) -> str:
+def _state(run: Run, searches: Mapping[str, Run], stages: Mapping[str, Run]) -> str:
     """How far the searches are: in evaluations, or in searches where a budget counts."""
     if run.option("settings", "budget"):
-        done = sum(search.chosen is not None for search in searches.values())
-        return sections.state(done, len(_searches(run)), "searches")
-    asked = run.number("settings", "evaluations") * len(_searches(run))
-    done = sum(len(search.trials) for search in searches.values())
-    return sections.state(done, asked, "evaluations of the searches")
+        done, asked = sum(each.chosen is not None for each in searches.values()), _searches(run)
+        told = sections.state(done, len(asked), "searches")
+    else:
+        total = run.number("settings", "evaluations") * len(_searches(run))
+        done = sum(len(each.trials) for each in searches.values())
+        told = sections.state(done, total, "evaluations of the searches")
+    missing = [name for name in _judges(run) if not _ended(stages.get(name))]
+    return f"{told} Still to come: {', '.join(missing)}." if missing else told
+
+
+def _judges(run: Run) -> list[str]:
+    """The folders of what is to judge the policies found."""
+    grid = [GRID] if run.number("settings", "grid") else []
+    if not run.number("settings", "seeds"):
+        return grid
+    child = run.option("settings", "other_child", "none")
+    return [*grid, *(name for name in COMPARISONS if name != COMPARE_CHILD or child != "none")]
+
+
+def _ended(stage: Run | None) -> bool:
+    if stage is None or stage.kind != "compare":
+        return stage is not None and stage.chosen is not None
+    return 0 < evaluations(stage) <= len(stage.trials)
 
 
 def _searches(run: Run) -> list[str]:
@@ -156,33 +196,87 @@ def _verdict(
     run: Run, groups: Mapping[str, list[Policy]], traits: pd.DataFrame
 ) -> list[Text | Sentences]:
     """What the evidence says, and what it cannot."""
-    lines, head = [], ""
+    head, lines = "No search by the controller has ended yet: there is no verdict.", []
     for method, policies in groups.items():
         agreement = agreement_with(IMAGENET, policies, _ops(run))
-        head = head or WORDS[agreement.verdict] + "."
-        lines.append(_sentence(method, policies, agreement))
+        near = _near(policies)
+        if method == CONTROLLERS:
+            head = WORDS[agreement.verdict]
+            nearest = max(near, key=lambda name: near[name])
+            if agreement.verdict != "not" and near[nearest] >= agreement.mean:
+                head += f" It is at least as much like the policy published for {nearest}."
+            if len(policies) < run.number("settings", "searches"):
+                head = f"So far: {head}"
+        lines += [_sentence(run, method, policies, agreement, near), _used(method, policies)]
+        if len(policies) > 1:
+            lines.append(_together(run, method, policies))
     theirs = traits[traits["p_known"] <= ALPHA]
     holding = theirs.loc[theirs["p_holm"] <= ALPHA, "trait"]
     lines.append(
         f"Of {len(traits)} traits that are said of the published policy it shows {len(theirs)} "
-        "beyond chance; of these were found again, beyond chance: "
-        + (", ".join(holding) if len(holding) else "none")
-        + "."
+        "more than random policies do (p not corrected); of these were found again, by "
+        f"{next(iter(groups))}: " + (", ".join(holding) if len(holding) else "none") + "."
     )
     lines.append(CANNOT_SAY)
     return [Text(head), Sentences(tuple(lines))]
 
 
-def _sentence(method: str, policies: list[Policy], agreement: Agreement) -> str:
+def _near(policies: list[Policy]) -> dict[str, float]:
+    """Mean agreement with the policies that were published for other data."""
+    return {
+        name: float(np.mean([policy_agreement(policy, other) for policy in policies]))
+        for name, other in REFERENCES.items()
+    }
+
+
+def _sentence(
+    run: Run, method: str, policies: list[Policy], agreement: Agreement, near: dict[str, float]
+) -> str:
     low, high = agreement.chance
-    quarter, half = agreement.power[0.25], agreement.power[0.5]
+    quarter, half = agreement_power(IMAGENET, policies, _ops(run))
     many = f"{len(policies)} searches" if len(policies) > 1 else "one search"
+    others = " and ".join(f"{name}'s {value:.2f}" for name, value in near.items())
     return (
-        f"{method} ({many}): agreement {agreement.mean:.2f} with the published policy, of random "
-        f"policies {low:.2f} to {high:.2f} (95 %), p = {agreement.p:.2g}. A policy of which "
+        f"{method} ({many}): agreement {agreement.mean:.2f} with the published policy, {low:.2f} "
+        f"to {high:.2f} (95 %) with other operations in their places, p "
+        f"{tables.p_clause(agreement.p)}; with {others}. A policy of which "
         f"{100 * agreement.share:.0f} % of the sub-policies are published and the rest random "
-        f"agrees as much; a quarter would be told from chance in {100 * quarter:.0f} % of cases, "
-        f"a half in {100 * half:.0f} %."
+        f"agrees as much. A quarter would be told from chance in {100 * quarter.told:.0f} % of "
+        f"cases; a half in {100 * half.told:.0f} %, and called re-derived in "
+        f"{100 * half.called:.0f} %."
+    )
+
+
+def _used(method: str, policies: list[Policy]) -> str:
+    """What is used most, and which of it the published policy does not use at all."""
+    ours, theirs = _usage(policies), _usage([IMAGENET])
+    most, published = (
+        usage.sort_values(ascending=False, kind="stable").head(FEW) for usage in (ours, theirs)
+    )
+    new = [name for name in most.index if theirs[name] < 0.005]
+    never = f"; {' and '.join(new)} the published policy hardly ever uses" if new else ""
+    return f"{method} uses most {_shares(most)}, the published policy {_shares(published)}{never}."
+
+
+def _shares(usage: pd.Series) -> str:
+    return ", ".join(f"{name} ({100 * share:.0f} %)" for name, share in usage.items())
+
+
+def _usage(policies: list[Policy]) -> pd.Series:
+    """Mean over policies of the shares in which operations are applied."""
+    each = [policy_statistics([policy]).operations for policy in policies]
+    return pd.concat(each, axis=1).mean(axis=1)
+
+
+def _together(run: Run, method: str, policies: list[Policy]) -> str:
+    between = agreement_between(policies, _ops(run))
+    answer = "" if between.p <= ALPHA else (
+        ": they have no answer in common, so whether it would be the paper's cannot be asked"
+    )  # fmt: skip
+    return (
+        f"Searches by {method} agree {between.mean:.2f} among themselves (chance "
+        f"{between.chance[0]:.2f} to {between.chance[1]:.2f}, p {tables.p_clause(between.p)})"
+        f"{answer}."
     )
 
 
@@ -195,9 +289,12 @@ def _agreement(
     theirs = {"published ImageNet policy": policy_statistics([IMAGENET])}
     note = (
         "Agreement is the mean cosine of two tables of shares: how often each operation is applied "
-        "in which strength, and which operations stand together; 1 is the same policy. p: how "
-        "often random policies of the same form agree as much. Re-derived: p at most 0.01, and the "
-        f"agreement of a policy that is {100 * AGAIN:.0f} % published. In part: p at most 0.05."
+        "in which strength, and which operations stand together; 1 is the same policy. Chance and "
+        "p: of the same policies with the names of their operations exchanged at random, by the "
+        "same exchange in all searches of a method; between searches, by one of its own in each. "
+        "In this table p is not corrected. Re-derived: p at most 0.01 over the searches by the "
+        f"controller, and the agreement of a policy that is {100 * AGAIN:.0f} % published. In "
+        "part: p at most 0.05."
     )
     return section(
         "Agreement with the published policy",
@@ -207,14 +304,18 @@ def _agreement(
             "operations, probabilities and magnitudes",
             lambda path: plots.policy_histograms({**shown, **theirs}, path),
         ),
-        Table(_operations(run, groups), "Shares count how often an operation is applied."),
+        Table(
+            _operations(run, groups),
+            "Shares count how often an operation is applied; means over policies.",
+        ),
     )
 
 
 _TRAIT_NOTE = (
-    "Mean shares of what is applied; chance: 95 % of as many random policies; p one-sided, "
-    "corrected by Holm over the traits. A trait that the published policy does not show itself "
-    "beyond chance (last column, not corrected) cannot be expected to come again."
+    "Mean shares of what is applied; chance: 95 % of as many random policies of the same form; p "
+    "one-sided, corrected by Holm over the traits. The last column, not corrected, is of the "
+    "published policy alone: where it is large, that policy does not show the trait more than a "
+    "random one of its size may, and none can be asked of others."
 )
 
 
@@ -222,20 +323,23 @@ def _agreements(
     run: Run, found: Mapping[str, Policy], groups: Mapping[str, list[Policy]]
 ) -> pd.DataFrame:
     """Each policy found, what other policies have, and what the searches have in common."""
-    others = {"published for CIFAR-10": CIFAR10, "published for SVHN": SVHN}
+    others = {f"published for {name}": policy for name, policy in REFERENCES.items()}
     rows = []
     for name, policy in {**found, **others}.items():
         agreement = agreement_with(IMAGENET, [policy], _ops(run) if name in found else PAPER_OPS)
+        near = [tables.number(value) for value in _near([policy]).values()]
         share = f"{100 * agreement.share:.0f}"
-        rows.append((name, agreement.mean, _range(agreement), f"{agreement.p:.2g}", share))
+        p = tables.p_value(agreement.p)
+        rows.append((name, tables.number(agreement.mean), _range(agreement), p, share, *near))
     for method, policies in groups.items():
         if len(policies) > 1:
             between = agreement_between(policies, _ops(run))
-            name = f"between searches by {method}"
-            rows.append((name, between.mean, _range(between), f"{between.p:.2g}", ""))
+            name, p = f"between searches by {method}", tables.p_value(between.p)
+            blank = [""] * (1 + len(REFERENCES))
+            rows.append((name, tables.number(between.mean), _range(between), p, *blank))
     columns = ["policy", "agreement", "chance (95 %)", "p", "as if published (%)"]
-    table = pd.DataFrame(rows, columns=columns)
-    return table.assign(agreement=tables.numbers(table["agreement"]))
+    columns += [f"with {name}'s" for name in REFERENCES]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _range(agreement: Agreement | Between) -> str:
@@ -245,7 +349,7 @@ def _range(agreement: Agreement | Between) -> str:
 
 def _operations(run: Run, groups: Mapping[str, list[Policy]]) -> pd.DataFrame:
     everyone = {**groups, "published": [IMAGENET]}
-    usage = {name: policy_statistics(policies).operations for name, policies in everyone.items()}
+    usage = {name: _usage(policies) for name, policies in everyone.items()}
     order = usage["published"].sort_values(ascending=False, kind="stable").index
     size = run.manifest.shape[1:] if run.manifest else (32, 32)
     columns = {"operation": list(order)}
@@ -271,7 +375,7 @@ def _strength(policies: list[Policy], name: str, size: tuple[int, ...]) -> str:
     return written(name, get_convention("paper").parameter_at(name, mean, False, *size)).lstrip("+")
 
 
-def _traits(table: pd.DataFrame) -> pd.DataFrame:
+def _traits(table: pd.DataFrame, method: str) -> pd.DataFrame:
     percent = {name: [f"{100 * value:.0f}" for value in table[name]] for name in ("found", "known")}
     chance = [
         f"{100 * a:.0f} … {100 * b:.0f}" for a, b in zip(table["low"], table["high"], strict=True)
@@ -279,55 +383,156 @@ def _traits(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "trait": table["trait"],
-            "found (%)": percent["found"],
+            f"{method} (%)": percent["found"],
             "published (%)": percent["known"],
             "chance (%)": chance,
-            "p (Holm)": [f"{p:.2g}" for p in table["p_holm"]],
-            "p, published": [f"{p:.2g}" for p in table["p_known"]],
+            "p (Holm)": table["p_holm"].map(tables.p_value),
+            "p, published": table["p_known"].map(tables.p_value),
         }
     )
 
 
-def _accuracies(stages: Mapping[str, Run], found: Iterable[str]) -> Section:
+def _accuracies(comparisons: Mapping[str, Comparison], found: Iterable[str]) -> Section:
     """Test accuracy under every arm, all comparisons side by side; means over a method's searches.
 
     The search is the unit there: their scatter is not that of children.
     """
     rows: dict[str, dict[str, str]] = {}
-    for name, title in COMPARISONS.items():
-        comparison = comparison_so_far(stages[name]) if name in stages else None
-        if comparison is None:
-            continue
-        means = comparison.table.set_index("arm")["mean"]
-        cells = dict(
-            zip(
-                means.index,
-                (
-                    f"{tables.number(row.mean)} {tables.interval(row.low, row.high)}"
-                    for row in comparison.table[["mean", "low", "high"]].itertuples()
-                ),
-                strict=True,
-            )
-        )
-        for method, kind in KINDS.items():
-            arms = [f"{each}/{POLICY_NAME}" for each in found if each.split("-")[0] == kind]
-            values = means.reindex(arms).dropna()
+    for name, comparison in comparisons.items():
+        table = comparison.table.set_index("arm")
+        cells = {
+            arm: f"{tables.number(row['mean'])} {tables.interval(row['low'], row['high'])}"
+            + ("" if row["n"] == table["n"].max() else f" (n {row['n']})")
+            for arm, row in table.iterrows()
+        }
+        for method, values in _by_method(comparison, found).items():
             if len(values) > 1:
                 spread = tables.number(values.std(ddof=1))
                 cells[f"mean of {len(values)} searches by {method}"] = (
                     f"{tables.number(values.mean())} (sd {spread})"
                 )
         for arm, cell in cells.items():
-            rows.setdefault(arm, {})[title] = cell
+            rows.setdefault(str(arm), {})[COMPARISONS[name]] = cell
     if not rows:
         return section("Accuracy under every policy")
     frame = pd.DataFrame.from_dict(rows, orient="index").fillna("")
     note = (
-        "Test accuracy in %, with 95 % intervals over children; of several searches their mean and "
-        "the standard deviation between them. What was searched favours what was found there."
+        "Test accuracy in %, with 95 % intervals over children (their number where it is smaller "
+        "than others'); of several searches their mean and the standard deviation between them. "
+        "What was searched favours what was found there."
     )
     shown = frame.rename_axis("policy").reset_index()
     return section("Accuracy under every policy", Table(shown, note))
+
+
+def _by_method(comparison: Comparison, found: Iterable[str]) -> dict[str, pd.Series]:
+    """Mean accuracy of each search's policy, by method."""
+    means, names = comparison.table.set_index("arm")["mean"], list(found)
+    return {
+        method: means.reindex(
+            [f"{each}/{POLICY_NAME}" for each in names if each.split("-")[0] == kind]
+        ).dropna()
+        for method, kind in KINDS.items()
+    }
+
+
+def _gains(comparison: Comparison, found: Iterable[str]) -> dict[str, Difference]:
+    """The controller's searches minus all else, by what that is; empty with fewer than two."""
+    searched = _by_method(comparison, found)
+    ours = searched.pop(CONTROLLERS)
+    if len(ours) < 2:
+        return {}
+    runs = {arm: seeds for arm, seeds in comparison.runs.items() if not _is_found(arm)}
+    rivals = {**searched, **{_arm(arm): seeds for arm, seeds in runs.items()}}
+    return {
+        name: unpaired_difference(ours, values) for name, values in rivals.items() if len(values)
+    }
+
+
+def _is_found(arm: str) -> bool:
+    return any(arm.startswith((f"{kind}/", f"{kind}-")) for kind in KINDS.values())
+
+
+def _arm(name: str) -> str:
+    return {f"{GRID}/{POLICY_NAME}": "RandAugment's best cell", "imagenet": "published"}.get(
+        name, name
+    )
+
+
+def _differences(gains: Mapping[str, dict[str, Difference]]) -> Section:
+    """The controller minus each rival, on all comparisons side by side."""
+    rows: dict[str, dict[str, str]] = {}
+    for name, differences in gains.items():
+        for rival, difference, level in _corrected(differences):
+            cell = _told(difference, level)
+            rows.setdefault(rival, {})[COMPARISONS[name]] = cell
+    title = "What the controller's searches are worth"
+    if not rows:
+        return section(title)
+    frame = pd.DataFrame.from_dict(rows, orient="index").fillna("")
+    note = (
+        "Points of test accuracy, the controller minus each. The unit is a search: Welch's t "
+        "between the means of its searches and those of the other's searches, or the children of "
+        "what was not searched here. Intervals are at the level at which Holm's procedure over "
+        "the rows of a column tests them; equal: within "
+        f"{MARGIN:g} points. With so few searches only large differences can be told."
+    )
+    shown = frame.rename_axis("minus").reset_index()
+    return section(title, Table(shown, note))
+
+
+def _corrected(differences: Mapping[str, Difference]) -> list[tuple[str, Difference, float]]:
+    """With the level of each; one without a spread counts, but can show nothing."""
+    p = [float(np.nan_to_num(each.p, nan=1.0)) for each in differences.values()]
+    return [
+        (name, each, level)
+        for (name, each), level in zip(differences.items(), holm_levels(p), strict=True)
+    ]
+
+
+def _told(difference: Difference, level: float) -> str:
+    within = difference.interval(1 - level)
+    shown = tables.interval(*within, sign=True)
+    return f"{difference.mean:+.2f} {shown} {verdict(within, MARGIN)}"
+
+
+def _worth(gains: Mapping[str, dict[str, Difference]], stages: Mapping[str, Run]) -> Sentences:
+    """The controller against the published policy and against luck, in words; which images."""
+    lines = []
+    for rival in ("published", "random search"):
+        told = [
+            f"{COMPARISONS[name][0].lower()}{COMPARISONS[name][1:]} {_told(each, level)}"
+            for name, differences in gains.items()
+            for name_of, each, level in _corrected(differences)
+            if name_of == rival
+        ]
+        if told:
+            lines.append(f"The controller's policies minus {rival}, in points: {'; '.join(told)}.")
+    if COMPARE in stages and COMPARE_OTHER in stages:
+        lines += _overlap(stages[COMPARE], stages[COMPARE_OTHER])
+    return Sentences(tuple(lines))
+
+
+def _overlap(here: Run, there: Run) -> list[str]:
+    """What another draw has in common with the one that was searched."""
+    if here.manifest is None or there.manifest is None:
+        return []
+    own, other = (
+        {part: set(rows.contents) for part, rows in run.manifest.parts.items()}
+        for run in (here, there)
+        if run.manifest is not None
+    )
+    seen = own["train"] | own["validation"]
+    test, train = (
+        100 * len(other[part] & known) / len(other[part])
+        for part, known in (("test", own["test"]), ("train", seen))
+    )
+    return [
+        f"The other draw is another choice of classes and images of the same data: {test:.0f} % "
+        f"of its test images are those of the draw that was searched, and {train:.0f} % of its "
+        "training images were trained on, or gave rewards, there. It rules out luck with training "
+        "images more than luck with test images."
+    ]
 
 
 def _recipe(run: Run) -> Section:
@@ -344,4 +549,6 @@ def _recipe(run: Run) -> Section:
 
 def _children(compared: Run, title: str) -> Section:
     comparison = comparison_so_far(compared)
-    return section(title, *comparison_blocks(comparison), Part(report_on(compared, comparison)))
+    note = Text("Search cost is in image passes of these children, whatever one of them costs.")
+    blocks = comparison_blocks(comparison)
+    return section(title, *blocks, note, Part(report_on(compared, comparison)))

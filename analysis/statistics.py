@@ -87,6 +87,23 @@ def paired_difference(first: Values, second: Values) -> Difference:
     return _judged(*_gaps(first, second))
 
 
+def unpaired_difference(first: Values, second: Values) -> Difference:
+    """The difference of the means of two samples: Welch's t test.
+
+    Degrees of freedom are Satterthwaite's, at most the number of values of the smaller sample (see
+    `arm_difference`).
+    """
+    samples = [np.asarray(values, dtype=float) for values in (first, second)]
+    mean, fewest = float(samples[0].mean() - samples[1].mean()), min(each.size for each in samples)
+    scale = max(np.abs(each).max() for each in samples)
+    if fewest < 2 or all(_same(each, scale) for each in samples):
+        return Difference(mean, float("nan"), fewest - 1, fewest)
+    variances = np.array([_error(each) ** 2 for each in samples])
+    own = variances**2 / [each.size - 1 for each in samples]
+    freedom = min(float(variances.sum() ** 2 / own.sum()), fewest)
+    return Difference(mean, float(np.sqrt(variances.sum())), freedom, fewest)
+
+
 def _judged(units: np.ndarray, scale: float) -> Difference:
     """The mean of what counts once each, by Student's t. scale: of the numbers they came from."""
     error = _error(units) if units.size > 1 and not _same(units, scale) else float("nan")

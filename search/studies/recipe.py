@@ -125,7 +125,7 @@ _ROWS: tuple[tuple[str, str, str, Callable[[Config], str], str], ...] = (
     ("final policy", "sub-policies of the best 5 candidates, 25", "section 3*", _final,
      "the best of many noisy rewards flatter; with hundreds of candidates the choice matters"),
     ("searches", "one", "none is said to be repeated", _repeats,
-     "agreement between independent searches is all that agreement with the paper can reach"),
+     "where independent searches here have nothing in common, they have no answer to compare"),
     ("how policies are judged", "ResNet-50 and -200 on all of ImageNet", "section 4.2",
      _judged, "the full data cost days a policy; a comparison on other images and with another "
      "child does not favour what was found on these"),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import scipy.stats
 
-from analysis import report_of
-from policies import IMAGENET, PAPER_OPS, InputError, Policy, save_policy
+from analysis import compare_arms, load_run, report_of
+from analysis.rederive import _gains, _overlap
+from policies import CIFAR10, IMAGENET, PAPER_OPS, InputError, Policy, save_policy
 from tests.analysis.journals import journal_line, reported
 from tests.analysis.test_agreement import random_policy
 
@@ -54,9 +57,10 @@ def test_the_published_policy_is_recognised(write_run, tmp_path):
     text = written(tmp_path)
     assert "The published policy was re-derived." in text and "agreement 1.00" in text
     assert "A policy of which 100 % of the sub-policies" in text
-    assert "beyond chance: Equalize dominates, shear and translation are rare." in text
+    assert "by the controller: Equalize is used often, shear and translation are rare." in text
     assert "| published for CIFAR-10 | 0.47 |" in text and "| published for SVHN | 0.33 |" in text
-    assert "on the images that were searched" in text and "another draw of images" in text
+    assert "Children on the images that were searched" in text and "on another draw" in text
+    assert "with CIFAR-10's 0.47 and SVHN's 0.33" in text and "It is at least as much" not in text
     assert text.count("search/policy.json against none: +5.10 points") == 2
     assert all((folder / "compare.md").is_file() for folder in folders)
     for name in ("rederive", "search-histograms", "compare-compare", "compare-other-compare"):
@@ -69,7 +73,7 @@ def test_what_the_published_policy_does_not_show_cannot_be_found_again(write_run
     begun(write_run)
     without = random_policy(np.random.default_rng(6), 200, tuple(sorted({*PAPER_OPS} - {"Invert"})))
     searched(write_run, "search", without)
-    assert "chance: none." in written(tmp_path)
+    assert "the controller: none." in written(tmp_path)
 
 
 @pytest.mark.long
@@ -77,7 +81,7 @@ def test_a_random_policy_is_not(write_run, tmp_path):
     begun(write_run)
     searched(write_run, "search", random_policy(np.random.default_rng(0)))
     text = written(tmp_path)
-    assert "The published policy was not re-derived." in text and "chance: none." in text
+    assert "The published policy was not re-derived." in text and "the controller: none." in text
 
 
 @pytest.mark.long
@@ -120,7 +124,7 @@ def test_a_budget_counts_searches_and_all_accuracies_stand_together(write_run, t
         ]
         write_run(rows, {"kind": "compare"}, name=f"run/{name}")
     text = written(tmp_path)
-    assert "Complete: 2 searches." in text
+    assert "Complete: 2 searches." in text and "Still to come" not in text
     assert "| child | large (section 4.2) | small | t |" in text
     # Standard deviation of 52 and 54: the square root of 2.
     assert text.count("53.00 (sd 1.41)") == 2
@@ -136,3 +140,63 @@ def test_a_search_that_has_not_begun_is_waited_for(write_run, tmp_path, searches
     begun(write_run, searches=searches)
     searched(write_run, "search", IMAGENET)
     assert ("Unfinished: 1 of 2" in written(tmp_path)) == (searches == 2)
+
+
+def raced(write_run, name, arms):
+    """Children of arms, each with its mean and the scatter of NOISE."""
+    rows = [
+        journal_line(
+            seed, slot, value + NOISE[(seed + slot) % 4], label=arm, part="test", seed=seed
+        )
+        for slot, (arm, value) in enumerate(arms.items())
+        for seed in range(4)
+    ]
+    return write_run(rows, {"kind": "compare"}, name=f"run/{name}")
+
+
+def test_what_the_controller_gained_counts_searches(write_run):
+    arms = {
+        "imagenet": 0.55, "randaugment/policy.json": 0.56, "search/policy.json": 0.58,
+        "search-2/policy.json": 0.60, "random/policy.json": 0.53, "random-2/policy.json": 0.54,
+    }  # fmt: skip
+    rows = [
+        journal_line(seed, slot, value + NOISE[seed], label=arm, part="test", seed=seed)
+        for slot, (arm, value) in enumerate(arms.items())
+        for seed in range(4)
+    ]
+    comparison = compare_arms(load_run(write_run(rows, {"kind": "compare"})))
+    gains = _gains(comparison, ["search", "search-2", "random", "random-2"])
+    assert list(gains) == ["random search", "published", "RandAugment's best cell"]
+    welch = scipy.stats.ttest_ind([58, 60], [53, 54], equal_var=False)
+    luck = gains["random search"]
+    assert luck.mean == pytest.approx(5.5) and luck.p == pytest.approx(welch.pvalue)
+    children = 55 + 100 * np.array(NOISE)
+    error = np.sqrt(2 / 2 + children.var(ddof=1) / 4)  # the variance of 58 and 60 is 2
+    assert gains["published"].mean == pytest.approx(4)
+    assert gains["published"].error == pytest.approx(error) and gains["published"].n == 2
+    assert _gains(comparison, ["search", "random"]) == {}  # one search has no scatter
+
+
+def test_the_other_draw_tells_what_it_shares(write_run):
+    def drawn(**parts):
+        rows = {part: SimpleNamespace(contents=images) for part, images in parts.items()}
+        return SimpleNamespace(manifest=SimpleNamespace(parts=rows))
+
+    here = drawn(train=list("abcd"), validation=list("ef"), test=list("xyz"))
+    there = drawn(train=list("aeGH"), validation=list("IJ"), test=list("xyQRS"))
+    [line] = _overlap(here, there)
+    assert "40 % of its test images" in line and "50 % of its training images" in line
+    assert _overlap(here, SimpleNamespace(manifest=None)) == []
+
+
+@pytest.mark.long
+def test_a_verdict_is_the_controllers_and_names_a_nearer_policy(write_run, tmp_path):
+    begun(write_run, searches=2, random_searches=1, seeds=3, grid=24, other_child="none")
+    searched(write_run, "random", IMAGENET)
+    text = written(tmp_path)
+    assert "there is no verdict" in text and "was re-derived" not in text
+    assert "Still to come: randaugment, compare, compare-other." in text
+    searched(write_run, "search", CIFAR10)
+    text = written(tmp_path)
+    assert "So far: The published policy was re-derived in part" in text
+    assert "at least as much like the policy published for CIFAR-10" in text
