@@ -9,7 +9,7 @@ import click
 
 from search.studies.config import Config
 
-from .searching import check_complete, run_command, tell_report
+from .searching import run_command, tell_report
 
 
 @run_command("compare")
@@ -20,9 +20,7 @@ def compare(config: Config, out: str, **how: Any) -> None:
     """
     from search.studies.compare import run_compare
 
-    result = run_compare(config, out, **how)
-    tell_report(out)
-    check_complete(out, result)
+    tell_report(out, run_compare(config, out, **how))
 
 
 @run_command("replicate")
@@ -36,8 +34,7 @@ def replicate(config: Config, out: str, **how: Any) -> None:
     """
     from search.studies.replicate import run_replicate
 
-    check_complete(out, run_replicate(config, out, **how))
-    tell_report(out)
+    tell_report(out, run_replicate(config, out, **how))
 
 
 @run_command("fidelity")
@@ -48,8 +45,7 @@ def fidelity(config: Config, out: str, **how: Any) -> None:
     """
     from search.studies.fidelity import run_fidelity
 
-    check_complete(out, run_fidelity(config, out, **how))
-    tell_report(out)
+    tell_report(out, run_fidelity(config, out, **how))
 
 
 @run_command("tabulate")
@@ -61,8 +57,7 @@ def tabulate(config: Config, out: str, **how: Any) -> None:
     """
     from search.studies.tabulate import run_tabulate
 
-    check_complete(out, run_tabulate(config, out, **how))
-    tell_report(out)
+    tell_report(out, run_tabulate(config, out, **how))
 
 
 @run_command("race")

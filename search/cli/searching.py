@@ -63,14 +63,19 @@ def check_complete(out: Path | str, *results: RunResult | Selected | Replicated)
         )
 
 
-def tell_report(out: str) -> None:
-    """Write the report of a run, and say what it found."""
+def tell_report(out: str, *results: RunResult | Replicated) -> None:
+    """Write the report of a run, say what it found, and only then what failed in it."""
     import analysis
 
-    report = analysis.report_of(out)
+    try:
+        report = analysis.report_of(out)
+    except InputError:  # of a run in which everything failed there may be none
+        check_complete(out, *results)
+        raise
     path = analysis.write_report(report)
     click.echo(report.text or analysis.tables.wrapped(report.found))
     click.echo(f"report in {path}")
+    check_complete(out, *results)
 
 
 @run_command("search")
@@ -117,8 +122,7 @@ def randaugment(config: Config, out: str, **how: Any) -> None:
     """
     from search.studies.randaugment import run_randaugment
 
-    check_complete(out, run_randaugment(config, out, **how))
-    tell_report(out)
+    tell_report(out, run_randaugment(config, out, **how))
 
 
 @run_command("rederive")
@@ -131,8 +135,7 @@ def rederive(config: Config, out: str, **how: Any) -> None:
     """
     from search.studies.rederive import run_rederive
 
-    check_complete(out, *run_rederive(config, out, **how))
-    tell_report(out)
+    tell_report(out, *run_rederive(config, out, **how))
 
 
 @run_command("pba")
