@@ -91,6 +91,7 @@ def how_section(run: Run) -> Section:
     rows = [
         ("python", str(environment.get("python", ""))),
         ("packages", ", ".join(f"{name} {version}" for name, version in packages.items())),
+        ("digest of the toolkit's source", str(environment.get("source", ""))),
         ("platform", str(environment.get("platform", ""))),
         (
             "processor",
@@ -102,7 +103,7 @@ def how_section(run: Run) -> Section:
         "How it was made, and how to make it again",
         Text("The same run, in another folder:"),
         Code(shlex.join(words), "console"),
-        facts(rows) if environment else None,
+        facts([row for row in rows if row[1]]) if environment else None,
         Text("config.json:"),
         Code(json.dumps(run.config, indent=1, ensure_ascii=False), "json"),
         details=True,

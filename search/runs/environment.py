@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import sys
+from pathlib import Path
 from typing import Any
 
 from policies.errors import InputError
@@ -24,6 +27,7 @@ PACKAGES = (
     "optuna",
     "ray",
 )
+SOURCES = ("policies", "proxy_tasks", "search", "analysis")
 
 
 def package_versions() -> dict[str, str | None]:
@@ -39,6 +43,20 @@ def _version(name: str) -> str | None:
         return None
 
 
+@functools.cache
+def source_digest() -> str:
+    """16 hex digits of the toolkit's source: of a checkout the version alone tells too little."""
+    sha256 = hashlib.sha256()
+    for package in SOURCES:
+        spec = importlib.util.find_spec(package)  # which imports nothing
+        for folder in map(Path, spec.submodule_search_locations or ()) if spec else ():
+            for path in sorted(folder.rglob("*.py")):
+                content = path.read_bytes()
+                name = f"{package}/{path.relative_to(folder).as_posix()}"
+                sha256.update(f"{name} {len(content)}\n".encode() + content)
+    return sha256.hexdigest()[:16]
+
+
 def environment() -> dict[str, Any]:
     """Python, packages, platform, processors and GPUs of the driver, as plain JSON data."""
     import torch
@@ -46,6 +64,7 @@ def environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "packages": package_versions(),
+        "source": source_digest(),
         "platform": platform.platform(),
         "processor": _processor(),
         "cpu_count": os.cpu_count(),
@@ -78,6 +97,8 @@ def differences(then: Any, now: dict[str, Any]) -> list[str]:
             type(then).__name__,
             "restore it from a copy",
         )
-    old = {"python": then.get("python"), **then["packages"]}
-    new = {"python": now["python"], **now["packages"]}
+    old = {"python": then.get("python"), **then["packages"], "source": then.get("source")}
+    new = {"python": now["python"], **now["packages"], "source": now.get("source")}
+    if old["source"] is None:  # as earlier versions wrote it
+        del new["source"]
     return [f"{name} {old.get(name)} -> {new[name]}" for name in new if old.get(name) != new[name]]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 from dataclasses import replace as changed_by
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,6 +27,7 @@ from policies.formats import convert
 from search import Config
 from search.errors import NothingFound
 from search.runs import folder as folder_module
+from search.runs.environment import differences, environment, source_digest
 from search.studies import search as run_module
 from search.studies import study
 from search.studies.config import read_config
@@ -281,10 +284,41 @@ def test_other_versions_at_resume_are_noted(fake, config, tmp_path, caplog):
         fake(config, FakePool(0, killed_after=8))
     path = tmp_path / "run" / "environment.json"
     found = read_json(path)
-    found["packages"]["torch"] = "1.0"
+    now = found["source"]
+    found["packages"]["torch"], found["source"] = "1.0", "0" * 16
     write_atomically(path, json.dumps(found))
     fake(config, resume=True)
     assert "begun with other versions: torch 1.0 -> " in caplog.text
+    assert f"source {'0' * 16} -> {now}" in caplog.text
+
+
+def test_a_change_of_the_source_is_seen(tmp_path, monkeypatch):
+    """In any of the four packages; of an environment of an earlier version nothing is said."""
+    made = tmp_path / "search/cli/main.py"
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            importlib.util,
+            "find_spec",
+            lambda name: SimpleNamespace(submodule_search_locations=[str(tmp_path / name)]),
+        )
+        found = []
+        for change in (
+            lambda: made.parent.mkdir(parents=True),
+            lambda: made.write_text("pass"),
+            lambda: made.write_text("pass "),
+            lambda: made.rename(made.with_name("more.py")),
+            lambda: (tmp_path / "analysis").mkdir(),
+            lambda: (tmp_path / "analysis/main.py").write_text("pass"),
+        ):
+            change()
+            found.append(source_digest.__wrapped__())
+    assert found[4] == found[3] and len(set(found)) == 5 and {len(each) for each in found} == {16}
+    now = environment()
+    assert differences(now, now) == []
+    assert differences({**now, "source": None}, now) == []
+    assert differences({**now, "source": found[0]}, now) == [
+        f"source {found[0]} -> {now['source']}"
+    ]
 
 
 def test_disk_full_while_creating_leaves_nothing(fake, config, tmp_path, monkeypatch):
