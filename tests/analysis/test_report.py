@@ -40,6 +40,15 @@ def test_a_run_without_results_has_a_report_that_says_so(write_run, kind, rows):
     assert f"augsearch {kind}" in text  # the command that makes it
 
 
+def test_a_report_says_what_it_was_made_with(write_run):
+    """What an earlier version did not write is left out."""
+    run = write_run([], {"kind": "search"})
+    for environment, rows in (({"source": "0123456789abcdef"}, 1), ({"packages": {}}, 0)):
+        (run / "environment.json").write_text(json.dumps(environment))
+        text = reported(run).read_text()
+        assert text.count("toolkit's source") == text.count("0123456789abcdef") == rows
+
+
 @pytest.mark.parametrize(
     ("kind", "line", "name"),
     [
