@@ -8,14 +8,14 @@ about which variances are equal.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from proxy_tasks.run_format import OTHER, OWN
+from proxy_tasks.run_format import OTHER, OWN, pairs_of
 
 from . import tables
 from .statistics import (
@@ -71,12 +71,6 @@ def _mean(values: np.ndarray) -> np.ndarray:
     """Means over the seeds [draws, seeds] that are there; NaN without any."""
     count = np.isfinite(values).sum(axis=1)
     return np.where(count > 0, np.nansum(values, axis=1) / np.maximum(count, 1), np.nan)
-
-
-def pairs_of(methods: Sequence[str], against: Sequence[str]) -> list[tuple[str, str]]:
-    """(method, the one it is compared with), every two once."""
-    pairs = [(name, other) for other in against for name in methods if name != other]
-    return [pair for place, pair in enumerate(pairs) if pair[::-1] not in pairs[:place]]
 
 
 def compare_methods(draws: Draws, pairs: Sequence[tuple[str, str]], margin: float) -> pd.DataFrame:
@@ -180,12 +174,13 @@ class Replication:
         said = [self._sentence(names, rows) for names, rows in both]
         own = self.pairs[(self.pairs["images"] == OWN) & self.pairs["detectable"].notna()]
         if len(own):
+            count = len(self.pairs) // len(self.draws)
             best, worst = (own.loc[own["detectable"].agg(how)] for how in ("idxmin", "idxmax"))
             said.append(
                 f"What {int(own['n'].min())} draws can resolve: true differences of "
                 f"{best['detectable']:.1f} ({best['method']}) to {worst['detectable']:.1f} points "
                 f"({worst['method']}) are found with 80 % probability, after the correction for "
-                f"{len(self.pairs) // len(self.draws)} comparisons. For one of {self.margin:g} "
+                f"{count} comparison{'s' * (count > 1)}. For one of {self.margin:g} "
                 f"points about {int(own['draws_needed'].median())} draws would be needed (median)."
             )
             share = own["child_share"].median()
@@ -227,14 +222,18 @@ def cost_text(children: float) -> str:
 
 
 def analyse_replication(
-    draws: dict[str, Draws], against: Sequence[str], margin: float
+    draws: dict[str, Draws],
+    against: Sequence[str],
+    margin: float,
+    arms: Collection[str] = (),
 ) -> Replication:
     """Compare methods on both kinds of draws.
 
     Args:
         draws: "own" and "other".
-        against: methods that all others are compared with.
+        against: methods that others are compared with.
         margin: percentage points within which methods count as equal.
+        arms: methods that search for nothing; which pairs are compared: `run_format.pairs_of`.
     """
     methods = next(iter(draws.values())).methods
     rows = []
@@ -248,7 +247,7 @@ def analyse_replication(
                 row[f"{images}_{name}"] = getattr(found, name, np.nan)
         row["search_children"] = float(draws[OWN].cost[methods.index(method)])
         rows.append(row)
-    pairs = pairs_of(methods, against)
+    pairs = pairs_of(methods, against, arms)
     compared = [
         compare_methods(those, pairs, margin).assign(images=images)
         for images, those in draws.items()

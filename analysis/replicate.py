@@ -29,16 +29,19 @@ from .document import (
     write_data,
 )
 from .draws import PLACES, Draws, Replication, analyse_replication, cost_text
-from .runs import Run, load_run, passes_of_one
+from .runs import Run, contents_of, load_run, passes_of_one
 
 METHOD = (
-    "The unit is a method on a draw of the images: each searches anew, at the same cost and with "
-    "the same final selection. A draw counts once, with the mean over its children. Differences "
-    "are paired over draws and seeds; their intervals are Student's t, at the level at which "
-    "Holm's procedure over all rows of the same images tests them, so that interval, p and verdict "
-    "agree. Ahead: share of draws in which the method is ahead, ties counting half, with Wilson's "
-    "95 % interval. Equal: the interval lies within the margin. Draws are taken from the same data "
-    "set and share images: all this holds for data like these."
+    "The unit is a method on a draw of the images: each searches anew, at the same cost; searchers "
+    "choose their final policy alike, the grid by halving. What decides is accuracy on the draw "
+    "that was searched; that on another one is secondary. Methods that search are compared with "
+    "each of those in --against, what searches for nothing only by being named there (all with "
+    "all of these, where no comparison would be left). A draw counts once, with the mean over its "
+    "children. Differences are paired over draws and seeds; their intervals are Student's t, at "
+    "the level at which Holm's procedure over all rows of the same images tests them, so that "
+    "interval, p and verdict agree. Ahead: share of draws in which the method is ahead, ties "
+    "counting half, with Wilson's 95 % interval. Equal: the interval lies within the margin. Draws "
+    "are taken from the same data set and share images: all this holds for data like these."
 )
 FOLDERS = (
     "Every draw has a folder, `draw-N`: in `own` and `other` are the comparisons of its policies, "
@@ -84,7 +87,7 @@ def replication_of(run: Run, judgements: dict[str, list[Run]]) -> Replication | 
     margin = float(run.option("settings", "margin", 0.5))
     against = _named(run, run.choices("against"))
     draws = {images: _draws(run, those) for images, those in judgements.items()}
-    return analyse_replication(draws, against, margin)
+    return analyse_replication(draws, against, margin, {arm.name for arm in run.arms})
 
 
 def _named(run: Run, texts: Sequence[str]) -> list[str]:
@@ -131,20 +134,28 @@ def replication_report(run: Run) -> Report:
     )  # fmt: skip
 
 
+# Parts of the other draws, and what it means that a search has seen their images.
+_SEEN = (
+    ("test", "test", "accuracy there flatters too. Images in a test folder are never drawn for "
+     "anything else."),
+    ("train", "training", "children there are partly trained on what policies were found for."),
+)  # fmt: skip
+
+
 def _shared(judgements: dict[str, list[Run]]) -> list[str]:
     """Which images draws have in common, where that bears on what they say."""
-    own, other = (list(map(_contents, judgements[images])) for images in PLACES)
+    own, other = (list(map(contents_of, judgements[images])) for images in PLACES)
     lines = []
-    seen = [
-        len(away["test"] & (home["train"] | home["validation"])) / len(away["test"])
-        for home, away in zip(own, other, strict=True)
-    ]
-    if seen and np.mean(seen) > 0:
-        lines.append(
-            f"{100 * np.mean(seen):.0f} % of the test images of the other draws had been trained "
-            "on, or had given rewards, on the draws that were searched: accuracy there flatters "
-            "too. Images in a test folder are never drawn for anything else."
-        )
+    for part, called, meaning in _SEEN:
+        seen = [
+            len(away[part] & (home["train"] | home["validation"])) / len(away[part])
+            for home, away in zip(own, other, strict=True)
+        ]
+        if seen and np.mean(seen) > 0:
+            lines.append(
+                f"{100 * np.mean(seen):.0f} % of the {called} images of the other draws had been "
+                f"trained on, or had given rewards, on the draws that were searched: {meaning}"
+            )
     same = [
         len(one["test"] & two["test"]) / len(one["test"])
         for one, two in itertools.combinations(own, 2)
@@ -155,13 +166,6 @@ def _shared(judgements: dict[str, list[Run]]) -> list[str]:
             "over draws do not say how other test images would judge."
         )
     return lines
-
-
-def _contents(run: Run) -> dict[str, set[str]]:
-    """The images of each part of a judgement, which is finished and so has drawn them."""
-    if run.manifest is None:
-        raise run.unfinished("its manifest.json")
-    return {part: set(rows.contents) for part, rows in run.manifest.parts.items()}
 
 
 def _stand_ins(run: Run) -> list[str]:
@@ -190,7 +194,13 @@ def _plan(run: Run) -> Section:
     plans = read_json(path)
     with as_written(str(path), "must hold plans as they were written", "restore it from a copy"):
         hashes = [f"{plan['settings']['draws']} draws, {plan['sha256']}" for plan in plans]
-    words = "Written before the first evaluation, with its SHA-256 hash."
+        primary = plans[0].get("primary")
+        decides = (
+            f"Primary: accuracy on {PLACES[primary]}; the other kind of draw is secondary."
+            if primary
+            else "It names neither comparisons nor what decides, as those of earlier versions."
+        )
+    words = f"Written before the first evaluation, with its SHA-256 hash. {decides}"
     if len(plans) > 1:
         words += (
             " It has grown: whoever looks at results before adding draws finds differences more "

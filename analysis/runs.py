@@ -187,6 +187,13 @@ def load_run(directory: str | Path) -> Run:
     )
 
 
+def contents_of(run: Run) -> dict[str, set[str]]:
+    """What the images of each part are known by. Raises InputError where none are drawn yet."""
+    if run.manifest is None:
+        raise run.unfinished("its manifest.json")
+    return {part: set(rows.contents) for part, rows in run.manifest.parts.items()}
+
+
 def _trials(journal: Path) -> pd.DataFrame:
     return trials_table(read_journal(journal) if journal.exists() else [])
 

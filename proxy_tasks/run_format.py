@@ -6,6 +6,7 @@ And the names in a run folder that both who writes and who reports it must know.
 from __future__ import annotations
 
 import os
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,21 @@ _WITHOUT_CONFIG_1 = ("rescore/config.json", "search/config.json", "child.pt")
 def numbered(folder: str, count: int) -> list[str]:
     """Names of `count` folders of one kind: `folder`, `folder`-2, ..."""
     return [f"{folder}-{number + 1}" if number else folder for number in range(count)]
+
+
+def pairs_of(
+    methods: Sequence[str], against: Sequence[str], arms: Collection[str] = ()
+) -> list[tuple[str, str]]:
+    """What a replication compares: (method, the one it is compared with), every two once.
+
+    Methods that search are compared with each of `against`; `arms`, which search for nothing, only
+    by being among these, so that they do not cost the others power. Where that would leave no
+    comparison, every method is compared.
+    """
+    searching = [name for name in methods if name not in arms]
+    pairs = [(name, other) for other in against for name in searching if name != other]
+    pairs = pairs or [(name, other) for other in against for name in methods if name != other]
+    return [pair for place, pair in enumerate(pairs) if pair[::-1] not in pairs[:place]]
 
 
 def read_run_config(folder: Path) -> dict[str, Any]:

@@ -27,10 +27,10 @@ def compare(config: Config, out: str, **how: Any) -> None:
 def replicate(config: Config, out: str, **how: Any) -> None:
     """Compare methods, not single searches: each searches anew on every draw of the images.
 
-    At the same cost and with the same final selection; judged by children from scratch on the draw
-    and on another one. DIR/draw-N holds the runs of a draw, DIR/plan.json what was planned before
-    the first evaluation. Tables and a picture: DIR/replicate.md, methods.csv, pairs.csv,
-    replicate.png. More --draws extend it.
+    At the same cost; searchers choose their final policy alike, the grid by halving. Judged by
+    children from scratch on the draw, which decides, and on another one. DIR/draw-N holds the runs
+    of a draw, DIR/plan.json what was planned before the first evaluation. Tables and a picture:
+    DIR/replicate.md, methods.csv, pairs.csv, replicate.png. More --draws extend it.
     """
     from search.studies.replicate import run_replicate
 

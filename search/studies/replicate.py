@@ -1,12 +1,15 @@
 """`augsearch replicate`: methods, not single searches, compared over draws of the task.
 
 A search that beat another may owe it to its luck, or to its images. So the unit here is a method
-on a draw: for every draw of the images each method searches anew, at the same cost and with the
-same final selection, and its policy is judged by children trained from scratch, on the test images
-of that draw (DIR/draw-N/own) and of another draw that nobody has searched (DIR/draw-N/other).
-Draw N has the task seed S + 2 N, the other one S + 2 N + 1, where S is --task-seed.
+on a draw: for every draw of the images each method searches anew, at the same cost (searchers
+choose their final policy alike, the grid by halving), and its policy is judged by children trained
+from scratch, on the test images of that draw (DIR/draw-N/own), which decides, and of another draw
+that nobody has searched (DIR/draw-N/other). Draw N has the task seed S + 2 N, the other one
+S + 2 N + 1, where S is --task-seed.
 
 A method that finds nothing on a draw ends no study: it counts there with what it then stands for.
+A draw in whose searches something failed is judged once that is made again (--retry-failed): no
+method is judged by less than its budget, and no judgement has to be forgotten.
 
 Everything below DIR is a run folder of its own kind (`methods`), so resuming, safety and reports
 are theirs. DIR/plan.json holds what was to be done before the first evaluation, with its hash;
@@ -23,7 +26,7 @@ from typing import Any
 
 from policies.errors import InputError
 from policies.files import digest, read_json, write_json
-from proxy_tasks.run_format import DRAW, OTHER, OWN, PLAN_NAME, POLICY_NAME, STAND_IN
+from proxy_tasks.run_format import DRAW, OTHER, OWN, PLAN_NAME, STAND_IN, pairs_of
 from search.engine import cluster
 from search.errors import NothingFound
 from search.runs.folder import has_results
@@ -133,8 +136,9 @@ def check(config: Config) -> None:
 
 def planned(config: Config) -> dict[str, Any]:
     """What is to be done, and the SHA-256 hash of it: that it was not chosen by the results."""
-    saved = config.to_json()
+    saved, settings = config.to_json(), config.settings
     arms = digest(json.dumps(saved["settings"]["arms"], sort_keys=True).encode())
+    still = [arm["text"] for arm in settings.arms]
     return _hashed(
         {
             "settings": {**saved["settings"], "arms": arms},
@@ -146,6 +150,8 @@ def planned(config: Config) -> dict[str, Any]:
             },
             "evaluator": saved["evaluator"],
             "procedure": PROCEDURE,
+            "comparisons": [*map(list, pairs_of(settings.method, settings.against, still))],
+            "primary": OWN,
         }
     )
 
@@ -167,7 +173,7 @@ def keep_plan(run: OpenRun) -> None:
             str(path), "must be the plan that was written before the first evaluation",
             str(last)[:60], "restore it from a copy",
         )  # fmt: skip
-    if last != plan:
+    if last["settings"]["draws"] < plan["settings"]["draws"]:
         write_json(path, [*written, plan])
 
 
@@ -178,10 +184,19 @@ def _hashed(plan: dict[str, Any]) -> dict[str, Any]:
 
 
 def _grown(before: dict[str, Any], after: dict[str, Any]) -> bool:
-    """Whether a plan is another, or the same with more draws."""
-    settings = {**before["settings"], "draws": after["settings"]["draws"]}
+    """Whether a plan is another, or the same with more draws.
+
+    What a later version writes too is not asked of one that was written before; but the first
+    plans, which named no procedure, are of another one.
+    """
+    if not {"settings", "task", "evaluator", "procedure"} <= set(before):
+        return False
+    settings = {**after["settings"], "draws": before["settings"]["draws"]}
+    now = {**after, "settings": settings, "sha256": before["sha256"]}
+    for part in ("settings", "evaluator"):
+        now[part] = {name: value for name, value in now[part].items() if name in before[part]}
     return (
-        _hashed({**before, "settings": settings}) == after
+        before == {name: value for name, value in now.items() if name in before}
         and before["settings"]["draws"] <= after["settings"]["draws"]
     )
 
@@ -201,10 +216,14 @@ def _cost(config: Config) -> str:
 
 
 def _draw(run: OpenRun, draw: int, how: dict[str, Any]) -> Iterator[Ended]:
-    """Search by every method on a draw, then judge what they found, there and on another draw."""
+    """Search by every method on a draw, then judge what they found, there and on another draw.
+
+    Where something failed in a search, nothing is judged.
+    """
     settings, folder = run.config.settings, run.path / f"{DRAW}{draw}"
     judged = [folder / OWN, folder / OTHER]
     arms: list[Arm] = []
+    failed = 0
     for name in settings.method:
         stage = stage_of(name)
         if stage is None:
@@ -212,17 +231,19 @@ def _draw(run: OpenRun, draw: int, how: dict[str, Any]) -> Iterator[Ended]:
             arms.append(Arm.from_json(known))
             continue
         place = folder / name / stage.kind
-        if how["retry_failed"]:
+        if how["retry_failed"]:  # earlier versions judged all the same
             for journalled in (place, *sorted(place.glob("*/"))):
                 forget_followers(place, journalled, *judged)
         run.log.info(f"draw {draw + 1} of {settings.draws}, {name}: {stage.kind}")
         made = stage.configure(on_draw(run.config, 2 * draw), draw)
         ended = _go_on(run.config, stage.run, made, place, how)
         yield ended
-        why = ended.why if isinstance(ended, FoundNothing) else ""
-        if not why and not (place / POLICY_NAME).is_file():
-            return  # a grid with failed evaluations, which are to be made again
-        arms.append(_stands_for(name, place, why))
+        failed += ended.failed
+        if not failed:
+            why = ended.why if isinstance(ended, FoundNothing) else ""
+            arms.append(_stands_for(name, place, why))
+    if failed:
+        return
     for offset, place in enumerate(judged):
         run.log.info(f"draw {draw + 1} of {settings.draws}: children on its {place.name} images")
         made = judging(run.config, 2 * draw + offset, arms)

@@ -37,7 +37,9 @@ class ReplicateSettings(Space):
     against: Annotated[
         tuple[str, ...],
         Option(
-            "methods that every other is compared with; their number is corrected for",
+            "methods that every one that searches is compared with; what searches for nothing is "
+            "compared only by being named here (or where nothing else could be), since the "
+            "number of comparisons is corrected for",
             unit="METHOD...",
             unset="the first",
             example="random",

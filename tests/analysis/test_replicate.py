@@ -11,7 +11,7 @@ import pytest
 import scipy.stats
 
 from analysis import Draws, analyse_replication, load_run, report_of
-from analysis.draws import OTHER, OWN, compare_methods, pairs_of
+from analysis.draws import OTHER, OWN, compare_methods
 from analysis.replicate import (
     _shared,
     _stand_ins,
@@ -28,7 +28,7 @@ from analysis.statistics import (
 )
 from analysis.tables import p_clause
 from policies import InputError
-from proxy_tasks.run_format import STAND_IN
+from proxy_tasks.run_format import STAND_IN, pairs_of
 from tests.analysis.journals import reported
 from tests.golden.runs import copy
 
@@ -160,6 +160,19 @@ def test_pairs_are_those_with_the_ones_asked_for_each_once():
     assert pairs_of("abc", "ab") == [("b", "a"), ("c", "a"), ("c", "b")]
 
 
+def test_what_searches_for_nothing_is_compared_by_being_asked_for_alone():
+    assert pairs_of("abxyz", "ax", "xyz") == [("b", "a"), ("a", "x"), ("b", "x")]
+    assert pairs_of("xyab", "x", "xy") == [("a", "x"), ("b", "x")]
+    # Without a second method that searches, or any, nothing else could be compared.
+    assert pairs_of("axy", "a", "xy") == [("x", "a"), ("y", "a")]
+    assert pairs_of("xyz", "x", "xyz") == [("y", "x"), ("z", "x")]
+    draws = draws_of(simulated(np.random.default_rng(10), 4))
+    found = analyse_replication({OWN: draws, OTHER: draws}, ["a"], 0.5, {"c", "d"})
+    assert list(found.table["method"]) == list("abcd")
+    assert list(found.pairs["method"]) == ["b", "b"]
+    assert "correction for 1 comparison." in " ".join(found.sentences)
+
+
 def test_what_failed_is_left_out_of_its_pairs():
     accuracy = simulated(np.random.default_rng(5), 3, draws=4)
     accuracy[0, 1, 1] = np.nan  # one child of b
@@ -234,6 +247,7 @@ def test_the_recorded_run_has_its_report(recorded):
     run = load_run(recorded)
     found = replication_of(run, judged(run))
     assert found.draws[OWN].means("none")[1] == pytest.approx(mean)
+    assert set(report_of(recorded).data["pairs.csv"]["method"]) == {"randaugment-grid"}
     assert (recorded / "replicate.png").read_bytes()[:4] == b"\x89PNG"
     assert (recorded / "draw-1" / "other" / "compare.csv").exists()
 
@@ -267,15 +281,18 @@ def test_a_draw_counts_once_all_its_children_are_there(recorded):
         # Of the first other draw one of two images was trained on, of the second one gave rewards.
         (["ab", "tc", "de", "vf"], ["50 % of the test images of the other draws"]),
         (["ab", "cd", "bc", "gh"], ["Two draws share 50 %"]),
+        # Of one other draw two of four images are trained on that the search had seen.
+        (["ab", "cd/tvwx", "ef", "gh"], ["25 % of the training images of the other draws"]),
     ],
 )
 def test_images_that_draws_share_are_counted(tested, said):
-    def judgement(test):
-        parts = {"train": "t", "validation": "v", "test": test}
+    def judgement(tested, train):
+        test, _, other = tested.partition("/")
+        parts = {"train": other or train, "validation": "v", "test": test}
         listed = {part: SimpleNamespace(contents=[*names]) for part, names in parts.items()}
         return SimpleNamespace(manifest=SimpleNamespace(parts=listed))
 
-    own, away, second, other = map(judgement, tested)
+    own, away, second, other = map(judgement, tested, ("t", "wxyz") * 2)
     found = _shared({OWN: [own, second], OTHER: [away, other]})
     assert len(found) == len(said)
     assert all(line.startswith(words) for line, words in zip(found, said, strict=True))
@@ -307,6 +324,9 @@ def test_a_plan_that_has_grown_is_said(recorded):
 
     assert "It has grown" not in plan()
     written = json.loads((recorded / "plan.json").read_text())
+    assert "It names neither comparisons nor what decides" in plan()
+    (recorded / "plan.json").write_text(json.dumps([{**written[0], "primary": OWN}]))
+    assert "Primary: accuracy on its own draw" in plan()
     (recorded / "plan.json").write_text(json.dumps([*written, *written]))
     assert "It has grown" in plan()
     (recorded / "plan.json").write_text("[1]")

@@ -139,6 +139,8 @@ def test_what_failed_is_made_again_and_what_followed_from_it(whole, tmp_path, st
 
     said = invoke(SMALL, tmp_path / "run", FakePool(answer=failing), code=1)
     assert "1 of" in said and "augsearch resume run --retry-failed" in said
+    assert said.index("report in") < said.index("evaluations failed")
+    assert (tmp_path / "run/run/draw-1/own/trials.jsonl").exists() == (stage == "own")
     invoke("resume run --retry-failed --quiet", tmp_path / "run")
     assert ending(tmp_path / "run/run", RESULTS) == ending(whole / "run", RESULTS)
 
@@ -156,6 +158,7 @@ def test_a_grid_with_a_failed_child_leaves_its_draw_to_be_retried(whole, tmp_pat
     said = invoke(SMALL, tmp_path, FakePool(answer=failing), code=1)
     assert "augsearch resume run --retry-failed" in said
     assert not (tmp_path / "run/draw-0/own").exists() and (tmp_path / "run/draw-1/own").exists()
+    assert "Unfinished: 1 of 2 draws" in (tmp_path / "run/replicate.md").read_text()
     invoke("resume run --retry-failed --quiet", tmp_path)
     assert ending(tmp_path / "run", RESULTS) == ending(whole / "run", RESULTS)
 
@@ -277,9 +280,28 @@ def test_a_plan_grows_by_draws_alone(run):
         assert "must have the configuration" in invoke(f"{options} {change}", run.parent, code=2)
 
 
+def test_a_plan_names_the_comparisons_and_what_decides(run):
+    [plan] = read_json(run / "plan.json")
+    assert plan["comparisons"] == [["randaugment-grid", "random"]] and plan["primary"] == "own"
+    pairs = (run / "pairs.csv").read_text().splitlines()[1:]
+    assert {tuple(row.split(",")[:2]) for row in pairs} == {("randaugment-grid", "random")}
+
+
+def test_a_plan_written_before_a_field_came_is_gone_on_with(run):
+    [plan] = read_json(run / "plan.json")
+    del plan["primary"], plan["comparisons"], plan["evaluator"]["kernels"]
+    write_json(run / "plan.json", [_hashed(plan)])
+    invoke("resume run --quiet", run.parent)
+    assert read_json(run / "plan.json") == [_hashed(plan)]
+    invoke("resume run --draws 3 --quiet", run.parent)
+    assert [len(each) for each in read_json(run / "plan.json")] == [len(plan), len(plan) + 2]
+
+
 @pytest.mark.parametrize(
     "change",
     [
+        lambda plans: plans[0].update(_hashed({**plans[0], "primary": "other"})),
+        lambda plans: plans[0].update(_hashed({**plans[0], "task": {"name": "folder"}})),
         lambda plans: plans[0]["settings"].update(margin=2.0),
         lambda plans: plans[0].update(sha256="0" * 64),
         lambda plans: plans[0]["settings"].update(draws=1),
