@@ -32,7 +32,6 @@ from search.studies.replicate import (
     run_replicate,
     with_arms,
 )
-from search.studies.replication import MOST_SEEDS
 from search.trial import JOURNAL_NAME, read_journal
 from tests.search import fakes
 from tests.search.commands import PLANTED, answer, ending, invoke
@@ -346,16 +345,6 @@ def test_a_mistake_is_said_before_anything_is_written(tmp_path, words, said):
     assert not (tmp_path / "new/run").exists()
 
 
-def test_names_from_papers_stand_for_arms():
-    assert (
-        methods.arm_of("published", "reduced-cifar10").members
-        == methods.arm_of("cifar10", "reduced-cifar10").members
-    )
-    assert methods.arm_of("published", "folder").members == methods.arm_of("imagenet", "").members
-    uniform = methods.arm_of("uniformaugment", "folder")
-    assert uniform.name == "uniformaugment" and repr(uniform.members[0]).startswith("Uniform")
-
-
 def test_an_own_method_is_one_more_row(monkeypatch, tmp_path):
     """What replicate knows of a method is its stages; this one searches the grid and no more."""
     grid = methods.METHODS["randaugment-grid"]
@@ -416,22 +405,6 @@ def test_ray_ends_with_an_error_too(fake_ray):
         cluster.connect(PoolConfig(workers=1))
         raise InputError("a", "b", "c", "d")
     assert not fake_ray.up
-
-
-def test_a_staged_search_is_told_its_cheap_evaluator_at_the_same_cost():
-    config = Config.of("replicate", method=["staged", "random"], task="folder", data=".")
-    made = methods.METHODS["staged"].configure(config, 1).settings
-    plain = methods.METHODS["random"].configure(config, 1).settings
-    assert made == replace(plain, cheap={"kind": "weight-sharing"}) and plain.cheap == {}
-    assert plain.budget == config.settings.budget and plain.evaluations is None
-
-
-def test_grids_of_two_draws_share_no_seed():
-    config = Config.of("replicate", method=["randaugment-grid", "none"], seed=7, **ANYWHERE)
-    grid = methods.METHODS["randaugment-grid"]
-    settings = [grid.configure(config, draw).settings for draw in range(2)]
-    assert [each.seed for each in settings] == [7, 7 + MOST_SEEDS]
-    assert len(settings[0].cells) * settings[0].seeds <= MOST_SEEDS
 
 
 def test_others_are_compared_with_the_first_method_unless_told():

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from search import Config
+from search.studies import methods
+from search.studies.replication import MOST_SEEDS
 from search.trial import JOURNAL_NAME, read_journal
 from tests.search.commands import PLANTED, invoke
 
 pytestmark = pytest.mark.long
 
+ANYWHERE = {"task": "folder", "data": "."}
 SHORT = f"replicate {PLANTED} --method random none --draws 2 --budget 24 --seeds 1"
 
 
@@ -53,3 +59,29 @@ def test_images_that_draws_share_are_told(tmp_path):
     invoke(SHORT, tmp_path)
     said = (tmp_path / "run/replicate.md").read_text()
     assert "Two draws share 100 % of their test images" in said
+
+
+def test_names_from_papers_stand_for_arms():
+    assert (
+        methods.arm_of("published", "reduced-cifar10").members
+        == methods.arm_of("cifar10", "reduced-cifar10").members
+    )
+    assert methods.arm_of("published", "folder").members == methods.arm_of("imagenet", "").members
+    uniform = methods.arm_of("uniformaugment", "folder")
+    assert uniform.name == "uniformaugment" and repr(uniform.members[0]).startswith("Uniform")
+
+
+def test_a_staged_search_is_told_its_cheap_evaluator_at_the_same_cost():
+    config = Config.of("replicate", method=["staged", "random"], task="folder", data=".")
+    made = methods.METHODS["staged"].configure(config, 1).settings
+    plain = methods.METHODS["random"].configure(config, 1).settings
+    assert made == replace(plain, cheap={"kind": "weight-sharing"}) and plain.cheap == {}
+    assert plain.budget == config.settings.budget and plain.evaluations is None
+
+
+def test_grids_of_two_draws_share_no_seed():
+    config = Config.of("replicate", method=["randaugment-grid", "none"], seed=7, **ANYWHERE)
+    grid = methods.METHODS["randaugment-grid"]
+    settings = [grid.configure(config, draw).settings for draw in range(2)]
+    assert [each.seed for each in settings] == [7, 7 + MOST_SEEDS]
+    assert len(settings[0].cells) * settings[0].seeds <= MOST_SEEDS
