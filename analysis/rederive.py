@@ -43,7 +43,7 @@ from .composition import policy_statistics
 from .document import Part, Picture, Report, Section, Sentences, Table, Text, section
 from .gallery import written
 from .randaugment import grid_report
-from .runs import Run, load_run
+from .runs import Run, contents_of, load_run
 from .search import policy_section, search_report
 from .statistics import Difference, holm_levels, unpaired_difference, verdict
 
@@ -517,11 +517,7 @@ def _overlap(here: Run, there: Run) -> list[str]:
     """What another draw has in common with the one that was searched."""
     if here.manifest is None or there.manifest is None:
         return []
-    own, other = (
-        {part: set(rows.contents) for part, rows in run.manifest.parts.items()}
-        for run in (here, there)
-        if run.manifest is not None
-    )
+    own, other = contents_of(here), contents_of(there)
     seen = own["train"] | own["validation"]
     test, train = (
         100 * len(other[part] & known) / len(other[part])
