@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from .html import page, write_reports
     from .race import Race, analyse_race
     from .randaugment import Grid, analyse_grid
+    from .ranks import Correlation, rank_correlation
     from .report import report_of
     from .runs import Run, load_run
     from .sheet import policy_sheet
     from .statistics import (
-        Correlation,
         Difference,
         Estimate,
         NoiseFloor,
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
         noise_floor,
         paired_difference,
         probability_of_improvement,
-        rank_correlation,
         seeds_needed,
         verdict,
     )
@@ -60,13 +59,14 @@ _NAMES = {
     "html": ("page", "write_reports"),
     "race": ("Race", "analyse_race"),
     "randaugment": ("Grid", "analyse_grid"),
+    "ranks": ("Correlation", "rank_correlation"),
     "report": ("report_of",),
     "runs": ("Run", "load_run"),
     "sheet": ("policy_sheet",),
     "statistics": (
-        "Correlation", "Difference", "Estimate", "NoiseFloor", "arm_difference", "holm",
+        "Difference", "Estimate", "NoiseFloor", "arm_difference", "holm",
         "mean_interval", "minimum_detectable_difference", "noise_floor", "paired_difference",
-        "probability_of_improvement", "rank_correlation", "seeds_needed", "verdict",
+        "probability_of_improvement", "seeds_needed", "verdict",
     ),
     "surrogate": ("surrogate_quality",),
     "tabulate": ("Tabulation", "analyse_tabulation"),

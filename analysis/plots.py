@@ -365,7 +365,7 @@ def anytime(table: pd.DataFrame, path: str | Path) -> Path:
         points.set_urls(
             told(
                 f"{row.searcher}, {row.evaluations} evaluations: {row.iqm:.2f} "
-                f"[{row.low:.2f}, {row.high:.2f}]"
+                f"{tables.interval(row.low, row.high)}"
                 for row in rows.itertuples()
             )
         )

@@ -18,7 +18,8 @@ Values = Sequence[float] | np.ndarray
 ALPHA = 0.05
 CONFIDENCE = 1 - ALPHA
 POWER = 0.80
-FEWEST = 8  # policies; of fewer, neither a correlation nor a share of variance says anything
+FEWEST = 8  # units; of fewer, no correlation, share of variance or bootstrap says anything
+MOST_SEEDS = 10**6  # `seeds_needed` counts no further
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,8 @@ def arm_difference(
     - Every policy of one arm meets one policy of the other only (one policy against several, as
       many against as many by turns, a few against a new one for every seed): the paired t test
       over the coarser arm's policies, with the mean over the seeds of each.
-    - Crossed (3 against 2): the variance is the sum of those of the means per policy of either arm,
+    - Crossed (3 against 2): the difference is that of the arms' means over their policies, however
+      many seeds each had; the variance is the sum of those of the means per policy of either arm,
       which counts the training noise twice and so errs on the safe side. Degrees of freedom are
       Welch's and Satterthwaite's, at most the number of policies of the smaller arm: with more the
       test is wrong in up to 10 % of 2 against 5 where the two scatter most.
@@ -147,17 +149,23 @@ def arm_difference(
     if not several:
         return _judged(gap, scale)
     several.sort(key=lambda codes: codes.max())
-    means = [np.bincount(codes, gap) / np.bincount(codes) for codes in several]
+    means = [_by_policy(gap, codes) for codes in several]
     met = len(set(zip(*several, strict=True)))
     if met == means[-1].size:
         return _judged(means[0], scale)
+    centre = float(_by_policy(first, labels[0]).mean() - _by_policy(second, labels[1]).mean())
     if all(_same(each, scale) for each in means):
-        return Difference(float(gap.mean()), float("nan"), means[0].size - 1, means[0].size)
+        return Difference(centre, float("nan"), means[0].size - 1, means[0].size)
     variances = np.array([_error(m) ** 2 for m in means])
     own = variances**2 / [m.size - 1 for m in means]
     freedom = min(float(variances.sum() ** 2 / own.sum()), means[0].size)
     error = float(np.sqrt(variances.sum()))
-    return Difference(float(gap.mean()), error, freedom, means[0].size)
+    return Difference(centre, error, freedom, means[0].size)
+
+
+def _by_policy(values: Values, codes: np.ndarray) -> np.ndarray:
+    """The mean of each policy over its seeds."""
+    return np.bincount(codes, values) / np.bincount(codes)
 
 
 def _codes(labels: Sequence[Hashable]) -> list[int]:
@@ -192,7 +200,11 @@ def probability_of_improvement(first: Values, second: Values) -> float:
 
 @dataclass(frozen=True)
 class Interval:
-    """A statistic of `n` units with the ends of its percentile bootstrap interval."""
+    """A statistic of `n` units with the ends of its percentile bootstrap interval.
+
+    `low` and `high` are NaN for fewer than FEWEST units, whose resamples scatter too little, and
+    where all resamples give the same.
+    """
 
     value: float
     low: float
@@ -239,8 +251,14 @@ def bootstrap(
     rng = np.random.default_rng(seed)
     drawn = statistic(sample[rng.integers(sample.size, size=(draws, sample.size))])
     tail = (1 - confidence) / 2
-    low, high = np.quantile(drawn, [tail, 1 - tail])
-    return Interval(float(statistic(sample)), float(low), float(high), sample.size)
+    low, high = ends(drawn, tail) if sample.size >= FEWEST else (np.nan, np.nan)
+    return Interval(float(statistic(sample)), low, high, sample.size)
+
+
+def ends(samples: np.ndarray, tail: float) -> tuple[float, float]:
+    """Both quantiles; NaN where they are the same."""
+    low, high = np.quantile(samples, [tail, 1 - tail]).tolist()
+    return (low, high) if low < high else (np.nan, np.nan)
 
 
 def holm(p_values: Values) -> list[float]:
@@ -324,13 +342,18 @@ def _noncentrality(freedom: float, power: float, alpha: float) -> float:
 def seeds_needed(
     sd_of_difference: float, difference: float, power: float = POWER, alpha: float = ALPHA
 ) -> int:
-    """Pairs that a paired t test needs to find a true `difference` with probability `power`."""
+    """Pairs that a paired t test needs to find a true `difference` with probability `power`.
+
+    Counts up to MOST_SEEDS, which so means that many or more.
+    """
     if not difference > 0 or not sd_of_difference >= 0:
         raise ValueError(f"difference > 0 and sd >= 0 needed, got {difference}, {sd_of_difference}")
     # Counting up is exact and cannot miss: the solver for n has no root below two pairs.
     n, step = 2, 1
     while minimum_detectable_difference(sd_of_difference, n + step, power, alpha) > difference:
         n, step = n + step, step * 2
+        if n + step >= MOST_SEEDS:
+            return MOST_SEEDS
     if minimum_detectable_difference(sd_of_difference, n, power, alpha) <= difference:
         return n
     low, high = n, n + step
@@ -342,86 +365,32 @@ def seeds_needed(
 
 
 @dataclass(frozen=True)
-class Correlation:
-    """Spearman's rho with a percentile bootstrap interval over the `n` policies."""
-
-    rho: float
-    low: float
-    high: float
-    n: int
-
-
-def spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Spearman's rho of each column of `a` with that of `b`; NaN for a constant.
-
-    [n] -> a number, [..., n, columns] -> [..., columns].
-    """
-    axis = 0 if a.ndim == 1 else -2
-    a, b = scipy.stats.rankdata(a, axis=axis), scipy.stats.rankdata(b, axis=axis)
-    a, b = a - a.mean(axis=axis, keepdims=True), b - b.mean(axis=axis, keepdims=True)
-    norm = np.sqrt((a * a).sum(axis=axis) * (b * b).sum(axis=axis))
-    with np.errstate(invalid="ignore"):
-        return (a * b).sum(axis=axis) / norm
-
-
-def rank_correlation(
-    scores: np.ndarray,
-    reference: np.ndarray,
-    *,
-    confidence: float = CONFIDENCE,
-    draws: int = 2000,
-    seed: int = 0,
-) -> Correlation:
-    """Mean over evaluation seeds of Spearman's rho between `scores` and `reference`.
-
-    `scores` and `reference` are [policies, seeds]: column s of `reference` is what column s of
-    `scores` has to predict (they may differ, where the reference leaves the same seed out).
-    Policies are resampled, all seeds of a policy together, because seeds of one policy are not
-    independent evidence about other policies. A resample in which either side is constant has no
-    rank correlation and is drawn anew.
-    """
-    scores, reference = np.atleast_2d(scores.T).T, np.atleast_2d(reference.T).T
-    if scores.shape != reference.shape or scores.shape[0] < 4:
-        raise ValueError(f"two [policies >= 4, seeds] tables, got {scores.shape} {reference.shape}")
-
-    def statistic(rows: np.ndarray) -> np.ndarray:
-        return spearman(scores[rows], reference[rows]).mean(axis=-1)
-
-    n = scores.shape[0]
-    rho = float(statistic(np.arange(n)))
-    if not np.isfinite(rho):
-        return Correlation(float("nan"), float("nan"), float("nan"), n)
-    rng = np.random.default_rng(seed)
-    samples = np.empty(0)
-    at_once = max(1, min(draws, 1_000_000 // scores.size))  # 8 MB an array
-    for _ in range(-(-10 * draws // at_once)):
-        values = statistic(rng.integers(n, size=(at_once, n)))
-        samples = np.append(samples, values[np.isfinite(values)])[:draws]
-        if len(samples) == draws:
-            break
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(samples, [tail, 1 - tail]) if len(samples) else (np.nan, np.nan)
-    return Correlation(rho, float(low), float(high), n)
-
-
-@dataclass(frozen=True)
 class NoiseFloor:
     """Two-way split of a [policies, seeds] table: what differs between policies, what is noise.
 
     `run_sd` is the residual standard deviation of one run after policy and seed means,
     `policy_sd` that between true policy means, `reliability` the share of the variance of the
-    mean over all seeds that is due to the policies. Its square root bounds the correlation that a
-    perfect predictor can reach with that mean.
+    mean over all seeds that is due to the policies, `freedom` the degrees of freedom of `run_sd`.
     """
 
     run_sd: float
     policy_sd: float
     reliability: float
     seeds: int
+    freedom: int
 
-    @property
-    def ceiling(self) -> float:
-        return float(np.sqrt(self.reliability))
+    def tukey_p(self, gaps: np.ndarray, seeds: np.ndarray, cells: int) -> np.ndarray:
+        """Tukey's p of `gaps` between two of `cells` means, each over so many `seeds`."""
+        ranges = gaps * np.sqrt(seeds) / self.run_sd
+        return scipy.stats.studentized_range.sf(ranges, cells, self.freedom)
+
+    def tukey_half_width(self, cells: int, confidence: float = CONFIDENCE) -> float:
+        """Half of Tukey's interval of the difference of two of so many means over the seeds.
+
+        All of them hold at once, so also those against the best, whichever that is.
+        """
+        q = scipy.stats.studentized_range.ppf(confidence, cells, self.freedom)
+        return float(q * self.run_sd / np.sqrt(self.seeds))
 
 
 def noise_floor(table: np.ndarray) -> NoiseFloor:
@@ -432,8 +401,9 @@ def noise_floor(table: np.ndarray) -> NoiseFloor:
         raise ValueError(f"at least 2 policies and 2 seeds are needed, but got {table.shape}")
     rows, columns = table.mean(axis=1, keepdims=True), table.mean(axis=0, keepdims=True)
     residual = table - rows - columns + table.mean()
-    run_variance = float((residual**2).sum() / ((policies - 1) * (seeds - 1)))
+    freedom = (policies - 1) * (seeds - 1)
+    run_variance = float((residual**2).sum() / freedom)
     mean_variance = float(rows.var(ddof=1))
     policy_variance = max(0.0, mean_variance - run_variance / seeds)
     reliability = policy_variance / mean_variance if mean_variance > 0 else 0.0
-    return NoiseFloor(np.sqrt(run_variance), np.sqrt(policy_variance), reliability, seeds)
+    return NoiseFloor(np.sqrt(run_variance), np.sqrt(policy_variance), reliability, seeds, freedom)

@@ -13,7 +13,8 @@ from policies.files import parse_json
 from proxy_tasks.surrogate import LEAST_POLICIES, Fidelity, Surrogate, fit_fidelity
 from proxy_tasks.tables import OPTIMISED, Table
 
-from .statistics import FEWEST, noise_floor, rank_correlation
+from .ranks import rank_ceiling, rank_correlation
+from .statistics import FEWEST, noise_floor
 
 FOLDS = 5
 COVERED = 0.9
@@ -99,7 +100,7 @@ def _figures(measured: pd.DataFrame, predicted: pd.DataFrame, metric: str) -> di
     rho = rank_correlation(guess[:, None], truth[:, None])
     complete = seeds.dropna(axis=0)
     several = complete.shape[1] >= 2 and len(complete) >= FEWEST
-    floor = noise_floor(complete.to_numpy()) if several else None
+    table = complete.to_numpy()
     inside = (predicted[f"{metric} low"] <= truth) & (truth <= predicted[f"{metric} high"])
     return {
         "metric": metric,
@@ -108,8 +109,8 @@ def _figures(measured: pd.DataFrame, predicted: pd.DataFrame, metric: str) -> di
         "spearman": rho.rho,
         "low": rho.low,
         "high": rho.high,
-        "ceiling_r2": floor.reliability if floor else float("nan"),
-        "ceiling_spearman": floor.ceiling if floor else float("nan"),
+        "ceiling_r2": noise_floor(table).reliability if several else float("nan"),
+        "ceiling_spearman": rank_ceiling(table) if several else float("nan"),
         "bias": float((guess - truth).mean()),
         "covered": float(inside.mean()),
     }

@@ -96,6 +96,11 @@ def measure(name: str) -> str:
     return short.get(name, name)
 
 
+def about(count: int, most: int) -> str:
+    """A number that was counted up to `most`."""
+    return f"about {count}" if count < most else f"more than {most:,}"
+
+
 def p_value(p: float) -> str:
     if not np.isfinite(p):
         return "–"

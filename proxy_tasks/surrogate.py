@@ -61,7 +61,7 @@ class Fidelity:
     image_passes: int
 
     def mean(self, augmentations: Sequence[Augmentation]) -> dict[str, np.ndarray]:
-        """Metric -> expected values [n], over training seeds."""
+        """Metric -> predicted values [n]: the median of what the mean over seeds may be."""
         return dict(zip(self.metrics, self._values(augmentations).T, strict=True))
 
     def intervals(

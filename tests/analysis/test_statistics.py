@@ -9,17 +9,20 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analysis import tables
 from analysis.statistics import (
+    MOST_SEEDS,
     arm_difference,
+    bootstrap,
     holm,
     holm_levels,
+    interquartile_mean,
     mean_interval,
     minimum_detectable_difference,
     noise_floor,
     paired_difference,
     paired_superiority,
     probability_of_improvement,
-    rank_correlation,
     seeds_needed,
     verdict,
 )
@@ -270,6 +273,13 @@ def test_values_that_are_all_the_same_have_no_interval():
     assert np.isnan([same.low, same.high]).all()
 
 
+def test_a_crossed_difference_is_that_of_the_means_of_policies():
+    """However many seeds a policy had: x four times, y once; and p, q by turns."""
+    first, second = ["x", "x", "x", "x", "y"], ["p", "q", "p", "q", "p"]
+    found = arm_difference([1.0, 2.0, 1.0, 2.0, 6.0], [0.0, 1.0, 0.0, 1.0, 3.0], first, second)
+    assert found.mean == pytest.approx((1.5 + 6) / 2 - (1 + 1) / 2)
+
+
 def test_policies_whose_means_are_all_the_same_tell_nothing():
     """Two against three by turns: seeds scatter, policies do not."""
     gap = [1.0, 1.0, 0.0, -1.0, -1.0, 0.0]
@@ -321,59 +331,46 @@ def test_seeds_needed_is_the_smallest_sufficient_number():
             assert minimum_detectable_difference(sd, n - 1) > difference
 
 
+def test_seeds_needed_are_not_counted_for_ever():
+    """A difference of rounding size asks for more than any number."""
+    assert seeds_needed(1.0, 1e-14) == seeds_needed(1.0, 1e-3) == MOST_SEEDS
+    assert seeds_needed(1.0, 0.01) < MOST_SEEDS
+    assert tables.about(2, MOST_SEEDS) == "about 2"
+    assert tables.about(MOST_SEEDS, MOST_SEEDS) == "more than 1,000,000"
+
+
 def test_seeds_needed_refuses_no_difference():
     with pytest.raises(ValueError, match="difference"):
         seeds_needed(1.0, 0.0)
 
 
-def test_rank_correlation_is_spearmans():
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=20).round(1)  # rounded, so that ties occur
-    y = (x + rng.normal(size=20)).round(1)
-    result = rank_correlation(x, y)
-    assert result.rho == pytest.approx(scipy.stats.spearmanr(x, y).statistic)
-    assert result.n == 20 and result.low < result.rho < result.high
-
-
-def test_rank_correlation_averages_over_seeds():
-    rng = np.random.default_rng(0)
-    scores, reference = rng.normal(size=(12, 3)), rng.normal(size=(12, 3))
-    each = [scipy.stats.spearmanr(scores[:, s], reference[:, s]).statistic for s in range(3)]
-    assert rank_correlation(scores, reference).rho == pytest.approx(np.mean(each))
+def test_few_units_have_no_bootstrap_interval():
+    few, enough, same = (
+        bootstrap(interquartile_mean, units)
+        for units in (np.arange(7.0), np.arange(8.0), np.ones(9))
+    )
+    assert enough.low < 3.5 < enough.high
+    assert np.isnan([few.low, few.high, same.low, same.high]).all() and few.value == 3
 
 
 @pytest.mark.long
-def test_bootstrap_interval_agrees_with_scipys():
-    rng = np.random.default_rng(5)
-    x = rng.normal(size=30)
-    y = x + rng.normal(size=30)
-    mine = rank_correlation(x, y, draws=4000)
-    theirs = scipy.stats.bootstrap(
-        (x, y),
-        lambda a, b: scipy.stats.spearmanr(a, b).statistic,
-        paired=True,
-        vectorized=False,
-        n_resamples=4000,
-        method="percentile",
-        random_state=rng,
-    ).confidence_interval
-    # Two bootstraps of 4000 draws: the 2.5 % quantile scatters by about 0.01 here.
-    assert (mine.low, mine.high) == pytest.approx((theirs.low, theirs.high), abs=0.04)
-
-
-def test_a_resample_without_a_rank_correlation_is_drawn_anew():
-    found = rank_correlation(np.arange(4.0), np.array([0.0, 2.0, 1.0, 3.0]))
-    assert -1 <= found.low < found.rho < found.high <= 1
-
-
-def test_constant_scores_have_no_rank_correlation():
-    assert np.isnan(rank_correlation(np.ones(10), np.arange(10.0)).rho)
+def test_tukeys_intervals_hold_against_whichever_is_best():
+    """Six equal means of three seeds, which shift all alike: the best is better in one of 20."""
+    rng, wrong, trials = np.random.default_rng(7), 0, 2000
+    floor = noise_floor(rng.normal(size=(6, 3)))
+    width = floor.tukey_half_width(6) / floor.run_sd
+    for _ in range(trials):
+        table = rng.normal(size=(6, 3)) + rng.normal(0, 5, 3)
+        wrong += np.ptp(table.mean(axis=1)) > width * noise_floor(table).run_sd
+    # Five standard deviations of a binomial share of 5 %.
+    assert wrong / trials == pytest.approx(0.05, abs=5 * np.sqrt(0.05 * 0.95 / trials))
+    assert floor.tukey_p(floor.tukey_half_width(6), 3, 6) == pytest.approx(0.05)
 
 
 def test_noise_floor_by_hand():
     noise = noise_floor(np.array([[0.0, 1.0], [2.0, 5.0]]))  # residuals of a half each
     assert (noise.run_sd, noise.policy_sd) == pytest.approx((1, 2))
-    assert (noise.reliability, noise.ceiling) == pytest.approx((8 / 9, np.sqrt(8 / 9)))
+    assert (noise.reliability, noise.freedom) == (pytest.approx(8 / 9), 1)
 
 
 def test_noise_floor_recovers_what_was_planted():
