@@ -21,6 +21,7 @@ from .runs import Run
 from .statistics import (
     ALPHA,
     CONFIDENCE,
+    MOST_SEEDS,
     Difference,
     noise_floor,
     paired_difference,
@@ -28,6 +29,7 @@ from .statistics import (
 )
 
 MOST_N = 16  # operations that RandAugment takes
+ROUNDING = 1e-12  # of a mean; a smaller difference is none
 
 
 @dataclass(frozen=True)
@@ -162,12 +164,12 @@ class Grid:
             return said
         said += self._neighbourhood()
         if len(self.table) > 1:
-            gap = float(self.table["mean"].iloc[0] - self.table["mean"].iloc[1])
-            if gap > 0:
-                needed = seeds_needed(np.sqrt(2) * self.run_sd, gap)
+            first, second = self.table["mean"].iloc[:2]
+            if first - second > ROUNDING * abs(first):
+                needed = seeds_needed(np.sqrt(2) * self.run_sd, first - second)
                 said.append(
-                    f"To confirm its lead of {gap:.2g} over the second cell, about {needed} seeds "
-                    "would be needed (paired t test, 80 % power)."
+                    f"Its lead of {first - second:.2g} over the second cell, if it is real, takes "
+                    f"{tables.about(needed, MOST_SEEDS)} seeds to show (paired t test, 80 % power)."
                 )
             if self.again is None:
                 said.append(
@@ -225,23 +227,21 @@ def analyse_grid(run: Run) -> Grid:
     cells_known, seeds = complete.shape
     halved = run.option("settings", "halving") is True
     run_sd, half, p_worse = np.nan, np.nan, np.full(len(table), np.nan)
-    if cells_known >= 2 and seeds >= 2:
-        run_sd = noise_floor(complete.to_numpy()).run_sd
+    floor = noise_floor(complete.to_numpy()) if cells_known >= 2 and seeds >= 2 else None
     # Seeds that shift all cells alike, but for rounding, leave no scatter to judge by.
-    if run_sd > 1e-12 * table["mean"].abs().max():
-        freedom = (cells_known - 1) * (seeds - 1)
-        half = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * run_sd / np.sqrt(table["count"])
+    if floor and floor.run_sd > ROUNDING * table["mean"].abs().max():
+        run_sd = floor.run_sd
+        quantile = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, floor.freedom)
+        half = quantile * run_sd / np.sqrt(table["count"])
         # Over the seeds that a cell has in common with the best: `run_sd` is without the seeds' own
         # effect. Without any, nothing tells it from the best.
         best = wide.loc[(n, m)]
         common = (wide.notna() & best.notna()).sum(axis=1).to_numpy()
-        ranges = (best - wide).mean(axis=1).fillna(0.0).to_numpy() * np.sqrt(common) / run_sd
-        p_worse = scipy.stats.studentized_range.sf(ranges, len(table), freedom)
+        gaps = (best - wide).mean(axis=1).fillna(0.0).to_numpy()
+        p_worse = floor.tukey_p(gaps, common, len(table))
         if halved:  # those that went no further had other seeds
             count = table["count"].to_numpy()
             p_worse = np.where(count == count[won.to_numpy()], p_worse, np.nan)
-    else:
-        run_sd = np.nan
     table = table.assign(half_width=half, p_worse=p_worse)
     # The winner first, then by seeds and mean; ties go to the gentler cell.
     table = table.assign(after=~won, few=-table["count"]).sort_values(
@@ -330,7 +330,8 @@ def _blocks(grid: Grid) -> list[Block]:
     )
     note = (
         "The intervals use one noise estimate pooled over the cells (standard deviation of one "
-        f"run: {tables.number(grid.run_sd, digits)})."
+        f"run: {tables.number(grid.run_sd, digits)}). They are for comparing cells: what a seed "
+        "shifts in all of them alike is left out."
     )
     return [
         Sentences(tuple(grid.sentences)),

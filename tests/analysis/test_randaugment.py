@@ -93,11 +93,28 @@ def test_ties_go_to_the_gentler_cell(write_run):
     assert grid.best == (1, 0)
 
 
+def test_a_lead_of_rounding_size_is_a_tie(write_run):
+    """Means of 53.55 twice: to tell them apart would take 10^27 seeds."""
+    rewards = {"N=1 M=5": (0.503, 0.568), "N=1 M=10": (0.555, 0.516), "N=2 M=5": (0.49, 0.50),
+               "N=2 M=10": (0.48, 0.51)}  # fmt: skip
+    rows = [
+        journal_line(seed, slot, reward, label=label, seed=seed)
+        for slot, (label, both) in enumerate(rewards.items())
+        for seed, reward in enumerate(both)
+    ]
+    grid = analyse_grid(load_run(write_run(rows)))
+    assert np.isfinite(grid.run_sd) and "lead" not in " ".join(grid.sentences)
+    rows[0]["evaluation"]["reward"] += 1e-5
+    said = " ".join(analyse_grid(load_run(write_run(rows, name="near"))).sentences)
+    assert "if it is real, takes more than 1,000,000 seeds to show" in said
+
+
 def test_files_are_written_also_with_a_failed_cell(write_run):
     rows = lines(peak, sd=0.001)
     rows[3] = journal_line(1, 1, None, label="N=1 M=10", seed=1)
     directory = write_run(rows, {"kind": "randaugment", "evaluator": {"reward": "accuracy"}})
-    assert "N = 2, M = 10" in reported(directory).read_text()
+    text = reported(directory).read_text()
+    assert "N = 2, M = 10" in text and "what a seed shifts in all of them alike is left out" in text
     assert pd.read_csv(directory / "grid.csv")["count"].sum() == 23
     assert (directory / "grid.png").is_file()
 
