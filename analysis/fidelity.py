@@ -14,14 +14,15 @@ from proxy_tasks.run_format import FOUND_LABEL, FROM_SCRATCH, RANDOM_LABEL
 
 from . import plots, sections, tables
 from .document import Block, Picture, Report, Section, Sentences, Table, Text, section
+from .ranks import rank_ceiling, rank_correlation, spearman
 from .runs import Run, computed, passes_of_one, validated
-from .statistics import NoiseFloor, noise_floor, rank_correlation, seeds_needed, spearman
+from .statistics import FEWEST, MOST_SEEDS, NoiseFloor, noise_floor, seeds_needed
 
 TOP = 5  # candidates that an evaluation likes best
-FEW = 4  # policies; of fewer nothing is said
 METHOD = (
     "ρ: Spearman's rank correlation over policies with from-scratch test accuracy averaged over "
-    "other seeds; interval: percentile bootstrap over policies."
+    "other seeds; interval: percentile bootstrap over policies. A child's own seed is left out of "
+    "what judges it, so from scratch is judged by one child fewer and its ρ is a little low."
 )
 DIFFERENCE = 0.5  # percentage points, the gap for which the seeds needed are reported
 
@@ -37,13 +38,15 @@ class Fidelity:
 
     `regions`: the same evaluators and rewards where it matters (see `_regions`).
 
-    `reference`: [policies, seeds] from-scratch test accuracy in percent.
+    `reference`: [policies, seeds] from-scratch test accuracy in percent. `noise`: of those of its
+    policies of which no child diverged; None where they are fewer than 8. `diverged`: the others.
     """
 
     table: pd.DataFrame
     reference: pd.DataFrame
-    noise: NoiseFloor
+    noise: NoiseFloor | None
     regions: pd.DataFrame
+    diverged: int = 0
 
     @property
     def text(self) -> str:
@@ -53,19 +56,29 @@ class Fidelity:
     @property
     def sentences(self) -> list[str]:
         """What the table says, in words."""
-        policies = len(self.reference)
-        sd = self.noise.run_sd
+        policies, seeds = self.reference.shape
         best = self.reference.mean(axis=1)
-        return [
-            f"{policies} policies, {self.noise.seeds} from-scratch children each. Mean test "
+        said = [
+            f"{policies} policies, {seeds} from-scratch children each. Mean test "
             f"accuracy from {best.min():.1f} % ({best.idxmin()}) to {best.max():.1f} % "
             f"({best.idxmax()}).",
-            f"Noise floor: one run scatters by {sd:.2f} points (standard deviation), true policies "
-            f"differ by {self.noise.policy_sd:.2f}. A perfect predictor would correlate with the "
-            f"mean of {self.noise.seeds} seeds at about {self.noise.ceiling:.2f}.",
-            f"To tell two policies {DIFFERENCE} points apart takes about "
-            f"{seeds_needed(np.sqrt(2) * sd, DIFFERENCE)} seeds each (paired t test, 80 % power).",
+            f"A perfect predictor would correlate with the mean of {seeds} seeds at about "
+            f"{tables.number(rank_ceiling(self.reference.to_numpy()))}.",
         ]
+        if self.noise is not None:
+            sd = self.noise.run_sd
+            needed = tables.about(seeds_needed(np.sqrt(2) * sd, DIFFERENCE), MOST_SEEDS)
+            said += [
+                f"Noise floor: one run scatters by {sd:.2f} points (standard deviation), true "
+                f"policies differ by {self.noise.policy_sd:.2f}.",
+                f"To tell two policies {DIFFERENCE} points apart takes {needed} seeds each (paired "
+                "t test, 80 % power).",
+            ]
+        if self.diverged:
+            said.append(
+                f"{self.diverged} policies with a diverged child are left out of the noise."
+            )
+        return said
 
 
 def analyse_fidelity(run: Run) -> Fidelity:
@@ -79,14 +92,14 @@ def analyse_fidelity(run: Run) -> Fidelity:
     children = _children(run)
     reference = _reference(run)
     if not _enough(reference):
-        raise run.unfinished(f"at least {FEW} policies with all their children")
+        raise run.unfinished(f"at least {FEWEST} policies with all their children")
     rows, regions = [], []
     for evaluator in dict.fromkeys(trials["scorer"]):
         mine = trials[trials["scorer"] == evaluator]
         for reward in REWARDS:
             scores = _wide(mine, _validation(mine, reward)).dropna()
             scores = scores[scores.index.isin(reference.index)]
-            if len(scores) < FEW:
+            if len(scores) < FEWEST:
                 continue
             rows.append(
                 {
@@ -101,8 +114,10 @@ def analyse_fidelity(run: Run) -> Fidelity:
             regions.append(
                 {"evaluator": evaluator, "reward": reward, **_regions(scores, reference)}
             )
-    noise = noise_floor(reference.to_numpy())
-    return Fidelity(pd.DataFrame(rows), reference, noise, pd.DataFrame(regions))
+    sound = reference[~reference.index.isin(children["label"][children["diverged"]])]
+    noise = noise_floor(sound.to_numpy()) if len(sound) >= FEWEST else None
+    diverged = len(reference) - len(sound)
+    return Fidelity(pd.DataFrame(rows), reference, noise, pd.DataFrame(regions), diverged)
 
 
 def _regions(scores: pd.DataFrame, reference: pd.DataFrame) -> dict[str, Any]:
@@ -116,7 +131,7 @@ def _regions(scores: pd.DataFrame, reference: pd.DataFrame) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, prefix in (("random", RANDOM_LABEL), ("found", FOUND_LABEL)):
         some = scores[scores.index.str.startswith(prefix)]
-        rho = _correlations(some, reference.loc[some.index]) if len(some) >= FEW else {}
+        rho = _correlations(some, reference.loc[some.index]) if len(some) >= FEWEST else {}
         for column, of in (("", "rho"), ("_low", "low"), ("_high", "high")):
             found[f"{name}{column}"] = rho.get(of, np.nan)
     some = scores[scores.index.str.startswith(RANDOM_LABEL)]
@@ -147,7 +162,7 @@ def _reference(run: Run) -> pd.DataFrame:
 
 
 def _enough(reference: pd.DataFrame) -> bool:
-    return reference.shape[0] >= FEW and reference.shape[1] >= 2
+    return reference.shape[0] >= FEWEST and reference.shape[1] >= 2
 
 
 def _validation(trials: pd.DataFrame, reward: str) -> pd.Series:

@@ -26,8 +26,9 @@ from proxy_tasks.tables import (
 from . import document, sections, tables
 from .asked import evaluations
 from .document import Report, Section, Sentences, Text, section
+from .ranks import rank_correlation
 from .runs import Run, augmentation_of, validated
-from .statistics import FEWEST, noise_floor, rank_correlation
+from .statistics import FEWEST, noise_floor
 
 TABLE_NAME, FIGURES_NAME = "table.parquet", "table.json"
 # Policies among which figures are told apart; None: all.
@@ -38,9 +39,10 @@ AMONG: dict[str, tuple[str, ...] | None] = {
 }
 METHOD = (
     "ρ: Spearman's rank correlation over policies of one evaluation with the test accuracy from "
-    "scratch, mean over all its seeds (of scratch itself: over the other seeds); interval: "
-    "percentile bootstrap over policies. Random: the families random-5x2 and random-25; optimised: "
-    "what searches exported and proposed late."
+    "scratch, mean over all its seeds; interval: percentile bootstrap over policies. A child's own "
+    "seed is left out of what judges it, so from scratch is judged by one child fewer and its ρ is "
+    "a little low. Random: the families random-5x2 and random-25; optimised: what searches "
+    "exported and proposed late."
 )
 NOISE = (
     "One run: standard deviation between runs of one policy, after the means of seeds. Between "
@@ -55,7 +57,8 @@ class Tabulation:
 
     Attributes:
         table: as `proxy_tasks.load_table` reads it.
-        noise: one row per fidelity, measure and group of policies, with run_sd, policy_sd, share.
+        noise: one row per fidelity, measure and group of policies, with run_sd, policy_sd, share;
+            of policies of which no child diverged.
         correlations: likewise for every validation measure, with rho, low, high, policies.
     """
 
@@ -110,6 +113,11 @@ class Tabulation:
                 f"{row['policy_sd']:.2f}; {tables.share(row['share'])} of the variance of one run "
                 "is due to the policy."
             )
+        frame = self.table.frame
+        lost = frame[frame["diverged"]].drop_duplicates(["policy", "fidelity"])["fidelity"]
+        if len(lost):
+            counts = ", ".join(f"{n} of {name}" for name, n in lost.value_counts().items())
+            said.append(f"Policies with a diverged child are left out of the noise: {counts}.")
         return said
 
     @staticmethod
@@ -188,12 +196,12 @@ def analyse_tabulation(table: Table) -> Tabulation:
     noise, correlations = [], []
     for among, chosen in AMONG.items():
         frame = table.frame if chosen is None else _of(table.frame, chosen)
-        ranked = _diverged_last(frame)
+        sound, ranked = _sound(frame), _diverged_last(frame)
         tested = _wide(frame, TESTED, "test_accuracy")
         for fidelity in table.fidelities:
             for measure in (*METRICS, *(["test_accuracy"] if fidelity == TESTED else [])):
                 row = {"fidelity": fidelity, "measure": measure, "among": among}
-                values = _wide(frame, fidelity, measure)
+                values = _wide(sound, fidelity, measure)
                 if values.shape[0] >= FEWEST and values.shape[1] > 1:
                     noise.append({**row, **_noise(values, measure)})
                 if measure != "test_accuracy":
@@ -211,6 +219,11 @@ def _wide(frame: pd.DataFrame, fidelity: str, measure: str) -> pd.DataFrame:
     """[policies, seeds], of the policies that have all seeds."""
     rows = frame[frame["fidelity"] == fidelity]
     return rows.pivot(index="policy", columns="seed", values=measure).dropna()
+
+
+def _sound(frame: pd.DataFrame) -> pd.DataFrame:
+    """Without the policies of which a child diverged, at the fidelity where it did."""
+    return frame[~frame.groupby(["policy", "fidelity"])["diverged"].transform("any")]
 
 
 def _diverged_last(frame: pd.DataFrame) -> pd.DataFrame:

@@ -5,6 +5,8 @@ import pytest
 import scipy.stats
 
 from analysis import analyse_fidelity, load_run, report_of
+from analysis.ranks import rank_ceiling
+from policies import InputError
 from tests.analysis.journals import journal_line, reported
 
 POLICIES, SEEDS = 24, 4
@@ -105,11 +107,34 @@ def test_a_diverged_child_ranks_below_all_that_trained(write_run):
         assert found[key] == pytest.approx(expected[key])
 
 
+def test_noise_is_that_of_policies_of_which_no_child_diverged(write_run):
+    """Accuracy at chance of one child of four is no noise between runs."""
+    rows = lines()
+    hit = next(row for row in rows if row["slot"] == 5 and row["scorer"] == "from-scratch")
+    hit["evaluation"]["diverged"] = True
+    hit["evaluation"]["metrics"]["accuracy"] = 0.1
+    fidelity = analyse_fidelity(load_run(write_run(rows)))
+    assert fidelity.noise.run_sd == pytest.approx(1.0, rel=0.3)
+    assert len(fidelity.reference) == POLICIES and fidelity.diverged == 1
+    assert "1 policies with a diverged child are left out of the noise." in fidelity.sentences
+    whole = analyse_fidelity(load_run(write_run(lines(), name="whole"))).sentences
+    assert "left out" not in " ".join(whole)
+
+
+def test_a_few_policies_have_no_correlation(write_run):
+    rows = [row for row in lines() if row["slot"] < 7]
+    with pytest.raises(InputError, match="8 policies"):
+        analyse_fidelity(load_run(write_run(rows)))
+
+
 @pytest.mark.long
 def test_files_and_words(write_run):
     directory = write_run(lines(), {"kind": "fidelity"})
     said = " ".join(reported(directory).read_text().split())
     assert "24 policies, 4 from-scratch children each" in said and "0.5 points apart" in said
+    ceiling = rank_ceiling(report_of(directory).data["reference.csv"].to_numpy())
+    assert f"correlate with the mean of 4 seeds at about {ceiling:.2f}." in said
+    assert "from scratch is judged by one child fewer" in said
     for name in ("fidelity.csv", "fidelity.md", "fidelity.png", "reference.csv"):
         assert (directory / name).stat().st_size > 0
 
@@ -140,6 +165,7 @@ def test_random_candidates_and_policies_of_searches_are_told_apart(write_run):
     regions = fidelity.data["regions.csv"].set_index(["evaluator", "reward"])
     cheap = regions.loc[("cheap", "accuracy")]
     assert (cheap["random"], cheap["found"]) == (1.0, -1.0)
+    assert cheap[["random_low", "found_high"]].isna().all()  # of width 0
     # The best five of 0.50 .. 0.69, and all of them.
     assert cheap["top"] == pytest.approx(67.0) and cheap["any"] == pytest.approx(59.5)
     scratch = regions.loc[("from-scratch", "accuracy")]

@@ -69,6 +69,20 @@ def test_noise_is_in_points_and_its_share_that_of_the_policies():
     assert (nats["run_sd"] < 0.01).all()
 
 
+def test_policies_with_a_diverged_child_are_left_out_of_the_noise():
+    changed = frame()
+    hit = changed.index[(changed["fidelity"] == "scratch") & (changed["seed"] == 0)][:2]
+    changed.loc[hit, [*METRICS, "test_accuracy"]] = 0.1
+    changed.loc[hit, "diverged"] = True
+    found = analysed(changed)
+    tested = found.noise.set_index(["measure", "fidelity", "among"])
+    assert tested.loc[("test_accuracy", "scratch", "all"), "policies"] == 10
+    assert 0.25 < tested.loc[("test_accuracy", "scratch", "all"), "run_sd"] < 1
+    assert tested.loc[("accuracy", "cheap", "all"), "policies"] == 12
+    assert found.sentences[-1].endswith("left out of the noise: 2 of scratch.")
+    assert "diverged child" not in " ".join(analysed(frame()).sentences)
+
+
 def test_costs_are_core_hours_and_parts_of_a_child_from_scratch():
     found = analysed(frame())
     assert found.figures["core_hours"] == 24 * 3 + 24  # an hour each, the former on 3 threads
