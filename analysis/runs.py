@@ -254,6 +254,16 @@ def chosen_among(trials: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     return trials[~lost], list(dict.fromkeys(trials["label"][lost]))
 
 
+def shared_seeds(trials: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the seeds that all labels have, where there are any; else all rows.
+
+    Seeds shift all labels alike, so means over different ones are not compared.
+    """
+    labels = trials.groupby("seed")["label"].transform("nunique")
+    whole = labels == trials["label"].nunique()
+    return trials[whole] if whole.any() else trials
+
+
 def validated(trials: pd.DataFrame, metric: str) -> pd.Series:
     """A metric on the validation part of children that were tested; NaN for all others."""
 

@@ -10,17 +10,17 @@ from proxy_tasks.run_format import FINAL, RESCORE, SEARCHED_CONFIG, SEARCHED_JOU
 from proxy_tasks.trials import read_journal
 
 from . import sections, tables
-from .document import Report, Section, Sentences, Table, Text, section
-from .runs import Run, chosen_among, sound, trials_table
+from .document import Report, Section, Table, Text, section
+from .runs import Run, chosen_among, shared_seeds, sound, trials_table
 from .search import policy_section
 from .spending import LEFT_OUT, luck
-from .statistics import holm_levels, mean_interval, paired_difference
+from .statistics import mean_interval, noise_floor
 
 METHOD = (
-    "Mean over the seeds, which every proposal had alike. Differences from the chosen one are "
-    "paired; their intervals are corrected over the proposals (Holm). The chosen one is the best "
-    "of several: its mean is optimistic, a difference from it too. Only the training seed varies: "
-    "on this draw of the data."
+    "Mean over the seeds that all proposals have. Differences from the best one are within seeds; "
+    "their intervals are Tukey's, with one noise estimate pooled over the proposals: they hold for "
+    "all pairs at once, so for the best too, whichever that is. Its mean is optimistic all the "
+    "same. Only the training seed varies: on this draw of the data."
 )
 
 
@@ -53,42 +53,46 @@ def _proposals(run: Run, final: Run) -> Section:
     without = Text(LEFT_OUT + ", ".join(lost) + ".") if lost else None
     if done.empty:
         return section(title, without or Text("None was evaluated yet."))
-    wide = done.pivot(index="seed", columns="label", values="reward")
+    wide = shared_seeds(done).pivot(index="seed", columns="label", values="reward")
     wide = wide[list(dict.fromkeys(done["label"]))]  # ties go to the first, as in the choice
     order = wide.mean().sort_values(ascending=False, kind="stable").index
-    best = order[0]
-    gaps = {}
-    for name in order[1:]:
-        both = wide[[name, best]].dropna()
-        gaps[name] = paired_difference(both[name], both[best]) if len(both) else None
-    p = [float(np.nan_to_num(gap.p if gap else np.nan, nan=1.0)) for gap in gaps.values()]
+    best, half = order[0], _half_width(wide)
     rows = []
     for name in order:
         own = mean_interval(wide[name].dropna())
+        gap = np.nan if name == best else float((wide[name] - wide[best]).mean())
         rows.append(
             {
                 "proposal": name,
                 "mean": tables.number(own.mean, 4),
                 "95 % interval": tables.interval(own.low, own.high, 4),
                 "seeds": str(own.n),
-                f"minus {best}": "–",
-                "interval": "–",
+                f"minus {best}": tables.number(gap, 4, sign=True),
+                "interval": tables.interval(gap - half, gap + half, 4, sign=True),
             }
         )
-    for row, gap, level in zip(rows[1:], gaps.values(), holm_levels(p), strict=True):
-        if gap is not None:
-            row[f"minus {best}"] = tables.number(gap.mean, 4, sign=True)
-            row["interval"] = tables.interval(*gap.interval(1 - level), 4, sign=True)
     return section(title, Table(pd.DataFrame(rows), METHOD), without)
+
+
+def _half_width(wide: pd.DataFrame) -> float:
+    """Of Tukey's intervals of the differences; NaN where there is no scatter to judge by."""
+    if min(wide.shape) < 2 or wide.isna().any(axis=None):
+        return float("nan")
+    floor = noise_floor(wide.to_numpy().T)
+    if floor.run_sd <= 1e-12 * wide.abs().max(axis=None):
+        return float("nan")
+    return floor.tukey_half_width(wide.shape[1])
 
 
 def _rescored(run: Run, rescored: Run) -> Section:
     """What the best candidates got in the search, and with new seeds."""
     title = "Candidates measured again"
-    again = sound(rescored.trials)
+    again, lost = chosen_among(rescored.trials)
+    again = shared_seeds(again)
+    without = Text(LEFT_OUT + ", ".join(lost) + ".") if lost else None
     journal = run.directory / SEARCHED_JOURNAL
     if again.empty or not journal.exists():
-        return section(title)
+        return section(title, without)
     searched = sound(trials_table(read_journal(journal)))
     first = searched["reward"].groupby(searched["policy"].map(repr)).max()
     fresh = again.assign(key=again["policy"].map(repr)).groupby(["label", "key"], sort=False)
@@ -96,17 +100,11 @@ def _rescored(run: Run, rescored: Run) -> Section:
     table["search"] = table["key"].map(first)
     table = table[table["search"].notna()].sort_values("search", ascending=False, kind="stable")
     if table.empty:
-        return section(title)
-    lines = []
+        return section(title, without)
     if _same_scorer(run):
-        half = table.head(max(1, len(table) // 2))
-        lines.append(
-            f"The best {len(half)} of the search had a mean reward of {half['search'].mean():.4f}; "
-            f"measured again it is {half['mean'].mean():.4f}. The difference is what their luck "
-            "had added."
-        )
+        line = _lost(table, again)
     else:
-        lines.append("Another evaluator or reward than the search's: the two have other scales.")
+        line = "Another evaluator or reward than the search's: the two have other scales."
     shown = pd.DataFrame(
         {
             "candidate": table["label"],
@@ -115,7 +113,28 @@ def _rescored(run: Run, rescored: Run) -> Section:
             "seeds": table["count"].astype(str),
         }
     )
-    return section(title, Sentences(tuple(lines)), Table(shown))
+    return section(title, Text(line), Table(shown), without)
+
+
+def _lost(table: pd.DataFrame, again: pd.DataFrame) -> str:
+    """What the best of the search lost on new seeds, beside what the other candidates lost.
+
+    It is luck where the interval over the new seeds says so; these shift all candidates alike.
+    """
+    best, others = table["label"].iloc[0], table["label"].iloc[1:]
+    searched = table.set_index("label")["search"]
+    new = again.pivot(index="seed", columns="label", values="reward")[table["label"]]
+    lost = (searched - new).dropna()
+    known = new[best].mean()
+    said = f"The best had {searched[best]:.4f} in the search and {known:.4f} measured again."
+    if others.empty or lost.empty:
+        return said
+    more = mean_interval(lost[best] - lost[others].mean(axis=1))
+    shown = f" {tables.interval(more.low, more.high, 4, sign=True)}" if more.n > 1 else ""
+    return (
+        f"{said} It lost {more.mean:+.4f}{shown} more than the {len(others)} others on average, "
+        f"whom the new seeds shift alike{': that was luck' if more.low > 0 else ''}."
+    )
 
 
 def _same_scorer(run: Run) -> bool:

@@ -6,13 +6,15 @@ import pandas as pd
 
 from policies.errors import as_written
 from policies.files import read_json
-from proxy_tasks.run_format import COSTS_NAME, FINAL
+from proxy_tasks.run_format import COSTS_NAME, FINAL, RESCORE
 from proxy_tasks.trials import CHEAP, MAIN
 
 from . import tables
 from .document import Section, Sentences, Table, Text, section
-from .runs import Run, chosen_among
+from .runs import Run, chosen_among, shared_seeds
+from .statistics import mean_interval
 
+BEST = "best-1"  # what a choice calls the best candidate alone
 LEFT_OUT = "Left out of the choice, for a child that failed or diverged: "
 _WORDS = {
     "prepared": "shared child, once",
@@ -77,6 +79,7 @@ def choice_section(run: Run) -> Section:
     without = [LEFT_OUT + ", ".join(lost) + "."] if lost else []
     if final.empty:
         return section(title, *map(Text, without))
+    final = shared_seeds(final)
     means = final.groupby("label", sort=False)["reward"].agg(["mean", "std", "count"])
     means = means.sort_values("mean", ascending=False, kind="stable")
     lines = ["The first is the best of several: its mean is optimistic too."]
@@ -93,13 +96,22 @@ def choice_section(run: Run) -> Section:
 
 
 def luck(run: Run) -> list[str]:
-    """What the best candidate's reward was worth, in a sentence; [] where that is not known."""
+    """What became of the best candidate's reward on new seeds, in a sentence; [] if not known.
+
+    It is called luck where one child's reward is above the interval of the new ones. A mean over
+    seeds that all candidates had may be above it for these seeds' sake.
+    """
     best = (run.provenance or {}).get("best_candidate")
     best = best if isinstance(best, dict) else {}
     found, again = best.get("reward"), best.get("measured_again")
     if not isinstance(found, float) or not isinstance(again, float):
         return []
-    return [
-        f"The best candidate had the reward {found:.4f} when it was found, and has {again:.4f} "
-        "with new seeds: the difference is its luck."
-    ]
+    final, _ = chosen_among(run.stage(FINAL).trials)
+    children = final["reward"][final["label"] == BEST]
+    known = mean_interval(children) if len(children) else None
+    shown = f" {tables.interval(known.low, known.high, 4)}" if known and known.n > 1 else ""
+    rescored = len(run.stage(RESCORE).trials) > 0
+    when = "when candidates were measured again" if rescored else "when it was found"
+    said = f"The best candidate had the reward {found:.4f} {when}, and has {again:.4f}{shown}"
+    lost = known is not None and found > known.high and not rescored
+    return [f"{said} with new seeds{': what it lost was luck' if lost else ''}."]

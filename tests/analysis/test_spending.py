@@ -12,9 +12,10 @@ from analysis.document import markdown
 from analysis.progress import progress
 from analysis.runs import dear, load_run
 from analysis.search import search_report
-from analysis.spending import spent, state
+from analysis.spending import BEST, spent, state
 from policies import InputError
 from proxy_tasks.trials import read_journal
+from search.studies import choice
 from tests.golden.runs import FOLDER
 
 
@@ -70,6 +71,33 @@ def test_how_the_final_policy_was_chosen_is_told(run):
         assert name in report and f"{mean:.4f}" in report
     best = about["best_candidate"]
     assert f"{best['reward']:.4f} when it was found, and has {best['measured_again']:.4f}" in report
+
+
+@pytest.mark.parametrize(("found", "lucky"), [(0.53, True), (0.51, False), (0.4, False)])
+def test_what_the_best_candidate_lost_is_luck_where_its_new_children_show_it(run, found, lucky):
+    """0.50 and 0.502 of two new children: Student's interval ends at 0.5137."""
+    lines = [json.loads(line) for line in (run / "final" / "trials.jsonl").read_text().splitlines()]
+    assert BEST == choice.BEST
+    for line in lines:
+        line["evaluation"]["reward"] = 0.5 + 0.002 * line["batch"]
+    (run / "final" / "trials.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    policy = json.loads((run / "policy.json").read_text())
+    policy["provenance"]["best_candidate"] = {"reward": found, "measured_again": 0.501}
+    (run / "policy.json").write_text(json.dumps(policy))
+    said = f"had the reward {found:.4f} when it was found, and has 0.5010 [0.4883, 0.5137]"
+    assert f"{said} with new seeds{': what it lost was luck' if lucky else ''}." in words(run)
+
+
+def test_final_policies_are_ranked_over_the_seeds_that_all_have(run):
+    path = run / "final" / "trials.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    names = list(dict.fromkeys(line["label"] for line in lines))
+    for line in lines:
+        line["evaluation"]["reward"] = 0.5 - 0.1 * names.index(line["label"]) + line["batch"]
+    lines = [line for line in lines if line["batch"] == 0 or line["label"] == names[-1]]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    chosen = words(run).split("How the final policy was chosen")[1]
+    assert chosen.index(f"| {names[0]} ") < chosen.index(f"| {names[-1]} ")
 
 
 def test_unfinished_and_without_its_costs_it_still_has_a_report(run):
