@@ -40,10 +40,11 @@ AT_EQUAL_COST = (
 METHOD = (
     "; judged is the true worth of that policy, without noise, "
     "of which no searcher was told. Mean of the middle half (interquartile mean) with a percentile "
-    "bootstrap over searches. Pairs are searches with the same seed: P(A > B) is the share of "
-    "seeds in which A is ahead, ties counting half, with Wilson's interval at 95 %; the mean "
-    "difference has Student's t interval at the level at which Holm's procedure over all pairs "
-    "tests it, so that interval, p and verdict agree. Equal: the interval lies within the margin."
+    "bootstrap over searches, from 8 on. Pairs are searches with the same seed: P(A > B) is the "
+    "share of seeds in which A is ahead, ties counting half, with Wilson's interval at 95 %; the "
+    "mean difference has Student's t interval at the level at which Holm's procedure over all "
+    "pairs tests it, so that interval, p and verdict agree. Equal: the interval lies within the "
+    "margin."
 )
 
 
@@ -60,11 +61,17 @@ class Race:
             superiority_high, verdict (of the first).
         anytime: searcher, evaluations, iqm, low, high, n.
         margin: what counts as equal.
+        seeds: with which any searcher found something.
+        common: with which all did. Table and anytime are over these where they are two or more.
+
+    Intervals of fewer than 8 searches are NaN.
     """
 
     table: pd.DataFrame
     pairs: pd.DataFrame
     anytime: pd.DataFrame
+    seeds: int
+    common: int
     margin: float = MARGIN
 
     @property
@@ -82,6 +89,13 @@ class Race:
             f"[{100 * row.superiority_low:.0f}, {100 * row.superiority_high:.0f}]."
             for row in self.pairs.itertuples(index=False)
         ]
+        if self.common < 2:
+            said.append("Means of different seeds, as fewer than two are common to all searchers.")
+        elif self.common < self.seeds:
+            said.append(
+                f"Table and picture are over the {self.common} of {self.seeds} seeds with which "
+                "every searcher found something."
+            )
         empty = int(self.table["empty"].sum())
         if empty:
             said.append(f"In {empty} searches nothing trained; their pairs are missing.")
@@ -101,26 +115,40 @@ def analyse_race(laps: pd.DataFrame, margin: float = MARGIN) -> Race:
     """
     laps = laps.assign(value=100 * laps["value"].astype(float))
     last = laps[laps["evaluations"] == laps["evaluations"].max()]
-    finals = last.pivot(index="seed", columns="searcher", values="value")
+    finals = _by_searcher(last)
     counted = finals.notna().sum()
     if len(counted) == 0 or counted.min() < 2:
         raise InputError(
             "race", "must have at least two searches of each searcher that found something",
             counted.to_dict(), "finish the race, or add seeds",
         )  # fmt: skip
-    order = finals.mean().sort_values(ascending=False, kind="stable").index
-    table = pd.DataFrame([_row(name, finals[name], last) for name in order])
+    common = _common(finals)
+    order = common.mean().sort_values(ascending=False, kind="stable").index
+    table = pd.DataFrame([_row(name, common[name], last) for name in order])
     pairs = _pairs(finals[order], margin)
+    shared = laps[laps["seed"].isin(common.index)]
     anytime = pd.DataFrame(
         [
             {"searcher": name, "evaluations": evaluations, "iqm": found.value, "low": found.low,
              "high": found.high, "n": found.n}
-            for (name, evaluations), group in laps.groupby(["searcher", "evaluations"])
-            if group["value"].notna().any()
-            for found in [bootstrap(interquartile_mean, group["value"].dropna().to_numpy())]
+            for evaluations, group in shared.groupby("evaluations")
+            for name, values in _common(_by_searcher(group)).items()
+            if values.notna().any()
+            for found in [bootstrap(interquartile_mean, values.dropna().to_numpy())]
         ]
     )  # fmt: skip
-    return Race(table, pairs, anytime, margin)
+    seeds = len(finals.dropna(how="all"))
+    return Race(table, pairs, anytime, seeds, len(finals.dropna()), margin)
+
+
+def _by_searcher(laps: pd.DataFrame) -> pd.DataFrame:
+    return laps.pivot(index="seed", columns="searcher", values="value")
+
+
+def _common(values: pd.DataFrame) -> pd.DataFrame:
+    """The seeds that all searchers have, where these are two or more; else as they are."""
+    whole = values.dropna()
+    return whole if len(whole) >= 2 else values
 
 
 def _row(name: str, values: pd.Series, last: pd.DataFrame) -> dict[str, Any]:

@@ -84,6 +84,30 @@ def test_a_search_that_found_nothing_is_left_out_and_told():
     assert "In 1 searches nothing trained" in race.text
 
 
+def test_searchers_are_ranked_over_the_seeds_that_all_have():
+    """The later seeds are easier, and only one searcher has reached them."""
+    finals = {"a": [50.0, 51.0, 52.0, 70.0, 71.0], "b": [51.0, 52.0, 53.5]}
+    race = analyse_race(laps(finals))
+    assert list(race.table["searcher"]) == ["b", "a"] and list(race.table["n"]) == [3, 3]
+    assert race.table["mean"].iloc[1] == pytest.approx(51) and set(race.anytime["n"]) == {3}
+    assert "over the 3 of 5 seeds with which every searcher found something" in race.sentences[-1]
+    whole = analyse_race(laps({name: values[:3] for name, values in finals.items()}))
+    assert "every searcher" not in " ".join(whole.sentences)
+    apart = analyse_race(laps({"a": [50.0, 51.0, None], "b": [None, 52.0, 53.5]}))
+    assert list(apart.table["n"]) == [2, 2]
+    assert "Means of different seeds" in apart.sentences[-2]
+
+
+def test_few_searches_have_no_bootstrap_interval():
+    """Nor have those that all end alike."""
+    few, enough = (analyse_race(laps(three(count))) for count in (7, 8))
+    for race, has in ((few, False), (enough, True)):
+        assert (race.table["iqm_low"] < race.table["iqm_high"]).all() == has
+        assert race.anytime["low"].notna().all() == has
+    same = analyse_race(laps({"a": [50.0] * 9, "b": [51.0] * 9})).table
+    assert same["iqm_low"].isna().all()
+
+
 def test_too_little_of_a_race_is_refused():
     with pytest.raises(InputError, match="two searches of each"):
         analyse_race(laps({"a": [57.0], "b": [56.0]}))

@@ -6,6 +6,7 @@ import dataclasses
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from policies import InputError
@@ -291,3 +292,15 @@ def test_ahead_is_the_paired_test():
     laps = race({"worse": lambda seed: Stubborn(PolicySpace(), seed)}, seeds=12, budget=40)
     assert ahead(laps, "random", "worse") < 0.05 < ahead(laps, "worse", "random")
     assert ahead(laps, "random", "worse") + ahead(laps, "worse", "random") == pytest.approx(1)
+
+
+def test_equal_gaps_are_no_proof():
+    """Two seeds that differ by as much are no evidence of a spread of nothing."""
+    laps = pd.DataFrame(
+        [
+            {"searcher": name, "seed": seed, "evaluations": 9, "value": value + seed / 10}
+            for name, value in (("a", 0.52), ("b", 0.5))
+            for seed in range(2)
+        ]
+    )
+    assert np.isnan(ahead(laps, "a", "b")) and np.isnan(ahead(laps[:1].copy(), "a", "a"))
