@@ -48,7 +48,9 @@ class Comparison:
             difference_low, difference_high (95 %), freedom, p, p_holm, level (confidence of the
             corrected interval), corrected_low, corrected_high, verdict, ahead (probability of
             improvement), detectable (at 80 % power and the corrected level), validation (mean
-            accuracy of the same children on the validation part, to choose by), failed, diverged,
+            accuracy of the same children on the validation part, to choose by; then compare the
+            chosen arm anew with another --seed, as their test accuracy shares their luck), failed,
+            diverged,
             search_evaluations, search_children. The last is the cost of the search in children: its
             image passes over those of a child here. The first arm has no difference. `n` counts
             seeds, or the policies of an arm that has several.
@@ -98,7 +100,8 @@ class Comparison:
         return said
 
     def between(self, first: str, second: str) -> str:
-        """A planned comparison of two arms in words, at 95 %; "" where they share no seed."""
+        """A planned comparison of two arms in words, at 95 % and not corrected for others; "" where
+        they share no seed."""
         rows = self.pairs
         rows = rows[(rows["first"] == first) & (rows["second"] == second)] if len(rows) else rows
         if not len(rows):
@@ -106,9 +109,9 @@ class Comparison:
         row = rows.iloc[0].rename({"low": "corrected_low", "high": "corrected_high", "n": "pairs"})
         row["arm"], row["p_holm"] = second, row["p"]
         row["verdict"] = verdict((row["corrected_low"], row["corrected_high"]), self.margin)
-        return self._sentence(first, row)
+        return self._sentence(first, row, ", not corrected")
 
-    def _sentence(self, first: str, row: pd.Series) -> str:
+    def _sentence(self, first: str, row: pd.Series, level: str = "") -> str:
         if not np.isfinite(row["difference"]):
             return f"{row['arm']}: no seed in common with {first}."
         head = f"{row['arm']} against {first}: {row['difference']:+.2f} points"
@@ -124,7 +127,7 @@ class Comparison:
             found += ", by less than the margin"
         margin = f" of {self.margin:g} points" if "margin" in found else ""
         shown = tables.interval(low, high, sign=True)
-        return f"{head} {shown}: {found}{margin} (p {tables.p_clause(row['p_holm'])})."
+        return f"{head} {shown}: {found}{margin} (p {tables.p_clause(row['p_holm'])}{level})."
 
 
 def compare_arms(run: Run, margin: float = MARGIN) -> Comparison:
@@ -230,7 +233,7 @@ def _corrected(table: pd.DataFrame, margin: float) -> pd.DataFrame:
     paired: dict[int, Difference | None] = dict(enumerate(table.pop("paired")))
     family = {place: d for place, d in paired.items() if d is not None and d.n > 1}
     # One without a spread counts among the comparisons that were made, but can show nothing.
-    p = [float(np.nan_to_num(d.p, nan=1.0)) for d in family.values()]
+    p = [d.p for d in family.values()]
     corrected = dict(zip(family, zip(holm(p), holm_levels(p), strict=True), strict=True))
     rows: list[dict[str, Any]] = []
     for place, d in paired.items():
@@ -310,7 +313,7 @@ def comparison_blocks(comparison: Comparison | None) -> list[Block]:
         return [Text("No child was tested yet.")]
     return [
         Sentences(tuple(comparison.sentences)),
-        Table(readable(comparison), METHOD + " pairs.csv has every two arms."),
+        Table(readable(comparison), METHOD + " pairs.csv has every two arms, not corrected."),
         Picture(
             "compare",
             "arms",

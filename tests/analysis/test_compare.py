@@ -66,6 +66,8 @@ def test_every_two_arms_are_compared(write_run):
     pairs = compare_arms(load_run(write_run(lines()))).pairs.set_index(["first", "second"])
     assert list(pairs.index) == [("none", "found"), ("none", "twin"), ("found", "twin")]
     row = pairs.loc[("found", "twin")]
+    said = compare_arms(load_run(write_run(lines(), name="again"))).between("found", "twin")
+    assert said.endswith("not corrected).")
     assert row["p"] == pytest.approx(scipy.stats.ttest_rel(RUNS["twin"], RUNS["found"]).pvalue)
     gap = 100 * (np.array(RUNS["twin"]) - RUNS["found"])
     assert row["difference"] == pytest.approx(gap.mean())
@@ -116,7 +118,7 @@ def test_two_seeds_with_the_same_difference_are_no_proof(write_run):
     runs = {"none": [0.50, 0.53], "found": [0.52, 0.55], "same": [0.50, 0.53]}
     comparison = compare_arms(load_run(write_run(lines(runs))))
     assert list(comparison.table["verdict"]) == ["", "undecided", "undecided"]
-    assert comparison.table["corrected_low"].isna().all()
+    assert comparison.table[["corrected_low", "p_holm"]].isna().all(axis=None)
     assert "+2.00 points in each of 2 pairs: undecided" in comparison.sentences[0]
 
 
@@ -230,9 +232,10 @@ def test_files_are_written_with_the_cost_of_the_search(write_run):
             "arms": [{"name": "found", "search": {"evaluations": 100, "image_passes": 7000}}]
         },
     }
-    directory = write_run(lines(), config)
+    directory = write_run(lines(), {"kind": "compare", **config})
     text = reported(directory).read_text()
     assert "100 evaluations = 7 children" in text and "minus none" in text
+    assert "pairs.csv has every two arms, not corrected." in text
     assert len(pd.read_csv(directory / "compare.csv")) == 3
     assert len(pd.read_csv(directory / "pairs.csv")) == 3
     assert (directory / "compare.png").read_bytes()[:4] == b"\x89PNG"
