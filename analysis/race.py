@@ -137,6 +137,7 @@ def analyse_race(laps: pd.DataFrame, margin: float = MARGIN) -> Race:
             for found in [bootstrap(interquartile_mean, values.dropna().to_numpy())]
         ]
     )  # fmt: skip
+    anytime = anytime.sort_values(["searcher", "evaluations"], ignore_index=True)
     seeds = len(finals.dropna(how="all"))
     return Race(table, pairs, anytime, seeds, len(finals.dropna()), margin)
 
