@@ -99,19 +99,7 @@ class Comparison:
             said.append(f"Only the training seed varies: all this holds on {self.draw}.")
         return said
 
-    def between(self, first: str, second: str) -> str:
-        """A planned comparison of two arms in words, at 95 % and not corrected for others; "" where
-        they share no seed."""
-        rows = self.pairs
-        rows = rows[(rows["first"] == first) & (rows["second"] == second)] if len(rows) else rows
-        if not len(rows):
-            return ""
-        row = rows.iloc[0].rename({"low": "corrected_low", "high": "corrected_high", "n": "pairs"})
-        row["arm"], row["p_holm"] = second, row["p"]
-        row["verdict"] = verdict((row["corrected_low"], row["corrected_high"]), self.margin)
-        return self._sentence(first, row, ", not corrected")
-
-    def _sentence(self, first: str, row: pd.Series, level: str = "") -> str:
+    def _sentence(self, first: str, row: pd.Series) -> str:
         if not np.isfinite(row["difference"]):
             return f"{row['arm']}: no seed in common with {first}."
         head = f"{row['arm']} against {first}: {row['difference']:+.2f} points"
@@ -127,7 +115,7 @@ class Comparison:
             found += ", by less than the margin"
         margin = f" of {self.margin:g} points" if "margin" in found else ""
         shown = tables.interval(low, high, sign=True)
-        return f"{head} {shown}: {found}{margin} (p {tables.p_clause(row['p_holm'])}{level})."
+        return f"{head} {shown}: {found}{margin} (p {tables.p_clause(row['p_holm'])})."
 
 
 def compare_arms(run: Run, margin: float = MARGIN) -> Comparison:

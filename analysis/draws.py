@@ -20,6 +20,7 @@ from proxy_tasks.run_format import OTHER, OWN, pairs_of
 from . import tables
 from .statistics import (
     ALPHA,
+    MOST_SEEDS,
     Difference,
     holm,
     holm_levels,
@@ -175,13 +176,14 @@ class Replication:
         own = self.pairs[(self.pairs["images"] == OWN) & self.pairs["detectable"].notna()]
         if len(own):
             count = len(self.pairs) // len(self.draws)
+            needed = tables.about(int(own["draws_needed"].median()), MOST_SEEDS)
             best, worst = (own.loc[own["detectable"].agg(how)] for how in ("idxmin", "idxmax"))
             said.append(
                 f"What {int(own['n'].min())} draws can resolve: true differences of "
                 f"{best['detectable']:.1f} ({best['method']}) to {worst['detectable']:.1f} points "
                 f"({worst['method']}) are found with 80 % probability, after the correction for "
                 f"{count} comparison{'s' * (count > 1)}. For one of {self.margin:g} "
-                f"points about {int(own['draws_needed'].median())} draws would be needed (median)."
+                f"points {needed} draws would be needed (median)."
             )
             share = own["child_share"].median()
             if np.isfinite(share):
