@@ -113,7 +113,7 @@ class Choice:
         return cls(ranking[0][0], ranked[0][0], ranking, found)
 
     def provenance(self) -> dict[str, Any]:
-        """For policy files: the ranking, and the best candidate's reward beside that of new seeds."""
+        """For policy files: the ranking; the reward of the best candidate, then and now."""
         about: dict[str, Any] = {"ranking": [list(pair) for pair in self.ranking]}
         again = dict(self.ranking).get(BEST)
         if self.best_reward is not None and again is not None:
