@@ -10,7 +10,7 @@ import pytest
 import scipy.stats
 
 from analysis import compare_arms, load_run, report_of
-from analysis.rederive import _gains, _overlap
+from analysis.worth import gains, overlap
 from policies import CIFAR10, IMAGENET, PAPER_OPS, InputError, Policy, save_policy
 from tests.analysis.journals import journal_line, reported
 from tests.analysis.test_agreement import random_policy
@@ -165,16 +165,16 @@ def test_what_the_controller_gained_counts_searches(write_run):
         for seed in range(4)
     ]
     comparison = compare_arms(load_run(write_run(rows, {"kind": "compare"})))
-    gains = _gains(comparison, ["search", "search-2", "random", "random-2"])
-    assert list(gains) == ["random search", "published", "RandAugment's best cell"]
+    won = gains(comparison, ["search", "search-2", "random", "random-2"])
+    assert list(won) == ["random search", "published", "RandAugment's best cell"]
     welch = scipy.stats.ttest_ind([58, 60], [53, 54], equal_var=False)
-    luck = gains["random search"]
+    luck = won["random search"]
     assert luck.mean == pytest.approx(5.5) and luck.p == pytest.approx(welch.pvalue)
     children = 55 + 100 * np.array(NOISE)
     error = np.sqrt(2 / 2 + children.var(ddof=1) / 4)  # the variance of 58 and 60 is 2
-    assert gains["published"].mean == pytest.approx(4)
-    assert gains["published"].error == pytest.approx(error) and gains["published"].n == 2
-    assert _gains(comparison, ["search", "random"]) == {}  # one search has no scatter
+    assert won["published"].mean == pytest.approx(4)
+    assert won["published"].error == pytest.approx(error) and won["published"].n == 2
+    assert gains(comparison, ["search", "random"]) == {}  # one search has no scatter
 
 
 def test_the_other_draw_tells_what_it_shares(write_run):
@@ -184,9 +184,9 @@ def test_the_other_draw_tells_what_it_shares(write_run):
 
     here = drawn(train=list("abcd"), validation=list("ef"), test=list("xyz"))
     there = drawn(train=list("aeGH"), validation=list("IJ"), test=list("xyQRS"))
-    [line] = _overlap(here, there)
+    [line] = overlap(here, there)
     assert "40 % of its test images" in line and "50 % of its training images" in line
-    assert _overlap(here, SimpleNamespace(manifest=None)) == []
+    assert overlap(here, SimpleNamespace(manifest=None)) == []
 
 
 @pytest.mark.long
