@@ -1,4 +1,4 @@
-"""Whether a search came to a known policy again: agreement, chance, power, traits.
+"""Whether a search came to a known policy again: agreement, chance, power.
 
 A policy is seen as two tables of shares: how often an operation is applied in each strength, and
 which operations stand together in a sub-policy. Both count an operation by its probability, so one
@@ -21,12 +21,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from policies import OPS, PAPER_OPS, Policy
 from policies.errors import InputError
-
-from .statistics import holm
 
 DRAWS = 10_000
 # Policies by which power is told, and exchanges of names by which each of them is judged.
@@ -39,7 +36,6 @@ ALPHA, RULED_OUT = 0.05, 0.01
 SHARES = np.linspace(0.0, 1.0, 11)
 POWER_AT = (0.25, 0.5)
 _HAS_MAGNITUDE = np.array([OPS[name].has_magnitude for name in PAPER_OPS])
-_RARE = ("ShearX", "ShearY", "TranslateX", "TranslateY")
 
 
 @dataclass(frozen=True)
@@ -109,7 +105,8 @@ class _Drawn:
         return used / np.maximum(used.sum(axis=1, keepdims=True), 1e-12)
 
 
-def _arrays(policies: Sequence[Policy]) -> _Drawn:
+def arrays_of(policies: Sequence[Policy]) -> _Drawn:
+    """Policies over the same bins as arrays."""
     rows, width = max(map(len, policies)), max(len(sub) for policy in policies for sub in policy)
     shape = (len(policies), rows, width)
     names, magnitudes = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
@@ -128,7 +125,8 @@ def _arrays(policies: Sequence[Policy]) -> _Drawn:
     return _Drawn(names, probabilities, magnitudes, policies[0].bins)
 
 
-def _random(form: Form, count: int, rng: np.random.Generator) -> _Drawn:
+def random_policies(form: Form, count: int, rng: np.random.Generator) -> _Drawn:
+    """So many of a form."""
     shape = (count, form.rows, form.width)
     known = np.array([PAPER_OPS.index(name) for name in form.ops])
     if form.distinct:
@@ -143,7 +141,7 @@ def _random(form: Form, count: int, rng: np.random.Generator) -> _Drawn:
 
 def _mixed(known: Policy, share: float, form: Form, count: int, rng: np.random.Generator) -> _Drawn:
     """Every sub-policy is with probability `share` one of the known policy's, each once."""
-    theirs, others = _arrays([known]), _random(form, count, rng)
+    theirs, others = arrays_of([known]), random_policies(form, count, rng)
     width = max(theirs.names.shape[2], form.width)
     again = -(-form.rows // len(known))
     all_of_them = np.tile(np.arange(len(known)), (count, again))
@@ -199,7 +197,7 @@ def _cosines(policies: _Drawn, others: _Drawn) -> np.ndarray:
 def policy_agreement(first: Policy, second: Policy) -> float:
     """Mean cosine of strengths and pairs of two policies over the same bins: 0 .. 1, symmetric."""
     _same_bins(first, second)
-    return float(_cosines(_arrays([first]), _arrays([second]))[0])
+    return float(_cosines(arrays_of([first]), arrays_of([second]))[0])
 
 
 @dataclass(frozen=True)
@@ -225,9 +223,13 @@ class Agreement:
     @property
     def verdict(self) -> str:
         """ "re-derived", "partly" or "not", by agreement alone."""
-        if self.p <= RULED_OUT and self.share >= AGAIN:
-            return "re-derived"
-        return "partly" if self.p <= ALPHA else "not"
+        return _verdict(self.p, self.share)
+
+
+def _verdict(p: float, share: float) -> str:
+    if p <= RULED_OUT and share >= AGAIN:
+        return "re-derived"
+    return "partly" if p <= ALPHA else "not"
 
 
 def agreement_with(
@@ -249,13 +251,21 @@ def agreement_with(
         raise InputError("found", "must be at least one policy", found, "finish a search first")
     for policy in found:
         _same_bins(policy, known)
-    theirs, curve = _arrays([known]), _curve(known, _forms(found, ops), seed)
-    values = _cosines(_arrays(found), theirs)
-    chance = _chance([_arrays([policy]) for policy in found], theirs, ops, draws, seed)
+    return _agreement(known, tuple(found), tuple(ops), draws, seed)
+
+
+# Kept, since whoever watches a run has its page made again and again.
+@functools.lru_cache(maxsize=64)
+def _agreement(
+    known: Policy, found: tuple[Policy, ...], ops: tuple[str, ...], draws: int, seed: int
+) -> Agreement:
+    theirs, curve = arrays_of([known]), _curve(known, forms_of(found, ops), seed)
+    values = _cosines(arrays_of(found), theirs)
+    chance = _chance([arrays_of([policy]) for policy in found], theirs, ops, draws, seed)
     return Agreement(
         tuple(map(float, values)),
-        _range(chance),
-        _one_sided(values.mean(), chance, True),
+        central_range(chance),
+        one_sided(values.mean(), chance, True),
         float(np.interp(values.mean(), curve, SHARES)),
     )
 
@@ -268,7 +278,8 @@ def _chance(
     return np.mean([_cosines(_exchanged(each, names, seed), known) for each in found], axis=0)
 
 
-def _range(chance: np.ndarray) -> tuple[float, float]:
+def central_range(chance: np.ndarray) -> tuple[float, float]:
+    """The middle 95 %."""
     low, high = np.quantile(chance, [0.025, 0.975])
     return float(low), float(high)
 
@@ -288,7 +299,7 @@ def agreement_power(
 ) -> tuple[Power, ...]:
     """Power at POWER_AT of `agreement_with` for as many searches that end in policies of the forms
     of `found`; TRIALS of each are judged."""
-    return _powers(known, _forms(found, ops), tuple(ops), seed)
+    return _powers(known, forms_of(found, ops), tuple(ops), seed)
 
 
 @functools.lru_cache(maxsize=16)
@@ -296,17 +307,17 @@ def _powers(
     known: Policy, forms: tuple[Form, ...], ops: tuple[str, ...], seed: int
 ) -> tuple[Power, ...]:
     rng = np.random.default_rng([seed, 4])
-    theirs, curve, powers = _arrays([known]), _curve(known, forms, seed), []
+    theirs, curve, powers = arrays_of([known]), _curve(known, forms, seed), []
     for share in POWER_AT:
         mixed = [_mixed(known, share, form, TRIALS, rng) for form in forms]
         means = np.mean([_cosines(each, theirs) for each in mixed], axis=0)
         judged = []
         for trial, mean in enumerate(means):
             chance = _chance([each.one(trial) for each in mixed], theirs, ops, EXCHANGES, seed)
-            p = _one_sided(mean, chance, True)
-            judged.append(Agreement((mean,), (0.0, 0.0), p, float(np.interp(mean, curve, SHARES))))
-        told = np.mean([each.p <= ALPHA for each in judged])
-        called = np.mean([each.verdict == "re-derived" for each in judged])
+            p = one_sided(mean, chance, True)
+            judged.append(_verdict(p, float(np.interp(mean, curve, SHARES))))
+        told, called = (np.mean([word in words for word in judged])
+                        for words in (("partly", "re-derived"), ("re-derived",)))  # fmt: skip
         powers.append(Power(share, float(told), float(called)))
     return tuple(powers)
 
@@ -329,19 +340,24 @@ def agreement_between(
     seed: int = 0,
 ) -> Between:
     """Agreement of `found`, policies of at least two independent searches, with each other."""
-    pairs = [*itertools.combinations(range(len(found)), 2)]
-    if not pairs:
+    if len(found) < 2:
         raise InputError("found", "must be at least two policies", len(found), "search again")
+    return _between(tuple(found), tuple(ops), draws, seed)
+
+
+@functools.lru_cache(maxsize=16)
+def _between(found: tuple[Policy, ...], ops: tuple[str, ...], draws: int, seed: int) -> Between:
+    pairs = [*itertools.combinations(range(len(found)), 2)]
     mean = float(np.mean([policy_agreement(found[i], found[j]) for i, j in pairs]))
     each = [
-        _exchanged(_arrays([policy]), _exchanges(ops, draws, seed + place), seed + place)
+        _exchanged(arrays_of([policy]), _exchanges(ops, draws, seed + place), seed + place)
         for place, policy in enumerate(found)
     ]
     chance = np.mean([_cosines(each[i], each[j]) for i, j in pairs], axis=0)
-    return Between(mean, _range(chance), _one_sided(mean, chance, True))
+    return Between(mean, central_range(chance), one_sided(mean, chance, True))
 
 
-def _forms(policies: Sequence[Policy], ops: Sequence[str]) -> tuple[Form, ...]:
+def forms_of(policies: Sequence[Policy], ops: Sequence[str]) -> tuple[Form, ...]:
     """In an order of their own: that of the policies changes nothing."""
     forms = (Form.of(each, ops) for each in policies)
     return tuple(sorted(forms, key=lambda form: (form.rows, form.width, form.distinct)))
@@ -350,7 +366,7 @@ def _forms(policies: Sequence[Policy], ops: Sequence[str]) -> tuple[Form, ...]:
 @functools.lru_cache(maxsize=16)
 def _curve(known: Policy, forms: tuple[Form, ...], seed: int) -> np.ndarray:
     """The mean agreement at each of SHARES, of policies of these forms."""
-    rng, theirs = np.random.default_rng(seed), _arrays([known])
+    rng, theirs = np.random.default_rng(seed), arrays_of([known])
     means = [
         np.mean([_cosines(_mixed(known, share, form, 500, rng), theirs).mean() for form in forms])
         for share in SHARES
@@ -366,80 +382,7 @@ def _same_bins(first: Policy, second: Policy) -> None:
         )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Trait:
-    """What is said of a policy: the shares of `more` of what is applied, less the mean of `less`.
-
-    `high`: whether the trait is a large number or a small one, against random policies.
-    """
-
-    name: str
-    more: tuple[str, ...]
-    high: bool = True
-    less: tuple[str, ...] = ()
-
-    def values(self, usage: np.ndarray) -> np.ndarray:
-        """Usage [N, operations] -> [N]."""
-        more, less = ([PAPER_OPS.index(name) for name in names] for names in (self.more, self.less))
-        shares = usage[:, more].sum(axis=1)
-        return shares - usage[:, less].mean(axis=1) if less else shares
-
-
-TRAITS: tuple[Trait, ...] = (
-    *(
-        Trait(f"{name} is used often", (name,))
-        for name in ("Equalize", "Solarize", "Posterize", "AutoContrast", "Color")
-    ),
-    Trait("shear and translation are rare", _RARE, high=False),
-    Trait("Rotate is used more than other geometry", ("Rotate",), less=_RARE),
-    Trait("Invert is rare", ("Invert",), high=False),
-)
-"""What the paper says of its ImageNet policy (arXiv 1805.09501, section 4.2: colour operations and
-rotation, few geometric ones) and what is said of it since."""
-
-
-def trait_table(
-    known: Policy,
-    found: Sequence[Policy],
-    ops: Sequence[str] = PAPER_OPS,
-    *,
-    draws: int = DRAWS,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """One row a trait: what was found, what the known policy has, and whether it is chance.
-
-    Columns trait, found (mean share), known, low and high (95 % of the mean of as many random
-    policies), p (one-sided), p_holm over the traits, p_known (of the known policy alone against
-    random ones of its own form, not corrected: a trait that it does not show itself cannot come
-    again).
-    """
-    rng = np.random.default_rng(seed)
-    # [draws, searches, operations]
-    drawn = np.stack([_random(form, draws, rng).usage() for form in _forms(found, ops)], axis=1)
-    [own] = _forms([known], PAPER_OPS)
-    as_known = _random(own, draws, np.random.default_rng([seed, 1])).usage()
-    usage, theirs = _arrays(found).usage(), _arrays([known]).usage()
-    rows = []
-    for trait in TRAITS:
-        alone = trait.values(drawn.reshape(-1, len(PAPER_OPS)))
-        chance = alone.reshape(draws, len(found)).mean(axis=1)
-        value, target = trait.values(usage).mean(), trait.values(theirs)[0]
-        rows.append(
-            {
-                "trait": trait.name,
-                "found": float(value),
-                "known": float(target),
-                "low": _range(chance)[0],
-                "high": _range(chance)[1],
-                "p": _one_sided(value, chance, trait.high),
-                "p_known": _one_sided(target, trait.values(as_known), trait.high),
-            }
-        )
-    table = pd.DataFrame(rows)
-    table["p_holm"] = holm(table["p"].tolist())
-    return table
-
-
-def _one_sided(value: float, chance: np.ndarray, high: bool) -> float:
+def one_sided(value: float, chance: np.ndarray, high: bool) -> float:
+    """The share of `chance` that is at least, or at most, `value`; never 0."""
     beyond = chance >= value if high else chance <= value
     return (1 + int(beyond.sum())) / (1 + len(chance))

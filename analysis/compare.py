@@ -320,11 +320,30 @@ def report_on(run: Run, comparison: Comparison | None) -> Report:
         name="compare.md",
         sections=(
             section("", Text(state), *comparison_blocks(comparison)),
+            _every_two(comparison),
             *sections.closing(run, _policies(run)),
         ),
         data=data,
         text=comparison.text if comparison else "",
     )
+
+
+def _every_two(comparison: Comparison | None) -> Section:
+    """All pairs of arms, where there are more than those with the first."""
+    title = "Every two arms"
+    if comparison is None or len(comparison.pairs) < len(comparison.table):
+        return section(title)
+    pairs = comparison.pairs
+    shown = pd.DataFrame(
+        {
+            "arm": pairs["second"],
+            "minus": pairs["first"],
+            "difference": tables.numbers(pairs["difference"], sign=True),
+            "95 % interval": tables.intervals(pairs["low"], pairs["high"], sign=True),
+            "p": pairs["p"].map(tables.p_value),
+        }
+    )
+    return section(title, Table(shown, "Neither interval nor p is corrected for their number."))
 
 
 def _policies(run: Run) -> Section:

@@ -86,7 +86,7 @@ def compare_methods(draws: Draws, pairs: Sequence[tuple[str, str]], margin: floa
     units = [draws.differences(*pair) for pair in pairs]
     units = [unit[np.isfinite(unit)] for unit in units]
     tests = [_test(unit) for unit in units]
-    p = [float(np.nan_to_num(test.p, nan=1.0)) for test in tests]
+    p = [test.p for test in tests]
     alpha = ALPHA / max(1, len(p))
     rows = []
     for (method, other), unit, test, p_holm, level in zip(
@@ -106,7 +106,7 @@ def compare_methods(draws: Draws, pairs: Sequence[tuple[str, str]], margin: floa
                 "high": high,
                 "level": 1 - level,
                 "p": test.p,
-                "p_holm": p_holm if np.isfinite(test.p) else np.nan,
+                "p_holm": p_holm,
                 "verdict": verdict((low, high), margin),
                 "ahead": ahead,
                 "ahead_low": lowest,

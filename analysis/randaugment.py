@@ -22,6 +22,7 @@ from .statistics import (
     ALPHA,
     CONFIDENCE,
     MOST_SEEDS,
+    ROUNDING,
     Difference,
     noise_floor,
     paired_difference,
@@ -29,7 +30,6 @@ from .statistics import (
 )
 
 MOST_N = 16  # operations that RandAugment takes
-ROUNDING = 1e-12  # of a mean; a smaller difference is none
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ def analyse_grid(run: Run) -> Grid:
     run_sd, half, p_worse = np.nan, np.nan, np.full(len(table), np.nan)
     floor = noise_floor(complete.to_numpy()) if cells_known >= 2 and seeds >= 2 else None
     # Seeds that shift all cells alike, but for rounding, leave no scatter to judge by.
-    if floor and floor.run_sd > ROUNDING * table["mean"].abs().max():
+    if floor and not floor.flat:
         run_sd = floor.run_sd
         quantile = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, floor.freedom)
         half = quantile * run_sd / np.sqrt(table["count"])

@@ -32,7 +32,6 @@ from .agreement import (
     agreement_power,
     agreement_with,
     policy_agreement,
-    trait_table,
 )
 from .asked import evaluations
 from .compare import comparison_blocks, comparison_so_far, report_on
@@ -42,6 +41,7 @@ from .gallery import written
 from .randaugment import grid_report
 from .runs import Run, load_run
 from .search import policy_section, search_report
+from .traits import trait_table
 from .worth import COMPARISONS, CONTROLLERS, KINDS, accuracies, differences, gains, worth
 
 REFERENCES = {"CIFAR-10": CIFAR10, "SVHN": SVHN}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,7 @@ class Run:
     trials: pd.DataFrame
     chosen: Augmentation = None
     provenance: dict[str, Any] | None = None
+    _stages: dict[str, pd.DataFrame] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def kind(self) -> str:
@@ -141,8 +142,13 @@ class Run:
         return replace(self, trials=trials)
 
     def stage(self, name: str) -> Run:
-        """This run with the journal in its folder `name` (of several stages); empty without one."""
-        return replace(self, trials=_trials(self.directory / name / JOURNAL_NAME))
+        """This run with the journal in its folder `name` (of several stages); empty without one.
+
+        It is read once: a run is what its folder held when it was loaded.
+        """
+        if name not in self._stages:
+            self._stages[name] = _trials(self.directory / name / JOURNAL_NAME)
+        return self.of(self._stages[name])
 
     def with_stages(self, *names: str) -> Run:
         """This run with the trials of these stages beside its own, as one table."""

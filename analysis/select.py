@@ -79,9 +79,7 @@ def _half_width(wide: pd.DataFrame) -> float:
     if min(wide.shape) < 2 or wide.isna().any(axis=None):
         return float("nan")
     floor = noise_floor(wide.to_numpy().T)
-    if floor.run_sd <= 1e-12 * wide.abs().max(axis=None):
-        return float("nan")
-    return floor.tukey_half_width(wide.shape[1])
+    return float("nan") if floor.flat else floor.tukey_half_width(wide.shape[1])
 
 
 def _rescored(run: Run, rescored: Run) -> Section:

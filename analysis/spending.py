@@ -6,7 +6,7 @@ import pandas as pd
 
 from policies.errors import as_written
 from policies.files import read_json
-from proxy_tasks.run_format import COSTS_NAME, FINAL, RESCORE
+from proxy_tasks.run_format import BEST, COSTS_NAME, FINAL, RESCORE
 from proxy_tasks.trials import CHEAP, MAIN
 
 from . import tables
@@ -14,7 +14,6 @@ from .document import Section, Sentences, Table, Text, section
 from .runs import Run, chosen_among, shared_seeds
 from .statistics import mean_interval
 
-BEST = "best-1"  # what a choice calls the best candidate alone
 LEFT_OUT = "Left out of the choice, for a child that failed or diverged: "
 _WORDS = {
     "prepared": "shared child, once",

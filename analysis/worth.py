@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-import numpy as np
 import pandas as pd
 
 from proxy_tasks.run_format import (
@@ -79,18 +78,15 @@ def _by_method(comparison: Comparison, found: Iterable[str]) -> dict[str, pd.Ser
 def gains(comparison: Comparison, found: Iterable[str]) -> dict[str, Difference]:
     """The controller's searches minus all else, by what that is; empty with fewer than two."""
     searched = _by_method(comparison, found)
+    names = {arm for means in searched.values() for arm in means.index}
     ours = searched.pop(CONTROLLERS)
     if len(ours) < 2:
         return {}
-    runs = {arm: seeds for arm, seeds in comparison.runs.items() if not _is_found(arm)}
-    rivals = {**searched, **{_arm(arm): seeds for arm, seeds in runs.items()}}
+    others = {_arm(arm): seeds for arm, seeds in comparison.runs.items() if arm not in names}
+    rivals = {**searched, **others}
     return {
         name: unpaired_difference(ours, values) for name, values in rivals.items() if len(values)
     }
-
-
-def _is_found(arm: str) -> bool:
-    return any(arm.startswith((f"{kind}/", f"{kind}-")) for kind in KINDS.values())
 
 
 def _arm(name: str) -> str:
@@ -123,10 +119,9 @@ def differences(won: Mapping[str, dict[str, Difference]]) -> Section:
 
 def _corrected(differences: Mapping[str, Difference]) -> list[tuple[str, Difference, float]]:
     """With the level of each; one without a spread counts, but can show nothing."""
-    p = [float(np.nan_to_num(each.p, nan=1.0)) for each in differences.values()]
+    levels = holm_levels([each.p for each in differences.values()])
     return [
-        (name, each, level)
-        for (name, each), level in zip(differences.items(), holm_levels(p), strict=True)
+        (name, each, level) for (name, each), level in zip(differences.items(), levels, strict=True)
     ]
 
 

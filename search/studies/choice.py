@@ -16,7 +16,7 @@ from policies import Policy
 from policies.errors import InputError
 from proxy_tasks.evaluators.config import EvaluatorConfig
 from proxy_tasks.evaluators.evaluation import Evaluation
-from proxy_tasks.run_format import FINAL
+from proxy_tasks.run_format import BEST, FINAL
 from search.engine.loop import RunResult
 from search.errors import NothingFound
 from search.searchers.fixed import fixed_candidates
@@ -35,7 +35,6 @@ from .selection import (
 )
 from .study import OpenRun
 
-BEST = "best-1"  # the best candidate alone
 COUNTS = (25, 60, 120)  # sizes of policies whose sub-policies are chosen one by one
 RIDGE = 0.1  # of the regression; it predicted better than 1 after searches of every size
 # Those that a small share of a budget has children for, the first first.

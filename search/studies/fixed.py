@@ -88,6 +88,7 @@ def begin_stage(run: OpenRun, stage: Path, candidates: Sequence[Candidate]) -> N
     )
     if others:
         run.log.info(f"the run has gone on: {stage.name} is made anew")
+        forget_policy(run.path)
         forget_results(stage)
 
 

@@ -11,17 +11,17 @@ from analysis.agreement import (
     AGAIN,
     Agreement,
     Form,
-    _arrays,
     _exchanged,
     _exchanges,
     _mixed,
-    _random,
     agreement_between,
     agreement_power,
     agreement_with,
+    arrays_of,
     policy_agreement,
-    trait_table,
+    random_policies,
 )
+from analysis.traits import trait_table
 from policies import CIFAR10, IMAGENET, OPS, PAPER_OPS, SVHN, InputError, Policy
 
 FORM = Form.of(IMAGENET)
@@ -126,7 +126,7 @@ def test_policies_of_other_magnitudes_are_refused():
 
 def test_random_policies_are_of_their_form():
     form = Form(4, 3, ("Rotate", "Invert"), 5)
-    drawn = _random(form, 300, np.random.default_rng(0))
+    drawn = random_policies(form, 300, np.random.default_rng(0))
     assert drawn.names.shape == (300, 4, 3)
     assert set(np.unique(drawn.names)) == {PAPER_OPS.index("Rotate"), PAPER_OPS.index("Invert")}
     rotate = drawn.names == PAPER_OPS.index("Rotate")
@@ -180,7 +180,7 @@ def test_exchanged_names_leave_all_else_in_its_place():
     counts = [(names[:, place] == other).sum() for place in known for other in known]
     assert min(counts) > 37 and max(counts) < 113
     policy = Policy([[("Rotate", 0.3, 7), ("Equalize", 0.8, None)], [("ShearX", 1.0, 2)]])
-    drawn = _exchanged(_arrays([policy]), names, seed=0)
+    drawn = _exchanged(arrays_of([policy]), names, seed=0)
     assert (drawn.probabilities == [[0.3, 0.8], [1.0, 0.0]]).all()
     has = np.array([OPS[name].has_magnitude for name in PAPER_OPS])[drawn.names]
     kept = has[:, 0, 0]

@@ -233,6 +233,11 @@ def test_files_are_written_with_the_cost_of_the_search(write_run):
     directory = write_run(lines(), {"kind": "compare", **config})
     text = reported(directory).read_text()
     assert "100 evaluations = 7 children" in text and "minus none" in text
+    row = next(
+        line for line in text.splitlines() if line.startswith("| twin") and "found |" in line
+    )
+    gap = 100 * (np.mean(RUNS["twin"]) - np.mean(RUNS["found"]))
+    assert row.split("|")[3].strip() == f"{gap:+.2f}"
     assert "pairs.csv has every two arms, not corrected." in text
     assert len(pd.read_csv(directory / "compare.csv")) == 3
     assert len(pd.read_csv(directory / "pairs.csv")) == 3

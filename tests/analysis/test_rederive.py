@@ -10,7 +10,10 @@ import pytest
 import scipy.stats
 
 from analysis import compare_arms, load_run, report_of
-from analysis.worth import gains, overlap
+from analysis.document import Table
+from analysis.rederive import _together, _used
+from analysis.statistics import unpaired_difference
+from analysis.worth import accuracies, differences, gains, overlap
 from policies import CIFAR10, IMAGENET, PAPER_OPS, InputError, Policy, save_policy
 from tests.analysis.journals import journal_line, reported
 from tests.analysis.test_agreement import random_policy
@@ -200,3 +203,57 @@ def test_a_verdict_is_the_controllers_and_names_a_nearer_policy(write_run, tmp_p
     text = written(tmp_path)
     assert "So far: The published policy was re-derived in part" in text
     assert "at least as much like the policy published for CIFAR-10" in text
+
+
+def test_searches_without_an_answer_of_their_own_are_told_so(write_run):
+    run = load_run(write_run([], {"kind": "rederive"}))
+    rng = np.random.default_rng(4)
+    apart = _together(run, "the controller", [random_policy(rng), random_policy(rng)])
+    assert "they have no answer in common" in apart
+    assert "no answer" not in _together(run, "the controller", [IMAGENET, IMAGENET])
+
+
+def test_what_is_used_most_and_not_by_the_published_policy():
+    liked = Policy([[("Brightness", 1.0, 5), ("Equalize", 0.5, None)]])
+    said = _used("the controller", [liked])
+    assert "uses most Brightness (67 %), Equalize (33 %)" in said
+    assert "the published policy Equalize (36 %)" in said
+    never = said.split(";")[1]
+    assert "Brightness" in never and "Equalize" not in never
+
+
+def test_the_levels_of_gains_are_holms():
+    won = {
+        "compare": {
+            "clear": unpaired_difference([60, 60.2, 60.4], [50, 50.1, 50.3]),
+            "near": unpaired_difference([60, 60.2, 60.4], [59.5, 60.1, 60.6]),
+        }
+    }
+    [table] = (block for block in differences(won).blocks if isinstance(block, Table))
+    told = table.frame.set_index("minus")["Children on the images that were searched"]
+    low, high = won["compare"]["clear"].interval(1 - 0.05 / 2)  # the smaller p of two
+    assert f"[{low:+.2f}, {high:+.2f}] better" in told["clear"]
+    assert told["near"].endswith("undecided")
+
+
+def test_fewer_children_than_others_had_are_told(write_run):
+    rows = [
+        journal_line(seed, slot, 0.5 + NOISE[seed], label=arm, part="test", seed=seed)
+        for slot, arm in enumerate(("none", "imagenet"))
+        for seed in range(4 - slot)
+    ]
+    comparison = compare_arms(load_run(write_run(rows, {"kind": "compare"})))
+    [table] = (b for b in accuracies({"compare": comparison}, []).blocks if isinstance(b, Table))
+    cells = table.frame.set_index("policy").iloc[:, 0]
+    assert cells["imagenet"].endswith("(n 3)") and "(n" not in cells["none"]
+
+
+@pytest.mark.long
+def test_a_search_counts_its_final_choice_and_says_what_was_chosen(write_run, tmp_path):
+    begun(write_run, searches=1)
+    folder = write_run([journal_line(0, 0)], name="run/search")
+    save_policy(folder / "policy.json", IMAGENET, provenance={"selection": "best-5"})
+    write_run([journal_line(0, slot, label="best-5") for slot in range(3)], name="run/search/final")
+    text = written(tmp_path)
+    assert "4 evaluations, its final choice included." in text
+    assert "The finalist that was chosen: best-5." in text

@@ -393,3 +393,10 @@ def test_noise_floor_of_pure_noise_claims_no_signal():
     noise = noise_floor(np.random.default_rng(3).normal(size=(400, 5)))
     # Variance of the mean is 0.2 with relative standard error 0.07; five of them.
     assert noise.reliability < 0.35
+
+
+def test_runs_that_scatter_by_rounding_alone_are_flat():
+    table = np.array([[0.1], [0.2], [0.7]]) + np.array([[0.1, 0.3, 0.03, 0.07]])
+    assert noise_floor(table).flat
+    table[0, 0] += 1e-6
+    assert not noise_floor(table).flat

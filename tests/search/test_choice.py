@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from policies import InputError
+from proxy_tasks.run_format import BEST
 from search import PolicySpace
 from search.studies import selection
-from search.studies.choice import BEST, ORDER, Choice, Evidence, finalists, shortlist
+from search.studies.choice import ORDER, Choice, Evidence, finalists, shortlist
 
 SPACE = PolicySpace()
 

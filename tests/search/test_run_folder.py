@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
+import logging
 import os
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,9 +20,10 @@ from search import Config
 from search.runs import folder as folder_module
 from search.runs import journal as journal_module
 from search.runs.folder import check_manifest, locked
-from search.studies import study
+from search.studies import fixed, study
 from search.studies.config import read_config
 from search.studies.kinds import options_of_kind
+from tests.analysis.journals import journal_line
 from tests.proxy_tasks.trees import write_tree
 from tests.search.fakes import FakePool, Killed
 from tests.search.running import contents, settled
@@ -170,6 +174,19 @@ def test_a_run_that_goes_on_is_not_complete(fake, config, tmp_path, change, comp
     with contextlib.suppress(Killed):
         fake(config.changed(**change), FakePool(0, killed_after=0), resume=True)
     assert (tmp_path / "run" / "policy.json").exists() == complete
+
+
+def test_a_stage_that_is_made_anew_takes_policy_json_first(tmp_path, monkeypatch):
+    (tmp_path / "final").mkdir()
+    (tmp_path / "final/trials.jsonl").write_text(json.dumps(journal_line(0, 0)) + "\n")
+    (tmp_path / "policy.json").write_text("{}")
+    seen = []
+    monkeypatch.setattr(
+        fixed, "forget_results", lambda _: seen.append((tmp_path / "policy.json").exists())
+    )
+    run = SimpleNamespace(path=tmp_path, log=logging.getLogger("search"))
+    fixed.begin_stage(run, tmp_path / "final", [])  # asked for other candidates than there are
+    assert seen == [False]
 
 
 @pytest.mark.parametrize("first", ["bfloat16", "float32"])
