@@ -17,6 +17,7 @@ from typing import Any
 
 from policies import RandAugment, save_policy
 from policies.augmentations import decode_augmentation
+from proxy_tasks.evaluators.costs import preparation_passes
 from proxy_tasks.run_format import AGAIN, POLICY_NAME
 from proxy_tasks.trials import rank_by_mean
 from search.engine import cluster
@@ -87,7 +88,7 @@ def run_randaugment(
         if settings.again and len(ranked) > 1:
             ended.append(_evaluate_again(opened, ranked, how))
         # policy.json comes last: its presence says that the run is complete.
-        _export(grid, ranked[0])
+        _export(opened, ranked[0], grid)
         finished, failed = (sum(getattr(e, name) for e in ended) for name in ("finished", "failed"))
         return replace(grid, finished=finished, failed=failed)
 
@@ -140,12 +141,13 @@ def _check_found(result: RunResult, ranked: list[RandAugment]) -> None:
         )
 
 
-def _export(result: RunResult, best: RandAugment) -> None:
+def _export(run: OpenRun, best: RandAugment, result: RunResult) -> None:
     """Write the best cell as policy.json into the run folder: RandAugment(n, m) itself.
 
     There is no policy.txt: a tuple list could not name it.
     """
-    trials = read_journal(result.directory / JOURNAL_NAME)
+    trials = read_journal(run.path / JOURNAL_NAME)
+    prepared = preparation_passes(run.config.evaluator, run.task)
     provenance: dict[str, Any] = {
         "searcher": "randaugment",
         "cell": {"n": best.n, "m": best.m},
@@ -154,6 +156,6 @@ def _export(result: RunResult, best: RandAugment) -> None:
             "failed": result.failed,
             "duplicates": result.duplicates,
         },
-        "cost": {"image_passes": image_passes(trials)},
+        "cost": {"image_passes": image_passes(trials) + prepared},
     }
-    save_policy(result.directory / POLICY_NAME, best, provenance=provenance)
+    save_policy(run.path / POLICY_NAME, best, provenance=provenance)

@@ -19,7 +19,7 @@ from typing import Any
 from policies import Policy, save_policy
 from policies.errors import InputError
 from policies.files import read_json, write_atomically
-from proxy_tasks.evaluators.costs import rewards_hold
+from proxy_tasks.evaluators.costs import preparation_passes, rewards_hold
 from proxy_tasks.evaluators.evaluation import Evaluation
 from proxy_tasks.run_format import (
     CONFIG_NAME,
@@ -44,7 +44,7 @@ from search.trial import (
 from .choice import Choice, Evidence, decide, finalists
 from .config import Config
 from .fixed import evaluate_fixed, forget_followers
-from .search import POLICY_TEXT_NAME, policy_space
+from .search import POLICY_TEXT_NAME, policy_space, prepared_passes
 from .seeds import training_seeds
 from .selection import best_rescored, journalled_policies, rescore_candidates, restricted
 from .settings import narrowed
@@ -182,7 +182,7 @@ class _Selection:
             **choice.provenance(),
             "dropped": dropped,
             "evaluations": {"finished": len(trials)},
-            "cost": {"image_passes": image_passes(trials)},
+            "cost": {"image_passes": image_passes(trials) + self._prepared()},
         }
         (out / PROPOSALS).mkdir(exist_ok=True)
         for name, policy in made.items():
@@ -194,3 +194,9 @@ class _Selection:
         return Selected(
             out, choice.name, choice.policy, choice.ranking, self.finished, self.failed, dropped
         )
+
+    def _prepared(self) -> int:
+        """Image passes of the shared children, the search's and that of the evaluations here."""
+        task = self.opened.task
+        here = preparation_passes(self.opened.config.evaluator, task)
+        return prepared_passes(self.searched, task) + here

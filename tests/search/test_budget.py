@@ -13,12 +13,14 @@ from search import Config, FixedSearcher, read_journal, run_search
 from search.engine import loop
 from search.engine.budget import Budget
 from search.engine.pool import Outcome
+from search.studies import randaugment, select, selection
 from search.studies import search as study
-from search.studies import selection
 from search.studies.choice import FINAL, ORDER
 from search.studies.config import read_config
+from search.studies.randaugment import run_randaugment
 from search.studies.search import budget_of, cheap_cost
-from search.trial import CHEAP, MAIN, Candidate
+from search.studies.select import run_select
+from search.trial import CHEAP, MAIN, Candidate, image_passes
 from tests.proxy_tasks.trees import striped_task
 from tests.search.fakes import FakePool, Killed, bad
 from tests.search.running import run
@@ -103,6 +105,22 @@ def test_what_evaluations_share_is_part_of_what_a_policy_has_cost(pool, tmp_path
     prepared = 2 * 7  # of the cheap evaluator and the other
     assert about["cost"]["image_passes"] == sum(spent(tmp_path / "run").values()) + prepared
     assert json.loads((tmp_path / "run/costs.json").read_text())["prepared"] == prepared
+
+
+def test_so_it_is_of_what_a_selection_and_a_grid_have_cost(pool, tmp_path, monkeypatch):
+    for module in (study, select, randaugment):
+        monkeypatch.setattr(module, "preparation_passes", lambda evaluator, task: 7)
+    searched(tmp_path / "run")
+    run_select(Config.of("select", run=str(tmp_path / "run")), tmp_path / "chosen")
+    run_randaugment(Config.of("randaugment", task="synthetic", n=[1], m=[3, 9], seeds=2, **DEAR), tmp_path / "grid")
+    prepared = {"chosen": 3 * 7, "grid": 7}  # the search's two evaluators, and the deciding one
+    for name, shared in prepared.items():
+        journals = [
+            path for path in (tmp_path / name).rglob("*.jsonl") if path.parent.name != "again"
+        ]
+        trials = [trial for path in journals for trial in read_journal(path)]
+        about = json.loads((tmp_path / name / "policy.json").read_text())["provenance"]
+        assert about["cost"]["image_passes"] == image_passes(trials) + shared
 
 
 def test_a_run_that_grows_is_not_complete_until_it_has_grown(pool, tmp_path):
