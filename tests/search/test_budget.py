@@ -112,12 +112,11 @@ def test_so_it_is_of_what_a_selection_and_a_grid_have_cost(pool, tmp_path, monke
         monkeypatch.setattr(module, "preparation_passes", lambda evaluator, task: 7)
     searched(tmp_path / "run")
     run_select(Config.of("select", run=str(tmp_path / "run")), tmp_path / "chosen")
-    run_randaugment(Config.of("randaugment", task="synthetic", n=[1], m=[3, 9], seeds=2, **DEAR), tmp_path / "grid")
+    grid = {"task": "synthetic", "n": [1], "m": [3, 9], "seeds": 2, **DEAR}
+    run_randaugment(Config.of("randaugment", **grid), tmp_path / "grid")
     prepared = {"chosen": 3 * 7, "grid": 7}  # the search's two evaluators, and the deciding one
     for name, shared in prepared.items():
-        journals = [
-            path for path in (tmp_path / name).rglob("*.jsonl") if path.parent.name != "again"
-        ]
+        journals = [p for p in (tmp_path / name).rglob("*.jsonl") if p.parent.name != "again"]
         trials = [trial for path in journals for trial in read_journal(path)]
         about = json.loads((tmp_path / name / "policy.json").read_text())["provenance"]
         assert about["cost"]["image_passes"] == image_passes(trials) + shared
