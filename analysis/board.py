@@ -13,14 +13,18 @@ from pathlib import Path
 from types import TracebackType
 
 import pandas as pd
-from tensorboardX import SummaryWriter
 
+from policies.errors import InputError
+from policies.files import write_atomically
 from proxy_tasks.evaluators.config import REWARDS
+from proxy_tasks.events import EventFile
 from proxy_tasks.run_format import EPOCH_NUMBERS, EVENTS
 from proxy_tasks.trials import MAIN
 
 from .progress import Progress, follow
 from .runs import read_epochs
+
+MARKER = "of-run.txt"  # in a run's folder of events: where the run is
 
 
 def watch_events(directory: str | Path, out: str | Path, once: bool = False) -> Path:
@@ -35,11 +39,12 @@ def watch_events(directory: str | Path, out: str | Path, once: bool = False) -> 
         The folder of the run's events.
 
     Raises:
-        InputError: for a folder that is no run, or no longer is.
+        InputError: for a folder that is no run, or no longer is, or events that cannot be there.
     """
     looks, told = follow(directory), None
+    run = Path(directory).resolve()
     with (
-        Events(Path(out) / Path(directory).resolve().name) as events,
+        Events(_folder(run, Path(out) / run.name)) as events,
         suppress(KeyboardInterrupt),  # this is how a watcher leaves
     ):
         for now in looks:
@@ -49,6 +54,31 @@ def watch_events(directory: str | Path, out: str | Path, once: bool = False) -> 
             if once:
                 break
     return events.folder
+
+
+def _folder(run: Path, folder: Path) -> Path:
+    """The folder of a run's events, marked as such; InputError where other things would suffer."""
+    place, marker = folder.resolve(), folder / MARKER
+    if place == run or run in place.parents or place in run.parents:
+        raise InputError(
+            "tensorboard", "must not be the run's folder, or lie in it or around it", str(folder),
+            "name another folder",
+        )  # fmt: skip
+    whose = marker.read_text(encoding="utf-8").strip() if marker.is_file() else None
+    if whose != str(run) and (whose is not None or any(folder.rglob(EVENTS))):
+        raise InputError(
+            "tensorboard", "must not have the events of another run of that name",
+            f"{folder}, of {whose or 'an unknown one'}", "name another folder, or remove that one",
+        )  # fmt: skip
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(marker, f"{run}\n")
+    except OSError as error:
+        raise InputError(
+            "tensorboard", "must be a folder that can be written in",
+            f"{folder}: {error.strerror}", "make room, or name another",
+        ) from error  # fmt: skip
+    return folder
 
 
 class Events:
@@ -62,7 +92,7 @@ class Events:
         self.folder = folder
         for old in folder.rglob(EVENTS):
             old.unlink()
-        self._writers: dict[str, SummaryWriter] = {}
+        self._writers: dict[str, EventFile] = {}
         self._told: set[tuple] = set()
         self._steps: Counter[tuple[str, str]] = Counter()
         self._best: dict[tuple[str, str], float] = {}
@@ -119,5 +149,5 @@ class Events:
         if not math.isfinite(value):
             return
         if stage not in self._writers:
-            self._writers[stage] = SummaryWriter(str(self.folder / stage))
-        self._writers[stage].add_scalar(tag, value, step, walltime=clock)
+            self._writers[stage] = EventFile(self.folder / stage)
+        self._writers[stage].add(tag, value, step, clock)

@@ -23,6 +23,7 @@ def markdown(table: pd.DataFrame) -> str:
         "left" if first or text else "right"
         for first, text in zip([True] + [False] * len(wide), wide, strict=False)
     ]
+    cells = cells.map(lambda cell: cell.replace("|", r"\|") if isinstance(cell, str) else cell)
     # disable_numparse: a formatted cell such as "0.50" stays as it was written.
     return cells.to_markdown(index=False, disable_numparse=True, colalign=sides)
 

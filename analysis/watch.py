@@ -21,6 +21,7 @@ from .statistics import mean_interval
 STAGES = 6  # of a study of many runs, the latest
 ROWS = 12  # of groups, or of the latest results
 BARS = "▁▂▃▄▅▆▇█"
+NUMBER = len("-0.1234")  # what columns of numbers leave room for
 WIDTH = 60  # bars of the curve
 
 
@@ -139,11 +140,12 @@ def curve(rewards: pd.Series, width: int = WIDTH) -> str:
 def _groups(stage: Stage) -> Table:
     """Arms, cells or policies as they fill in; the best first where the best is what is sought."""
     column = "accuracy" if stage.tested else "reward"
-    table = _table(
-        "", "evaluations", "mean test accuracy" if stage.tested else "mean", "sd", "failed"
-    )
+    what = "mean test accuracy" if (stage.trials["part"] == "test").all() else "mean accuracy"
+    table = _table("", "evaluations", what if stage.tested else "mean", "sd", "failed")
     rows = []
-    for (_, label), group in stage.trials.groupby(["scorer", "label"], sort=False):
+    by = stage.trials.groupby("label")["scorer"].nunique()
+    for (scorer, label), group in stage.trials.groupby(["scorer", "label"], sort=False):
+        label = f"{label}, {scorer}" if by[label] > 1 else label
         values = sound(group)[column]
         failed = int((group["status"] == "failed").sum())
         rows.append((label, len(group), values.mean(), values.std(), failed))
@@ -172,7 +174,7 @@ def _table(*heads: str) -> Table:
     for place, head in enumerate(heads):
         right = 0 < place and head != ""
         # What has no head is text, and is cut where the terminal ends.
-        least = len(head) if head else None
+        least = max(len(head), NUMBER if right else 0) if head else None
         table.add_column(head, justify="right" if right else "left", no_wrap=True, min_width=least)
     return table
 

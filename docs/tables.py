@@ -80,11 +80,15 @@ def formats() -> str:
 
 def options() -> str:
     """A section for each kind of run."""
-    head = ["option", "unit", "default", "what it is"]
+    head = ["option", "in a file", "unit", "default", "what it is"]
     sections = []
     for kind in KINDS:
         rows = [
-            [f"`{row['option']}`", _cell(row["unit"]), _cell(row["default"]), _cell(row["help"])]
+            [
+                f"`{row['option']}`",
+                f"`{row['place']}`",
+                *map(_cell, (row["unit"], row["default"], row["help"])),
+            ]
             for row in reference(kind)
         ]
         sections.append(f"## {kind}\n\n{_table(head, rows)}")

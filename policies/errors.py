@@ -38,6 +38,9 @@ def check_choice(argument: str, value: object, known: Collection[str]) -> None:
     close = difflib.get_close_matches(str(value)[:40], known, 1)
     names = ", ".join(known)
     fix = f"did you mean {close[0]!r}?" if close else "choose one of these"
+    several = [each.strip() for each in str(value).split(",")]
+    if len(several) > 1 and set(several) <= set(known):
+        fix = f"separate them: {' '.join(several)}"
     raise InputError(argument, f"must be one of {names}", value, fix)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -69,7 +69,8 @@ def as_image(image: Any, name: str) -> Image.Image:
             ) from None
     # Nothing is a tensor before somebody has imported torch.
     if "torch" in sys.modules and isinstance(image, sys.modules["torch"].Tensor):
-        pixels = image.detach().cpu().numpy()
+        image = image.detach().cpu()
+        pixels = (image.float() if image.is_floating_point() else image).numpy()
         if pixels.ndim == 3:
             pixels = pixels.transpose(1, 2, 0)
     elif isinstance(image, np.ndarray):
@@ -118,10 +119,8 @@ def open_dataset(
         raise InputError(part, "must hold images", "none", "check the path inside the data set")
     _check_fixed(dataset, part, count)
     labels = _labels(dataset, part, count)
-    names = class_names if class_names is not None else getattr(dataset, "classes", None)
-    if names is None:
-        names = range(int(labels.max()) + 1)
-    names = tuple(str(name) for name in names)
+    named = class_names if class_names is not None else _classes(dataset)
+    names = tuple(map(str, range(int(labels.max()) + 1) if named is None else named))
     if labels.min() < 0 or labels.max() >= len(names):
         wrong = labels.min() if labels.min() < 0 else labels.max()
         raise InputError(
@@ -147,10 +146,10 @@ def dataset_pools(
     for part, dataset in zip(PARTS[1:], (validation, test), strict=True):
         if dataset is None:
             continue
-        own = getattr(dataset, "classes", None)
-        if class_names is None and own is not None and tuple(map(str, own)) != names:
+        own = _classes(dataset)
+        if class_names is None and own is not None and own != names:
             raise InputError(
-                part, f"must have the classes of train, {', '.join(names[:5])}", list(own)[:5],
+                part, f"must have the classes of train, {', '.join(names[:5])}", list(own[:5]),
                 "give all parts one class_to_idx",
             )  # fmt: skip
         sources[part] = open_dataset(dataset, part, names)[1]
@@ -182,6 +181,14 @@ def _check_fixed(dataset: Dataset, part: str, count: int) -> None:
                 part, "must give the same image every time", f"two versions of {name}",
                 "leave random transforms out: the search applies its own",
             )  # fmt: skip
+
+
+def _classes(dataset: Dataset) -> tuple[str, ...] | None:
+    """The names of the classes; some data sets call their number so, which says nothing."""
+    names = getattr(dataset, "classes", None)
+    if not isinstance(names, Iterable) or isinstance(names, str | bytes):
+        return None
+    return tuple(map(str, names))
 
 
 def _labels(dataset: Dataset, part: str, count: int) -> np.ndarray:

@@ -135,7 +135,7 @@ def _uneven(request: Request, pool: str) -> dict[str, np.ndarray]:
     rest = int(sizes.sum()) - sum(total or 0 for total in wanted.values())
     totals = {part: max(rest, classes) if t is None else t for part, t in wanted.items()}
     whole = sum(totals.values())
-    for part in sharing:
+    for part in sorted(sharing, key=lambda part: -totals[part]):  # the largest asks too much
         if request.asked[part] is not None and whole > sizes.sum():
             beside = max(0, int(sizes.sum()) - (whole - totals[part]))
             raise Shortage(part, f"needs {totals[part]} images", f"{beside} beside the other parts")

@@ -181,6 +181,8 @@ def _open_parts(root: Path, folders: Mapping[str, str]) -> Pools:
             entries[part] = classes_below(root, folder, names or None)
         names = names or entries[part].names()
     notes = [note for found in entries.values() for note in found.notes]
+    if whole is not None:
+        notes += [*whole.notes, *_outside(whole, [folders[part] for part in entries])]
     sources: dict[str, Source] = {}
     for part, found in entries.items():
         known, left_out = _only(found, names)
@@ -207,6 +209,13 @@ def _below(table: Entries, prefix: str) -> Entries:
     if not rows:
         raise InputError("data", f"{TABLE} must list images of {prefix}", "none", "add them")
     return Entries([file for file, _ in rows], [name for _, name in rows], tabled=True)
+
+
+def _outside(table: Entries, folders: Sequence[str]) -> list[str]:
+    """What a table over all parts names besides them, as a note."""
+    below = tuple(f"{folder}/" for folder in folders)
+    others = sum(not file.startswith(below) for file in table.files)
+    return [f"{others} images of {TABLE} lie below none of {', '.join(below)}"] if others else []
 
 
 def _only(found: Entries, names: Sequence[str]) -> tuple[Entries, list[str]]:

@@ -51,6 +51,12 @@ class EpochPlan(NamedTuple):
     shares: list[float]
 
 
+def batches_of(count: int, batch_size: int) -> int:
+    """Batches of an epoch, none of a single image unless that is asked for."""
+    most = count if batch_size == 1 else max(1, count // 2)
+    return min(math.ceil(count / batch_size), most)
+
+
 def plan_epoch(
     count: int,
     batch_size: int,
@@ -65,9 +71,9 @@ def plan_epoch(
 
     Everything is drawn for the whole, so that any number of processes with equal generators train
     on the same batches; they take turns in each. Batches are as equal as possible: a last batch of
-    one image would upset batch norm.
+    one image would upset batch norm (of an odd number in pairs one has three).
     """
-    sizes = [len(part) for part in np.array_split(np.arange(count), math.ceil(count / batch_size))]
+    sizes = [len(part) for part in np.array_split(np.arange(count), batches_of(count, batch_size))]
     if min(sizes) < world_size:
         raise InputError(
             "batch_size", f"must leave an image for each of the {world_size} processes in every "

@@ -14,16 +14,16 @@ from proxy_tasks.run_format import CONFIG_NAME
 def resume_command(directory: Path, *options: str) -> str:
     """What to type to go on with the run in `directory`, or of which it is a stage."""
     root = directory
-    if _kind_of_run(directory) is None and _kind_of_run(directory.parent) is not None:
+    if kind_of_run(directory) is None and kind_of_run(directory.parent) is not None:
         root = directory.parent
     # Their stages are runs themselves; other runs may lie in a run's folder.
     for above in directory.parents:
-        if _kind_of_run(above) in ("rederive", "replicate"):
+        if kind_of_run(above) in ("rederive", "replicate"):
             root = above
     return shlex.join(["augsearch", "resume", str(root), *options])
 
 
-def _kind_of_run(directory: Path) -> str | None:
+def kind_of_run(directory: Path) -> str | None:
     """None where there is no run; config.json is the name of other programs' files too."""
     try:
         data = json.loads((directory / CONFIG_NAME).read_text(encoding="utf-8"))

@@ -134,7 +134,27 @@ def compare(*arms: str) -> list[str]:
 CASES: dict[str, tuple[list[str], str]] = {
     "no such command": (["serch"], "No such command 'serch'"),
     "no such option": (search("--evaluatons", "3"), "No such option.*--evaluations"),
-    "a word for a number": (search("--evaluations", "many"), "'many' is not a valid integer"),
+    "a word for a number": (
+        search("--evaluations", "many"), "must be a whole number, at least 1, but got 'many'"),
+    "numbers with commas between": (
+        ["randaugment", "--n", "1,2", "--out", "new"], "separate values by blanks: 1 2"),
+    "names with commas between": (search("--ops", "Rotate,Color"), "separate them: Rotate Color"),
+    "a table that is none": (
+        ["race", "--table", "plated", "--out", "new"], "did you mean 'planted'"),
+    "a fidelity that landscapes have not": (
+        ["race", "--table", "planted", "--dear", "sratch", "--out", "new"], "dear: .*scratch"),
+    "random policies to export": (
+        ["export", "--policy", "random:5"], "must be a policy or sched.* or randaugment:N,M, but"),
+    "nothing to export": (["export", "--policy", "none"], "name one that augments"),
+    **{
+        f"a sheet of {option} {value}": (
+            ["show", "--policy", "svhn", "--out", "p.png", option, value], f"'{option}': {value}")
+        for option, value in (
+            ("--rows", "-1"), ("--rows", "0"), ("--count", "0"), ("--seed", "-1"),
+            ("--seed", "99999999999999999999"))
+    },
+    "a picture of another kind": (
+        ["show", "--policy", "imagenet", "--out", "p.jpg"], "out: .*use p.png"),
     "no out": (["search", "--task", "folder"], "Missing option '--out'"),
     # names
     "task": (search("--task", "reduced-fashon"), "did you mean 'reduced-fashion'"),

@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import click
@@ -19,6 +20,7 @@ from PIL import Image
 from policies import CONVENTIONS, OPS
 from policies.formats import FORMATS
 from search.cli.main import main
+from search.studies.config import Config, read_options
 from search.studies.kinds import KINDS
 
 ROOT = Path(__file__).parent.parent
@@ -123,9 +125,22 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", [n for n in NAMES if n.startswith("docs/")])
 def test_the_python_of_the_docs_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    space: dict = {}
+    text, space = (ROOT / name).read_text(encoding="utf-8"), {}
+    for archive in re.findall(r"\]\((studies/[^)]+)\)", text):
+        with tarfile.open(ROOT / "docs" / archive) as packed:
+            packed.extractall("runs", filter="data")
     for code in blocks(ROOT / name, "python"):
         exec(compile(code, name, "exec"), space)
+
+
+def test_the_configuration_files_of_the_docs_are_read(tmp_path):
+    printed = [block for path in PAGES for block in blocks(path, "toml")]
+    assert printed
+    for number, block in enumerate(printed):
+        file = tmp_path / f"{number}.toml"
+        file.write_text(block)
+        options, _ = read_options(file, "search")
+        assert Config.of("search", **options)
 
 
 @pytest.mark.parametrize("name", NAMES)

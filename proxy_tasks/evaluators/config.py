@@ -21,6 +21,11 @@ BEST_REWARDS = {
     "synthetic": "calibrated_log_likelihood",
     "population": "accuracy",  # as in Population Based Augmentation (arXiv 1905.05393)
 }
+# Which evaluator suits a task, in words (`resolve`).
+SUITS = (
+    "as measured for the task: from-scratch for reduced-fashion and the preset paper, else "
+    "weight-sharing"
+)
 # Evaluators whose rewards break where a search ends, since all candidates share one child.
 SHARING = ("weight-sharing", "density-matching")
 # Evaluators of children, and their options that say what children are made of.
@@ -46,8 +51,7 @@ class EvaluatorConfig(Configuration):
             "your own",
             name="evaluator",
             unit="NAME",
-            unset="as measured for the task: from-scratch for reduced-fashion and the preset "
-            "paper, else weight-sharing",
+            unset=SUITS,
         ),
     ] = "from-scratch"
     preset: Annotated[Literal["cpu", "paper"], Option("child model and schedule", unit="NAME")] = (

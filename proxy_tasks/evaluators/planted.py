@@ -168,7 +168,7 @@ class Landscape:
     def subpolicy_value(self, row: tuple[Operation, ...]) -> float:
         """Contribution of one sub-policy, unscaled: gains of its operations and their pairs."""
         gains = sum(self._gain(op) for op in row)
-        names = [self.index[op.name] for op in row if op.probability > 0]
+        names = [self.index[op.name] for op in row if op.probability > 0 and op.name in self.index]
         return gains + sum(self.pairs[a, b] for a, b in itertools.combinations(names, 2))
 
     def optimum(self, subpolicies: int) -> Policy:

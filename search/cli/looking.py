@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from search.studies.config import Config, of_presets
-from search.studies.settings import Prices
+from search.studies.settings import LARGEST_SEED, Prices
 
 from .options import (
     ManyValues,
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from policies.policy_files import PolicyFile
 
 PORT = 8765  # where the page of a run is served
+POSITIVE, SEED = click.IntRange(1), click.IntRange(0, LARGEST_SEED)
 
 
 @click.command(cls=ManyValues)
@@ -106,18 +107,29 @@ def optuna(run: str, out: str | None) -> None:
     help="Folder of example images, or of folders of them. [default: embedded images]",
 )
 @option("--out", required=True, metavar="PNG", help="Picture to write.")
-@option("--count", default=8, help="Example images.")
-@option("--rows", default=40, help="Sub-policies to draw at most, from the first.")
+@option("--count", default=8, type=POSITIVE, help="Example images.")
+@option(
+    "--rows",
+    default=40,
+    type=POSITIVE,
+    help="Sub-policies to draw at most, from the first.",
+)
 @option("--certain", is_flag=True, help="Apply every operation, whatever its probability.")
-@option("--seed", default=0, help="Seed of the examples and of the draws.")
+@option(
+    "--seed",
+    default=0,
+    type=SEED,
+    help="Seed of the examples and of the draws.",
+)
 def show(
     policy: str, images: str | None, out: str, count: int, rows: int, certain: bool, seed: int
 ) -> None:
     """Draw what each sub-policy does to example images."""
     import analysis
+    from search.studies.arms import file_named
 
     target = _new_file(out, ".png")
-    file = _file_named(policy)
+    file = file_named(policy)
     examples = analysis.example_images(images, count, seed)
     drawn = (
         file.policy
@@ -158,9 +170,10 @@ def export(
     """Convert a policy to another format or library, or from one."""
     from policies.files import write_atomically
     from policies.formats import convert
+    from search.studies.arms import file_named
 
     if source is None:
-        file = _file_named(policy)
+        file = file_named(policy)
     else:
         file = _foreign(policy, source, nearest=nearest, drop=drop)
     text, left_out = convert(file, form, drop=drop)
@@ -253,29 +266,15 @@ def _say_left_out(where: str, left_out: Mapping[str, int]) -> None:
         click.echo(f"Left out, as {where} lacks it: {counts}", err=True)
 
 
-def _file_named(text: str) -> PolicyFile:
-    """A policy file or a published policy, not one of the random transforms."""
-    from policies.errors import InputError
-    from search.studies.arms import load_named
-
-    file = load_named(text)
-    if file is None:
-        raise InputError(
-            "policy",
-            "must be a policy file or a published policy",
-            text,
-            "this transform has no file, and needs none",
-        )
-    return file
-
-
 def _new_file(text: str, suffix: str = "") -> Path:
     """The path of a file to be written; InputError when it exists or its folder does not."""
     from policies.errors import InputError
 
     path = Path(text)
     if suffix and path.suffix.lower() != suffix:
-        raise InputError("out", f"must be a name ending in {suffix}", text, f"use {text}{suffix}")
+        raise InputError(
+            "out", f"must be a name ending in {suffix}", text, f"use {path.with_suffix(suffix)}"
+        )
     if path.exists():
         raise InputError("out", "must be a new file", text, "choose another name")
     if not path.parent.is_dir():

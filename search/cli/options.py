@@ -86,6 +86,21 @@ class JsonObject(click.ParamType):
         return result
 
 
+class Number(click.ParamType):
+    """A number of a declared option; what is none is refused with the option's rule."""
+
+    def __init__(self, declared: Declared) -> None:
+        self.declared, self.name = declared, declared.option.unit or "N"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int | float:
+        try:
+            return self.declared.type(value)
+        except ValueError:
+            several = self.declared.many and "," in value
+            fix = f"; separate values by blanks: {value.replace(',', ' ')}" if several else ""
+            self.fail(f"must be {self.declared.rule}, but got {value!r:.80}{fix}")
+
+
 def option(*names: str, **settings: Any) -> Callable:
     """click.option that shows its default."""
     return click.option(*names, **{"show_default": settings.get("default") is not None, **settings})
@@ -96,10 +111,11 @@ def _declared(declared: Declared, help: str, default: str) -> Callable:
     help += f": {', '.join(declared.choices)}" if declared.choices else ""
     note = "[required]" if declared.required and default != AS_IT_WAS else f"[default: {default}]"
     name = "--" + declared.name.replace("_", "-")
+    kinds: dict[type, Any] = {dict: JsonObject(), int: Number(declared), float: Number(declared)}
     return click.option(
         name + (f"/--no-{name[2:]}" if declared.type is bool else ""),
         declared.name,
-        type=JsonObject() if declared.type is dict else declared.type,
+        type=kinds.get(declared.type, declared.type),
         multiple=declared.many,
         default=() if declared.many else None,
         metavar=declared.option.unit or None,

@@ -119,14 +119,14 @@ def _answers(evaluator: Evaluator, part: str, asked: Sequence[Asked]) -> list[di
     augmentation, seed, artifact = asked[0]
     if isinstance(evaluator, Continued):
         evaluation, left = evaluator.go_on(augmentation, seed, part, artifact)
-        return [{"evaluation": _checked(evaluation).to_json(), "artifact": left}]
+        return [{"evaluation": _checked(evaluation, part).to_json(), "artifact": left}]
     if len(asked) == 1:
         evaluations = [evaluator.evaluate(augmentation, seed, part)]
     else:
         augmentations, seeds, _ = zip(*asked, strict=True)
         together = cast(Together, evaluator)  # `setup` has seen to it
         evaluations = together.evaluate_together(augmentations, seeds, part)
-    return [{"evaluation": _checked(evaluation).to_json()} for evaluation in evaluations]
+    return [{"evaluation": _checked(evaluation, part).to_json()} for evaluation in evaluations]
 
 
 def _check_together(evaluator: Evaluator, kind: str, count: int) -> None:
@@ -138,11 +138,22 @@ def _check_together(evaluator: Evaluator, kind: str, count: int) -> None:
     evaluator.check_together()
 
 
-def _checked(evaluation: Any) -> Evaluation:
-    """What a user's own evaluator returned, if it is an evaluation."""
+def _checked(evaluation: Any, part: str) -> Evaluation:
+    """What a user's own evaluator returned, if it is an evaluation on that part."""
     if not isinstance(evaluation, Evaluation):
         raise InputError(
             "evaluator", "must return an Evaluation", evaluation,
-            "return proxy_tasks.Evaluation(reward, stderr, metrics, seconds, image_passes)",
+            "return proxy_tasks.Evaluation(reward, stderr, metrics, seconds, image_passes, "
+            "part=part)",
+        )  # fmt: skip
+    if evaluation.part != part:
+        raise InputError(
+            "evaluator", f"must evaluate on the part asked for, {part}", evaluation.part,
+            "return an Evaluation with part=part",
+        )  # fmt: skip
+    if part == "test" and "accuracy" not in evaluation.metrics and not evaluation.diverged:
+        raise InputError(
+            "evaluator", "must give the metric accuracy on the test part",
+            ", ".join(evaluation.metrics) or "no metric", 'return metrics={"accuracy": ...}',
         )  # fmt: skip
     return evaluation

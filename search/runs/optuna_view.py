@@ -37,7 +37,7 @@ from policies.policy import Policy
 from policies.transforms import RandAugment
 from proxy_tasks.run_format import CONFIG_NAME
 from proxy_tasks.trials import CHEAP, JOURNAL_NAME, Key, Trial, read_journal
-from search.errors import SearchError
+from search.errors import SearchError, kind_of_run
 from search.searchers.tpe import quiet
 
 from .folder import OPTUNA_NAME
@@ -90,11 +90,13 @@ def write_optuna(run: Path | str, path: Path | str | None = None) -> Path:
     """
     run = Path(run)
     path = run / OPTUNA_NAME if path is None else Path(path)
-    stages = sorted(str(file.parent) for file in run.glob(f"*/{JOURNAL_NAME}"))
-    if stages and not (run / JOURNAL_NAME).exists():
+    stages = sorted(str(file.parent) for file in run.rglob(JOURNAL_NAME))
+    if not (run / JOURNAL_NAME).exists() and (stages or kind_of_run(run) is not None):
+        named = ", ".join(stages[:4]) + (", ..." if len(stages) > 4 else "")
         raise InputError(
-            "run", "must keep a journal of its own", str(run), f"name a stage: {', '.join(stages)}"
-        )
+            "run", "must keep a journal of its own", str(run),
+            f"name a stage: {named}" if stages else "races and trainings keep none",
+        )  # fmt: skip
     trials = read_journal(run / JOURNAL_NAME)
     if len(trials) > MANY:
         log.info("writing %d trials to %s; Optuna takes some 50 ms for each", len(trials), path)

@@ -48,9 +48,11 @@ class Searcher(abc.ABC):
         lag: candidates of batch b depend on results of the batches up to b - 1 - lag, and on no
             later ones; None: on no results at all. What a run has to forget when evaluations are
             made again follows from it.
+        opening: cost of the cheap evaluations that come before the first dear one, in dear ones.
     """
 
     lag: int | None = 0
+    opening: float = 0.0
 
     @abc.abstractmethod
     def ask(self) -> Candidate | None:

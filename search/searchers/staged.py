@@ -14,6 +14,7 @@ of Kennedy and O'Hagan 2000 (autoregressive models of computer codes).
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -81,6 +82,8 @@ class StagedSearcher(BatchSearcher):
             self._proposer = PPOSearcher(space, seed, config)
         self._proposer.model = self._model
         self._cheap_cost, self._prior, self._share = cheap_cost, prior, share
+        cheap = CHEAP_BATCHES * batch_size * cheap_cost  # of a batch
+        self.opening = math.ceil(prior / cheap - 1e-9) * cheap if cheap else 0.0
         self._scorers: list[str] = []
         self._spent = {MAIN: 0.0, CHEAP: 0.0}
 

@@ -36,14 +36,16 @@ from proxy_tasks.evaluators.config import EvaluatorConfig
 from proxy_tasks.evaluators.registry import check_config
 from proxy_tasks.manifest import Manifest
 from proxy_tasks.recipe import Recipe
-from proxy_tasks.run_format import CONFIG_NAME, MANIFEST_NAME
+from proxy_tasks.run_format import MANIFEST_NAME
 from proxy_tasks.sources import printable
 from proxy_tasks.trials import MAX_LINE_BYTES
+from search.errors import kind_of_run
 from search.spaces import PolicySpace
 
 from .study import OpenRun
 
 NAMES = ("none", *PUBLISHED, "trivialaugment", "uniform", "sample-aware")
+FILES = f"a policy or schedule file, {', '.join(NAMES[1:])} or randaugment:N,M"
 FORMS = (
     f"a policy or schedule file, {', '.join(NAMES)}, randaugment:N,M, random:K, a pipeline of your "
     "own as package.module:name or NAME=FILE,FILE,...; each may be followed by pieces of a "
@@ -52,8 +54,6 @@ FORMS = (
 # What `+NAME:VALUE` may set: every option of a recipe that is one number or one name.
 PIECES = {o.name: o for o in options_of(Recipe) if o.type in (int, float, str)}
 _WITH_PIECES = re.compile(r"(.*?)((?:\+[a-z_]+:[^+]*)+)", re.DOTALL)
-# Between what may be files: NAME=FILE,FILE+PIECE
-_FILES = re.compile("[=,+]")
 # Keeps the random policies of an arm apart from everything else drawn from the same seed.
 STREAM_RANDOM_ARM = 101
 MOST_RANDOM = 1000
@@ -251,13 +251,14 @@ def check_pipelines(arms: Sequence[Arm], images: np.ndarray) -> None:
 def warn_of_images_seen(run: OpenRun, arms: Sequence[Arm]) -> None:
     """Tell of arms whose search has trained or been rewarded on images of the run's test part.
 
-    Of policy files in the folder of their run. It happens where there is no test folder: another
-    number of validation images moves what is cut from train.
+    Of policy files in the folder of their run, or of its proposals. It happens where there is no
+    test folder: another number of validation images moves what is cut from train.
     """
     tested = set(run.task.manifest.parts["test"].contents)
     for arm in arms:
-        for place in dict.fromkeys(Path(each).parent for each in _FILES.split(arm.text)):
-            if not arm.search or not (place / CONFIG_NAME).is_file():
+        above = (place for path in _files(arm.text) for place in list(path.parents)[:2])
+        for place in dict.fromkeys(above):
+            if kind_of_run(place) is None or not (place / MANIFEST_NAME).is_file():
                 continue
             parts = Manifest.read(place / MANIFEST_NAME).parts
             seen = tested & {*parts["train"].contents, *parts["validation"].contents}
@@ -269,15 +270,38 @@ def warn_of_images_seen(run: OpenRun, arms: Sequence[Arm]) -> None:
                 )
 
 
-def load_named(text: str) -> PolicyFile | None:
-    """What `text` names, a published policy or a file; None for a transform's name."""
+def _files(text: str) -> list[Path]:
+    """The files that an arm names, as `parse_arm` reads it, of those that are there."""
+    found = _WITH_PIECES.fullmatch(text)
+    if found and not Path(text).exists():
+        return _files(found[1])
+    if "=" in text and not Path(text).exists():
+        return [path for each in text.partition("=")[2].split(",") for path in _files(each)]
+    return [Path(text)] if text not in NAMES and Path(text).is_file() else []
+
+
+def file_named(text: str) -> PolicyFile:
+    """What `text` names: a published policy, a file, or a transform as the file that it would be.
+
+    Raises InputError for what names none of these.
+    """
+    if text == "none":
+        raise InputError("policy", f"must be {FILES}", text, "name one that augments")
+    return load_named(text, FILES) or PolicyFile(_transform(text))
+
+
+def load_named(text: str, forms: str = FORMS) -> PolicyFile | None:
+    """What `text` names, a published policy or a file; None for a transform's name.
+
+    forms: what is legal, for the error.
+    """
     if text in PUBLISHED:
         return PolicyFile(PUBLISHED[text])
     if text in NAMES or text.startswith("randaugment:"):
         return None
     path = Path(text)
     if not path.is_file() and path.suffix not in (".json", ".txt"):
-        raise InputError("policy", f"must be {FORMS}", text, "check the spelling or the path")
+        raise InputError("policy", f"must be {forms}", text, "check the spelling or the path")
     return load_policy_file(path)
 
 

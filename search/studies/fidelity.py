@@ -79,6 +79,11 @@ def cheap_evaluators(config: Config) -> dict[str, EvaluatorConfig]:
             )
         for field in values:
             check_choice(f"evaluators, {name}", field, known)
+        if _engine_name(name) in configs:
+            raise InputError(
+                f"evaluators, {name}", "must differ from the other names in letters or digits",
+                _engine_name(name), "choose another name",
+            )  # fmt: skip
         configs[_engine_name(name)] = replace(base, **values)
         check_config(configs[_engine_name(name)])
     if not configs or {FROM_SCRATCH, CHEAP, ""} & configs.keys():
@@ -86,7 +91,7 @@ def cheap_evaluators(config: Config) -> dict[str, EvaluatorConfig]:
             "evaluators",
             f"must have names of letters and digits, other than {FROM_SCRATCH} and {CHEAP}",
             list(chosen or ()),
-            "choose a name like ws-40-8",
+            "choose a name like sharing-80",
         )
     return configs
 

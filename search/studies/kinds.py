@@ -9,11 +9,11 @@ from typing import Any
 
 from policies.errors import check_choice
 from policies.options import Declared, options_of
-from proxy_tasks.evaluators.config import EvaluatorConfig
+from proxy_tasks.evaluators.config import SUITS, EvaluatorConfig
 from search.engine.resources import PoolConfig
 
 from .grid_settings import AGAIN, RandAugmentSettings
-from .rederive_settings import REDERIVE_PRESETS, RederiveSettings
+from .rederive_settings import REDERIVE_PRESETS, REDERIVE_TOLD, RederiveSettings
 from .replication import ReplicateSettings
 from .search_settings import SearchSettings, SelectSettings
 from .settings import (
@@ -40,6 +40,7 @@ class Kind:
         settings: class of its own settings. sections: which others it lets users set.
         hidden: options of those sections that it does not offer.
         defaults: defaults that differ from the fields'; None leaves the choice to `resolve`.
+        told: defaults in words, where the kind decides them otherwise than a field can say.
         presets: by the preset of the evaluator, defaults that go with it.
         grows: options that may grow once a run has begun: numbers rise, lists are added to.
         like: a setting that names another run, whose task and evaluator are taken.
@@ -52,6 +53,7 @@ class Kind:
     sections: tuple[str, ...] = ("task", "evaluator", "pool")
     hidden: tuple[str, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    told: Mapping[str, str] = field(default_factory=dict)
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     grows: tuple[str, ...] = ()
     like: str = ""
@@ -69,6 +71,7 @@ KINDS: dict[str, Kind] = {
         ("task", "searcher", "evaluator", "pool"),
         hidden=("test_images",),
         defaults={**_MEASURED, "searcher": None, "cheap": None},
+        told={"evaluator": f"of a staged search from-scratch; else {SUITS}"},
         grows=("evaluations", "budget"),
     ),
     "select": Kind(
@@ -77,6 +80,9 @@ KINDS: dict[str, Kind] = {
         hidden=("preset", "epochs", "threads", "device", "precision", "kernels", "repeats",
                 "evaluator_options"),
         defaults=_MEASURED,
+        told={"evaluator": "the search's; from-scratch where that shares a child",
+              "reward": "the search's; of another evaluator what suits it",
+              **dict.fromkeys((each.name for each in options_of(PoolConfig)), "the search's")},
         grows=("seeds",),
         like="run",
     ),
@@ -92,6 +98,7 @@ KINDS: dict[str, Kind] = {
         defaults={**_CHILD, "task": "reduced-imagenet", "preset": "paper", "resolution": 32,
                   "other_child": "wrn-16-1",
                   **dict.fromkeys(("searches", "random_searches", "grid"))},
+        told=REDERIVE_TOLD,
         presets=REDERIVE_PRESETS,
         grows=("seeds",),
     ),
@@ -130,7 +137,8 @@ KINDS: dict[str, Kind] = {
         RaceSettings,
         ("evaluator", "pool"),
         hidden=("evaluator", "preset", "epochs", "threads", "device", "precision", "kernels",
-                "repeats", "evaluator_options", "cpus", "gpus", "address", "time_limit", "retries"),
+                "repeats", "evaluator_options", "cpus", "gpus", "children_per_gpu", "address",
+                "time_limit", "retries"),
         defaults={"task": "synthetic", "evaluator": "table", "reward": None},
         grows=("seeds", "searcher"),
         journal=False,
@@ -168,6 +176,9 @@ def options_of_kind(kind: str, hidden: bool = False) -> Iterator[tuple[str, Decl
                 continue
             if declared.name in about.defaults:
                 declared = replace(declared, default=about.defaults[declared.name])
+            if declared.name in about.told:
+                told = replace(declared.option, unset=about.told[declared.name])
+                declared = replace(declared, default=None, option=told)
             yield section, declared
 
 
@@ -176,7 +187,7 @@ def reference(kind: str) -> list[dict[str, str]]:
     return [
         {
             "option": "--" + declared.name.replace("_", "-"),
-            "section": section,
+            "place": f"{section}.{declared.field}",
             "help": declared.option.help,
             "unit": declared.option.unit,
             "default": default_text(declared),
@@ -189,7 +200,7 @@ def reference(kind: str) -> list[dict[str, str]]:
 def default_text(declared: Declared) -> str:
     """The default in words."""
     value = declared.default
-    if declared.name == "workers":
+    if declared.name == "workers" and not declared.option.unset:
         return "the number of CPU cores"
     if value in (None, (), {}) and declared.type is not bool:
         return declared.option.unset or "none"

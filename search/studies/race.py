@@ -27,7 +27,7 @@ import pandas as pd
 import scipy.stats
 
 from policies.augmentations import encode_augmentation
-from policies.errors import InputError, as_written
+from policies.errors import InputError, as_written, check_choice
 from policies.files import digest, read_json, write_json
 from policies.policy import Policy
 from proxy_tasks.evaluators.base import Evaluator
@@ -39,7 +39,7 @@ from proxy_tasks.evaluators.registry import check_config
 from proxy_tasks.evaluators.table import CHEAPEST, TableEvaluator
 from proxy_tasks.run_format import PLANTED, RACE_NAME
 from proxy_tasks.surrogate import TEST
-from proxy_tasks.tables import TESTED, load_table
+from proxy_tasks.tables import TESTED, load_table, packaged_tables
 from search.engine.progress import show
 from search.searchers.base import Searcher
 from search.searchers.registry import make_searcher
@@ -271,6 +271,8 @@ def run_race(
 
 def _evaluator_of(settings: RaceSettings, evaluator: EvaluatorConfig) -> EvaluatorConfig:
     if settings.table == PLANTED:
+        if settings.dear is not None:
+            check_choice("dear", settings.dear, (TESTED,))
         return replace(evaluator, kind="synthetic", options={})
     options = {"table": settings.table, "fidelity": settings.fidelity}
     return replace(evaluator, kind="table", options=options)
@@ -359,6 +361,8 @@ def _course(evaluator: EvaluatorConfig) -> Course:
 
 def _fingerprint(table: str) -> tuple[str, int]:
     """Of the rows of a table, and how many policies it has; "" and 0 for planted landscapes."""
+    if not table.endswith(".parquet"):
+        check_choice("table", table, (PLANTED, *packaged_tables(), "FILE.parquet"))
     if table == PLANTED:
         return "", 0
     frame = load_table(table).frame

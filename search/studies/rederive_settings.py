@@ -31,6 +31,13 @@ REDERIVE_PRESETS: dict[str, Mapping[str, Any]] = {
     },
 }
 
+# Of options that stand elsewhere too, in words.
+REDERIVE_TOLD = {
+    "reward": f"{OF_PRESET}: accuracy of paper, calibrated_log_likelihood of cpu",
+    "kernels": f"{OF_PRESET}: plain of paper, fused of cpu",
+    "train_images": f"{OF_PRESET}: 6000 of paper, 1200 of cpu",
+}
+
 
 @dataclass(frozen=True)
 class RederiveSettings(Space):

@@ -18,6 +18,7 @@ from typing import Any
 from policies import Policy
 from policies.errors import InputError
 from policies.files import write_atomically
+from policies.imports import is_import_path
 from policies.policy_files import PolicyFile, to_json_text
 from proxy_tasks import ProxyTask
 from proxy_tasks.evaluators.config import EvaluatorConfig, beside
@@ -130,9 +131,10 @@ def budget_of(config: Config, task: ProxyTask) -> Budget | None:
     prepared = prepared_passes(config, task)
     limit = (settings.budget - reserved(config)) * child
     prices = prices_of(config, task)
-    if limit < prepared + max(prices.values()):
+    opening = build_searcher(config, task).opening if settings.cheap else 0.0
+    if limit < prepared + (opening + 1) * prices[MAIN]:
         raise InputError(
-            "budget", "must pay for the shared child, an evaluation and the final choice",
+            "budget", "must pay for what is cheap at first, an evaluation and the final choice",
             settings.budget, "pass for example 120",
         )  # fmt: skip
     return Budget(limit, prices, prepared, child)
@@ -181,7 +183,7 @@ def run_search(
         NothingFound: no candidate is better than another.
         SearchError: what `engine.run` raises.
     """
-    build_searcher(config)
+    check_searcher(config, build_searcher(config))
     for evaluator in evaluators_of(config).values():
         check_config(evaluator)
     if config.settings.budget is not None:
@@ -191,6 +193,11 @@ def run_search(
         budget = budget_of(config, opened.task)
         if budget is not None:
             _write_costs(path, budget)
+            if reserved(config) == 1:
+                opened.log.warning(
+                    "the budget keeps 1 child for the choice of the final policy, which needs 2: "
+                    "the best candidates are joined; raise it, or pass --reserve 0"
+                )
         if retry_failed:
             forget_followers(path, path, path / FINAL)
             forget_followers(path, path / FINAL)
@@ -271,7 +278,7 @@ def rendered(
     choice: of the final policy by new children; without it the best candidates are joined.
     """
     config = run.config
-    chosen = best_trials((t for t in trials if t.scorer == MAIN), config.settings.top)
+    chosen = best_trials((t for t in trials if _joins(t)), config.settings.top)
     selection = f"sub-policies of the {len(chosen)} best candidates, in order of reward"
     policy = Policy([row for each in chosen for row in each.augmentation or ()])
     final: list[Trial] = []
@@ -313,9 +320,24 @@ def rendered(
     return policy, policy.to_text(), to_json_text(PolicyFile(policy, provenance))
 
 
+def _joins(trial: Trial) -> bool:
+    """Whether it is of a policy, whose sub-policies may become part of the final one."""
+    return trial.scorer == MAIN and isinstance(trial.augmentation, list)
+
+
+def check_searcher(config: Config, searcher: Searcher) -> None:
+    """InputError for one of a user's own whose first candidate is no policy, asked of a new one."""
+    first = searcher.ask() if is_import_path(searcher_config(config).name) else None
+    if first is not None and not isinstance(first.augmentation, Policy | None):
+        raise InputError(
+            "searcher", "must propose policies, whose sub-policies a search joins",
+            first.augmentation, "for other augmentations call search.engine.run yourself",
+        )  # fmt: skip
+
+
 def check_found(trials: list[Trial], result: RunResult) -> None:
-    """NothingFound unless the rewards say that some candidate is better than another."""
-    judged = [trial for trial in trials if trial.scorer == MAIN]
+    """NothingFound unless the rewards say that some policy is better than another."""
+    judged = [trial for trial in trials if _joins(trial)]
     evaluated = [trial.evaluation for trial in judged if trial.evaluation is not None]
     if not evaluated:
         raise NothingFound(

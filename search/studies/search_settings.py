@@ -31,7 +31,12 @@ class SearchSettings(Space):
     seed: Annotated[int, seed_option("seed of the search")] = 0
     top: Annotated[
         int,
-        Option("best candidates whose sub-policies form the exported policy", unit="N", least=1),
+        Option(
+            "best candidates whose sub-policies form the exported policy, where no new children "
+            "choose it",
+            unit="N",
+            least=1,
+        ),
     ] = 5
     budget: Annotated[
         int | None,
@@ -47,7 +52,8 @@ class SearchSettings(Space):
     reserve: Annotated[
         float,
         Option(
-            "share of the budget that chooses the final policy, by new children",
+            "share of the budget that chooses the final policy, by two new children or more; "
+            "with fewer the best candidates are joined",
             unit="SHARE",
             least=0,
             below=1,

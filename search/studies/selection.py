@@ -6,7 +6,7 @@ other ways, all pure functions of what was evaluated, deterministic, ties going 
 
 - `select_subpolicies` credits single sub-policies by a ridge regression over all candidates and
   takes the best one by one, while keeping them different from each other: many different
-  sub-policies train better than few (README).
+  sub-policies train better than few (docs/results.md).
 - `rescore_candidates` and `best_rescored` evaluate a few dozen again with new seeds and choose by
   these fresh rewards alone, which are not inflated by having been chosen.
 - `fit_model` takes such a second, dearer set of rewards to correct the regression where the
@@ -94,11 +94,18 @@ def fit_model(
 
 
 def _table(evaluated: Evaluated, model: AdditiveModel) -> tuple[np.ndarray, list[float]]:
-    features = [
-        model.features([encode_row(row, model.space) for row in policy]).mean(axis=0)
-        for policy, _ in evaluated
-    ]
+    features = [_features(list(policy), model).mean(axis=0) for policy, _ in evaluated]
     return np.stack(features), [reward for _, reward in evaluated]
+
+
+def _features(rows: Sequence[Sequence[tuple]], model: AdditiveModel) -> np.ndarray:
+    """Of sub-policies, which may have unlike numbers of operations, [sub-policies, F]."""
+    encoded = [encode_row(row, model.space) for row in rows]
+    found = np.empty((len(rows), model.num_features))
+    for length in {len(row) for row in encoded}:
+        where = [place for place, row in enumerate(encoded) if len(row) == length]
+        found[where] = model.features([encoded[place] for place in where])
+    return found
 
 
 def select_subpolicies(
@@ -138,7 +145,7 @@ def _one_by_one(
     rows = list(dict.fromkeys(row for policy in policies for row in policy))
     allowed = set(ops)
     rows = [row for row in rows if allowed.issuperset(operation.name for operation in row)]
-    features = model.features([encode_row(row, space) for row in rows])
+    features = _features(rows, model)
     worth = model.worth(features) - CAUTION * model.uncertainty(features)
     taken: dict[tuple[str, ...], int] = defaultdict(int)
     chosen: list[tuple[Operation, ...]] = []

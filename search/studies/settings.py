@@ -6,7 +6,7 @@ Every option is declared here once, on the field that it fills: help, unit, defa
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 from policies.errors import InputError, check_choice
 from policies.options import Configuration, Option
@@ -16,7 +16,8 @@ TASKS = (
     "reduced-fashion", "reduced-cifar10", "reduced-svhn", "reduced-imagenet", "folder",
     "synthetic",
 )  # fmt: skip
-SEARCHERS: Final = ("staged", "random", "ppo", "tpe", "thompson", "evolution")
+Shipped = Literal["staged", "random", "ppo", "tpe", "thompson", "evolution"]
+SEARCHERS: Final[tuple[Shipped, ...]] = get_args(Shipped)
 ARMS = (
     "FILE, none, imagenet, cifar10, svhn, randaugment:N,M (M 0 to 30), trivialaugment, uniform, "
     "sample-aware, random:K, package.module:name (a pipeline of your own) or NAME=FILE,FILE; with "
@@ -268,8 +269,8 @@ class FidelitySettings(_Armed):
     evaluators: Annotated[
         dict | None,
         Option(
-            'cheap evaluators by name, e.g. \'{"ws-40-8": {"kind": "weight-sharing"}}\' with the '
-            "fields of EvaluatorConfig",
+            'cheap evaluators by name, e.g. \'{"sharing-80": {"kind": "weight-sharing"}}\', each '
+            "with the fields of EvaluatorConfig",
             unit="JSON",
             unset="a selection",
         ),
@@ -354,7 +355,7 @@ class RaceSettings(Space):
         ),
     ] = None
     searcher: Annotated[
-        tuple[Literal["staged", "random", "ppo", "tpe", "thompson", "evolution"], ...],
+        tuple[Shipped, ...],
         Option("searchers to race, the first is the one to beat", unit="NAME..."),
     ] = SEARCHERS[1:]
     budget: Annotated[

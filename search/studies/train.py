@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import math
+import logging
 import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -19,15 +19,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tensorboardX import SummaryWriter
 from torch import Tensor
 
 from policies.errors import InputError
 from policies.files import digest, read_json, write_atomically, write_json
 from proxy_tasks import Evaluation, ProxyTask, get_preset
 from proxy_tasks.batches import channel_statistics
+from proxy_tasks.events import EventFile
 from proxy_tasks.processes import Processes, processes
 from proxy_tasks.run_format import EPOCH_NUMBERS, EPOCHS_NAME, EVENTS, RESULT_NAME
+from proxy_tasks.samplers import batches_of
 from proxy_tasks.trainer import Trainer
 from search.engine.progress import Progress
 from search.engine.signals import Signals
@@ -96,7 +97,7 @@ def _warn_of_average(run: OpenRun) -> None:
     """Say that an average of the weights will still be mostly where the training began."""
     evaluator = run.config.evaluator
     recipe = run.config.settings.applied(get_preset(evaluator.preset, run.task.name))
-    batches = math.ceil(len(run.task.train) / recipe.batch_size)
+    batches = batches_of(len(run.task.train), recipe.batch_size)
     left = recipe.ema ** (batches * (evaluator.epochs or recipe.epochs))
     if recipe.ema and left > MOST_OF_THE_FIRST:
         run.log.warning(
@@ -230,28 +231,37 @@ def _events(
     path: Path, wanted: bool, rows: list[dict[str, Any]]
 ) -> Iterator[Callable[[dict[str, Any]], None]]:
     """A function that tells TensorBoard a row. The files are a view: `rows`, those of the
-    checkpoint, are told anew in place of whatever is there."""
+    checkpoint, are told anew in place of whatever is there, and where they cannot be written the
+    training goes on without."""
     if not wanted:
         yield lambda row: None
         return
     folder = path / BOARD_NAME
     for old in folder.glob(EVENTS):
         old.unlink()
-    with contextlib.ExitStack() as stack:
-        writer: Any = None
+    writer: EventFile | None = None
+    broken = False
 
-        def tell(row: dict[str, Any]) -> None:
-            nonlocal writer
-            if writer is None:  # only now: a folder in which nothing is finished stays as it began
-                writer = stack.enter_context(contextlib.closing(SummaryWriter(str(folder))))
+    def tell(row: dict[str, Any]) -> None:
+        nonlocal writer, broken
+        if broken:
+            return
+        try:
+            # Only now: a folder in which nothing is finished stays as it began.
+            writer = writer or EventFile(folder)
             for name in EPOCH_NUMBERS:
                 if row[name] is not None:
-                    writer.add_scalar(name, row[name], row["epoch"])
+                    writer.add(name, row[name], row["epoch"])
             writer.flush()
+        except InputError as error:
+            broken = True
+            logging.getLogger("search").warning(f"{error}; the training goes on without events")
 
-        for row in rows:
-            tell(row)
-        yield tell
+    for row in rows:
+        tell(row)
+    yield tell
+    if writer is not None and not broken:
+        writer.close()
 
 
 # The end ---------------------------------------------------------------------------------------

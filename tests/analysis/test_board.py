@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 from click.testing import CliRunner
+from tensorboardX import record_writer
 
 from analysis import board
 from policies import InputError
@@ -73,3 +75,40 @@ def test_a_run_that_is_none_is_refused_and_nothing_written(tmp_path):
     with pytest.raises(InputError, match="must be a run folder"):
         board.watch_events(tmp_path / "nothing", tmp_path / "board")
     assert not (tmp_path / "board").exists()
+
+
+def test_a_full_disk_is_told_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(record_writer, "open_file", lambda path: open("/dev/full", "wb"))
+    command = ["watch", str(FOLDER / "search-staged"), "--tensorboard", str(tmp_path), "--once"]
+    said = CliRunner().invoke(main, command)
+    assert said.exit_code == 2 and "No space left on device" in said.output
+    assert len(said.output.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("place", ["", "search-staged", "search-staged/search-staged/below"])
+def test_events_are_not_written_into_a_run_nor_around_one(tmp_path, place):
+    """Into the folder around the run, the run itself, and one that holds it further down."""
+    run = tmp_path / "search-staged"
+    if place.endswith("below"):
+        run, place = tmp_path / place / "search-staged", ""
+    shutil.copytree(FOLDER / "search-staged", run)
+    (run / "tensorboard").mkdir()
+    own = run / "tensorboard/events.out.tfevents.1"
+    own.touch()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match="tensorboard: must not be the run's folder"):
+        board.watch_events(run, tmp_path / place, once=True)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_events_of_another_run_of_that_name_stay(tmp_path):
+    for place in "ab":
+        shutil.copytree(FOLDER / "search-staged", tmp_path / place / "run")
+    board.watch_events(tmp_path / "a/run", tmp_path / "board", once=True)
+    events = scalars(tmp_path / "board/run")
+    with pytest.raises(InputError, match="must not have the events of another run"):
+        board.watch_events(tmp_path / "b/run", tmp_path / "board", once=True)
+    assert scalars(tmp_path / "board/run") == events
+    (tmp_path / "board/run/of-run.txt").unlink()
+    with pytest.raises(InputError, match="of an unknown one"):
+        board.watch_events(tmp_path / "a/run", tmp_path / "board", once=True)

@@ -56,6 +56,20 @@ class TestTerminal:
         rows = [line.split() for line in text.splitlines() if line.startswith(("none", "mine"))]
         assert rows == [["none", "2", "0.6000", "0.1414"], ["mine", "1", "0.9000", "–"]]
 
+    def test_evaluators_of_the_same_policy_are_told_apart(self, write_run):
+        lines = [journal_line(0, 0, 0.5, label="none", scorer="from-scratch", part="test"),
+                 journal_line(0, 1, 0.7, label="none", scorer="cheap"),
+                 journal_line(0, 2, 0.9, label="mine", scorer="cheap")]  # fmt: skip
+        text = shown(write_run(lines, {"kind": "fidelity"}))
+        assert "mean accuracy" in text
+        assert "none, from-scratch" in text and "none, cheap" in text and "mine, " not in text
+
+    def test_rewards_of_every_sign_are_shown_whole(self, write_run):
+        rewards = [-0.5912, -4.0345, 0.25]
+        lines = [journal_line(batch, 0, reward) for batch, reward in enumerate(rewards)]
+        text = shown(write_run(lines, SEARCH))
+        assert all(f" {reward:.4f} " in text for reward in rewards)
+
     def test_of_many_stages_the_latest_are_shown(self):
         now = progress(FOLDER / "replicate")
         text = shown(FOLDER / "replicate")

@@ -91,6 +91,8 @@ def test_labels_and_names():
     labels = torch.tensor([0, 2, 1, 2])
     names, source = open_dataset(Pairs(images, labels, classes=["a", "b", "c"]), "train")
     assert names == ("a", "b", "c") and source.labels.tolist() == [0, 2, 1, 2]
+    names, _ = open_dataset(Pairs(images, labels, classes=3), "train")  # their number says nothing
+    assert names == ("0", "1", "2")
     names, _ = open_dataset(Pairs(images, labels), "train", ("x", "y", "z"))
     assert names == ("x", "y", "z")
     assert source.labels.dtype == np.int64 and source.name(3) == "train/3"

@@ -287,6 +287,18 @@ class TestTable:
         (tmp_path / "metadata.csv").write_text("\n".join(lines))
         task = get_task("folder", tmp_path, **TINY)
         assert tops(task, "test") == {"test"} and len(task.test) == 12
+        assert not [note for note in task.notes if "metadata.csv" in note]
+
+    def test_one_table_with_folders_of_parts_tells_what_it_leaves_out(self, tmp_path):
+        self.test_one_table_with_folders_of_parts(tmp_path)
+        picture(tmp_path / "train" / "unlisted.png", 200)
+        picture(tmp_path / "extra" / "0.png", 201)
+        lines = ["\ntrain/lost.png,0", "extra/0.png,1"]
+        (tmp_path / "metadata.csv").open("a").write("\n".join(lines))
+        task = get_task("folder", tmp_path, **TINY)
+        assert said(task, "1 images are not in metadata.csv")
+        assert said(task, "1 files that metadata.csv names are not there: train/lost.png")
+        assert said(task, "1 images of metadata.csv lie below none of train/, test/")
 
     def test_files_that_are_not_there_are_named(self, tmp_path):
         """Half a download: found out before the draw, not by chance in it."""

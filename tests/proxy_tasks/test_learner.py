@@ -13,7 +13,7 @@ from policies.errors import InputError
 from proxy_tasks.learner import Learner
 from proxy_tasks.mixing import make_loss
 from proxy_tasks.presets import Preset
-from proxy_tasks.samplers import plan_epoch
+from proxy_tasks.samplers import batches_of, plan_epoch
 from proxy_tasks.training import Arena, LearningRate, TrainConfig
 from tests.proxy_tasks.trees import striped_task
 
@@ -231,6 +231,15 @@ class TestPlan:
         rng = np.random.default_rng(0)
         with pytest.raises(InputError, match="an image for each of the 3 processes"):
             plan_epoch(10, 2, 1, 0, True, rng, 0, 3)
+
+    @pytest.mark.parametrize(
+        ("count", "size", "sizes"),
+        [(5, 2, [3, 2]), (1, 2, [1]), (3, 1, [1, 1, 1]), (9, 4, [3, 3, 3]), (4, 2, [2, 2])],
+    )
+    def test_no_batch_has_a_single_image_unless_that_is_asked_for(self, count, size, sizes):
+        plan = plan_epoch(count, size, 1, 0, True, np.random.default_rng(0))
+        assert [part.stop - part.start for part in plan.batches] == sizes
+        assert batches_of(count, size) == len(sizes)
 
 
 def test_copies_of_an_image_are_augmented_each_for_itself():

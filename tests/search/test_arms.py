@@ -11,6 +11,7 @@ import pytest
 from policies import IMAGENET, RandAugment, save_policy
 from policies.errors import InputError
 from proxy_tasks import EvaluatorConfig, get_task
+from proxy_tasks.manifest import Manifest
 from proxy_tasks.trials import read_journal
 from search.studies import fixed
 from search.studies.arms import Arm, parse_arm, parse_arms, warn_of_images_seen
@@ -154,7 +155,7 @@ def test_images_that_a_search_has_seen_are_told(tmp_path, caplog):
     for name, validation in (("few", 15), ("many", 60)):
         (tmp_path / name).mkdir()
         tasks[name] = get_task("folder", data, validation_images=validation, **sizes)
-        (tmp_path / name / "config.json").write_text("{}")
+        (tmp_path / name / "config.json").write_text('{"kind": "search"}')
         (tmp_path / name / "manifest.json").write_bytes(tasks[name].manifest.encode())
         save_policy(tmp_path / name / "policy.json", IMAGENET,
                     provenance={"cost": {"evaluations": 5, "image_passes": 50}})  # fmt: skip
@@ -173,6 +174,30 @@ def test_images_that_a_search_has_seen_are_told(tmp_path, caplog):
         [record] = caplog.records
         assert record.message.startswith(f"both+cutmix:1.0: {count} of the 30 test images")
         assert str(tmp_path / there) in record.message
+        caplog.clear()
+
+
+def test_only_runs_of_ours_are_asked_what_they_have_seen(tmp_path, monkeypatch, caplog):
+    """Others call their files config.json too; and no policy is of the folder where one stands."""
+    data = write_tree(tmp_path, {"train": 40})
+    task = get_task("folder", data, train_images=30, validation_images=15, resolution=8)
+    run = SimpleNamespace(task=task, log=logging.getLogger("search"))
+    for place, kind in (("others", "mine"), ("lr=0.1,a+b:c", "kind")):
+        (tmp_path / place / "proposals").mkdir(parents=True)
+        (tmp_path / place / "config.json").write_text(f'{{"{kind}": "search"}}')
+        for file in ("policy.json", "proposals/best-5.json"):
+            save_policy(tmp_path / place / file, IMAGENET)
+    warn_of_images_seen(run, [parse_arm(str(tmp_path / "others/policy.json"))])
+    ours = tmp_path / "lr=0.1,a+b:c"
+    (ours / "manifest.json").write_bytes(task.manifest.encode())
+    monkeypatch.chdir(ours)
+    parts = {**task.manifest.parts, "train": task.manifest.parts["test"]}
+    monkeypatch.setattr(Manifest, "read", lambda path: SimpleNamespace(parts=parts))
+    warn_of_images_seen(run, [parse_arm("imagenet"), parse_arm("none")])
+    assert not caplog.records
+    for file in ("policy.json", "proposals/best-5.json"):
+        warn_of_images_seen(run, [parse_arm(str(ours / file))])
+        assert len(caplog.records) == 1
         caplog.clear()
 
 

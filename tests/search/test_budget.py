@@ -296,3 +296,46 @@ def test_staged_is_the_default(given, searcher, cheap):
     assert (config.searcher.name, config.settings.cheap) == (searcher, cheap)
     assert (config.settings.budget is None) == ("evaluations" in given)
     assert Config.from_json(config.to_json()) == config
+
+
+@pytest.mark.parametrize(("budget", "said"), [(4, False), (9, True), (10, False)])
+def test_a_budget_that_is_too_small_for_a_choice_says_so(pool, tmp_path, caplog, budget, said):
+    searched(tmp_path / "run", budget, cheap={})
+    assert ("needs 2" in caplog.text) == said == (caplog.text.count("WARNING") == 1)
+    assert (tmp_path / "run" / FINAL).exists() == (budget == 10)
+
+
+def test_a_budget_that_cheap_evaluations_would_use_up_is_refused(pool, tmp_path):
+    """4 children's cost comes first, in batches of 12 tenths of one; the next that fits is 4.8."""
+    with pytest.raises(InputError, match="budget: must pay for what is cheap at first"):
+        searched(tmp_path / "run", 5)  # of which 1 is kept
+    searched(tmp_path / "run", 7)  # 6 pay for 4.8 and a child
+    trials = read_journal(tmp_path / "run/trials.jsonl")
+    assert [trial.scorer for trial in trials] == [CHEAP] * 48 + [MAIN]
+
+
+@pytest.mark.parametrize("limit", [{"budget": 30}, {"evaluations": 24}])
+@pytest.mark.parametrize("kind", ["Ragged", "Mixed"])
+def test_searchers_of_a_users_own_may_propose_policies_of_any_form(pool, tmp_path, kind, limit):
+    """What is no policy has a reward, and takes no part in the final one."""
+    own = {**DEAR, "task": "synthetic", "searcher": f"tests.search.own_searchers:{kind}", **limit}
+    result = run_search(Config.of("search", **own), tmp_path / "run", progress=False)
+    rows = {
+        tuple(tuple(op) for op in row)
+        for trial in read_journal(tmp_path / "run/trials.jsonl")
+        if isinstance(trial.augmentation, list)
+        for row in trial.augmentation
+    }
+    assert load_policy(tmp_path / "run/policy.json") == result.policy
+    if "evaluations" in limit:
+        assert {tuple(tuple(op) for op in row) for row in result.policy} <= rows
+    if kind == "Ragged":
+        assert {len(row) for row in rows} == {1, 2}
+    run_select(Config.of("select", run=str(tmp_path / "run")), tmp_path / "chosen")
+
+
+def test_a_searcher_that_proposes_no_policies_is_refused_before_it_costs(pool, tmp_path):
+    own = {**DEAR, "task": "synthetic", "searcher": "tests.search.own_searchers:Cells"}
+    with pytest.raises(InputError, match="searcher: must propose policies.*RandAugment"):
+        run_search(Config.of("search", **own), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()

@@ -9,7 +9,7 @@ import pytest
 from policies import IMAGENET, InputError, Policy, save_policy
 from proxy_tasks.run_format import FOUND_LABEL, RANDOM_LABEL
 from search import Config
-from search.studies.fidelity import FIRST_FOUND, fidelity_candidates, with_arms
+from search.studies.fidelity import FIRST_FOUND, cheap_evaluators, fidelity_candidates, with_arms
 
 MINE = Policy([[("Rotate", 0.5, 3)]])
 
@@ -51,6 +51,12 @@ def test_more_of_everything_renumbers_nothing():
 def test_what_is_no_single_policy_is_refused(arm):
     with pytest.raises(InputError, match="single policies"):
         fidelity_candidates(asked(arm))
+
+
+def test_evaluators_whose_names_become_one_are_refused():
+    wanted = {"a b": {"kind": "synthetic"}, "a-b": {"kind": "synthetic"}}
+    with pytest.raises(InputError, match="evaluators, a-b: must differ from the other names"):
+        cheap_evaluators(asked("imagenet", evaluators=wanted))
 
 
 def test_grown_by_a_policy_the_first_stay_what_they_were():

@@ -20,6 +20,7 @@ from policies.errors import InputError
 from search.runs.folder import OPTUNA_NAME
 from search.runs.journal import Journal
 from search.runs.optuna_view import ViewError, catch_up, write_optuna
+from tests.golden.runs import FOLDER
 from tests.search.commands import PLANTED, answer, invoke
 from tests.search.fakes import FakePool, evaluation, trial
 
@@ -282,6 +283,15 @@ def test_of_a_run_of_stages_each_stage_is_a_study(tmp_path):
     with pytest.raises(InputError, match="name a stage: .*run/final, .*run/rescore") as caught:
         write_optuna(tmp_path / "run")
     assert write_optuna(caught.value.fix.split()[-1]).is_file()
+
+
+def test_runs_without_a_journal_of_their_own_say_where_one_is(tmp_path):
+    with pytest.raises(InputError, match="name a stage: .*draw-0/.*, .*, .*, .*, ...$"):
+        write_optuna(FOLDER / "replicate")
+    (tmp_path / "config.json").write_text('{"kind": "train"}')
+    for run in (FOLDER / "race", tmp_path):
+        with pytest.raises(InputError, match="races and trainings keep none"):
+            write_optuna(run)
 
 
 def test_a_grid_of_diverged_children_exports_nothing(place):

@@ -84,6 +84,19 @@ def test_what_only_a_worker_can_see_is_a_mistake_of_the_user_too():
     assert "must return an Evaluation, but got 0.5" in str(answer["mistake"])
 
 
+@pytest.mark.parametrize(("kind", "words"), [
+    ("AlwaysValidation", "must evaluate on the part asked for, test, but got 'validation'"),
+    ("WithoutAccuracy", "must give the metric accuracy on the test part, but got 'no metric'"),
+])  # fmt: skip
+def test_what_a_comparison_could_not_use_is_refused(kind, words):
+    """Results on other images, or without what is compared, would be counted or lost unseen."""
+    made, _ = worker(kind)
+    (answer,) = made.evaluate("main", "validation", [(None, 0, None)])
+    assert answer["evaluation"]["part"] == "validation"
+    (answer,) = made.evaluate("main", "test", [(None, 0, None)])
+    assert words in str(answer["mistake"])
+
+
 @pytest.mark.ray
 def test_a_search_with_it_from_the_shell_and_a_file(tmp_path, monkeypatch):
     """Made in the workers' processes; resumed from the folder alone."""

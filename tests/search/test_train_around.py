@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from tensorboardX import record_writer
 
 from proxy_tasks.learner import Learner
 from search import run_train
@@ -62,7 +63,7 @@ def test_tensorboard_shows_the_rows_of_the_checkpoint(undisturbed, tmp_path, mon
             assert not any(Path(folder).iterdir())
             (Path(folder) / "events.out.tfevents.1").touch()
 
-        def add_scalar(self, name, value, step):
+        def add(self, name, value, step):
             told.append((name, step, value))
 
         def flush(self):
@@ -70,7 +71,7 @@ def test_tensorboard_shows_the_rows_of_the_checkpoint(undisturbed, tmp_path, mon
 
         close = flush
 
-    monkeypatch.setattr(study, "SummaryWriter", Board)
+    monkeypatch.setattr(study, "EventFile", Board)
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
         kill(patch, study, "write_blob", 3, True)  # the third epoch is kept, but not told
@@ -83,6 +84,17 @@ def test_tensorboard_shows_the_rows_of_the_checkpoint(undisturbed, tmp_path, mon
         for row in rows(undisturbed[0])
         for name in ("lr", "loss", "accuracy", "log_likelihood")
     ]
+
+
+def test_a_training_goes_on_without_events_where_they_cannot_be_written(
+    undisturbed, tmp_path, monkeypatch, caplog
+):
+    """/dev/full takes what is written, and says that the disk is full when it is flushed."""
+    monkeypatch.setattr(record_writer, "open_file", lambda path: open("/dev/full", "wb"))
+    run_train(config(tensorboard=True), tmp_path / "run", progress=False)
+    assert caplog.text.count("No space left on device") == 1
+    assert "the training goes on without events" in caplog.text
+    assert weights(tmp_path / "run") == weights(undisturbed[0])
 
 
 def test_tensorboard_reads_what_is_written(tmp_path):
