@@ -48,6 +48,7 @@ class Evidence:
     searched: by the search's own evaluator. cheap: by its cheaper one. fresh: some again, by the
     evaluator that will decide. holds: whether rewards of the search's own evaluator hold where
     a search ends. same: whether it is the one that decides, and its rewards can be compared.
+    seed: of the search.
     """
 
     searched: Evaluated
@@ -55,6 +56,7 @@ class Evidence:
     fresh: Evaluated = ()
     holds: bool = True
     same: bool = True
+    seed: int = 0
 
     @property
     def holding(self) -> Evaluated:
@@ -79,7 +81,8 @@ def finalists(
         raise InputError("ops", "must leave some sub-policies of the search", ops, "name more")
     dearer = [*(evidence.searched if evidence.cheap else ()), *evidence.fresh]
     model = fit_model(evidence.cheap or evidence.searched, space, RIDGE, dearer)
-    made = proposals(usable, model, COUNTS if evidence.holding else (), ops)
+    counts = COUNTS if evidence.holding else ()
+    made = proposals(usable, model, counts, ops, evidence.seed)
     fresh, _ = restricted(evidence.fresh, ops)
     if fresh:
         made["best-5-rescored"] = concatenate_best(fresh)

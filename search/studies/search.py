@@ -238,6 +238,7 @@ def _choose(
         journalled_policies(trials, CHEAP),
         holds=rewards_hold(config.evaluator),
         same=replace(config.evaluator, repeats=1) == child_of(config.evaluator),
+        seed=config.settings.seed,
     )
     space = policy_space(config.settings)
     return choose(run, evidence, space, reserved(config), child_of(config.evaluator), **how)

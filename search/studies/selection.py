@@ -109,16 +109,23 @@ def _features(rows: Sequence[Sequence[tuple]], model: AdditiveModel) -> np.ndarr
 
 
 def select_subpolicies(
-    evaluated: Evaluated, space: PolicySpace, count: int = 25, *, new: int = 0, per_pair: int = 1
+    evaluated: Evaluated,
+    space: PolicySpace,
+    count: int = 25,
+    *,
+    new: int = 0,
+    per_pair: int = 1,
+    seed: int = 0,
 ) -> Policy:
     """The best sub-policies of all evaluated candidates, one by one, kept different.
 
     count: sub-policies of the result. new: how many sub-policies that no candidate has are
-    considered too, drawn uniformly (always the same). per_pair: how many may have the same
+    considered too, drawn uniformly. seed: of that draw. per_pair: how many may have the same
     operations, in whatever order; sub-policies that the regression likes are alike, and a policy
     of alike ones trains worse than its parts promise. Raises InputError where there are fewer.
     """
-    rows = _one_by_one(evaluated, fit_model(evaluated, space), count, new, space.ops, per_pair)
+    model = fit_model(evaluated, space)
+    rows = _one_by_one(evaluated, model, count, new, space.ops, seed, per_pair)
     if len(rows) < count:
         raise InputError(
             "count",
@@ -135,11 +142,12 @@ def _one_by_one(
     count: int,
     new: int,
     ops: Sequence[str],
+    seed: int,
     per_pair: int = 1,
 ) -> list[tuple[Operation, ...]]:
     """The best `count` sub-policies, best first, or all where there are fewer; as above."""
     space = model.space
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     drawn = (space.sample(rng) for _ in range(math.ceil(new / space.num_subpolicies)))
     policies = itertools.chain((policy for policy, _ in evaluated), drawn)
     rows = list(dict.fromkeys(row for policy in policies for row in policy))
@@ -218,11 +226,13 @@ def proposals(
     model: AdditiveModel,
     counts: Sequence[int] = (25, 60, 120),
     ops: Sequence[str] | None = None,
+    seed: int = 0,
 ) -> dict[str, Policy]:
     """Final policies made in several ways, by name, the paper's first.
 
     model: of `fit_model`. counts: sizes of the policies chosen one by one, of the sub-policies
-    evaluated and 10,000 others. ops: operations that these others may use. A size that the space
+    evaluated and 10,000 others. ops: operations that these others may use. seed: of their draw;
+    two searches are independent only if they choose among others. A size that the space
     is not varied enough for is left out.
     """
     best = concatenate_best(evaluated)
@@ -230,7 +240,8 @@ def proposals(
     space = model.space
     if not counts:
         return made
-    rows = _one_by_one(evaluated, model, max(counts), NEW, space.ops if ops is None else ops)
+    allowed = space.ops if ops is None else ops
+    rows = _one_by_one(evaluated, model, max(counts), NEW, allowed, seed)
     for count in counts:  # each begins with the smaller one
         if count <= len(rows):
             made[f"one-by-one-{count}"] = Policy(rows[:count], bins=space.bins)

@@ -13,7 +13,7 @@ from search import Config, FixedSearcher, read_journal, run_search
 from search.engine import loop
 from search.engine.budget import Budget
 from search.engine.pool import Outcome
-from search.studies import randaugment, select, selection
+from search.studies import choice, randaugment, select, selection
 from search.studies import search as study
 from search.studies.choice import FINAL, ORDER
 from search.studies.config import read_config
@@ -120,6 +120,16 @@ def test_so_it_is_of_what_a_selection_and_a_grid_have_cost(pool, tmp_path, monke
         trials = [trial for path in journals for trial in read_journal(path)]
         about = json.loads((tmp_path / name / "policy.json").read_text())["provenance"]
         assert about["cost"]["image_passes"] == image_passes(trials) + shared
+
+
+def test_the_searchs_seed_decides_what_is_new_in_its_final_choice(pool, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(
+        choice, "proposals", lambda *given: told.append(given[-1]) or selection.proposals(*given)
+    )
+    searched(tmp_path / "run", seed=3)
+    run_select(Config.of("select", run=str(tmp_path / "run")), tmp_path / "chosen")
+    assert told == [3, 3]
 
 
 def test_a_run_that_grows_is_not_complete_until_it_has_grown(pool, tmp_path):

@@ -30,6 +30,16 @@ def named(evidence, ops=SPACE.ops):
     return finalists(evidence, SPACE, ops)[0]
 
 
+def test_searches_choose_among_new_subpolicies_of_their_own(evaluated):
+    """Else two searches on the same images would agree more than independent ones do."""
+    known = {row for policy, _ in evaluated for row in policy}
+    first, second = (
+        set(named(Evidence(evaluated, seed=seed))["one-by-one-60"]) - known for seed in (0, 1)
+    )
+    assert len(first) > 20 < len(second) and not first & second
+    assert named(Evidence(evaluated)) == named(Evidence(evaluated, seed=0))
+
+
 def test_by_a_reward_that_does_not_hold_nothing_is_chosen_one_by_one(evaluated):
     """Weight sharing ranks at random where a search ends; `fresh` children change that."""
     assert set(named(Evidence(evaluated, holds=False))) == {"best-5", "best-5-refined", BEST}
