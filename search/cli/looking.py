@@ -126,10 +126,17 @@ def show(
 ) -> None:
     """Draw what each sub-policy does to example images."""
     import analysis
+    from policies import Policy, PolicyTransform
+    from policies.errors import InputError
     from search.studies.arms import file_named
 
     target = _new_file(out, ".png")
     file = file_named(policy)
+    if not isinstance(file.augmentation, Policy | PolicyTransform):
+        raise InputError(
+            "policy", "must be a policy file, or published, with sub-policies to draw", policy,
+            "docs/operations.md shows what single operations do",
+        )  # fmt: skip
     examples = analysis.example_images(images, count, seed)
     drawn = (
         file.policy
