@@ -104,6 +104,14 @@ def list_images(folder: Path, prefix: str) -> Found:
     not listed again: loops end, and no image is there twice. Hidden files and folders are skipped.
     Raises InputError for a folder that cannot be read.
     """
+    with _bar("listing", prefix or os.fspath(folder), None, "file") as bar:
+        found = _listed(folder, prefix, bar)
+    found.files.sort()
+    return found
+
+
+def _listed(folder: Path, prefix: str, bar: tqdm) -> Found:
+    """`list_images`, in no order."""
     found = Found()
     seen: set[tuple[int, int]] = set()  # folders and files, by device and inode
     folders: list[tuple[str, str]] = [(os.fspath(folder), prefix)]
@@ -139,7 +147,7 @@ def list_images(folder: Path, prefix: str) -> Found:
                 "data", "must be folders that can be read", f"{printable(path)} ({error.strerror})",
                 "check their permissions",
             ) from None  # fmt: skip
-    found.files.sort()
+        bar.update(len(found.files) - bar.n)
     return found
 
 
@@ -187,12 +195,17 @@ def ignored_text(ignored: Counter[str]) -> str:
 # --- reading -------------------------------------------------------------------------------------
 
 
+def _bar(doing: str, what: str, total: int | None, unit: str) -> tqdm:
+    """A bar in terminals, for what takes a second or more."""
+    return tqdm(
+        desc=f"{doing} {printable(what)}", total=total, unit=f" {unit}", leave=False, delay=1,
+        disable=sys.stderr is None or not sys.stderr.isatty(),
+    )  # fmt: skip
+
+
 def read_all(source: Source, indices: np.ndarray, resolution: int, what: str) -> list[Decoded]:
     """Decode the chosen images in order, files with a thread pool (Pillow releases the GIL)."""
-    bar = tqdm(
-        desc=f"reading {what}", total=len(indices), unit="image", leave=False,
-        disable=not sys.stderr.isatty(),
-    )  # fmt: skip
+    bar = _bar("reading", what, len(indices), "image")
 
     def read(index: int) -> Decoded:
         bar.update()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import shutil
@@ -14,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tqdm import tqdm
 
 from policies import InputError
-from proxy_tasks import get_task
+from proxy_tasks import get_task, sources
 from proxy_tasks.manifest import Manifest
 from proxy_tasks.sources import list_images, printable
 from tests.proxy_tasks.trees import write_tree
@@ -368,3 +370,16 @@ def test_counts_of_a_long_tail(tmp_path):
             picture(root / name / f"{i}.png", 1000 * ord(name) + i)
     task = get_task("folder", root, shares="capped", **TINY)
     assert Counter(task.train.labels.tolist()) == {0: 17, 1: 5, 2: 2}
+
+
+def test_a_terminal_sees_how_far_the_listing_is(tmp_path, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    root = write_tree(tmp_path, {"train": 40})
+    monkeypatch.setattr(sys, "stderr", shown := Terminal())
+    at_once = {"delay": 0, "mininterval": 0, "file": shown}
+    monkeypatch.setattr(sources, "tqdm", lambda **options: tqdm(**{**options, **at_once}))
+    files = list_images(root / "train", "train").files
+    assert "listing train" in shown.getvalue() and f"{len(files)} file" in shown.getvalue()
