@@ -17,7 +17,7 @@ import pandas as pd
 from policies.errors import InputError
 from policies.files import write_atomically
 from proxy_tasks.evaluators.config import REWARDS
-from proxy_tasks.events import EventFile
+from proxy_tasks.events import EventFile, writing
 from proxy_tasks.run_format import EPOCH_NUMBERS, EVENTS
 from proxy_tasks.trials import MAIN
 
@@ -70,14 +70,9 @@ def _folder(run: Path, folder: Path) -> Path:
             "tensorboard", "must not have the events of another run of that name",
             f"{folder}, of {whose or 'an unknown one'}", "name another folder, or remove that one",
         )  # fmt: skip
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(marker, f"{run}\n")
-    except OSError as error:
-        raise InputError(
-            "tensorboard", "must be a folder that can be written in",
-            f"{folder}: {error.strerror}", "make room, or name another",
-        ) from error  # fmt: skip
     return folder
 
 

@@ -69,8 +69,9 @@ def as_image(image: Any, name: str) -> Image.Image:
             ) from None
     # Nothing is a tensor before somebody has imported torch.
     if "torch" in sys.modules and isinstance(image, sys.modules["torch"].Tensor):
-        image = image.detach().cpu()
-        pixels = (image.float() if image.is_floating_point() else image).numpy()
+        image = image.detach().cpu()  # numpy has no bfloat16
+        bfloat16 = image.dtype == sys.modules["torch"].bfloat16
+        pixels = (image.float() if bfloat16 else image).numpy()
         if pixels.ndim == 3:
             pixels = pixels.transpose(1, 2, 0)
     elif isinstance(image, np.ndarray):

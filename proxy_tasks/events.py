@@ -18,6 +18,18 @@ from tensorboardX.summary import scalar
 from policies.errors import InputError
 
 
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """InputError where what is done within cannot write in the folder."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            "tensorboard", "must be a folder that can be written in",
+            f"{folder}: {error.strerror}", "make room, or name another",
+        ) from error  # fmt: skip
+
+
 class EventFile:
     """One file of scalars in `folder`, which is made where it is missing.
 
@@ -26,7 +38,7 @@ class EventFile:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        with self._writing():
+        with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             self._writer = EventsWriter(str(folder / "events"))
 
@@ -34,23 +46,13 @@ class EventFile:
         """A value at a step. clock: seconds since 1970; None: now."""
         when = time.time() if clock is None else clock
         event = Event(wall_time=when, step=int(step), summary=scalar(name, value))
-        with self._writing():
+        with writing(self.folder):
             self._writer.write_event(event)
 
     def flush(self) -> None:
-        with self._writing():
+        with writing(self.folder):
             self._writer.flush()
 
     def close(self) -> None:
-        with self._writing():
+        with writing(self.folder):
             self._writer.close()
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise InputError(
-                "tensorboard", "must be a folder that can be written in",
-                f"{self.folder}: {error.strerror}", "make room, or name another",
-            ) from error  # fmt: skip

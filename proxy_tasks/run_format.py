@@ -33,6 +33,7 @@ STAND_IN = "stand-in.json"  # of a method that found nothing on a draw: why, and
 # Folders of stages: new seeds for the best cells of a grid, or the best candidates of a search;
 # the children that choose the final policy.
 AGAIN, RESCORE, FINAL = "again", "rescore", "final"
+PROPOSALS = "proposals"  # folder of a selection: the final policies that were made
 BEST = "best-1"  # what such a choice calls the best candidate alone
 # Of a re-derivation: searches (see `numbered`), a grid, and children on the images that were
 # searched, on others, and there another model's.

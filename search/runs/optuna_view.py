@@ -57,6 +57,17 @@ class ViewError(SearchError):
     """The view cannot be written now. The run it shows is untouched."""
 
 
+def _check_place(run: Path) -> None:
+    """InputError for a run of ours without a journal of its own, saying where there are some."""
+    stages = sorted(str(file.parent) for file in run.rglob(JOURNAL_NAME))
+    if stages or kind_of_run(run) is not None:
+        named = ", ".join(stages[:4]) + (", ..." if len(stages) > 4 else "")
+        raise InputError(
+            "run", "must keep a journal of its own", str(run),
+            f"name a stage: {named}" if stages else "races and trainings keep none",
+        )  # fmt: skip
+
+
 def write_optuna(run: Path | str, path: Path | str | None = None) -> Path:
     """Write the run in the folder `run` as an Optuna study, or bring the study there up to date.
 
@@ -90,13 +101,8 @@ def write_optuna(run: Path | str, path: Path | str | None = None) -> Path:
     """
     run = Path(run)
     path = run / OPTUNA_NAME if path is None else Path(path)
-    stages = sorted(str(file.parent) for file in run.rglob(JOURNAL_NAME))
-    if not (run / JOURNAL_NAME).exists() and (stages or kind_of_run(run) is not None):
-        named = ", ".join(stages[:4]) + (", ..." if len(stages) > 4 else "")
-        raise InputError(
-            "run", "must keep a journal of its own", str(run),
-            f"name a stage: {named}" if stages else "races and trainings keep none",
-        )  # fmt: skip
+    if not (run / JOURNAL_NAME).exists():
+        _check_place(run)
     trials = read_journal(run / JOURNAL_NAME)
     if len(trials) > MANY:
         log.info("writing %d trials to %s; Optuna takes some 50 ms for each", len(trials), path)

@@ -36,7 +36,7 @@ from proxy_tasks.evaluators.config import EvaluatorConfig
 from proxy_tasks.evaluators.registry import check_config
 from proxy_tasks.manifest import Manifest
 from proxy_tasks.recipe import Recipe
-from proxy_tasks.run_format import MANIFEST_NAME
+from proxy_tasks.run_format import MANIFEST_NAME, PROPOSALS
 from proxy_tasks.sources import printable
 from proxy_tasks.trials import MAX_LINE_BYTES
 from search.errors import kind_of_run
@@ -148,15 +148,15 @@ def _no_arm(data: object) -> InputError:
 
 def parse_arm(text: str) -> Arm:
     """The arm that `text` (FORMS) means. Raises InputError."""
-    found = _WITH_PIECES.fullmatch(text)
-    if found and not Path(text).exists():
-        arm, pieces = parse_arm(found[1]), found[2][1:].split("+")
+    plain, pieces = _pieces(text)
+    if pieces:
+        arm = parse_arm(plain)
         recipe = _recipe(text, pieces)
         return replace(arm, text=text, name="+".join([arm.name, *pieces]), recipe=recipe)
     if text == "none":
         return Arm(text, text, (None,))
-    if "=" in text and not Path(text).exists():
-        return _method(text)
+    if (files := _members(text)) is not None:
+        return _method(text, files)
     if text.startswith("random:"):
         return Arm(text, text, random=_count(text))
     if is_import_path(text) and not text.startswith("randaugment:"):
@@ -256,8 +256,7 @@ def warn_of_images_seen(run: OpenRun, arms: Sequence[Arm]) -> None:
     """
     tested = set(run.task.manifest.parts["test"].contents)
     for arm in arms:
-        above = (place for path in _files(arm.text) for place in list(path.parents)[:2])
-        for place in dict.fromkeys(above):
+        for place in dict.fromkeys(map(_run_of, _files(arm.text))):
             if kind_of_run(place) is None or not (place / MANIFEST_NAME).is_file():
                 continue
             parts = Manifest.read(place / MANIFEST_NAME).parts
@@ -270,14 +269,31 @@ def warn_of_images_seen(run: OpenRun, arms: Sequence[Arm]) -> None:
                 )
 
 
-def _files(text: str) -> list[Path]:
-    """The files that an arm names, as `parse_arm` reads it, of those that are there."""
+def _run_of(policy: Path) -> Path:
+    """Where the run is that a policy file may be of."""
+    return policy.parent.parent if policy.parent.name == PROPOSALS else policy.parent
+
+
+def _pieces(text: str) -> tuple[str, list[str]]:
+    """An arm without the pieces of a recipe, and these."""
     found = _WITH_PIECES.fullmatch(text)
-    if found and not Path(text).exists():
-        return _files(found[1])
-    if "=" in text and not Path(text).exists():
-        return [path for each in text.partition("=")[2].split(",") for path in _files(each)]
-    return [Path(text)] if text not in NAMES and Path(text).is_file() else []
+    if found is None or Path(text).exists():
+        return text, []
+    return found[1], found[2][1:].split("+")
+
+
+def _members(text: str) -> list[str] | None:
+    """The files of NAME=FILE,FILE,...; None for an arm of another form."""
+    if "=" not in text or Path(text).exists():
+        return None
+    return [file for file in text.partition("=")[2].split(",") if file]
+
+
+def _files(text: str) -> list[Path]:
+    """The files that an arm names, of those that are there."""
+    plain, _ = _pieces(text)
+    named = [plain] if (several := _members(plain)) is None else several
+    return [Path(each) for each in named if each not in NAMES and Path(each).is_file()]
 
 
 def file_named(text: str) -> PolicyFile:
@@ -311,9 +327,9 @@ def random_policy(subpolicies: int, seed: int, ops: tuple[str, ...] = PAPER_OPS)
     return PolicySpace(num_subpolicies=subpolicies, ops=ops).sample(rng)
 
 
-def _method(text: str) -> Arm:
-    name, _, files = text.partition("=")
-    arms = [parse_arm(file) for file in files.split(",") if file]
+def _method(text: str, files: Sequence[str]) -> Arm:
+    name = text.partition("=")[0]
+    arms = [parse_arm(file) for file in files]
     if not name or not arms or any(arm.random for arm in arms):
         raise InputError("policy", "must be NAME=FILE,FILE,...", text, "e.g. ppo=a.json,b.json")
     members = tuple(arm.members[0] for arm in arms)

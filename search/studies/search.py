@@ -132,7 +132,7 @@ def budget_of(config: Config, task: ProxyTask) -> Budget | None:
     limit = (settings.budget - reserved(config)) * child
     prices = prices_of(config, task)
     opening = build_searcher(config, task).opening if settings.cheap else 0.0
-    if limit < prepared + (opening + 1) * prices[MAIN]:
+    if limit < prepared + opening * prices[MAIN] + max(prices.values()):
         raise InputError(
             "budget", "must pay for what is cheap at first, an evaluation and the final choice",
             settings.budget, "pass for example 120",

@@ -25,6 +25,7 @@ from proxy_tasks.run_format import (
     CONFIG_NAME,
     FINAL,
     POLICY_NAME,
+    PROPOSALS,
     RESCORE,
     SEARCHED_CONFIG,
     SEARCHED_JOURNAL,
@@ -50,7 +51,6 @@ from .selection import best_rescored, journalled_policies, rescore_candidates, r
 from .settings import narrowed
 from .study import OpenRun, open_run
 
-PROPOSALS = "proposals"
 # What there is only when a stage is finished.
 _LATER = {RESCORE: FINAL, FINAL: PROPOSALS}
 

@@ -45,6 +45,9 @@ def test_all_forms_of_an_image_are_the_same_bytes():
     ]
     for image in colour:
         assert np.array_equal(np.asarray(as_image(image, "train/0")), PIXELS)
+    whole = torch.tensor([[[0.0, 1.0], [0.5, 0.25]]] * 3, dtype=torch.bfloat16)
+    found = np.asarray(as_image(whole, "train/0"))
+    assert found[..., 0].tolist() == [[0, 255], [128, 64]] and found.shape == (2, 2, 3)
     plane = torch.from_numpy(GREY)
     for image in (Image.fromarray(GREY), GREY, GREY[..., None], plane, plane[None], plane / 255):
         found = as_image(image, "train/0")

@@ -129,6 +129,11 @@ class TestAdvice:
         ):
             class_counts(request([20, 20], asked=(None, 39, 2)))
 
+    def test_of_parts_that_share_classes_the_larger_one_is_named(self):
+        r = request(LONG_TAIL, asked=(5000, 60, 60), shares="capped")
+        with pytest.raises(InputError, match="train_images: needs 5000 .*'546 beside"):
+            class_counts(r)
+
     def test_a_class_that_is_too_small_for_three_parts(self):
         with pytest.raises(InputError, match="add images of class 'class1', or take it out"):
             class_counts(request([50, 2], asked=(4, 4, 4)))

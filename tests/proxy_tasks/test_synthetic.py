@@ -69,6 +69,12 @@ class TestStructure:
         rows = sorted(best, key=evaluator.truth.subpolicy_value)
         assert evaluator.value(Policy([rows[-1]] * 5)) < evaluator.value(best)
 
+    def test_what_does_nothing_is_worth_nothing(self):
+        landscape = planted().truth
+        row = Policy([[("Rotate", 0.7, 4), ("Color", 0.3, 8)]])[0]
+        idle = Policy([[("Identity", 1.0, None), *row]])[0]
+        assert landscape.subpolicy_value(idle) == landscape.subpolicy_value(row) != 0
+
     def test_order_of_operations_and_subpolicies_is_free(self):
         evaluator, policy = planted(), Policy(_uniform_rows(np.random.default_rng(4)))
         turned = Policy([row[::-1] for row in policy[::-1]])
