@@ -187,6 +187,7 @@ def test_only_runs_of_ours_are_asked_what_they_have_seen(tmp_path, monkeypatch, 
         (tmp_path / place / "config.json").write_text(f'{{"{kind}": "search"}}')
         for file in ("policy.json", "proposals/best-5.json"):
             save_policy(tmp_path / place / file, IMAGENET)
+    (tmp_path / "others/manifest.json").write_text('{"mine": 1}')
     warn_of_images_seen(run, [parse_arm(str(tmp_path / "others/policy.json"))])
     ours = tmp_path / "lr=0.1,a+b:c"
     (ours / "manifest.json").write_bytes(task.manifest.encode())

@@ -97,6 +97,12 @@ def test_what_a_comparison_could_not_use_is_refused(kind, words):
     assert words in str(answer["mistake"])
 
 
+def test_a_child_that_diverged_needs_no_accuracy():
+    made, _ = worker("Diverging")
+    (answer,) = made.evaluate("main", "test", [(None, 0, None)])
+    assert answer["evaluation"]["diverged"] and answer["evaluation"]["metrics"] == {}
+
+
 @pytest.mark.ray
 def test_a_search_with_it_from_the_shell_and_a_file(tmp_path, monkeypatch):
     """Made in the workers' processes; resumed from the folder alone."""
