@@ -67,7 +67,7 @@ class TestTerminal:
     def test_rewards_of_every_sign_are_shown_whole(self, write_run):
         rewards = [-0.5912, -4.0345, 0.25]
         lines = [journal_line(batch, 0, reward) for batch, reward in enumerate(rewards)]
-        text = shown(write_run(lines, SEARCH))
+        text = shown(write_run(lines, SEARCH), width=40)
         assert all(f" {reward:.4f} " in text for reward in rewards)
 
     def test_of_many_stages_the_latest_are_shown(self):
