@@ -135,7 +135,8 @@ def show(
     if not isinstance(file.augmentation, Policy | PolicyTransform):
         raise InputError(
             "policy", "must be a policy file, or published, with sub-policies to draw", policy,
-            "docs/operations.md shows what single operations do",
+            "docs/operations.md shows what single operations do; analysis.policy_sheet draws the "
+            "as_policy() of RandAugment and TrivialAugment, with their convention",
         )  # fmt: skip
     examples = analysis.example_images(images, count, seed)
     drawn = (
