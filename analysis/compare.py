@@ -28,6 +28,7 @@ from .statistics import (
 )
 
 MARGIN = 0.5  # percentage points: differences below it are called equal where that is shown
+FEW = 3  # pairs without the first arm that are told in words too; more only in the table
 METHOD = (
     "Differences are paired over seeds: the same seed gives every arm the same initial weights and "
     "batches. An arm of several policies counts each policy once, with the mean over its seeds; an "
@@ -78,6 +79,14 @@ class Comparison:
         others = self.table.iloc[1:]
         first = self.table["arm"].iloc[0]
         said = [self._sentence(first, row) for _, row in others.iterrows()]
+        rest = self.pairs[self.pairs["first"] != first] if len(self.pairs) else self.pairs
+        if len(rest) <= FEW:
+            said += [
+                f"{row.second} against {row.first}: {row.difference:+.2f} points "
+                f"{tables.interval(row.low, row.high, sign=True)} at 95 %, not corrected."
+                for row in rest.itertuples(index=False)
+                if np.isfinite(row.low)
+            ]
         known = others[others["detectable"].notna()]
         if len(known):
             sizes = ", ".join(
