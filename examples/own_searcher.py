@@ -17,8 +17,6 @@ from search.testing import SearcherContract
 class HillClimber(BatchSearcher):
     """Draws candidates that differ from the best so far in a few decisions."""
 
-    name = "hill-climber"
-
     def __init__(
         self,
         space: PolicySpace,

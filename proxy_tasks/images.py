@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from policies.files import read_file
 from policies.images import Unreadable, decode, one_at_a_time
 
 from .manifest import content_id
@@ -49,20 +49,7 @@ def read_bytes(path: Path) -> bytes:
     Anything else is not even opened: a pipe would wait for ever, a device never ends.
     """
     try:
-        found = os.stat(path)
-        if not stat.S_ISREG(found.st_mode):
-            raise Unreadable("not a regular file")
-        with one_at_a_time(found.st_size > LARGE_BYTES):
-            # O_NONBLOCK: should it have become a pipe in the meantime.
-            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-            with open(handle, "rb") as stream:
-                if not stat.S_ISREG(os.fstat(handle).st_mode):
-                    raise Unreadable("not a regular file")
-                data = stream.read(MAX_BYTES + 1)
-    except Unreadable:
-        raise
+        with one_at_a_time(os.stat(path).st_size > LARGE_BYTES):
+            return read_file(path, MAX_BYTES)
     except OSError as error:
         raise Unreadable(error.strerror or str(error)) from None
-    if len(data) > MAX_BYTES:
-        raise Unreadable(f"larger than {MAX_BYTES >> 20} MiB")
-    return data

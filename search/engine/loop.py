@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from policies import Policy
-from policies.errors import InputError
+from policies.errors import InputError, check_integer
 from proxy_tasks.evaluators.config import EvaluatorConfig
 from search.errors import JournalError, SearchInterrupted, WorkerError, resume_command
 from search.runs.again import forget_failed
@@ -96,10 +96,8 @@ def run(
     Raises InputError (a user's mistake), SearchInterrupted (SIGINT, SIGTERM), JournalError (disk
     full) or WorkerError (nothing can be evaluated); the journal is intact after each.
     """
-    if evaluations is not None and (type(evaluations) is not int or evaluations < 1):
-        raise InputError(
-            "evaluations", "must be a whole number, at least 1", evaluations, "pass for example 100"
-        )
+    if evaluations is not None:
+        check_integer("evaluations", evaluations, 1)
     threads = {config.threads for config in evaluator_configs.values()}
     if len(threads) != 1:
         raise InputError(

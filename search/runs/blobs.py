@@ -12,7 +12,7 @@ from pathlib import Path
 from policies.errors import InputError
 from policies.files import digest, fsync_directory, read_json, write_atomically, write_json
 from proxy_tasks.trials import Key
-from search.errors import JournalError
+from search.errors import JournalError, resume_command
 
 from .folder import PREPARED_NAME, PREPARED_RECORD
 
@@ -123,7 +123,14 @@ class Blobs:
 
     def keep_artifact(self, key: Key, content: bytes) -> None:
         """Raises JournalError when the disk takes no more."""
-        self._write(self._artifact(key), content)
+        path = self._artifact(key)
+        try:
+            write_blob(path, content)
+        except OSError as error:
+            raise JournalError(
+                f"cannot write {path}: {error.strerror}; the finished evaluations are safe. Make "
+                f"room, then run: {resume_command(self._directory)}"
+            ) from error
 
     def forget_artifacts(self, unwanted: Callable[[Key], bool]) -> None:
         """Delete the artifacts of the evaluations that are `unwanted`."""
@@ -134,12 +141,3 @@ class Blobs:
 
     def _artifact(self, key: Key) -> Path:
         return self._directory / "artifacts" / f"{key[0]}-{key[1]}.bin"
-
-    def _write(self, path: Path, content: bytes) -> None:
-        try:
-            write_blob(path, content)
-        except OSError as error:
-            raise JournalError(
-                f"cannot write {path}: {error.strerror}; the finished evaluations are safe. Make "
-                f"room, then run: augsearch resume {self._directory}"
-            ) from error

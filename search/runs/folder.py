@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from policies.errors import InputError
-from policies.files import fsync_directory, write_atomically
+from policies.files import fsync_directory, write_atomically, write_json
 from proxy_tasks.manifest import Manifest
 from proxy_tasks.run_format import (
     CONFIG_NAME,
@@ -178,9 +177,8 @@ def begun(out: Path, files: Mapping[str, Any]) -> Iterator[None]:
         try:
             try:
                 for name, value in sorted(files.items(), key=lambda item: item[0] == CONFIG_NAME):
-                    write_atomically(
-                        out / name, value if isinstance(value, bytes) else _json(value)
-                    )
+                    write = write_atomically if isinstance(value, bytes) else write_json
+                    write(out / name, value)
             except OSError as error:
                 raise _cannot_create(out, error) from error
             yield
@@ -190,10 +188,6 @@ def begun(out: Path, files: Mapping[str, Any]) -> Iterator[None]:
                 (out / LOCK_NAME).unlink()
                 _undo(made)
             raise
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, indent=2, allow_nan=False) + "\n"
 
 
 def _cannot_create(out: Path, error: OSError) -> InputError:

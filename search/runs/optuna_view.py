@@ -31,11 +31,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from policies.augmentations import decode_augmentation
 from policies.errors import InputError
-from policies.files import read_json
 from policies.ops import OPS
 from policies.policy import Policy
 from policies.transforms import RandAugment
-from proxy_tasks.run_format import CONFIG_NAME
 from proxy_tasks.trials import CHEAP, JOURNAL_NAME, Key, Trial, read_journal
 from search.errors import SearchError, kind_of_run
 from search.searchers.tpe import quiet
@@ -111,7 +109,7 @@ def write_optuna(run: Path | str, path: Path | str | None = None) -> Path:
         raise ViewError(f"cannot write {path}: not an ordinary file")
     try:
         with quiet():
-            _bring_up_to_date(path, _name(run), wanted)
+            _bring_up_to_date(path, kind_of_run(run) or "augsearch", wanted)
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError) as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise ViewError(
@@ -294,11 +292,3 @@ def _differs(row: FrozenTrial, wanted: FrozenTrial | None) -> bool:
         getattr(row, name) != getattr(wanted, name)
         for name in ("state", "value", "params", "distributions", "user_attrs")
     )
-
-
-def _name(run: Path) -> str:
-    """The run's kind; "augsearch" for a journal without a configuration."""
-    path = run / CONFIG_NAME
-    config = read_json(path) if path.is_file() else None
-    kind = config.get("kind") if isinstance(config, dict) else None
-    return kind if isinstance(kind, str) else "augsearch"

@@ -109,7 +109,11 @@ class AdditiveModel:
         return features @ self.weights
 
     def uncertainty(self, features: np.ndarray) -> np.ndarray:
-        """Posterior standard deviation of `worth`, in reward units."""
+        """Standard deviation of `worth`, in reward units, with the noise that the fit has left.
+
+        With few rewards that is less than their noise, and this less than the posterior's: 0.63 of
+        it with 20 rewards, 0.75 with 48, 0.96 with 500 (the paper's space). It weighs caution.
+        """
         return np.sqrt(np.maximum(0.0, ((features @ self._covariance) * features).sum(axis=-1)))
 
     def sample(self, rng: np.random.Generator) -> np.ndarray:

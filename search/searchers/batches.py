@@ -54,8 +54,6 @@ class BatchSearcher(Searcher):
             does not learn: it never waits.
     """
 
-    name: str = ""
-
     def __init__(
         self, space: Space, seed: int = 0, *, batch_size: int = 20, lag: int | None = 1
     ) -> None:

@@ -36,8 +36,6 @@ class EvolutionSearcher(BatchSearcher):
         batch_size, lag: as for `BatchSearcher`.
     """
 
-    name = "evolution"
-
     @checks_options
     def __init__(
         self,
@@ -76,6 +74,7 @@ class EvolutionSearcher(BatchSearcher):
 
     def _parent(self, rng: np.random.Generator) -> Decisions:
         size = min(self._tournament, len(self._population))
+        # Without replacement; algorithm 1 of the paper draws with it.
         drawn = rng.choice(len(self._population), size, replace=False).tolist()
         return self._population[max(drawn, key=lambda i: self._population[i][0])][1]
 

@@ -25,7 +25,6 @@ class FixedSearcher(Searcher):
     All results are kept (`results`), so memory grows with the list.
     """
 
-    name = "fixed"
     lag = None
 
     def __init__(self, candidates: Iterable[Candidate]) -> None:

@@ -81,7 +81,6 @@ class HalvingSearcher(Searcher):
         evaluations: in all, at least one a cell.
     """
 
-    name = "halving"
     lag = 0
 
     def __init__(self, cells: Sequence[Cell], seeds: Sequence[int], evaluations: int) -> None:

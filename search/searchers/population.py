@@ -91,8 +91,6 @@ class PopulationSearcher(Searcher):
     like the worst.
     """
 
-    name = "population"
-
     def __init__(
         self,
         population: int = 8,

@@ -201,8 +201,6 @@ class PPOSearcher(BatchSearcher):
     any process on the same machine (maths runs on one thread, since threads change sums).
     """
 
-    name = "ppo"
-
     def __init__(
         self, space: Space, seed: int = 0, config: PPOConfig | None = None, **options: Any
     ) -> None:

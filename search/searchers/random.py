@@ -19,8 +19,6 @@ class RandomSearcher(BatchSearcher):
     Arguments as for `BatchSearcher`, without `lag`.
     """
 
-    name = "random"
-
     def __init__(self, space: Space, seed: int = 0, *, batch_size: BatchSize = 20) -> None:
         super().__init__(space, seed, batch_size=batch_size, lag=None)
 

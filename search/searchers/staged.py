@@ -4,8 +4,9 @@ A cheap evaluator ranks the policies of random search well and those where a sea
 all: whoever optimises it finds its bias. So most of the budget goes to the evaluator that holds
 (scorer "main"); the cheap one (scorer "cheap") judges uniform candidates alone, whose rewards
 start the additive model that the dear rewards then correct (`additive.CorrectedModel`). Candidates
-for the dear evaluator are proposed by Thompson sampling on that model, or by the PPO controller,
-which practises on it and is rewarded by the dear evaluator.
+for the dear evaluator are uniform at first, since rewards of candidates that the cheap model likes
+do not tell how the two kinds are scaled; later they are proposed by Thompson sampling on the model,
+or by the PPO controller, which practises on it and is rewarded by the dear evaluator.
 
 Multi-fidelity search in this form, a prior from the cheap source and a model of its bias, is that
 of Kennedy and O'Hagan 2000 (autoregressive models of computer codes).
@@ -41,12 +42,11 @@ class StagedSearcher(BatchSearcher):
         cheap_cost: of a cheap evaluation, in dear ones (a search fills it in); 0: there is no cheap
             evaluator, and all candidates are dear.
         prior: cost of the first, cheap, batches. share: of the cost so far that is kept cheap.
-        proposer: who proposes candidates to the dear evaluator.
+        startup: dear candidates that are uniform.
+        proposer: who proposes later ones to the dear evaluator.
         ridge: variance of one evaluation's noise over prior variance of a weight.
         batch_size: dear candidates per batch. lag: as for `BatchSearcher`.
     """
-
-    name = "staged"
 
     @checks_options
     def __init__(
@@ -63,6 +63,9 @@ class StagedSearcher(BatchSearcher):
         share: Annotated[
             float, Option("share of the cost so far that goes to the cheap one", least=0, below=1)
         ] = 0.25,
+        startup: Annotated[
+            int, Option("uniform dear candidates to begin with", least=0, most=10_000)
+        ] = 10,
         proposer: Annotated[
             Literal["thompson", "ppo"], Option("who proposes candidates to the dear evaluator")
         ] = "thompson",
@@ -82,6 +85,7 @@ class StagedSearcher(BatchSearcher):
             self._proposer = PPOSearcher(space, seed, config)
         self._proposer.model = self._model
         self._cheap_cost, self._prior, self._share = cheap_cost, prior, share
+        self._startup = startup
         cheap = CHEAP_BATCHES * batch_size * cheap_cost  # of a batch
         self.opening = math.ceil(prior / cheap - 1e-9) * cheap if cheap else 0.0
         self._scorers: list[str] = []
@@ -101,15 +105,16 @@ class StagedSearcher(BatchSearcher):
         return self._cheap_cost > 0 and self._spent[CHEAP] < wanted - 1e-9
 
     def _draw(self, batch: int) -> tuple[list[Decisions], dict[str, Any]]:
-        if self._cheap_is_due():
-            count = CHEAP_BATCHES * self.batch_size
-            self._scorers.append(CHEAP)
-            self._spent[CHEAP] += count * self._cheap_cost
-            rng, sizes = self._generator(batch), self.space.decisions
-            return [sample_decisions(sizes, rng) for _ in range(count)], {}
-        self._scorers.append(MAIN)
-        self._spent[MAIN] += self.batch_size
-        return self._proposer._draw(batch)
+        cheap = self._cheap_is_due()
+        scorer = CHEAP if cheap else MAIN
+        count = CHEAP_BATCHES * self.batch_size if cheap else self.batch_size
+        uniform = cheap or self._spent[MAIN] < self._startup
+        self._scorers.append(scorer)
+        self._spent[scorer] += count * self._cheap_cost if cheap else count
+        if not uniform:
+            return self._proposer._draw(batch)
+        rng, sizes = self._generator(batch), self.space.decisions
+        return [sample_decisions(sizes, rng) for _ in range(count)], {"uniform": True}
 
     def _update(
         self,
@@ -118,10 +123,10 @@ class StagedSearcher(BatchSearcher):
         rewards: Sequence[float | None],
         notes: dict[str, Any],
     ) -> None:
-        if self._scorer(batch) == MAIN:
+        if "uniform" not in notes:
             self._proposer._update(batch, decisions, rewards, notes)
-            return
-        if any(reward is not None for reward in rewards):
-            add_told(self._model.cheap, decisions, rewards)
+        elif any(reward is not None for reward in rewards):
+            cheap = self._scorer(batch) == CHEAP
+            add_told(self._model.cheap if cheap else self._model, decisions, rewards)
             self._model.fit()
             self._proposer.practise(batch)

@@ -37,8 +37,6 @@ class ThompsonSearcher(BatchSearcher):
         model: what the weights are drawn from; a staged search puts its own here.
     """
 
-    name = "thompson"
-
     @checks_options
     def __init__(
         self,

@@ -69,8 +69,6 @@ class OptunaSearcher(BatchSearcher):
     (20 ms at 500 results).
     """
 
-    name = "tpe"
-
     @checks_options
     def __init__(
         self,

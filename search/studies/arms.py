@@ -101,12 +101,8 @@ class Arm:
             return config
         recipe = {**config.options.get("recipe", {}), **self.recipe}
         changed = replace(config, options={**config.options, "recipe": recipe})
-        try:
+        with located(f"policy {self.text}"):
             check_config(changed)
-        except InputError as error:
-            raise InputError(
-                f"policy {self.text}: {error.argument}", error.rule, error.got, error.fix
-            ) from None
         return changed
 
     def to_json(self) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from search.spaces import PolicySpace
 from search.trial import JOURNAL_NAME, MAIN, Candidate, Key, read_journal
 
 from .fixed import begin_stage, evaluate_fixed
-from .seeds import training_seeds
+from .seeds import LARGEST_SEED, MOST_SEEDS, training_seeds
 from .selection import (
     Evaluated,
     best_rescored,
@@ -123,16 +123,18 @@ class Choice:
         return about
 
 
-def shortlist(made: dict[str, Policy], children: int) -> list[Candidate]:
+def shortlist(made: dict[str, Policy], children: int, seed: int) -> list[Candidate]:
     """As many finalists as so many children tell apart, each with the same seeds.
 
-    Two seeds or more while that leaves two finalists; none for fewer than two children.
+    Two seeds or more while that leaves two finalists; none for fewer than two children. seed: of
+    the search; another search's finalists are trained under other seeds.
     """
     count = min(len(made), max(2, children // 2))
     if children < 2 or count < 2:
         return []
     ranked = [name for name in ORDER if name in made][:count]
-    seeds = training_seeds("select final", 0, children // len(ranked))
+    first = seed * MOST_SEEDS % LARGEST_SEED
+    seeds = training_seeds("search final", first, children // len(ranked))
     return fixed_candidates({name: made[name] for name in ranked}, seeds)
 
 
@@ -155,9 +157,9 @@ def choose(
         The choice, and how the evaluations went; both None for fewer than two children.
 
     Raises:
-        NothingFound: no finalist is better than another.
+        NothingFound: as `decide` raises it.
     """
-    candidates = shortlist(finalists(evidence, space, space.ops)[0], children)
+    candidates = shortlist(finalists(evidence, space, space.ops)[0], children, evidence.seed)
     if not candidates:
         return None, None
     made: dict[str, Any] = {each.label: each.augmentation for each in candidates}
@@ -165,7 +167,7 @@ def choose(
     begin_stage(run, folder, candidates)
     result = evaluate_fixed(run, folder, candidates, {MAIN: evaluator}, **how)
     told = {trial.key: trial.evaluation for trial in read_journal(folder / JOURNAL_NAME)}
-    choice = decide(made, candidates, told, evidence, run.path, "raise the budget")
+    choice = decide(made, candidates, told, evidence, run.path)
     return choice, result
 
 
@@ -175,24 +177,18 @@ def decide(
     told: Mapping[Key, Evaluation | None],
     evidence: Evidence,
     out: Path,
-    more: str,
 ) -> Choice:
-    """The best of the finalists `made` by what their children were told.
+    """The best of the finalists `made` by what their children were told; of equal ones the first.
 
-    out: folder of the run, more: what would give more children; both for the message.
+    out: folder of the run, for the message.
 
     Raises:
-        NothingFound: no finalist is better than another.
+        NothingFound: of every finalist a child failed or diverged.
     """
     ranked = best_rescored(candidates, told)
     if not ranked:
         raise NothingFound(
             f"of each of {len(made)} final policies a child failed or diverged, so none is "
             f"exported; see `augsearch report {out}`"
-        )
-    if len(ranked) > 1 and len({reward for _, reward in ranked}) == 1:
-        raise NothingFound(
-            f"all {len(ranked)} final policies have the reward {ranked[0][1]:.6g}, so none is "
-            f"better than another and none is exported; {more}, or choose another reward"
         )
     return Choice.of(made, ranked, evidence)

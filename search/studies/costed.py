@@ -104,8 +104,10 @@ def search_at_cost(
     searched = judged[MAIN] if holds else judged[CHEAP]
     if not searched:
         return Spent(None, "", passes, seconds)
-    evidence = Evidence(searched, judged[CHEAP] if holds else (), holds=holds, same=holds)
-    candidates = shortlist(finalists(evidence, space, space.ops)[0], children)
+    evidence = Evidence(
+        searched, judged[CHEAP] if holds else (), holds=holds, same=holds, seed=seed
+    )
+    candidates = shortlist(finalists(evidence, space, space.ops)[0], children, seed)
     again = {
         each.key: evaluators[MAIN].evaluate(each.augmentation, each.seed) for each in candidates
     }

@@ -21,7 +21,8 @@ from proxy_tasks.run_format import FOUND_LABEL, FROM_SCRATCH
 from search.engine.loop import RunResult
 from search.trial import CHEAP, Candidate
 
-from .arms import parse_arms, random_policy
+from .arms import Arm, random_policy
+from .compare import with_arms
 from .config import Config
 from .fixed import run_fixed
 from .seeds import training_seed
@@ -101,17 +102,6 @@ def _engine_name(name: str) -> str:
     return "-".join(words)
 
 
-def with_arms(config: Config) -> Config:
-    """With the policies that are named read in, so that the run folder holds them."""
-    settings = config.settings
-    arms = parse_arms(settings.policy, settings.seeds, _known(config))
-    return replace(config, settings=replace(settings, arms=tuple(arm.to_json() for arm in arms)))
-
-
-def _known(config: Config) -> dict[str, dict[str, Any]]:
-    return {arm["text"]: arm for arm in config.settings.arms}
-
-
 def run_fidelity(config: Config, out: Path | str, **how: Any) -> RunResult:
     """Run the study in the run folder `out`; `analysis.report_of(out)` does the rest.
 
@@ -140,7 +130,7 @@ def fidelity_candidates(config: Config) -> list[Candidate]:
     """
     settings = config.settings
     places = dict(enumerate(study_policies(settings.policies, settings.seed).items()))
-    for number, arm in enumerate(parse_arms(settings.policy, settings.seeds, _known(config))):
+    for number, arm in enumerate(map(Arm.from_json, settings.arms)):
         if len(arm.members) != 1 or arm.recipe:
             raise InputError(
                 "policy", "must be files of single policies", arm.text, "name a policy.json"

@@ -37,7 +37,7 @@ def run_fixed(
 
     Raises:
         InputError: a user's mistake; nothing is left behind if nothing was finished.
-        SearchError: NothingFound when all children diverged, and what `engine.run` raises.
+        SearchError: NothingFound when all children diverged, and what `engine.loop.run` raises.
     """
     candidates(config)
     out = Path(out)

@@ -22,9 +22,10 @@ from .arms import Arm, parse_arm
 from .config import STAGED, Config, cheap_of
 from .grid_settings import RandAugmentSettings
 from .randaugment import run_randaugment
-from .replication import GRID, MOST_SEEDS
+from .replication import GRID
 from .search import run_search
 from .search_settings import SearchSettings
+from .seeds import MOST_SEEDS
 from .settings import SEARCHERS, SearcherConfig
 
 # Policies that papers published, by what they were searched on; of other images ImageNet's.

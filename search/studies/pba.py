@@ -49,7 +49,7 @@ def run_pba(
 
     Raises:
         InputError: a user's mistake; nothing is left behind if nothing was finished.
-        SearchError: NothingFound when no child trained to the end, and what `engine.run` raises.
+        SearchError: NothingFound when no child trained to the end; what `engine.loop.run` raises.
     """
     _epochs(config)
     with open_run(config, out, resume) as opened:

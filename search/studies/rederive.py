@@ -43,6 +43,7 @@ from .recipe import recipe_of, recipe_text
 from .rederive_settings import CELLS, NO_CHILD
 from .search import run_search
 from .search_settings import SearchSettings
+from .seeds import MOST_SEEDS
 from .settings import CompareSettings, SearcherConfig
 from .study import OpenRun, open_run
 
@@ -165,11 +166,16 @@ def compare_configs(config: Config, found: Sequence[Path]) -> dict[str, Config]:
             tuple(arm.text for arm in arms), own.seeds, arms=tuple(arm.to_json() for arm in arms)
         ),
     )
-    other = replace(here, task=replace(here.task, seed=here.task.seed + 1))
+    task = replace(here.task, seed=here.task.seed + 1)
+    other = replace(here, task=task, settings=replace(here.settings, seed=MOST_SEEDS))
     made = {COMPARE: here, COMPARE_OTHER: other}
     if own.other_child != NO_CHILD:
         options = {**other.evaluator.options, "model": own.other_child}
-        made[COMPARE_CHILD] = replace(other, evaluator=replace(other.evaluator, options=options))
+        made[COMPARE_CHILD] = replace(
+            other,
+            evaluator=replace(other.evaluator, options=options),
+            settings=replace(here.settings, seed=2 * MOST_SEEDS),
+        )
     return made
 
 

@@ -37,8 +37,9 @@ from .compare import run_compare
 from .config import Config, read_config
 from .fixed import forget_followers
 from .methods import Ended, arm_of, found, stage_of
-from .replication import MOST_SEEDS, SEARCHING
+from .replication import SEARCHING
 from .search import build_searcher
+from .seeds import MOST_SEEDS
 from .settings import CompareSettings
 from .study import OpenRun, open_run
 
@@ -83,7 +84,7 @@ def run_replicate(
 
     Raises:
         InputError: a user's mistake; nothing is left behind if nothing was finished.
-        SearchError: what `engine.run` raises.
+        SearchError: what `engine.loop.run` raises.
     """
     config = with_arms(config)
     check(config)

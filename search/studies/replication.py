@@ -9,13 +9,12 @@ from policies.errors import InputError, check_choice
 from policies.imports import is_import_path
 from policies.options import Option
 
+from .seeds import MOST_SEEDS
 from .settings import ARMS, SEARCHERS, Space, grown_entries
 
 GRID: Final = "randaugment-grid"
 # Methods that have something to search on a draw; what else may be named is an arm (`arms.FORMS`).
 SEARCHING: Final = (*SEARCHERS, GRID)
-# Seeds that a draw may use of a block (seeds.py): those of two draws never meet.
-MOST_SEEDS: Final = 10_000
 MOST_DRAWS: Final = 1000
 # Cells of the default grid: fewer children could not look at each of them once.
 LEAST_BUDGET: Final = 24

@@ -173,7 +173,7 @@ def run_search(
         out: folder to begin, or one in which nothing is finished yet.
         resume: go on with the run in `out`, if there is one; evaluations or budget may have grown.
         retry_failed: when resuming, make evaluations again that failed.
-        factory: see `engine.run`.
+        factory: see `engine.loop.run`.
 
     Returns:
         How it went; `policy` is what was exported.
@@ -181,7 +181,7 @@ def run_search(
     Raises:
         InputError: a user's mistake; nothing is left behind if nothing was finished.
         NothingFound: no candidate is better than another.
-        SearchError: what `engine.run` raises.
+        SearchError: what `engine.loop.run` raises.
     """
     check_searcher(config, build_searcher(config))
     for evaluator in evaluators_of(config).values():
@@ -332,7 +332,7 @@ def check_searcher(config: Config, searcher: Searcher) -> None:
     if first is not None and not isinstance(first.augmentation, Policy | None):
         raise InputError(
             "searcher", "must propose policies, whose sub-policies a search joins",
-            first.augmentation, "for other augmentations call search.engine.run yourself",
+            first.augmentation, "for other augmentations call search.engine.loop.run yourself",
         )  # fmt: skip
 
 

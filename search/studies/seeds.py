@@ -9,13 +9,19 @@ share their seeds, as paired differences need.
 
 from __future__ import annotations
 
+from typing import Final
+
 # The order is part of the format: add at the end, never reorder. At most 15.
 BLOCKS = (
     "randaugment", "select rescore", "select final", "compare", "fidelity", "fidelity cheap",
     "pba", "train", "tabulate", "tabulate cheap", "randaugment again",
+    "search final",
 )  # fmt: skip
 # Seeds that users give; with the index added they stay inside a block.
 LARGEST_SEED = 200_000_000
+# Seeds that one part of a study may use of a block: those of two parts (draws of a replication,
+# comparisons of a re-derivation, searches that choose their final policy) never meet.
+MOST_SEEDS: Final = 10_000
 _ROOM = 2**28
 
 

@@ -4,7 +4,7 @@ The paper concatenates the sub-policies of the best 5 candidates (`concatenate_b
 what the noise favoured, and takes it whole: a candidate's bad sub-policies come along. Here are
 other ways, all pure functions of what was evaluated, deterministic, ties going to the earlier:
 
-- `select_subpolicies` credits single sub-policies by a ridge regression over all candidates and
+- `one_by_one` credits single sub-policies by a ridge regression over all candidates and
   takes the best one by one, while keeping them different from each other: many different
   sub-policies train better than few (docs/results.md).
 - `rescore_candidates` and `best_rescored` evaluate a few dozen again with new seeds and choose by
@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -71,10 +70,7 @@ def concatenate_best(evaluated: Evaluated, k: int = 5) -> Policy:
     With 5 policies of 5 sub-policies that is the paper's policy of 25.
     """
     _check_evaluated(evaluated)
-    best: dict[Policy, float] = {}
-    for policy, reward in evaluated:
-        best[policy] = max(reward, best.get(policy, reward))
-    chosen = sorted(best, key=lambda policy: -best[policy])[:k]
+    chosen = _ranked(evaluated)[:k]
     return Policy([row for policy in chosen for row in policy], bins=chosen[0].bins)
 
 
@@ -108,44 +104,21 @@ def _features(rows: Sequence[Sequence[tuple]], model: AdditiveModel) -> np.ndarr
     return found
 
 
-def select_subpolicies(
-    evaluated: Evaluated,
-    space: PolicySpace,
-    count: int = 25,
-    *,
-    new: int = 0,
-    per_pair: int = 1,
-    seed: int = 0,
-) -> Policy:
-    """The best sub-policies of all evaluated candidates, one by one, kept different.
-
-    count: sub-policies of the result. new: how many sub-policies that no candidate has are
-    considered too, drawn uniformly. seed: of that draw. per_pair: how many may have the same
-    operations, in whatever order; sub-policies that the regression likes are alike, and a policy
-    of alike ones trains worse than its parts promise. Raises InputError where there are fewer.
-    """
-    model = fit_model(evaluated, space)
-    rows = _one_by_one(evaluated, model, count, new, space.ops, seed, per_pair)
-    if len(rows) < count:
-        raise InputError(
-            "count",
-            f"the evaluated candidates have {len(rows)} sub-policies that differ enough",
-            count,
-            "ask for fewer, raise per_pair, or evaluate more candidates",
-        )
-    return Policy(rows, bins=space.bins)
-
-
-def _one_by_one(
+def one_by_one(
     evaluated: Evaluated,
     model: AdditiveModel,
     count: int,
     new: int,
     ops: Sequence[str],
     seed: int,
-    per_pair: int = 1,
 ) -> list[tuple[Operation, ...]]:
-    """The best `count` sub-policies, best first, or all where there are fewer; as above."""
+    """The best `count` sub-policies of all evaluated candidates, best first, kept different.
+
+    No two have the same operations, in whatever order: sub-policies that the regression likes are
+    alike, and a policy of alike ones trains worse than its parts promise. All where there are
+    fewer. new: how many sub-policies that no candidate has are considered too, drawn uniformly by
+    `seed`. ops: the operations that may be used.
+    """
     space = model.space
     rng = np.random.default_rng(seed)
     drawn = (space.sample(rng) for _ in range(math.ceil(new / space.num_subpolicies)))
@@ -155,12 +128,12 @@ def _one_by_one(
     rows = [row for row in rows if allowed.issuperset(operation.name for operation in row)]
     features = _features(rows, model)
     worth = model.worth(features) - CAUTION * model.uncertainty(features)
-    taken: dict[tuple[str, ...], int] = defaultdict(int)
+    taken: set[tuple[str, ...]] = set()
     chosen: list[tuple[Operation, ...]] = []
     for index in np.argsort(-worth, kind="stable").tolist():
         operations = tuple(sorted(operation.name for operation in rows[index]))
-        if taken[operations] < per_pair:
-            taken[operations] += 1
+        if operations not in taken:
+            taken.add(operations)
             chosen.append(rows[index])
             if len(chosen) == count:
                 break
@@ -241,7 +214,7 @@ def proposals(
     if not counts:
         return made
     allowed = space.ops if ops is None else ops
-    rows = _one_by_one(evaluated, model, max(counts), NEW, allowed, seed)
+    rows = one_by_one(evaluated, model, max(counts), NEW, allowed, seed)
     for count in counts:  # each begins with the smaller one
         if count <= len(rows):
             made[f"one-by-one-{count}"] = Policy(rows[:count], bins=space.bins)
@@ -264,10 +237,7 @@ def rescore_candidates(
     if not seeds:
         raise InputError("seeds", "must be at least one", list(seeds), "pass for example 1 2 3")
     _check_evaluated(evaluated)
-    best: dict[Policy, float] = {}
-    for policy, reward in evaluated:
-        best[policy] = max(reward, best.get(policy, reward))
-    ranked = sorted(best, key=lambda policy: -best[policy])
+    ranked = _ranked(evaluated)
     top = math.ceil(count / 2)
     rest = np.linspace(top, len(ranked) - 1, count - top).round().astype(int).tolist()
     chosen = sorted({*range(top), *rest} & set(range(len(ranked))))
@@ -314,6 +284,14 @@ def encode_row(row: Sequence[tuple], space: PolicySpace) -> list[int]:
             0 if magnitude is None else magnitude,
         )
     return decisions
+
+
+def _ranked(evaluated: Evaluated) -> list[Policy]:
+    """Each policy once, by its best reward."""
+    best: dict[Policy, float] = {}
+    for policy, reward in evaluated:
+        best[policy] = max(reward, best.get(policy, reward))
+    return sorted(best, key=lambda policy: -best[policy])
 
 
 def _check_evaluated(evaluated: Evaluated) -> None:

@@ -22,10 +22,11 @@ import pandas as pd
 from scipy import stats
 from tabulate import tabulate
 
+from policies import Policy
 from proxy_tasks import EvaluatorConfig
 from proxy_tasks.evaluators.planted import PlantedLandscape
 from search import PolicySpace, Searcher, make_searcher
-from search.studies.selection import concatenate_best, select_subpolicies
+from search.studies.selection import concatenate_best, fit_model, one_by_one
 from tests.benchmarks.machine import keep
 
 SPACE = PolicySpace()
@@ -65,11 +66,13 @@ def search(make: Callable[[int], Searcher], seed: int, evaluations: int) -> dict
     def points(value: float) -> float:
         return 100 * (value - landscape.truth.base)
 
+    model = fit_model(evaluated, SPACE)
+    chosen = one_by_one(evaluated, model, 25, 0, SPACE.ops, seed=0)
     return {
         "best of 5": points(landscape.value(concatenate_best(evaluated, 1))),
         "best 5 joined": points(landscape.value(concatenate_best(evaluated))),
-        "25 one by one": points(landscape.value(select_subpolicies(evaluated, SPACE, 25))),
-        "10 one by one": points(landscape.value(select_subpolicies(evaluated, SPACE, 10))),
+        "25 one by one": points(landscape.value(Policy(chosen))),
+        "10 one by one": points(landscape.value(Policy(chosen[:10]))),
         "last fifth": points(float(np.mean(true[-evaluations // 5 :]))),
         "own ms": 1000 * own / evaluations,
     }

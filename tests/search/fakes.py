@@ -159,8 +159,6 @@ class LearningSearcher(BatchSearcher):
     """Draws from a generator that every update stirs: any change in what is told, or in the order
     of updates, changes all later candidates."""
 
-    name = "stirred"
-
     def __init__(self, seed: int = 0, **options: Any) -> None:
         super().__init__(PolicySpace(), seed, **{"batch_size": 5, **options})
         self._stir = 0.0
@@ -177,8 +175,6 @@ class LearningSearcher(BatchSearcher):
 
 class TwinSearcher(BatchSearcher):
     """Every policy appears twice in a batch and once more in the next, all with one seed."""
-
-    name = "twins"
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__(PolicySpace(), seed, batch_size=4, lag=None)

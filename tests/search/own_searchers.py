@@ -12,8 +12,6 @@ from search.spaces import sample_decisions
 class Ragged(BatchSearcher):
     """Sub-policies of one and of two operations, and no augmentation at all."""
 
-    name = "ragged"
-
     def __init__(self, space, seed=0):
         super().__init__(space, seed, batch_size=4)
 

@@ -8,8 +8,10 @@ import pytest
 from policies import InputError
 from proxy_tasks.run_format import BEST
 from search import PolicySpace
+from search.errors import NothingFound
 from search.studies import selection
-from search.studies.choice import ORDER, Choice, Evidence, finalists, shortlist
+from search.studies.choice import ORDER, Choice, Evidence, decide, finalists, shortlist
+from search.testing import evaluation
 
 SPACE = PolicySpace()
 
@@ -65,10 +67,24 @@ def test_the_cheap_rewards_are_corrected_by_the_dear_ones(evaluated):
                                      (24, 6, 4)],
 )  # fmt: skip
 def test_a_small_share_has_fewer_finalists_and_not_fewer_seeds(evaluated, children, count, seeds):
-    candidates = shortlist(named(Evidence(evaluated)), children)
+    candidates = shortlist(named(Evidence(evaluated)), children, seed=3)
     assert [c.label for c in candidates if c.batch == 0] == list(ORDER[:count])
     assert len(candidates) == count * seeds <= children
     assert {c.seed for c in candidates if c.slot == 0} == {c.seed for c in candidates}
+    other = shortlist(named(Evidence(evaluated)), children, seed=4)
+    assert {c.seed for c in candidates}.isdisjoint(c.seed for c in other)
+
+
+def test_of_equal_finalists_the_first_is_chosen(evaluated, tmp_path):
+    evidence = Evidence(evaluated)
+    made = named(evidence)
+    candidates = shortlist(made, 4, seed=0)
+    told = {each.key: evaluation(0.5) for each in candidates}
+    choice = decide(made, candidates, told, evidence, tmp_path)
+    assert choice.name == candidates[0].label and len(choice.ranking) == 2
+    none = dict.fromkeys(told)
+    with pytest.raises(NothingFound, match="failed or diverged"):
+        decide(made, candidates, none, evidence, tmp_path)
 
 
 def test_luck_is_told_only_of_rewards_of_one_kind(evaluated):

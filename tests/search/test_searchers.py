@@ -129,8 +129,6 @@ def test_fresh_process_gives_the_same():
 class Recording(BatchSearcher):
     """Draws the batch number and the number of updates seen so far; keeps what it was told."""
 
-    name = "recording"
-
     def __init__(self, **options):
         super().__init__(RandAugmentSpace((1,), tuple(range(31))), 0, **options)
         self.updates = []
@@ -328,9 +326,8 @@ def test_fixed_list_refuses_equal_keys_and_plain_rows():
 
 
 @pytest.mark.parametrize("name", sorted(SEARCHERS))
-def test_registry_builds_each_and_names_it(name):
+def test_registry_builds_each(name):
     searcher = make_searcher(name, PolicySpace(), 3, {"batch_size": 4})
-    assert searcher.name == name
     candidate = searcher.ask()
     assert candidate.scorer == "main"
     searcher.tell(candidate, Evaluation(0.5, None, {}, 0.0, 0))
@@ -382,8 +379,6 @@ def test_a_cell_has_its_place_whatever_other_cells_there_are():
 
 
 class Own(RandomSearcher):
-    name = "own"
-
     def __init__(self, space, seed=0, *, batch_size: int = 3, speed: float = 1.0):
         super().__init__(space, seed, batch_size=batch_size)
         self.speed = speed

@@ -66,7 +66,7 @@ def test_as_many_may_be_open_as_two_batches_of_the_larger_kind_have():
 
 def test_rewards_of_the_two_are_never_compared():
     """A diverged child is below those of its own evaluator; the others' are on another scale."""
-    searcher = StagedSearcher(PolicySpace(), 0, cheap_cost=0.1, prior=1.0)
+    searcher = StagedSearcher(PolicySpace(), 0, cheap_cost=0.1, prior=1.0, startup=0)
     seen = []
     searcher._proposer._update = lambda batch, decisions, rewards, notes: seen.append(rewards)
 
@@ -96,7 +96,7 @@ def test_what_the_dear_evaluator_says_is_believed_against_the_cheap_one(proposer
         return evaluation(probability * ((name == liked) - harmful) + noise)
 
     searcher = make_searcher(
-        "staged", space, 1, {"cheap_cost": 0.1, "prior": 4.0, "proposer": proposer}
+        "staged", space, 1, {"cheap_cost": 0.1, "prior": 4.0, "startup": 0, "proposer": proposer}
     )
     told = drive(searcher, 320, judge=judge)
     dear = [told[key].augmentation[0][0].name for key in sorted(told) if told[key].scorer == MAIN]
@@ -114,18 +114,44 @@ def rewarded(rng, count, weights):
 
 
 @pytest.mark.parametrize("proposer", ["thompson", "ppo"])
-def test_cheap_rewards_decide_what_is_first_asked_of_the_dear_evaluator(proposer):
-    def first(sign):
+def test_cheap_rewards_decide_what_is_asked_of_the_dear_evaluator_after_the_first(proposer):
+    def asked(sign, startup):
         searcher = StagedSearcher(PolicySpace(), 0, cheap_cost=0.1, prior=12.0, proposer=proposer,
-                                  batch_size=4, lag=0)  # fmt: skip
+                                  startup=startup, batch_size=4, lag=0)  # fmt: skip
         rewards = iter(sign * np.random.default_rng(0).standard_normal(200))
-        told = drive(searcher, 140, judge=lambda candidate: evaluation(next(rewards)))
+        told = drive(searcher, 150, judge=lambda candidate: evaluation(next(rewards)))
         dear = [each for _, each in sorted(told.items()) if each.scorer == MAIN]
-        return [each.augmentation for each in dear][:4], [each.batch for each in dear]
+        batches = [each.batch for each in dear]
+        assert all(batches.count(batch) == 4 for batch in batches[:-4])
+        return [each.augmentation for each in dear]
 
-    (asked, batches), (other, _) = first(1), first(-1)
-    assert asked != other
-    assert all(batches.count(batch) == 4 for batch in batches[:-4])
+    first, other = asked(1, 0), asked(-1, 0)
+    assert first[:4] != other[:4]
+    first, other = asked(1, 8), asked(-1, 8)
+    assert first[:8] == other[:8] and first[8:12] != other[8:12]
+
+
+@pytest.mark.parametrize("proposer", ["thompson", "ppo"])
+def test_the_first_dear_rewards_tell_the_scale_of_the_cheap_ones(proposer):
+    """A cheap reward that is a fifth of the dear one is scaled by five; by its own proposals, which
+    are alike in its eyes, the scale would be anything."""
+    weights = np.random.default_rng(1).standard_normal(48)
+    searcher = StagedSearcher(PolicySpace(), 0, cheap_cost=0.05, prior=10.0, lag=0,
+                               proposer=proposer)  # fmt: skip
+    model = searcher._model
+
+    def judge(candidate):
+        rows = np.array(PolicySpace().encode(candidate.augmentation)).reshape(5, 6)
+        worth = float(model.features(rows).mean(axis=0) @ weights)
+        noise = np.random.default_rng(candidate.seed).normal(0, 0.1)
+        return evaluation((worth + noise) * (0.2 if candidate.scorer == CHEAP else 1))
+
+    drive(searcher, 211, judge=judge)  # told before the next batch
+    model.fit()
+    assert (model.cheap.count, len(model._rewards)) == (200, 10)
+    rows = np.random.default_rng(2).integers(0, PolicySpace().decisions[:6], (500, 6))
+    slope = np.polyfit(model.features(rows) @ weights, model.worth(model.features(rows)), 1)[0]
+    assert slope == pytest.approx(1.0, abs=0.25)
 
 
 @pytest.mark.parametrize("failed", [(), (3,)])
