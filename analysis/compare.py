@@ -34,9 +34,9 @@ METHOD = (
     "batches. An arm of several policies counts each policy once, with the mean over its seeds; an "
     "arm of one policy stands for that policy, not for the way it was found. Intervals of "
     "differences are Student's t, at the level at which Holm's procedure over the arms tests them, "
-    "so that interval and p agree; the arms' own intervals are at 95 %. Equal: the interval lies "
-    "within the margin. Ahead: share of all pairs of runs, one of each arm, in which this arm is "
-    "ahead."
+    "so that interval and p agree (one of all of them may miss in up to about 9 %); the arms' own "
+    "intervals are at 95 %. Equal: the interval lies within the margin. Ahead: share of all pairs "
+    "of runs, one of each arm, in which this arm is ahead."
 )
 
 
@@ -105,7 +105,10 @@ class Comparison:
         if failed:
             said.append(f"{failed} evaluations failed and are missing from their pairs.")
         if len(others):
-            said.append(f"Only the training seed varies: all this holds on {self.draw}.")
+            said.append(
+                "Only the training seed varies, and the policy of arms that have several: all this "
+                f"holds on {self.draw}."
+            )
         return said
 
     def _sentence(self, first: str, row: pd.Series) -> str:

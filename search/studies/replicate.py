@@ -2,10 +2,10 @@
 
 A search that beat another may owe it to its luck, or to its images. So the unit here is a method
 on a draw: for every draw of the images each method searches anew, at the same cost (searchers
-choose their final policy alike, the grid by halving), and its policy is judged by children trained
-from scratch, on the test images of that draw (DIR/draw-N/own), which decides, and of another draw
-that nobody has searched (DIR/draw-N/other). Draw N has the task seed S + 2 N, the other one
-S + 2 N + 1, where S is --task-seed.
+choose their final policy alike, the grid by halving, with as many children as are a multiple of its
+cells), and its policy is judged by children trained from scratch, on the test images of that draw
+(DIR/draw-N/own), which decides, and of another draw that nobody has searched (DIR/draw-N/other).
+Draw N has the task seed S + 2 N, the other one S + 2 N + 1, where S is --task-seed.
 
 A method that finds nothing on a draw ends no study: it counts there with what it then stands for.
 A draw in whose searches something failed is judged once that is made again (--retry-failed): no
