@@ -165,13 +165,16 @@ def test_a_grid_with_a_failed_child_leaves_its_draw_to_be_retried(whole, tmp_pat
 SHORT = f"replicate {PLANTED} --method random none --draws 2 --budget 24 --seeds 1"
 
 
-@pytest.mark.parametrize("stage", ["search", "final"])
-def test_a_method_that_finds_nothing_counts_as_no_augmentation(tmp_path, stage):
+@pytest.mark.parametrize(
+    ("stage", "found", "why"),
+    [("search", {"reward": 0.5}, "all"), ("final", {"diverged": True}, "of each of")],
+)
+def test_a_method_that_finds_nothing_counts_as_no_augmentation(tmp_path, stage, found, why):
     def alike(job):
         asked = job.candidate
         blind = asked.part == "validation" and bool(asked.label) == (stage == "final")
         told = answer(job)
-        return replace(told, evaluation={**told.evaluation, "reward": 0.5}) if blind else told
+        return replace(told, evaluation={**told.evaluation, **found}) if blind else told
 
     invoke(SHORT, tmp_path, FakePool(answer=alike))
     run = tmp_path / "run"
@@ -179,7 +182,7 @@ def test_a_method_that_finds_nothing_counts_as_no_augmentation(tmp_path, stage):
         [judged] = [t for t in journal(run / "draw-0" / images) if t.label == "random"]
         assert judged.augmentation is None
     said = (run / "replicate.md").read_text()
-    assert "On draw 0 random found nothing, and counts there with no augmentation: all" in said
+    assert f"On draw 0 random found nothing, and counts there with no augmentation: {why}" in said
     before = ending(run, ("replicate.md", "*.csv"))
     invoke("resume run --quiet", tmp_path, FakePool(answer=alike))
     assert ending(run, ("replicate.md", "*.csv")) == before
