@@ -221,6 +221,17 @@ def make_child(
 
 
 @contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Run with `count` CPU threads inside torch: the number changes floating-point sums."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
 def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
     """Torch's generators (weights, dropout) start at `seed`, and are put back afterwards."""
     devices = [device] if device.type == "cuda" else []

@@ -31,10 +31,10 @@ from .evaluators.children import Children
 from .evaluators.config import EvaluatorConfig
 from .evaluators.evaluation import Evaluation
 from .learner import Learner
-from .models import own_randomness
+from .models import own_randomness, threads
 from .presets import Preset
 from .processes import ALONE, Processes
-from .training import Trained, seeded_augment, threads, trained_passes
+from .training import Trained, seeded_augment, trained_passes
 
 # What is drawn from (seed, stream, epoch[, process]).
 ORDER, AUGMENTATION, NETWORK = 1, 2, 3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import functools
 import math
@@ -97,17 +96,6 @@ class Trained:
     loss: float
     augment_seconds: float
     seconds: float
-
-
-@contextlib.contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Run with `count` CPU threads inside torch: the number changes floating-point sums."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @functools.cache

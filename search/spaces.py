@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -122,15 +123,22 @@ class PolicySpace:
                 policy,
                 "check it with PolicySpace.contains",
             )
+        return tuple(itertools.chain.from_iterable(map(self.encode_row, policy)))
+
+    def encode_row(self, row: Sequence[tuple]) -> list[int]:
+        """Decisions of one sub-policy of any length, 3 an operation; InputError for others' ops."""
         decisions: list[int] = []
-        for subpolicy in policy:
-            for name, probability, magnitude in subpolicy:
-                decisions += (
-                    self._op_index[name],
-                    round(probability * (self.probability_bins - 1)),
-                    0 if magnitude is None else int(magnitude),
+        for name, probability, magnitude in row:
+            if name not in self._op_index:
+                raise InputError(
+                    "policy", "must have operations of the space only", name, f"use {self.ops}"
                 )
-        return tuple(decisions)
+            decisions += (
+                self._op_index[name],
+                round(probability * (self.probability_bins - 1)),
+                0 if magnitude is None else int(magnitude),
+            )
+        return decisions
 
     def decode(self, decisions: Sequence[int]) -> Policy:
         """The policy of a decision tuple; inverse of `encode`."""

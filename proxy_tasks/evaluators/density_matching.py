@@ -17,7 +17,8 @@ from policies.policy import Policy
 from policies.schedule import ScheduleTransform
 from policies.transforms import Transform
 from proxy_tasks.data import ProxyTask
-from proxy_tasks.training import augment_all, seeded_augment, threads
+from proxy_tasks.models import threads
+from proxy_tasks.training import augment_all, seeded_augment
 
 from .base import check_call
 from .children import make_evaluation

@@ -10,7 +10,7 @@ from torch import nn
 
 from policies.augmentations import Augmentation
 from proxy_tasks.data import ProxyTask
-from proxy_tasks.training import threads
+from proxy_tasks.models import threads
 
 from .base import check_calls
 from .children import ChildrenTogether

@@ -16,8 +16,8 @@ from policies.errors import InputError, check_integer
 from policies.schedule import augmentation_for_epoch
 from proxy_tasks.data import ProxyTask
 from proxy_tasks.learner import Learner
-from proxy_tasks.models import own_randomness
-from proxy_tasks.training import Trained, seeded_augment, threads
+from proxy_tasks.models import own_randomness, threads
+from proxy_tasks.training import Trained, seeded_augment
 
 from .base import Continued, check_call
 from .children import Children

@@ -20,7 +20,8 @@ from policies.files import digest
 from policies.options import Option, checks_options
 from policies.transforms import Transform, UniformAugment
 from proxy_tasks.data import ProxyTask
-from proxy_tasks.training import LearningRate, seeded_augment, threads
+from proxy_tasks.models import threads
+from proxy_tasks.training import LearningRate, seeded_augment
 
 from .base import Evaluator, check_calls
 from .children import Children, ChildrenTogether

@@ -144,7 +144,8 @@ def _optuna() -> str:
 def _ray() -> str:
     """Starts a worker as a search would, and has it answer."""
     from search.engine import cluster, remote
-    from search.engine.pool import PoolConfig, folders
+    from search.engine.pool import folders
+    from search.engine.resources import PoolConfig
 
     started = cluster.connect(PoolConfig())
     try:

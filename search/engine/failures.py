@@ -7,7 +7,7 @@ from collections import Counter
 
 from search.errors import WorkerError
 
-from .pool import Outcome
+from .jobs import Outcome
 from .progress import RunLog
 from .resources import PoolConfig
 

@@ -31,9 +31,11 @@ from search.trial import JOURNAL_NAME, Candidate, Key, Trial, best_trials, usabl
 
 from .budget import Budget
 from .failures import Failures
-from .pool import Job, Outcome, PoolConfig, WorkerPool
+from .jobs import Job, Outcome
+from .pool import WorkerPool
 from .progress import Progress, RunLog
 from .records import FIELDS, asked_fields, identity, made_trial
+from .resources import PoolConfig
 from .signals import Signals
 from .worker import Factory
 

@@ -10,7 +10,7 @@ from typing import Any
 from policies.augmentations import encode_augmentation
 from search.trial import Candidate, Trial
 
-from .pool import Outcome
+from .jobs import Outcome
 
 FIELDS = ("scorer", "part", "seed", "augmentation", "parent")
 

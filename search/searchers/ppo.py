@@ -22,10 +22,9 @@ things, each a field of `PPOConfig`, measured in tests/benchmarks/controller.py:
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -34,6 +33,7 @@ from torch import Tensor, nn
 
 from policies.errors import InputError
 from policies.options import Configuration, Option
+from proxy_tasks.models import threads
 from search.spaces import PolicySpace, Space
 
 from .additive import AdditiveModel, CorrectedModel
@@ -235,7 +235,7 @@ class PPOSearcher(BatchSearcher):
 
     def _draw(self, batch: int) -> tuple[list[Decisions], dict[str, Any]]:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, STREAM_DRAW, batch))
-        with _one_thread(), torch.no_grad():
+        with threads(1), torch.no_grad():
             decisions = self.controller.sample(self.batch_size * self._sequences, generator)
             log_probs, _ = self.controller.log_probs(decisions)
         rows = decisions.reshape(self.batch_size, -1).tolist()
@@ -257,7 +257,7 @@ class PPOSearcher(BatchSearcher):
         # leaving that choice out, or taking the normalised 0, would make the ratio wrong.
         drawn = np.array([decisions[slot] for slot in told])
         by_subpolicy = drawn.reshape(len(told), self._subpolicies, -1)
-        with _one_thread():
+        with threads(1):
             model = self.model
             if model is not None:
                 features = model.features(by_subpolicy)
@@ -295,7 +295,7 @@ class PPOSearcher(BatchSearcher):
         if model is None or not self.config.imagined:
             return
         generator = torch.Generator().manual_seed(derive_seed(self.seed, STREAM_IMAGINE, batch))
-        with _one_thread():
+        with threads(1):
             with torch.no_grad():
                 decisions = self.controller.sample(self.config.imagined, generator)
                 log_probs, _ = self.controller.log_probs(decisions)
@@ -326,14 +326,3 @@ class PPOSearcher(BatchSearcher):
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self._optimizer.step()
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Maths on one thread inside the block: as fast for matrices this small, and reproducible."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -96,7 +96,7 @@ def _table(evaluated: Evaluated, model: AdditiveModel) -> tuple[np.ndarray, list
 
 def _features(rows: Sequence[Sequence[tuple]], model: AdditiveModel) -> np.ndarray:
     """Of sub-policies, which may have unlike numbers of operations, [sub-policies, F]."""
-    encoded = [encode_row(row, model.space) for row in rows]
+    encoded = [model.space.encode_row(row) for row in rows]
     found = np.empty((len(rows), model.num_features))
     for length in {len(row) for row in encoded}:
         where = [place for place, row in enumerate(encoded) if len(row) == length]
@@ -161,7 +161,7 @@ def refine(
 def _refined(
     operation: tuple, model: AdditiveModel, space: PolicySpace, radius: int, caution: float
 ) -> tuple:
-    index, probability, magnitude = encode_row([operation], space)
+    index, probability, magnitude = space.encode_row([operation])
     options = [
         (index, p, m)
         for p in range(probability - radius, probability + radius + 1)
@@ -268,22 +268,6 @@ def best_rescored(
         if len(told) == len(values):
             means.append((policy, float(np.mean(told))))
     return sorted(means, key=lambda pair: -pair[1])
-
-
-def encode_row(row: Sequence[tuple], space: PolicySpace) -> list[int]:
-    """Decisions of one sub-policy, 3 per operation, as in `PolicySpace.encode`."""
-    decisions: list[int] = []
-    for name, probability, magnitude in row:
-        if name not in space.ops:
-            raise InputError(
-                "policy", "must have operations of the space only", name, f"use {space.ops}"
-            )
-        decisions += (
-            space.ops.index(name),
-            round(probability * (space.probability_bins - 1)),
-            0 if magnitude is None else magnitude,
-        )
-    return decisions
 
 
 def _ranked(evaluated: Evaluated) -> list[Policy]:

@@ -15,9 +15,9 @@ from torch.nn import functional as F
 from policies import CIFAR10, PolicyTransform
 from proxy_tasks import fused_kernels as kernels
 from proxy_tasks.fused import _array, _tensor, fused
-from proxy_tasks.models import ConvNet, make_child
+from proxy_tasks.models import ConvNet, make_child, threads
 from proxy_tasks.presets import CPU as PRESET
-from proxy_tasks.training import Arena, LearningRate, TrainConfig, threads
+from proxy_tasks.training import Arena, LearningRate, TrainConfig
 from tests.proxy_tasks.trees import striped_task
 
 CPU = torch.device("cpu")

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from proxy_tasks import ImageSet
-from proxy_tasks.models import MODELS, average, make_child
+from proxy_tasks.models import MODELS, average, make_child, threads
 from proxy_tasks.presets import PRESETS, Preset, get_preset
-from proxy_tasks.training import Arena, LearningRate, TrainConfig, augment_all, threads
+from proxy_tasks.training import Arena, LearningRate, TrainConfig, augment_all
 from tests.proxy_tasks.trees import striped_task
 
 CPU = torch.device("cpu")

@@ -16,7 +16,7 @@ from proxy_tasks.evaluators.config import EvaluatorConfig
 from proxy_tasks.evaluators.planted import PlantedLandscape
 from search.cli.main import main
 from search.engine import loop
-from search.engine.pool import Outcome
+from search.engine.jobs import Outcome
 from search.trial import JOURNAL_NAME
 from tests.search.fakes import FakePool
 from tests.search.running import lines

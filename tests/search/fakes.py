@@ -17,7 +17,9 @@ from proxy_tasks.evaluators.config import EvaluatorConfig
 from proxy_tasks.evaluators.evaluation import Evaluation
 from proxy_tasks.evaluators.registry import Evaluator
 from search import PolicySpace, RandomSearcher
-from search.engine.pool import Job, Outcome, PoolConfig, Slot, WorkerPool
+from search.engine.jobs import Job, Outcome, Slot
+from search.engine.pool import WorkerPool
+from search.engine.resources import PoolConfig
 from search.engine.worker import Worker
 from search.searchers.batches import BatchSearcher
 from search.trial import Candidate, Trial

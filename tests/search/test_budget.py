@@ -12,7 +12,7 @@ from proxy_tasks import EvaluatorConfig, make_evaluator
 from search import Config, FixedSearcher, read_journal, run_search
 from search.engine import loop
 from search.engine.budget import Budget
-from search.engine.pool import Outcome
+from search.engine.jobs import Outcome
 from search.studies import choice, randaugment, select, selection
 from search.studies import search as study
 from search.studies.choice import FINAL, ORDER

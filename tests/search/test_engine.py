@@ -20,7 +20,7 @@ from policies.errors import InputError
 from proxy_tasks.evaluators.config import EvaluatorConfig
 from search import FixedSearcher, fixed_candidates
 from search.engine import loop as engine
-from search.engine.pool import PoolConfig
+from search.engine.resources import PoolConfig
 from search.errors import JournalError, SearchInterrupted
 from search.runs.journal import Journal
 from tests.search.fakes import (

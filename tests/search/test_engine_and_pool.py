@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from search import Config
-from search.engine.pool import PoolConfig
+from search.engine.resources import PoolConfig
 from search.errors import SearchInterrupted, WorkerError
 from tests.search.fakes import FakePool, random_searcher
 from tests.search.running import run

@@ -8,7 +8,7 @@ from proxy_tasks.evaluators.config import EvaluatorConfig
 from proxy_tasks.trials import read_journal
 from search import run_train
 from search.engine import loop
-from search.engine.pool import Outcome
+from search.engine.jobs import Outcome
 from search.engine.resources import PoolConfig
 from search.runs.blobs import Blobs, DamagedBlob, read_blob, write_blob
 from search.runs.journal import Journal

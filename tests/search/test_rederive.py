@@ -13,7 +13,7 @@ from proxy_tasks import get_preset
 from proxy_tasks.evaluators.registry import make_evaluator
 from search import Config
 from search.engine import loop
-from search.engine.pool import Outcome
+from search.engine.jobs import Outcome
 from search.searchers.ppo import PPO_PRESETS
 from search.studies import rederive
 from search.studies.config import of_presets, read_config

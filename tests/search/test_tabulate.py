@@ -17,7 +17,7 @@ from proxy_tasks.evaluators.registry import make_evaluator
 from proxy_tasks.tables import FAMILIES, OPTIMISED, policy_text
 from search import Config, run_search, run_tabulate
 from search.engine import loop as engine
-from search.engine.pool import Outcome
+from search.engine.jobs import Outcome
 from search.studies import tabulate as study
 from search.studies.search import evaluators_of
 from search.studies.tabulate import (
