@@ -21,7 +21,7 @@ from search.engine.loop import RunResult
 from search.errors import NothingFound
 from search.searchers.fixed import fixed_candidates
 from search.spaces import PolicySpace
-from search.trial import JOURNAL_NAME, MAIN, Candidate, Key, read_journal
+from search.trial import JOURNAL_NAME, MAIN, Candidate, Key, read_journal, usable_reward
 
 from .fixed import begin_stage, evaluate_fixed
 from .seeds import LARGEST_SEED, MOST_SEEDS, training_seeds
@@ -167,7 +167,7 @@ def choose(
     begin_stage(run, folder, candidates)
     result = evaluate_fixed(run, folder, candidates, {MAIN: evaluator}, **how)
     told = {trial.key: trial.evaluation for trial in read_journal(folder / JOURNAL_NAME)}
-    choice = decide(made, candidates, told, evidence, run.path)
+    choice = decide(made, candidates, told, evidence, run.path, "raise the budget")
     return choice, result
 
 
@@ -177,18 +177,26 @@ def decide(
     told: Mapping[Key, Evaluation | None],
     evidence: Evidence,
     out: Path,
+    more: str,
 ) -> Choice:
     """The best of the finalists `made` by what their children were told; of equal ones the first.
 
-    out: folder of the run, for the message.
+    out: folder of the run, more: what would give more children; both for the message.
 
     Raises:
-        NothingFound: of every finalist a child failed or diverged.
+        NothingFound: of every finalist a child failed or diverged, or all children were alike.
     """
     ranked = best_rescored(candidates, told)
     if not ranked:
         raise NothingFound(
             f"of each of {len(made)} final policies a child failed or diverged, so none is "
             f"exported; see `augsearch report {out}`"
+        )
+    rewards = {usable_reward(told.get(candidate.key)) for candidate in candidates}
+    if len(ranked) > 1 and len(rewards) == 1:
+        raise NothingFound(
+            f"all {len(candidates)} children of {len(ranked)} final policies have the reward "
+            f"{ranked[0][1]:.6g}, so none is better than another and none is exported; {more}, or "
+            "choose another reward"
         )
     return Choice.of(made, ranked, evidence)

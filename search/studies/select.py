@@ -158,8 +158,9 @@ class _Selection:
         seeds = training_seeds("select final", 0, settings.seeds)
         candidates = fixed_candidates(made, seeds)
         out = self.opened.path
+        more = f"`augsearch resume {out} --seeds {2 * settings.seeds}` makes more evaluations"
         told = self._evaluate(FINAL, candidates)
-        choice = decide(made, candidates, told, evidence, out)
+        choice = decide(made, candidates, told, evidence, out, more)
         return self._export(made, choice, dropped)
 
     def _evaluate(self, stage: str, candidates: list[Candidate]) -> dict[Key, Evaluation | None]:

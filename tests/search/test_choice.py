@@ -79,12 +79,16 @@ def test_of_equal_finalists_the_first_is_chosen(evaluated, tmp_path):
     evidence = Evidence(evaluated)
     made = named(evidence)
     candidates = shortlist(made, 4, seed=0)
-    told = {each.key: evaluation(0.5) for each in candidates}
-    choice = decide(made, candidates, told, evidence, tmp_path)
+    told = {each.key: evaluation(0.5 + each.batch / 10) for each in candidates}
+    choice = decide(made, candidates, told, evidence, tmp_path, "more")
     assert choice.name == candidates[0].label and len(choice.ranking) == 2
-    none = dict.fromkeys(told)
-    with pytest.raises(NothingFound, match="failed or diverged"):
-        decide(made, candidates, none, evidence, tmp_path)
+    alike = dict.fromkeys(told, evaluation(0.5))
+    for found, words in (
+        (dict.fromkeys(told), "failed or diverged"),
+        (alike, "all 4 children of 2"),
+    ):
+        with pytest.raises(NothingFound, match=words):
+            decide(made, candidates, found, evidence, tmp_path, "more")
 
 
 def test_luck_is_told_only_of_rewards_of_one_kind(evaluated):

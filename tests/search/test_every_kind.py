@@ -225,7 +225,7 @@ DIVERGED = {"diverged": True}
 
 @pytest.mark.parametrize(
     ("changes", "words"),
-    [(SAME, "policies have the reward 0.25"), (DIVERGED, "a child failed or diverged")],
+    [(SAME, "final policies have the reward 0.25"), (DIVERGED, "a child failed or diverged")],
 )
 @pytest.mark.long
 def test_a_selection_without_a_difference_exports_nothing(searched, monkeypatch, changes, words):
