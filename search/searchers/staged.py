@@ -79,7 +79,8 @@ class StagedSearcher(BatchSearcher):
         self._model = CorrectedModel(space, ridge)
         self._proposer: ThompsonSearcher | PPOSearcher
         if proposer == "thompson":
-            self._proposer = ThompsonSearcher(space, seed, batch_size=batch_size)
+            # How many are uniform is decided here, not by its own startup.
+            self._proposer = ThompsonSearcher(space, seed, batch_size=batch_size, startup=1)
         else:
             config = dataclasses.replace(PPO_PRESETS["cpu"], batch_size=batch_size)
             self._proposer = PPOSearcher(space, seed, config)

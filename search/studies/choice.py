@@ -133,7 +133,7 @@ def shortlist(made: dict[str, Policy], children: int, seed: int) -> list[Candida
     if children < 2 or count < 2:
         return []
     ranked = [name for name in ORDER if name in made][:count]
-    first = seed * MOST_SEEDS % LARGEST_SEED
+    first = seed * MOST_SEEDS % LARGEST_SEED  # searches 20,000 seeds apart have the same again
     seeds = training_seeds("search final", first, children // len(ranked))
     return fixed_candidates({name: made[name] for name in ranked}, seeds)
 

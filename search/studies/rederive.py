@@ -166,17 +166,16 @@ def compare_configs(config: Config, found: Sequence[Path]) -> dict[str, Config]:
             tuple(arm.text for arm in arms), own.seeds, arms=tuple(arm.to_json() for arm in arms)
         ),
     )
-    task = replace(here.task, seed=here.task.seed + 1)
-    other = replace(here, task=task, settings=replace(here.settings, seed=MOST_SEEDS))
+    other = replace(here, task=replace(here.task, seed=here.task.seed + 1))
     made = {COMPARE: here, COMPARE_OTHER: other}
     if own.other_child != NO_CHILD:
         options = {**other.evaluator.options, "model": own.other_child}
-        made[COMPARE_CHILD] = replace(
-            other,
-            evaluator=replace(other.evaluator, options=options),
-            settings=replace(here.settings, seed=2 * MOST_SEEDS),
-        )
-    return made
+        made[COMPARE_CHILD] = replace(other, evaluator=replace(other.evaluator, options=options))
+    # Seeds of its own for each: else `random:25` would be the same policies in all.
+    return {
+        name: replace(each, settings=replace(each.settings, seed=place * MOST_SEEDS))
+        for place, (name, each) in enumerate(made.items())
+    }
 
 
 def judge(evaluator: EvaluatorConfig) -> EvaluatorConfig:

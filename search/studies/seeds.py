@@ -20,7 +20,7 @@ BLOCKS = (
 # Seeds that users give; with the index added they stay inside a block.
 LARGEST_SEED = 200_000_000
 # Seeds that one part of a study may use of a block: those of two parts (draws of a replication,
-# comparisons of a re-derivation, searches that choose their final policy) never meet.
+# comparisons of a re-derivation, final choices of its searches) never meet.
 MOST_SEEDS: Final = 10_000
 _ROOM = 2**28
 

@@ -89,6 +89,13 @@ def test_words_follow_the_numbers(write_run):
     assert "Only the training seed varies" in said[4] and "--task-seed 7" in said[4]
 
 
+def test_many_other_pairs_are_told_in_the_table_alone(write_run):
+    rng = np.random.default_rng(0)
+    arms = {name: list(0.5 + 0.01 * rng.normal(size=5)) for name in ("none", "a", "b", "c", "d")}
+    told = compare_arms(load_run(write_run(lines(arms)))).sentences
+    assert not any("not corrected" in each for each in told)
+
+
 def test_interval_and_p_of_a_sentence_are_corrected_alike(write_run):
     """0.9 points with p = 0.03 of four comparisons: the interval that is shown contains 0."""
     rng = np.random.default_rng(0)

@@ -9,7 +9,7 @@ import scipy.stats
 from policies import InputError
 from proxy_tasks import EvaluatorConfig, PlantedLandscape
 from search import Config, PolicySpace, run_race
-from search.studies import selection
+from search.studies import costed, selection
 from search.studies.costed import COST, Entrant, search_at_cost, two_fidelities
 from search.studies.race import entrants_of, read_race
 from search.trial import CHEAP, MAIN
@@ -43,6 +43,21 @@ def test_nobody_spends_more_than_the_budget(name, told, options, monkeypatch):
     assert 30 * COST - 2 * COST < found.image_passes <= 30 * COST
     again = searched(name, 0, budget=30, told=told, **options)
     assert (found.value, found.name) == (again.value, again.name)
+
+
+def test_searches_choose_among_new_subpolicies_of_their_own(monkeypatch):
+    """Of one pool for all, pairs of searches would not be independent."""
+    monkeypatch.setattr(selection, "NEW", 100)
+    pools = []
+    made = costed.finalists
+    monkeypatch.setattr(
+        costed, "finalists",
+        lambda evidence, *space: pools.append(made(evidence, *space)) or pools[-1],
+    )  # fmt: skip
+    first, second = (
+        searched("random", seed, budget=30) and {*pools[-1][0]["one-by-one-60"]} for seed in (0, 1)
+    )
+    assert len(first & second) < 3 < len(first)
 
 
 @pytest.mark.long

@@ -16,6 +16,7 @@ from search.engine import loop
 from search.engine.jobs import Outcome
 from search.searchers.ppo import PPO_PRESETS
 from search.studies import rederive
+from search.studies.compare import compare_candidates
 from search.studies.config import of_presets, read_config
 from search.studies.recipe import recipe_of, recipe_text
 from search.studies.rederive import (
@@ -108,6 +109,8 @@ def test_what_was_found_is_judged_elsewhere_and_by_another_child_too():
     assert {each.evaluator.options["recipe"]["erase"] for each in (here, other, child)} == {0.5}
     told = {(each.evaluator.reward, each.evaluator.epochs) for each in (here, other, child)}
     assert told == {("accuracy", 7)}
+    judged = [{each.seed for each in compare_candidates(made)} for made in (here, other, child)]
+    assert len(set.union(*judged)) == sum(map(len, judged)) > 3  # else random policies are shared
     assert len(compare_configs(config(other_child="none"), [])) == 2
     assert compare_configs(config(seeds=0), []) == grid_config(config(seeds=0)) == {}
 

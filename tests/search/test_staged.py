@@ -59,6 +59,16 @@ def test_without_a_cheap_evaluator_everything_is_dear():
     assert CHEAP not in scorers(100, cheap_cost=0.1, prior=1.0, share=0.0)[20:]
 
 
+def test_without_a_cheap_evaluator_startup_says_how_many_are_uniform():
+    def asked(sign, startup):
+        searcher = StagedSearcher(PolicySpace(), 0, startup=startup, lag=0)
+        told = drive(searcher, 25, judge=lambda each: evaluation(sign * (each.slot - 2.0)))
+        return [told[key].augmentation for key in sorted(told)][:25]
+
+    assert asked(1, 15)[:15] == asked(-1, 15)[:15] and asked(1, 15)[15:20] != asked(-1, 15)[15:20]
+    assert asked(1, 0)[5:10] != asked(-1, 0)[5:10]  # two rewards are needed
+
+
 def test_as_many_may_be_open_as_two_batches_of_the_larger_kind_have():
     staged, dear = (StagedSearcher(PolicySpace(), cheap_cost=cost) for cost in (0.1, 0.0))
     assert (staged.most_open, dear.most_open) == (40, 10)
