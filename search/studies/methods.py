@@ -22,7 +22,7 @@ from .arms import Arm, parse_arm
 from .config import STAGED, Config, cheap_of
 from .grid_settings import RandAugmentSettings
 from .randaugment import run_randaugment
-from .replication import GRID
+from .replication import GRID, searcher_of
 from .search import run_search
 from .search_settings import SearchSettings
 from .seeds import MOST_SEEDS
@@ -59,17 +59,19 @@ class Stage:
     configure: Callable[[Config, int], Config]
 
 
-def _search(name: str, config: Config, draw: int) -> Config:
+def _search(method: str, config: Config, draw: int) -> Config:
     """As `augsearch search --searcher NAME --budget ...` does: a share of it chooses the policy."""
     own = config.settings
+    name, size = searcher_of(method)
     cheap = {}
     if name == STAGED:
         cheap = cheap_of(config.evaluator.kind, config.evaluator.preset, config.task.name)
     settings = SearchSettings(
-        own.subpolicies, own.operations, own.ops, (), None, own.seed + draw, budget=own.budget,
-        cheap=cheap,
+        own.subpolicies if size is None else size, own.operations, own.ops, (), None,
+        own.seed + draw, budget=own.budget, cheap=cheap,
     )  # fmt: skip
-    searcher = SearcherConfig(name, own.searcher_options.get(name, {}))
+    options = own.searcher_options.get(method, own.searcher_options.get(name, {}))
+    searcher = SearcherConfig(name, options)
     return replace(config, kind="search", settings=settings, searcher=searcher)
 
 
@@ -79,21 +81,22 @@ def _grid(config: Config, draw: int) -> Config:
     return replace(config, kind="randaugment", settings=replace(settings, seeds=seeds))
 
 
-def _by(searcher: str) -> Stage:
-    return Stage("search", run_search, functools.partial(_search, searcher))
+def _by(method: str) -> Stage:
+    return Stage("search", run_search, functools.partial(_search, method))
 
 
-METHODS: dict[str, Stage] = {
-    **{name: _by(name) for name in SEARCHERS},
-    GRID: Stage("randaugment", run_randaugment, _grid),
-}
+# Beside the searchers.
+METHODS: dict[str, Stage] = {GRID: Stage("randaugment", run_randaugment, _grid)}
 
 
 def stage_of(text: str) -> Stage | None:
     """How a method searches; None for an arm. Raises InputError for a path that leads nowhere."""
-    if text in METHODS or not is_import_path(text) or text.startswith("randaugment:"):
+    name, _ = searcher_of(text)
+    if name in SEARCHERS:
+        return _by(text)
+    if text in METHODS or not is_import_path(name) or text.startswith("randaugment:"):
         return METHODS.get(text)
-    named: Any = resolve("method", text)
+    named: Any = resolve("method", name)
     searches = isinstance(named, type) and issubclass(named, Searcher)
     return _by(text) if searches else None
 

@@ -120,15 +120,16 @@ def check(config: Config) -> None:
             "evaluator", f"must be one of {', '.join(JUDGES)}, since cost is counted in children",
             config.evaluator.kind, "leave it out",
         )  # fmt: skip
-    for name in settings.method:
-        stage = stage_of(name)
+    stages = {text: stage_of(text) for text in settings.method}
+    for stage in stages.values():
         first = None if stage is None else stage.configure(config, 0)
         if first is not None and first.searcher is not None:
             build_searcher(first)  # a wrong option is told before anything runs
-    names = [arm["name"] for arm in settings.arms if arm["name"] in SEARCHING]
+    arms = [text for text, stage in stages.items() if stage is None]
+    taken = {*SEARCHING, *stages} - {*arms}
+    names = [arm["name"] for arm in settings.arms if arm["name"] in taken]
     if names:
         raise InputError("method", "must not call a file as a method", names[0], "rename the file")
-    arms = [text for text in settings.method if stage_of(text) is None]
     parse_arms(arms, settings.seeds, {arm["text"]: arm for arm in settings.arms})
 
 

@@ -15,9 +15,26 @@ from .settings import ARMS, SEARCHERS, Space, grown_entries
 GRID: Final = "randaugment-grid"
 # Methods that have something to search on a draw; what else may be named is an arm (`arms.FORMS`).
 SEARCHING: Final = (*SEARCHERS, GRID)
+SIZED: Final = "@"
 MOST_DRAWS: Final = 1000
 # Cells of the default grid: fewer children could not look at each of them once.
 LEAST_BUDGET: Final = 24
+
+
+def searcher_of(method: str) -> tuple[str, int | None]:
+    """(searcher, sub-policies of its candidates, None where --subpolicies says it) of a method.
+
+    For what is no searcher it is the method itself. Raises InputError for NAME@K without a K.
+    """
+    name, mark, size = method.rpartition(SIZED)
+    if not mark or "/" in size or not (name in SEARCHERS or is_import_path(name)):
+        return method, None
+    if not size.isascii() or not size.isdecimal():
+        raise InputError(
+            "method", f"must have a number of sub-policies behind {SIZED}", method,
+            f"pass for example {name}{SIZED}25",
+        )  # fmt: skip
+    return name, int(size)
 
 
 @dataclass(frozen=True)
@@ -27,7 +44,8 @@ class ReplicateSettings(Space):
     method: Annotated[
         tuple[str, ...],
         Option(
-            f"methods: {', '.join(SEARCHING)}, a searcher of your own as package.module:name, "
+            f"methods: {', '.join(SEARCHING)}, a searcher of your own as package.module:name (a "
+            f"searcher as NAME{SIZED}K: by candidates of K sub-policies, whatever --subpolicies), "
             f"published (the paper's policy for these data), or an arm: {ARMS}",
             unit="METHOD...",
             example="random thompson published none",
@@ -72,7 +90,7 @@ class ReplicateSettings(Space):
     searcher_options: Annotated[
         dict,
         Option(
-            "further arguments by searcher as JSON",
+            f"further arguments by searcher as JSON, or by method where NAME{SIZED}K has others",
             unit="JSON",
             rule='an object of objects, e.g. {"ppo": {"batch_size": 5}}',
         ),
@@ -92,9 +110,11 @@ class ReplicateSettings(Space):
             )
         for name in against:
             check_choice("against", name, method)
+        searchers = [searcher_of(name)[0] for name in method]
         for name, options in self.searcher_options.items():
-            check_choice("searcher_options", name, method)
-            searches = name in SEARCHERS or is_import_path(name)
+            check_choice("searcher_options", name, tuple(dict.fromkeys((*method, *searchers))))
+            searcher, _ = searcher_of(name)
+            searches = searcher in SEARCHERS or is_import_path(searcher)
             if not searches or not isinstance(options, dict):
                 raise InputError(
                     "searcher_options", "must hold an object for a searcher", {name: options},
