@@ -10,7 +10,7 @@ from policies.errors import InputError
 from policies.options import Option
 
 from .grid_settings import RandAugmentSettings
-from .settings import Space, seed_option
+from .settings import SpaceSettings, seed_option
 
 NO_CHILD: Final = "none"
 CELLS: Final = len(RandAugmentSettings().cells)
@@ -40,7 +40,7 @@ REDERIVE_TOLD = {
 
 
 @dataclass(frozen=True)
-class RederiveSettings(Space):
+class RederiveSettings(SpaceSettings):
     """Defaults are those of runs that were begun before there was such an option."""
 
     evaluations: Annotated[

@@ -10,7 +10,7 @@ from policies.imports import is_import_path
 from policies.options import Option
 
 from .seeds import MOST_SEEDS
-from .settings import ARMS, SEARCHERS, Space, grown_entries
+from .settings import ARMS, SEARCHERS, SpaceSettings, grown_entries
 
 GRID: Final = "randaugment-grid"
 # Methods that have something to search on a draw; what else may be named is an arm (`arms.FORMS`).
@@ -38,7 +38,7 @@ def searcher_of(method: str) -> tuple[str, int | None]:
 
 
 @dataclass(frozen=True)
-class ReplicateSettings(Space):
+class ReplicateSettings(SpaceSettings):
     """arms: what the methods without a search mean, filled in before the first evaluation."""
 
     method: Annotated[

@@ -53,7 +53,7 @@ from .choice import Choice, Evidence, choose
 from .config import Config
 from .fixed import forget_followers
 from .selection import journalled_policies
-from .settings import SearcherConfig, Space
+from .settings import SearcherConfig, SpaceSettings
 from .study import OpenRun, open_run
 
 POLICY_TEXT_NAME = "policy.txt"
@@ -61,7 +61,7 @@ POLICY_TEXT_NAME = "policy.txt"
 Z95 = 1.959964
 
 
-def policy_space(settings: Space) -> PolicySpace:
+def policy_space(settings: SpaceSettings) -> PolicySpace:
     return PolicySpace(settings.subpolicies, settings.operations, settings.ops)
 
 

@@ -8,14 +8,14 @@ from typing import Annotated
 from policies.errors import InputError
 from policies.options import Option
 
-from .settings import Settings, Space, seed_option
+from .settings import Settings, SpaceSettings, seed_option
 
 BUDGET = 120  # of a search, in children
 RESERVE = 0.2  # share of it that chooses the final policy
 
 
 @dataclass(frozen=True)
-class SearchSettings(Space):
+class SearchSettings(SpaceSettings):
     """Either `evaluations` or `budget` counts; with neither the budget does."""
 
     evaluations: Annotated[

@@ -125,7 +125,7 @@ class Settings(Configuration):
 
 
 @dataclass(frozen=True)
-class Space(Settings):
+class SpaceSettings(Settings):
     """What is searched. After construction `ops` names every operation and `without` is empty."""
 
     subpolicies: Annotated[
@@ -330,7 +330,7 @@ class PBASettings(Settings):
 
 
 @dataclass(frozen=True)
-class RaceSettings(Space):
+class RaceSettings(SpaceSettings):
     table: Annotated[
         str,
         Option(
@@ -405,7 +405,7 @@ class Prices(Settings):
 
 
 @dataclass(frozen=True)
-class EstimateSettings(Prices, Space):
+class EstimateSettings(Prices, SpaceSettings):
     evaluations: Annotated[int, Option("candidate policies of the search", unit="N", least=1)] = 200
     budget: Annotated[
         int | None,
