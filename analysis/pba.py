@@ -97,6 +97,6 @@ def usage(schedule: Schedule) -> pd.DataFrame:
     return table[(table.index != "Identity") | (table > 0).any(axis=1)]
 
 
-def _most(applied: pd.Series, count: int = 3) -> str:
-    top = applied[applied > 0].sort_values(ascending=False, kind="stable").head(count)
+def _most(applied: pd.Series) -> str:
+    top = applied[applied > 0].sort_values(ascending=False, kind="stable").head(3)
     return ", ".join(f"{name} {value:.2f}" for name, value in top.items()) or "nothing"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.stats
 
-from .statistics import CONFIDENCE, ends
+from .statistics import ALPHA, RESAMPLES, ends
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,7 @@ def rank_correlation(
     scores: np.ndarray,
     reference: np.ndarray,
     *,
-    confidence: float = CONFIDENCE,
-    draws: int = 2000,
-    seed: int = 0,
+    draws: int = RESAMPLES,
 ) -> Correlation:
     """Mean over evaluation seeds of Spearman's rho between `scores` and `reference`.
 
@@ -64,7 +62,7 @@ def rank_correlation(
     rho = float(statistic(np.arange(n)))
     if not np.isfinite(rho):
         return Correlation(float("nan"), float("nan"), float("nan"), n)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     samples = np.empty(0)
     at_once = max(1, min(draws, 1_000_000 // scores.size))  # 8 MB an array
     for _ in range(-(-10 * draws // at_once)):
@@ -72,8 +70,7 @@ def rank_correlation(
         samples = np.append(samples, values[np.isfinite(values)])[:draws]
         if len(samples) == draws:
             break
-    tail = (1 - confidence) / 2
-    low, high = ends(samples, tail) if len(samples) else (np.nan, np.nan)
+    low, high = ends(samples, ALPHA / 2) if len(samples) else (np.nan, np.nan)
     return Correlation(rho, low, high, n)
 
 

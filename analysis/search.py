@@ -136,8 +136,8 @@ def policy_section(run: Run, title: str) -> Section:
     )
 
 
-def _names(shares: pd.Series, count: int = 3) -> str:
-    return ", ".join(f"{name} ({value:+.0%})" for name, value in shares.iloc[:count].items())
+def _names(shares: pd.Series) -> str:
+    return ", ".join(f"{name} ({value:+.0%})" for name, value in shares.iloc[:3].items())
 
 
 def _top(run: Run) -> Section:

@@ -20,6 +20,7 @@ CONFIDENCE = 1 - ALPHA
 POWER = 0.80
 FEWEST = 8  # units; of fewer, no correlation, share of variance or bootstrap says anything
 ROUNDING = 4e-12  # of the numbers that a difference is of; a smaller one is none
+RESAMPLES = 2000  # of a bootstrap
 MOST_SEEDS = 10**6  # `seeds_needed` counts no further
 
 
@@ -38,14 +39,14 @@ class Estimate:
     high: float
 
 
-def mean_interval(values: Values, confidence: float = CONFIDENCE) -> Estimate:
+def mean_interval(values: Values) -> Estimate:
     """Mean, standard deviation and t interval of `values` (at least one, all finite)."""
     sample = np.asarray(values, dtype=float)
     if sample.ndim != 1 or sample.size == 0 or not np.isfinite(sample).all():
         raise ValueError(f"values: a list of finite numbers is needed, but got {values!r}")
     n, mean = sample.size, float(sample.mean())
     sd = float(sample.std(ddof=1)) if n > 1 else float("nan")
-    low, high = _judged(sample, np.abs(sample).max()).interval(confidence)
+    low, high = _judged(sample, np.abs(sample).max()).interval()
     return Estimate(mean, sd, n, low, high)
 
 
@@ -77,11 +78,11 @@ class Difference:
         half = float(scipy.stats.t.ppf((1 + confidence) / 2, self.freedom)) * self.error
         return self.mean - half, self.mean + half
 
-    def detectable(self, power: float = POWER, alpha: float = ALPHA) -> float:
-        """The true difference that this test, repeated at level `alpha`, finds with `power`."""
+    def detectable(self, alpha: float = ALPHA) -> float:
+        """The true difference that this test, repeated at level `alpha`, finds with POWER."""
         if not np.isfinite(self.error):
             return float("nan")
-        return _noncentrality(self.freedom, power, alpha) * self.error
+        return _noncentrality(self.freedom, alpha) * self.error
 
 
 def paired_difference(first: Values, second: Values) -> Difference:
@@ -222,25 +223,18 @@ def paired_superiority(differences: np.ndarray) -> np.ndarray:
     return ((differences > 0) + 0.5 * (differences == 0)).mean(axis=-1)
 
 
-def share_interval(share: float, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+def share_interval(share: float, n: int) -> tuple[float, float]:
     """Wilson's interval of a share of `n` independent units, ties counting half.
 
     Unlike a bootstrap's it has a width where all units agree: six of six is [0.61, 1].
     """
-    z = float(norm.ppf((1 + confidence) / 2))
+    z = float(norm.ppf(1 - ALPHA / 2))
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     return max(0.0, float(middle - half)), min(1.0, float(middle + half))
 
 
-def bootstrap(
-    statistic: Callable[[np.ndarray], np.ndarray],
-    values: Values,
-    *,
-    confidence: float = CONFIDENCE,
-    draws: int = 2000,
-    seed: int = 0,
-) -> Interval:
+def bootstrap(statistic: Callable[[np.ndarray], np.ndarray], values: Values) -> Interval:
     """`statistic` of `values` [n], with its interval over resamples of the n units.
 
     statistic: reduces the last axis, [..., n] -> [...].
@@ -248,10 +242,9 @@ def bootstrap(
     sample = np.asarray(values, dtype=float)
     if sample.ndim != 1 or not sample.size or not np.isfinite(sample).all():
         raise ValueError(f"values: a list of finite numbers is needed, but got {values!r}")
-    rng = np.random.default_rng(seed)
-    drawn = statistic(sample[rng.integers(sample.size, size=(draws, sample.size))])
-    tail = (1 - confidence) / 2
-    low, high = ends(drawn, tail) if sample.size >= FEWEST else (np.nan, np.nan)
+    rng = np.random.default_rng(0)
+    drawn = statistic(sample[rng.integers(sample.size, size=(RESAMPLES, sample.size))])
+    low, high = ends(drawn, ALPHA / 2) if sample.size >= FEWEST else (np.nan, np.nan)
     return Interval(float(statistic(sample)), low, high, sample.size)
 
 
@@ -275,18 +268,18 @@ def holm(p_values: Values) -> list[float]:
     return corrected.tolist()
 
 
-def holm_levels(p_values: Values, alpha: float = ALPHA) -> list[float]:
+def holm_levels(p_values: Values) -> list[float]:
     """The level at which Holm's procedure tests each of `p_values`: p < level where it rejects.
 
-    A 1 - level interval therefore excludes 0 exactly where Holm's p is below `alpha`: both of one
-    sentence say the same. The smallest of m is tested at alpha / m, the next at alpha / (m - 1) and
+    A 1 - level interval therefore excludes 0 exactly where Holm's p is below ALPHA: both of one
+    sentence say the same. The smallest of m is tested at ALPHA / m, the next at ALPHA / (m - 1) and
     so on up to the first that is not rejected, whose level the rest have too. NaN counts as 1.
     """
     p = np.nan_to_num(np.asarray(p_values, dtype=float), nan=1.0)
     levels = np.empty(p.shape)
-    level, stopped = alpha, False
+    level, stopped = ALPHA, False
     for rank, place in enumerate(np.argsort(p, kind="stable")):
-        level = level if stopped else alpha / (p.size - rank)
+        level = level if stopped else ALPHA / (p.size - rank)
         stopped = stopped or p[place] >= level
         levels[place] = level
     return levels.tolist()
@@ -307,21 +300,19 @@ def verdict(interval: tuple[float, float], margin: float) -> str:
     return "equal" if -margin <= low and high <= margin else "undecided"
 
 
-def minimum_detectable_difference(
-    sd_of_difference: float, n: int, power: float = POWER, alpha: float = ALPHA
-) -> float:
-    """The true difference that a paired t test with `n` pairs finds with probability `power`.
+def minimum_detectable_difference(sd_of_difference: float, n: int, alpha: float = ALPHA) -> float:
+    """The true difference that a paired t test with `n` pairs finds with probability POWER.
 
     `sd_of_difference` is the standard deviation of one paired difference. NaN when n < 2.
     """
     if n < 2 or not np.isfinite(sd_of_difference):
         return float("nan")
-    return _noncentrality(n - 1, power, alpha) * sd_of_difference / float(np.sqrt(n))
+    return _noncentrality(n - 1, alpha) * sd_of_difference / float(np.sqrt(n))
 
 
 @functools.lru_cache(maxsize=1024)
-def _noncentrality(freedom: float, power: float, alpha: float) -> float:
-    """True difference in standard errors at which a two-sided t test has `power`.
+def _noncentrality(freedom: float, alpha: float) -> float:
+    """True difference in standard errors at which a two-sided t test has POWER.
 
     The power given the error as estimated is normal; it is averaged over the chi distribution of
     that by Gauss and Legendre. (scipy's noncentral t is NaN far out, and the usual solvers
@@ -333,16 +324,14 @@ def _noncentrality(freedom: float, power: float, alpha: float) -> float:
 
     def excess(shift: float) -> float:
         found = norm.sf(critical * spread - shift) + norm.cdf(-critical * spread - shift)
-        return float(weights @ found) / 2 - power
+        return float(weights @ found) / 2 - POWER
 
     # At the upper end the power is above P(spread < 10): all but 1.
     return float(scipy.optimize.brentq(excess, 0.0, 10 * critical + 10, xtol=1e-9))
 
 
-def seeds_needed(
-    sd_of_difference: float, difference: float, power: float = POWER, alpha: float = ALPHA
-) -> int:
-    """Pairs that a paired t test needs to find a true `difference` with probability `power`.
+def seeds_needed(sd_of_difference: float, difference: float, alpha: float = ALPHA) -> int:
+    """Pairs that a paired t test needs to find a true `difference` with probability POWER.
 
     Counts up to MOST_SEEDS, which so means that many or more.
     """
@@ -350,16 +339,16 @@ def seeds_needed(
         raise ValueError(f"difference > 0 and sd >= 0 needed, got {difference}, {sd_of_difference}")
     # Counting up is exact and cannot miss: the solver for n has no root below two pairs.
     n, step = 2, 1
-    while minimum_detectable_difference(sd_of_difference, n + step, power, alpha) > difference:
+    while minimum_detectable_difference(sd_of_difference, n + step, alpha) > difference:
         n, step = n + step, step * 2
         if n + step >= MOST_SEEDS:
             return MOST_SEEDS
-    if minimum_detectable_difference(sd_of_difference, n, power, alpha) <= difference:
+    if minimum_detectable_difference(sd_of_difference, n, alpha) <= difference:
         return n
     low, high = n, n + step
     while high - low > 1:
         middle = (low + high) // 2
-        enough = minimum_detectable_difference(sd_of_difference, middle, power, alpha) <= difference
+        enough = minimum_detectable_difference(sd_of_difference, middle, alpha) <= difference
         low, high = (low, middle) if enough else (middle, high)
     return high
 
@@ -386,12 +375,12 @@ class NoiseFloor:
         ranges = gaps * np.sqrt(seeds) / self.run_sd
         return scipy.stats.studentized_range.sf(ranges, cells, self.freedom)
 
-    def tukey_half_width(self, cells: int, confidence: float = CONFIDENCE) -> float:
+    def tukey_half_width(self, cells: int) -> float:
         """Half of Tukey's interval of the difference of two of so many means over the seeds.
 
         All of them hold at once, so also those against the best, whichever that is.
         """
-        q = scipy.stats.studentized_range.ppf(confidence, cells, self.freedom)
+        q = scipy.stats.studentized_range.ppf(CONFIDENCE, cells, self.freedom)
         return float(q * self.run_sd / np.sqrt(self.seeds))
 
 

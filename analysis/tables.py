@@ -48,10 +48,10 @@ def shortened(text: str, room: int) -> str:
     return f"{text[:head]}…{text[len(text) - (room - 1 - head) :]}"
 
 
-def wrapped(sentences: Iterable[str], width: int = WIDTH) -> str:
+def wrapped(sentences: Iterable[str]) -> str:
     """Sentences as a list for a terminal."""
     return "\n".join(
-        textwrap.fill(s, width, initial_indent="- ", subsequent_indent="  ") for s in sentences
+        textwrap.fill(s, WIDTH, initial_indent="- ", subsequent_indent="  ") for s in sentences
     )
 
 
@@ -74,11 +74,9 @@ def interval(low: float, high: float, digits: int = 2, sign: bool = False) -> st
     return f"[{number(low, digits, sign)}, {number(high, digits, sign)}]"
 
 
-def intervals(
-    lows: Iterable[float], highs: Iterable[float], digits: int = 2, sign: bool = False
-) -> list[str]:
+def intervals(lows: Iterable[float], highs: Iterable[float], sign: bool = False) -> list[str]:
     """`interval` of every two."""
-    return [interval(low, high, digits, sign) for low, high in zip(lows, highs, strict=True)]
+    return [interval(low, high, sign=sign) for low, high in zip(lows, highs, strict=True)]
 
 
 def share(value: float) -> str:

@@ -126,10 +126,10 @@ def _facts(stage: Stage, clock: float, complete: bool) -> list[tuple[str, str]]:
     return facts
 
 
-def curve(rewards: pd.Series, width: int = WIDTH) -> str:
+def curve(rewards: pd.Series) -> str:
     """Rewards as bars, each the mean of as many that follow one another; lowest to highest."""
     values = rewards.to_numpy(float)
-    count = min(width, len(values))
+    count = min(WIDTH, len(values))
     means = [values[i * len(values) // count : (i + 1) * len(values) // count].mean()
              for i in range(count)]  # fmt: skip
     low, high = min(means), max(means)

@@ -9,13 +9,13 @@ from pathlib import Path
 PACKAGES = ("policies", "proxy_tasks", "analysis")
 
 
-def foreign_module(root: Path, names: tuple[str, ...] = PACKAGES) -> str | None:
+def foreign_module(root: Path) -> str | None:
     """The file of a module that hides one of our packages, which lie in `root`, if there is one.
 
     A user's analysis.py does, where PYTHONPATH names its folder: whatever imports `analysis` then
     gets that, and nothing here can help it.
     """
-    for name in names:
+    for name in PACKAGES:
         found = importlib.util.find_spec(name)
         places = () if found is None else found.submodule_search_locations or (found.origin,)
         if not any(place and Path(place).resolve() == root / name for place in places):

@@ -23,12 +23,7 @@ Cell = tuple[int, int]
 
 
 def grid_candidates(
-    cells: Iterable[Cell],
-    seeds: Sequence[int],
-    *,
-    scorer: str = "main",
-    part: str = "validation",
-    first: int = 0,
+    cells: Iterable[Cell], seeds: Sequence[int], *, first: int = 0
 ) -> list[Candidate]:
     """Every cell with every seed, the same for all, so that cells are compared on equal draws.
 
@@ -43,7 +38,7 @@ def grid_candidates(
     """
     cells = list(cells)
     return [
-        Candidate(batch, n * MAGNITUDES + m, RandAugment(n, m), seed, scorer, part, f"N={n} M={m}")
+        Candidate(batch, n * MAGNITUDES + m, RandAugment(n, m), seed, label=f"N={n} M={m}")
         for batch, seed in enumerate(seeds, first)
         for n, m in cells
     ]
