@@ -1,7 +1,7 @@
 # make search   one policy search on the embedded data set, compared with none and random (< 10 min)
 # make test     the test suite, without the tests marked slow
 # make quick    the short tests that start no Ray: for every save (< 90 s)
-# make lint     form (ruff) and types (mypy)
+# make lint     form (ruff), types (mypy), and the documentation, which must build without a warning
 # make docs     the documentation as a web site in build/site, links checked
 # make lowest   the quick tests with the oldest releases that setup.cfg allows
 # make wheel    build the wheel, install it into a fresh environment, search with it elsewhere
@@ -68,7 +68,7 @@ test: $(READY)
 quick: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(QUICK) $(PYTEST_ARGS)
 
-lint: $(READY)
+lint: docs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

@@ -27,7 +27,7 @@ class Imports:
             name: ast.parse(path.read_text(encoding="utf-8")) for name, path in self.files.items()
         }
         self._faces = {
-            name: dict(self._offered(name))
+            name: dict(self._offered(name, path.with_suffix(".pyi")))
             for name, path in self.files.items()
             if path.name == "__init__.py"
         }
@@ -51,7 +51,7 @@ class Imports:
         return found
 
     def public(self, package: str) -> set[str]:
-        """The names that a package's face imports, for type checkers or in earnest."""
+        """The names that a package's face offers."""
         return set(self._faces[package])
 
     def _resolve(self, origin: str, name: str) -> str:
@@ -59,8 +59,12 @@ class Imports:
             return f"{origin}.{name}"
         return self._faces.get(origin, {}).get(name, origin)
 
-    def _offered(self, package: str) -> Iterator[tuple[str, str]]:
-        for node in ast.walk(self._trees[package]):
+    def _offered(self, package: str, stub: Path) -> Iterator[tuple[str, str]]:
+        """Names of the face and where they come from, as its stub says, or else as it imports."""
+        tree = (
+            ast.parse(stub.read_text(encoding="utf-8")) if stub.exists() else self._trees[package]
+        )
+        for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom):
                 origin = self._origin(package, node)
                 if origin in self.files:

@@ -81,8 +81,8 @@ class TestTheCheckItself:
     @pytest.fixture
     def broken(self, tmp_path):
         files = {
-            "one/__init__.py": "from typing import TYPE_CHECKING\n"
-            "if TYPE_CHECKING:\n    from .upper.attic import Thing\n",
+            "one/__init__.py": "",
+            "one/__init__.pyi": "from .upper.attic import Thing as Thing\n",
             "one/cellar.py": "def f():\n    from one import Thing\n",
             "one/upper/__init__.py": "",
             "one/upper/attic.py": "from typing import TYPE_CHECKING\n"

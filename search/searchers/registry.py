@@ -73,7 +73,7 @@ def make_searcher(
 
     Args:
         name: a key of SEARCHERS, or "package.module:name", a class or a function of a user's own
-            that is called as SEARCHERS[name](space, seed, **options) is.
+            that is called as `SEARCHERS[name](space, seed, **options)` is.
 
     Raises:
         InputError: for unknown names and wrong values, and for what is no Searcher.

@@ -15,6 +15,7 @@ import torch
 
 from policies import (
     PUBLISHED,
+    Augmentation,
     OwnPipeline,
     Policy,
     RandAugment,
@@ -31,7 +32,6 @@ from policies.ops import PAPER_OPS
 from policies.options import options_of
 from policies.policy_files import PolicyFile
 from policies.schedule import ScheduleTransform
-from proxy_tasks import Augmentation
 from proxy_tasks.evaluators.config import EvaluatorConfig
 from proxy_tasks.evaluators.registry import check_config
 from proxy_tasks.manifest import Manifest

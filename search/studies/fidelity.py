@@ -12,9 +12,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from policies import PUBLISHED, RandAugment, TrivialAugmentWide
+from policies import PUBLISHED, Augmentation, RandAugment, TrivialAugmentWide
 from policies.errors import InputError, check_choice
-from proxy_tasks import Augmentation
 from proxy_tasks.evaluators.config import EvaluatorConfig
 from proxy_tasks.evaluators.registry import check_config
 from proxy_tasks.run_format import FOUND_LABEL, FROM_SCRATCH

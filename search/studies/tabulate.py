@@ -19,12 +19,20 @@ from typing import Any
 
 import numpy as np
 
-from policies import OPS, PUBLISHED, Policy, RandAugment, TrivialAugmentWide, UniformAugment
+from policies import (
+    OPS,
+    PUBLISHED,
+    Augmentation,
+    Policy,
+    RandAugment,
+    TrivialAugmentWide,
+    UniformAugment,
+)
 from policies.augmentations import decode_augmentation, encode_augmentation
 from policies.errors import InputError, check_choice
 from policies.ops import PAPER_OPS
 from policies.policy_files import load_policy_file
-from proxy_tasks import Augmentation, get_preset
+from proxy_tasks import get_preset
 from proxy_tasks.evaluators.config import EvaluatorConfig
 from proxy_tasks.run_format import FINAL, POLICY_NAME
 from proxy_tasks.tables import OPTIMISED, TESTED
