@@ -19,8 +19,8 @@ from search.runs.environment import package_versions
 MINIMUM_PYTHON = (3, 11)
 # Everything that setup.cfg asks for.
 MODULES = (
-    "click", "jinja2", "matplotlib", "numba", "numpy", "optuna", "pandas", "PIL", "pyarrow", "ray",
-    "rich", "scipy", "sklearn", "sqlalchemy", "tabulate",
+    "click", "jinja2", "lazy_loader", "matplotlib", "numba", "numpy", "optuna", "pandas", "PIL",
+    "pyarrow", "ray", "rich", "scipy", "sklearn", "sqlalchemy", "tabulate",
     "tensorboardX", "torch", "torchvision", "tqdm",
 )  # fmt: skip
 # Below this, Ray moves shared task data from memory to the disk, and small disks fill up.
