@@ -32,13 +32,18 @@ from .selection import (
     fit_model,
     proposals,
     restricted,
+    together,
 )
 from .study import OpenRun
 
 COUNTS = (25, 60, 120)  # sizes of policies whose sub-policies are chosen one by one
+TOGETHER = (25, 60)  # and together
 RIDGE = 0.1  # of the regression; it predicted better than 1 after searches of every size
 # Those that a small share of a budget has children for, the first first.
-ORDER = (BEST, "best-5", "one-by-one-25", "best-5-refined", "one-by-one-60", "one-by-one-120")
+ORDER = (
+    BEST, "best-5", "together-25", "one-by-one-25", "best-5-refined", "together-60",
+    "one-by-one-60", "one-by-one-120",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -83,10 +88,13 @@ def finalists(
     model = fit_model(evidence.cheap or evidence.searched, space, RIDGE, dearer)
     counts = COUNTS if evidence.holding else ()
     made = proposals(usable, model, counts, ops, evidence.seed)
-    fresh, _ = restricted(evidence.fresh, ops)
-    if fresh:
-        made["best-5-rescored"] = concatenate_best(fresh)
-    made[BEST] = concatenate_best(restricted(evidence.holding, ops)[0] or usable, 1)
+    holding, _ = restricted(evidence.holding, ops)
+    if holding:
+        chosen = together(holding, model, TOGETHER, ops, evidence.seed)
+        made |= {f"together-{count}": Policy(rows, space.bins) for count, rows in chosen.items()}
+    if evidence.fresh and holding:
+        made["best-5-rescored"] = concatenate_best(holding)
+    made[BEST] = concatenate_best(holding or usable, 1)
     return made, dropped
 
 

@@ -9,6 +9,7 @@ other ways, all pure functions of what was evaluated, deterministic, ties going 
   sub-policies train better than few (docs/results.md).
 - `rescore_candidates` and `best_rescored` evaluate a few dozen again with new seeds and choose by
   these fresh rewards alone, which are not inflated by having been chosen.
+- `together` takes them so that the policy as a whole is expected to be best, by a Gaussian process.
 - `fit_model` takes such a second, dearer set of rewards to correct the regression where the
   search's evaluator is biased.
 - `refine` moves probabilities and magnitudes of a policy a little, as the regression advises.
@@ -35,9 +36,12 @@ from search.searchers.additive import AdditiveModel
 from search.spaces import PolicySpace
 from search.trial import MAIN, Candidate, Trial, usable_reward
 
+from . import surface
+
 Evaluated = Sequence[tuple[Policy, float]]
 CAUTION = 0.5  # standard deviations of the regression subtracted from what it promises
 NEW = 10_000  # sub-policies considered for a final policy beside those that were evaluated
+NEW_TOGETHER = 3_000  # and where all are looked at again for each that is chosen
 
 
 def evaluated_policies(
@@ -119,13 +123,7 @@ def one_by_one(
     fewer. new: how many sub-policies that no candidate has are considered too, drawn uniformly by
     `seed`. ops: the operations that may be used.
     """
-    space = model.space
-    rng = np.random.default_rng(seed)
-    drawn = (space.sample(rng) for _ in range(math.ceil(new / space.num_subpolicies)))
-    policies = itertools.chain((policy for policy, _ in evaluated), drawn)
-    rows = list(dict.fromkeys(row for policy in policies for row in policy))
-    allowed = set(ops)
-    rows = [row for row in rows if allowed.issuperset(operation.name for operation in row)]
+    rows = _rows(evaluated, model.space, new, ops, seed)
     features = _features(rows, model)
     worth = model.worth(features) - CAUTION * model.uncertainty(features)
     taken: set[tuple[str, ...]] = set()
@@ -138,6 +136,39 @@ def one_by_one(
             if len(chosen) == count:
                 break
     return chosen
+
+
+def together(
+    evaluated: Evaluated,
+    model: AdditiveModel,
+    counts: Sequence[int],
+    ops: Sequence[str],
+    seed: int,
+) -> dict[int, list[tuple[Operation, ...]]]:
+    """Size -> sub-policies that are chosen together, of those evaluated and NEW_TOGETHER others.
+
+    By a Gaussian process on the features of `model`, fitted to the rewards of `evaluated`
+    (`surface`); no sizes where there are too few of them, or where all are alike.
+    """
+    features, rewards = _table(evaluated, model)
+    if len(rewards) < surface.LEAST or np.ptp(rewards) == 0:
+        return {}
+    process = surface.fitted_surface(features, rewards)
+    rows = _rows(evaluated, model.space, NEW_TOGETHER, ops, seed)
+    chosen = surface.chosen_together(process, _features(rows, model), max(counts))
+    return {count: [rows[index] for index in chosen[:count]] for count in counts}
+
+
+def _rows(
+    evaluated: Evaluated, space: PolicySpace, new: int, ops: Sequence[str], seed: int
+) -> list[tuple[Operation, ...]]:
+    """Sub-policies with no other operations than `ops`: all evaluated, and new uniform ones."""
+    rng = np.random.default_rng(seed)
+    drawn = (space.sample(rng) for _ in range(math.ceil(new / space.num_subpolicies)))
+    policies = itertools.chain((policy for policy, _ in evaluated), drawn)
+    rows = dict.fromkeys(row for policy in policies for row in policy)
+    allowed = set(ops)
+    return [row for row in rows if allowed.issuperset(operation.name for operation in row)]
 
 
 def refine(

@@ -20,6 +20,7 @@ SPACE = PolicySpace()
 def few(monkeypatch):
     """Sub-policies that are looked at beside those that were evaluated."""
     monkeypatch.setattr(selection, "NEW", 500)
+    monkeypatch.setattr(selection, "NEW_TOGETHER", 500)
 
 
 @pytest.fixture(scope="module")
@@ -45,11 +46,23 @@ def test_searches_choose_among_new_subpolicies_of_their_own(evaluated):
 def test_by_a_reward_that_does_not_hold_nothing_is_chosen_one_by_one(evaluated):
     """Weight sharing ranks at random where a search ends; `fresh` children change that."""
     assert set(named(Evidence(evaluated, holds=False))) == {"best-5", "best-5-refined", BEST}
-    fresh = [(policy, -reward) for policy, reward in evaluated[:10]]
+    fresh = [(policy, -reward) for policy, reward in evaluated[:20]]
     made = named(Evidence(evaluated, fresh=fresh, holds=False))
     assert {*ORDER, "best-5-rescored"} == set(made)
     assert made[BEST] == max(fresh, key=lambda pair: pair[1])[0]
     assert set(named(Evidence(evaluated))) == set(ORDER)
+
+
+def test_what_is_chosen_together_is_chosen_by_rewards_that_hold(evaluated):
+    """By those of fresh children where there are any; the cheap ones have no part in it."""
+    fresh = [(policy, -reward) for policy, reward in evaluated[:30]]
+    names = [name for name in ORDER if name.startswith("together")]
+    alone = named(Evidence(fresh))
+    assert len(names) == 2
+    for evidence in (Evidence(evaluated, fresh=fresh, holds=False), Evidence(fresh, evaluated)):
+        made = named(evidence)
+        assert {*made["together-25"]} & {*alone["together-25"]}
+    assert named(Evidence(evaluated))["together-25"] != alone["together-25"]
 
 
 def test_the_cheap_rewards_are_corrected_by_the_dear_ones(evaluated):
@@ -64,7 +77,7 @@ def test_the_cheap_rewards_are_corrected_by_the_dear_ones(evaluated):
 
 @pytest.mark.parametrize(
     ("children", "count", "seeds"), [(0, 0, 0), (1, 0, 0), (2, 2, 1), (5, 2, 2), (9, 4, 2),
-                                     (24, 6, 4)],
+                                     (24, 8, 3)],
 )  # fmt: skip
 def test_a_small_share_has_fewer_finalists_and_not_fewer_seeds(evaluated, children, count, seeds):
     candidates = shortlist(named(Evidence(evaluated)), children, seed=3)
