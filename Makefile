@@ -5,7 +5,7 @@
 # make docs     the documentation as a web site in build/site, links checked
 # make lowest   the quick tests with the oldest releases that setup.cfg allows
 # make wheel    build the wheel, install it into a fresh environment, search with it elsewhere
-# make table DATA=CIFAR   measure a slice of a packaged table anew, and compare
+# make table    measure a slice of a packaged table anew, and compare (TABLE=cifar10-1k DATA=CIFAR)
 # make golden   record the golden files and run folders anew, deliberately
 # make soak     everything, the slow tests too, and runs of every kind killed at random (hours)
 # make bench    timings of transforms, evaluators, the engine and memory, in build/bench too
@@ -30,7 +30,7 @@ PYTEST_ARGS ?=
 # Where a machine switches compiled files off, every worker and test would compile all sources again.
 export PYTHONDONTWRITEBYTECODE :=
 # Of `make table` (which, and where its images are) and `make bench-gpu`.
-TABLE ?= cifar10-1k
+TABLE ?= fashion-200
 DATA ?=
 # One process a core, one thread a process; one of them has all tests that start Ray.
 PARALLEL := -n auto --dist loadgroup
