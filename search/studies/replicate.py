@@ -45,7 +45,7 @@ from .study import OpenRun, open_run
 
 JUDGES = ("from-scratch", "synthetic")
 # Part of the plan: rises when a method does something else on a draw.
-PROCEDURE = 2
+PROCEDURE = 3
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ def keep_plan(run: OpenRun) -> None:
     if not isinstance(last, dict) or _hashed(last) != last or not _grown(last, plan):
         raise InputError(
             str(path), "must be the plan that was written before the first evaluation",
-            str(last)[:60], "restore it from a copy",
+            str(last)[:60], "restore it from a copy, or go on with the version that began it",
         )  # fmt: skip
     if last["settings"]["draws"] < plan["settings"]["draws"]:
         write_json(path, [*written, plan])
