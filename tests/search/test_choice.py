@@ -36,10 +36,10 @@ def named(evidence, ops=SPACE.ops):
 def test_searches_choose_among_new_subpolicies_of_their_own(evaluated):
     """Else two searches on the same images would agree more than independent ones do."""
     known = {row for policy, _ in evaluated for row in policy}
-    first, second = (
-        set(named(Evidence(evaluated, seed=seed))["one-by-one-60"]) - known for seed in (0, 1)
-    )
-    assert len(first) > 20 < len(second) and not first & second
+    made = [named(Evidence(evaluated, seed=seed)) for seed in (0, 1)]
+    for name in ("one-by-one-60", "together-60"):
+        first, second = (set(each[name]) - known for each in made)
+        assert len(first) > 20 < len(second) and not first & second, name
     assert named(Evidence(evaluated)) == named(Evidence(evaluated, seed=0))
 
 

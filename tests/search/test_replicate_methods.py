@@ -43,17 +43,19 @@ def test_a_searcher_of_a_users_own_is_a_method_too(tmp_path):
 def test_a_searcher_by_candidates_of_another_size_is_a_method_of_its_own(tmp_path):
     """Its options are those of the searcher, unless it is given some of its own."""
     own = "search.searchers.random:RandomSearcher@3"
-    words = f"replicate {PLANTED} --method random random@4 {own} none --draws 2 --budget 24"
+    words = f"replicate {PLANTED} --method random random@4 random@5 {own} none --draws 2"
     options = '{"random": {"batch_size": 6}, "random@4": {"batch_size": 7}}'
-    invoke(f"{words} --seeds 1 --subpolicies 2 --searcher-options '{options}'", tmp_path)
+    invoke(
+        f"{words} --budget 24 --seeds 1 --subpolicies 2 --searcher-options '{options}'", tmp_path
+    )
     for draw in range(2):
         found = {
             method: journal(tmp_path / f"run/draw-{draw}/{method}/search")
-            for method in ("random", "random@4", own)
+            for method in ("random", "random@4", "random@5", own)
         }
         sizes = {name: {len(t.augmentation) for t in trials} for name, trials in found.items()}
-        assert sizes == {"random": {2}, "random@4": {4}, own: {3}}
-        assert [max(t.slot for t in found[name]) for name in ("random", "random@4")] == [5, 6]
+        assert sizes == {"random": {2}, "random@4": {4}, "random@5": {5}, own: {3}}
+        assert [max(t.slot for t in trials) for trials in found.values()][:3] == [5, 6, 5]
     assert "random@4 " in (tmp_path / "run/replicate.md").read_text()
 
 

@@ -43,6 +43,19 @@ def test_too_much_of_a_good_thing_is_seen():
     assert usage(policy) == pytest.approx(0.25, abs=0.15)
 
 
+class Half:
+    """A surface whose best is at a half."""
+
+    def predict(self, features):
+        return -np.abs(features[:, 0] - 0.5)
+
+
+def test_each_is_chosen_for_what_it_adds_to_those_before():
+    """Alone the second would be 0.41, but 0.6 brings the mean nearer."""
+    features = np.array([[0.9], [0.41], [0.6], [0.45]])
+    assert surface.chosen_together(Half(), features, 3) == [3, 2, 1]
+
+
 def test_one_that_is_chosen_has_no_part_a_second_time():
     evaluated = rewarded(usage)
     made = chosen(evaluated, (5, 30))
