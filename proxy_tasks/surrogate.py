@@ -6,9 +6,10 @@
 Fitted anew where it is loaded, in seconds; nothing fitted is stored. The model is scikit-learn's
 `GaussianProcessRegressor` with a Matérn kernel on `features.policy_features`: unlike the additive
 model that some searchers use themselves, it has no term that belongs to one operation alone, so
-that it favours none of them. What it cannot know: what differs between policies with the same
-features (which operations are applied together, and in which order), and what diverges (children
-that did are left out).
+that it favours none of them. (Final policies chosen together are chosen by a process of the same
+kind, on other features: races at equal cost may flatter these, whoever searched.) What it cannot
+know: what differs between policies with the same features (which operations are applied together,
+and in which order), and what diverges (children that did are left out).
 """
 
 from __future__ import annotations
