@@ -21,6 +21,11 @@ _WORDS = {
     MAIN: "evaluations by the search's own evaluator",
     FINAL: "new children for the final policy",
 }
+NAMES = (
+    "best-1 is the best candidate, best-5 the five best joined, also with their magnitudes "
+    "refined; one-by-one-N are N sub-policies chosen by a regression, together-N by what is "
+    "expected of them as a whole."
+)
 
 
 def spent(run: Run) -> pd.DataFrame | None:
@@ -81,7 +86,7 @@ def choice_section(run: Run) -> Section:
     final = shared_seeds(final)
     means = final.groupby("label", sort=False)["reward"].agg(["mean", "std", "count"])
     means = means.sort_values("mean", ascending=False, kind="stable")
-    lines = ["The first is the best of several: its mean is optimistic too."]
+    lines = ["The first is the best of several: its mean is optimistic too.", NAMES]
     lines += [*without, *luck(run)]
     shown = pd.DataFrame(
         {
