@@ -34,9 +34,9 @@ METHOD = (
     "batches. An arm of several policies counts each policy once, with the mean over its seeds; an "
     "arm of one policy stands for that policy, not for the way it was found. Intervals of "
     "differences are Student's t, at the level at which Holm's procedure over the arms tests them, "
-    "so that interval and p agree (one of all of them may miss in up to about 9 %); the arms' own "
-    "intervals are at 95 %. Equal: the interval lies within the margin. Ahead: share of all pairs "
-    "of runs, one of each arm, in which this arm is ahead."
+    "so that interval and p agree (of three intervals one or more may miss in up to 9 %, of ten in "
+    "up to 14 %); the arms' own intervals are at 95 %. Equal: the interval lies within the margin. "
+    "Ahead: share of all pairs of runs, one of each arm, in which this arm is ahead."
 )
 
 

@@ -21,11 +21,12 @@ from . import tables
 from .statistics import (
     ALPHA,
     MOST_SEEDS,
+    ROUNDING,
     Difference,
     holm,
     holm_levels,
+    mean_difference,
     mean_interval,
-    paired_difference,
     paired_superiority,
     seeds_needed,
     share_interval,
@@ -59,13 +60,20 @@ class Draws:
         return _mean(self.accuracy[:, :, self.methods.index(method)])
 
     def differences(self, method: str, other: str) -> np.ndarray:
-        """Mean of `method` minus `other` over the seeds that both have, [draws]."""
-        return _mean(self.gaps(method, other))
+        """Mean of `method` minus `other` over the seeds that both have, [draws]; 0 where it is but
+        rounding."""
+        means = _mean(self.gaps(method, other))
+        return np.where(np.abs(means) <= ROUNDING * self.scale, 0.0, means)
 
     def gaps(self, method: str, other: str) -> np.ndarray:
         """`method` minus `other` of every child, [draws, seeds]; NaN where either failed."""
         place, against = self.methods.index(method), self.methods.index(other)
         return self.accuracy[:, :, place] - self.accuracy[:, :, against]
+
+    @property
+    def scale(self) -> float:
+        """How large the numbers are that differences are of."""
+        return float(np.nanmax(np.abs(self.accuracy), initial=0.0))
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
@@ -85,7 +93,7 @@ def compare_methods(draws: Draws, pairs: Sequence[tuple[str, str]], margin: floa
     """
     units = [draws.differences(*pair) for pair in pairs]
     units = [unit[np.isfinite(unit)] for unit in units]
-    tests = [_test(unit) for unit in units]
+    tests = [_test(unit, draws.scale) for unit in units]
     p = [test.p for test in tests]
     alpha = ALPHA / max(1, len(p))
     rows = []
@@ -119,10 +127,10 @@ def compare_methods(draws: Draws, pairs: Sequence[tuple[str, str]], margin: floa
     return pd.DataFrame(rows)
 
 
-def _test(unit: np.ndarray) -> Difference:
+def _test(unit: np.ndarray, scale: float) -> Difference:
     if not unit.size:
         return Difference(np.nan, np.nan, np.nan, 0)
-    return paired_difference(unit, np.zeros(unit.size))
+    return mean_difference(unit, scale)
 
 
 def _child_share(draws: Draws, method: str, other: str) -> float:

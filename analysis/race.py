@@ -11,7 +11,7 @@ import pandas as pd
 
 from policies.errors import InputError, as_written
 from policies.files import read_json
-from proxy_tasks.run_format import PLANTED, RACE_NAME
+from proxy_tasks.run_format import PLANTED, RACE_NAME, entrant_names
 
 from . import plots, sections, tables
 from .document import Picture, Report, Section, Sentences, Table, Text, section
@@ -205,7 +205,9 @@ def race_report(run: Run) -> Report:
     laps = _laps(run)
     known = _comparable(laps)
     race = analyse_race(known) if len(known) else None
-    wanted = run.number("settings", "seeds") * len(run.choices("searcher"))
+    fidelity, dear = (run.option("settings", name) for name in ("fidelity", "dear"))
+    names = [entrant_names(each, str(fidelity), dear) for each in run.choices("searcher")]
+    wanted = run.number("settings", "seeds") * sum(map(len, names))
     done = len(laps[["searcher", "seed"]].drop_duplicates())
     course = run.option("settings", "table", "a table")
     lines = [f"Unfinished: {done} of {wanted} searches."] if done < wanted else []

@@ -39,10 +39,10 @@ METHOD = (
     "all of these, where no comparison would be left). A draw counts once, with the mean over its "
     "children. Differences are paired over draws and seeds; their intervals are Student's t, at "
     "the level at which Holm's procedure over all rows of the same images tests them, so that "
-    "interval, p and verdict agree (one of all of them may miss in up to about 9 %). Ahead: share "
-    "of draws in which the method is ahead, ties counting half, with Wilson's 95 % interval. "
-    "Equal: the interval lies within the margin. Draws are taken from the same data set and share "
-    "images: all this holds for data like these."
+    "interval, p and verdict agree (of three intervals one or more may miss in up to 9 %, of ten "
+    "in up to 14 %). Ahead: share of draws in which the method is ahead, ties counting half, with "
+    "Wilson's 95 % interval. Equal: the interval lies within the margin. Draws are taken from the "
+    "same data set and share images: all this holds for data like these."
 )
 FOLDERS = (
     "Every draw has a folder, `draw-N`: in `own` and `other` are the comparisons of its policies, "

@@ -46,7 +46,7 @@ def mean_interval(values: Values) -> Estimate:
         raise ValueError(f"values: a list of finite numbers is needed, but got {values!r}")
     n, mean = sample.size, float(sample.mean())
     sd = float(sample.std(ddof=1)) if n > 1 else float("nan")
-    low, high = _judged(sample, np.abs(sample).max()).interval()
+    low, high = mean_difference(sample, np.abs(sample).max()).interval()
     return Estimate(mean, sd, n, low, high)
 
 
@@ -87,7 +87,7 @@ class Difference:
 
 def paired_difference(first: Values, second: Values) -> Difference:
     """The mean of `first[i] - second[i]`, where i is the same seed in both: a paired t test."""
-    return _judged(*_gaps(first, second))
+    return mean_difference(*_gaps(first, second))
 
 
 def unpaired_difference(first: Values, second: Values) -> Difference:
@@ -112,7 +112,7 @@ def _welch(mean: float, samples: Sequence[np.ndarray], scale: float) -> Differen
     return Difference(mean, float(np.sqrt(variances.sum())), freedom, fewest)
 
 
-def _judged(units: np.ndarray, scale: float) -> Difference:
+def mean_difference(units: np.ndarray, scale: float) -> Difference:
     """The mean of what counts once each, by Student's t. scale: of the numbers they came from."""
     error = _error(units) if units.size > 1 and not _same(units, scale) else float("nan")
     return Difference(float(units.mean()), error, units.size - 1, units.size)
@@ -154,12 +154,12 @@ def arm_difference(
     labels = [np.array(_codes(policies)) for policies in (first_policies, second_policies)]
     several = [codes for codes in labels if codes.max() > 0]
     if not several:
-        return _judged(gap, scale)
+        return mean_difference(gap, scale)
     several.sort(key=lambda codes: codes.max())
     means = [_by_policy(gap, codes) for codes in several]
     met = len(set(zip(*several, strict=True)))
     if met == means[-1].size:
-        return _judged(means[0], scale)
+        return mean_difference(means[0], scale)
     centre = float(_by_policy(first, labels[0]).mean() - _by_policy(second, labels[1]).mean())
     return _welch(centre, means, scale)
 

@@ -43,6 +43,7 @@ COMPARE, COMPARE_OTHER, COMPARE_CHILD = "compare", "compare-other", "compare-chi
 DRAW, OWN, OTHER = "draw-", "own", "other"
 
 PLANTED = "planted"  # what a race has for a table where it has none
+STAGED = "staged"  # the searcher that is told of two fidelities
 FROM_SCRATCH = "from-scratch"  # scorer of the children of a fidelity study
 # What its labels begin with: random policies of 5 sub-policies, those of searches.
 RANDOM_LABEL, FOUND_LABEL = "random 5 #", "found: "
@@ -52,6 +53,14 @@ RUN_VERSION = 2
 # Of version 1: pba had a format of its own, and these kinds kept no config.json beside such files.
 _PBA_1 = "augsearch-pba"
 _WITHOUT_CONFIG_1 = ("rescore/config.json", "search/config.json", "child.pt")
+
+
+def entrant_names(searcher: str, fidelity: str, dear: str | None) -> list[str]:
+    """What a race calls those who race by a searcher: at equal cost (with a dear fidelity) one on
+    either fidelity, but of a staged one that has both."""
+    if dear is None or searcher == STAGED:
+        return [searcher]
+    return [f"{searcher}, {fidelity}", f"{searcher}, {dear}"]
 
 
 def numbered(folder: str, count: int) -> list[str]:

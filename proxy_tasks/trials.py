@@ -308,6 +308,11 @@ def image_passes(trials: Iterable[Trial]) -> int:
     return sum(trial.result.image_passes for trial in trials if trial.status == "ok")
 
 
+def to_compare(mean: float) -> float:
+    """A mean reward without its rounding, so that means of equal sums are equal."""
+    return round(mean, 12)
+
+
 def rank_by_mean(rewards: Mapping[Key, Sequence[float]]) -> list[Key]:
     """Cells (N, M) of a grid, the highest mean reward first.
 
@@ -317,6 +322,6 @@ def rank_by_mean(rewards: Mapping[Key, Sequence[float]]) -> list[Key]:
 
     def order(cell: Key) -> tuple[int, float, Key]:
         told = rewards[cell]
-        return -len(told), -math.fsum(told) / max(1, len(told)), cell
+        return -len(told), -to_compare(math.fsum(told) / max(1, len(told))), cell
 
     return sorted(rewards, key=order)

@@ -51,9 +51,9 @@ class Evidence:
     """What is known of a search's candidates, each (Policy, reward) in order of evaluation.
 
     searched: by the search's own evaluator. cheap: by its cheaper one. fresh: some again, by the
-    evaluator that will decide. holds: whether rewards of the search's own evaluator hold where
-    a search ends. same: whether it is the one that decides, and its rewards can be compared.
-    seed: of the search.
+    evaluator that will decide. holds, fresh_hold: whether rewards of the search's own evaluator,
+    and the fresh ones, hold where a search ends. same: whether that evaluator is the one that
+    decides, and its rewards can be compared. seed: of the search.
     """
 
     searched: Evaluated
@@ -61,17 +61,26 @@ class Evidence:
     fresh: Evaluated = ()
     holds: bool = True
     same: bool = True
+    fresh_hold: bool = True
     seed: int = 0
 
     @property
     def holding(self) -> Evaluated:
-        """The rewards that hold; the fresh ones where there are any."""
-        return self.fresh or (self.searched if self.holds else ())
+        """The rewards that hold; of the fresh ones where there are any."""
+        told, hold = (self.fresh, self.fresh_hold) if self.fresh else (self.searched, self.holds)
+        return told if hold else ()
+
+    @property
+    def dearer(self) -> list[tuple[Policy, float]]:
+        """What corrects the cheap rewards, or adds to the searched ones: all of one scale."""
+        searched = self.cheap and (self.same or not self.fresh)
+        return [*(self.searched if searched else ()), *self.fresh]
 
     @property
     def best(self) -> tuple[Policy, float] | None:
-        """The best candidate by such rewards; the reward is the largest of many noisy ones."""
-        return max(self.holding, key=lambda pair: pair[1], default=None)
+        """The best candidate by fresh rewards, else by such as hold; the reward is the largest of
+        many noisy ones."""
+        return max(self.fresh or self.holding, key=lambda pair: pair[1], default=None)
 
 
 def finalists(
@@ -84,17 +93,17 @@ def finalists(
     usable, dropped = restricted(evidence.searched, ops)
     if not usable:
         raise InputError("ops", "must leave some sub-policies of the search", ops, "name more")
-    dearer = [*(evidence.searched if evidence.cheap else ()), *evidence.fresh]
-    model = fit_model(evidence.cheap or evidence.searched, space, RIDGE, dearer)
+    model = fit_model(evidence.cheap or evidence.searched, space, RIDGE, evidence.dearer)
     counts = COUNTS if evidence.holding else ()
     made = proposals(usable, model, counts, ops, evidence.seed)
     holding, _ = restricted(evidence.holding, ops)
     if holding:
         chosen = together(holding, model, TOGETHER, ops, evidence.seed)
         made |= {f"together-{count}": Policy(rows, space.bins) for count, rows in chosen.items()}
-    if evidence.fresh and holding:
-        made["best-5-rescored"] = concatenate_best(holding)
-    made[BEST] = concatenate_best(holding or usable, 1)
+    fresh, _ = restricted(evidence.fresh, ops)
+    if fresh:
+        made["best-5-rescored"] = concatenate_best(fresh)
+    made[BEST] = concatenate_best(fresh or holding or usable, 1)
     return made, dropped
 
 

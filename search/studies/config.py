@@ -34,6 +34,7 @@ from proxy_tasks.run_format import (
     CONFIG_NAME,
     RUN_FORMAT,
     RUN_VERSION,
+    STAGED,
     check_run_format,
     read_run_config,
 )
@@ -42,8 +43,8 @@ from search.engine.resources import PoolConfig
 from .kinds import KINDS, options_of_kind, section_classes
 from .settings import SearcherConfig, TaskConfig
 
-# Who searches where nothing is said: within a budget, and with a number of evaluations.
-STAGED, PLAIN = "staged", "ppo"
+# Who searches where nothing is said, with a number of evaluations; within a budget STAGED.
+PLAIN = "ppo"
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from policies.errors import InputError
 from proxy_tasks import ProxyTask
 from proxy_tasks.evaluators.config import EvaluatorConfig
 from proxy_tasks.evaluators.costs import child_of
@@ -58,7 +59,8 @@ class Estimate:
     """seconds: per evaluation on one worker, as measured (one number per evaluation).
 
     measured_workers: how many ran side by side while measuring. cores: CPU cores per worker.
-    price: money per core-hour, None when not asked for. unit: what was measured, in the plural.
+    price, gpu_price: money per hour of a core and of a GPU, None when not asked for. unit: what was
+    measured, in the plural. gpus: a worker's.
     """
 
     seconds: tuple[float, ...]
@@ -68,6 +70,8 @@ class Estimate:
     cores: float
     price: float | None = None
     unit: str = "evaluations"
+    gpus: float = 0.0
+    gpu_price: float | None = None
 
     @property
     def seconds_per_evaluation(self) -> float:
@@ -81,8 +85,8 @@ class Estimate:
     def core_hours(self, evaluations: int | None = None) -> float:
         return self.hours(evaluations) * self.workers * self.cores
 
-    def money(self, evaluations: int | None = None) -> float | None:
-        return None if self.price is None else self.core_hours(evaluations) * self.price
+    def gpu_hours(self, evaluations: int | None = None) -> float:
+        return self.hours(evaluations) * self.workers * self.gpus
 
     def lines(self) -> list[str]:
         """The estimate in words, one fact a line."""
@@ -109,13 +113,16 @@ class Estimate:
         return lines
 
     def _cost(self, evaluations: int, what: str) -> str:
-        money = self.money(evaluations)
-        price = "" if money is None else f", price {money:,.2f}"
         workers = f"{self.workers} worker{'s' if self.workers > 1 else ''}"
-        return (
-            f"{what}, {workers}): {self.hours(evaluations):.3g} h, "
-            f"{self.core_hours(evaluations):.3g} core-hours{price}"
-        )
+        told = [f"{self.hours(evaluations):.3g} h"]
+        for hours, what_of, price in (
+            (self.core_hours(evaluations), "core", self.price),
+            (self.gpu_hours(evaluations), "GPU", self.gpu_price),
+        ):
+            if hours:
+                money = "" if price is None else f" for {hours * price:,.2f}"
+                told.append(f"{hours:.3g} {what_of}-hours{money}")
+        return f"{what}, {workers}): {', '.join(told)}"
 
 
 def run_estimate(config: Config) -> Estimate:
@@ -133,6 +140,11 @@ def run_estimate(config: Config) -> Estimate:
         InputError: for what `run_search` would refuse.
     """
     settings = config.settings
+    if settings.gpu_price is not None and not config.pool.gpus:
+        raise InputError(
+            "gpu_price", "must be for workers that have GPUs", settings.gpu_price,
+            "pass --gpus 1 too, or leave it out",
+        )  # fmt: skip
     evaluator = settled(config.evaluator, config.pool)
     if settings.budget is not None:
         evaluator = child_of(evaluator)
@@ -149,6 +161,8 @@ def run_estimate(config: Config) -> Estimate:
         cores_of(config.pool, evaluator),
         settings.price,
         "evaluations" if settings.budget is None else "children",
+        config.pool.gpus,
+        settings.gpu_price,
     )
 
 

@@ -15,10 +15,9 @@ from search.engine.resources import PoolConfig
 from .grid_settings import AGAIN, RandAugmentSettings
 from .rederive_settings import REDERIVE_PRESETS, REDERIVE_TOLD, RederiveSettings
 from .replication import ReplicateSettings
-from .search_settings import SearchSettings, SelectSettings
+from .search_settings import EstimateSettings, SearchSettings, SelectSettings
 from .settings import (
     CompareSettings,
-    EstimateSettings,
     FidelitySettings,
     PBASettings,
     RaceSettings,

@@ -15,11 +15,11 @@ from typing import Any, Protocol
 
 from policies.imports import is_import_path, resolve
 from policies.ops import PAPER_OPS
-from proxy_tasks.run_format import POLICY_NAME
+from proxy_tasks.run_format import POLICY_NAME, STAGED
 from search.searchers.base import Searcher
 
 from .arms import Arm, parse_arm
-from .config import STAGED, Config, cheap_of
+from .config import Config, cheap_of
 from .grid_settings import RandAugmentSettings
 from .randaugment import run_randaugment
 from .replication import GRID, searcher_of

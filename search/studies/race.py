@@ -37,7 +37,7 @@ from proxy_tasks.evaluators.evaluation import Evaluation
 from proxy_tasks.evaluators.planted import PlantedLandscape
 from proxy_tasks.evaluators.registry import check_config
 from proxy_tasks.evaluators.table import CHEAPEST, TableEvaluator
-from proxy_tasks.run_format import PLANTED, RACE_NAME
+from proxy_tasks.run_format import PLANTED, RACE_NAME, entrant_names
 from proxy_tasks.surrogate import TEST
 from proxy_tasks.tables import TESTED, load_table, packaged_tables
 from search.engine.progress import show
@@ -45,7 +45,7 @@ from search.searchers.base import Searcher
 from search.searchers.registry import make_searcher
 from search.trial import CHEAP, MAIN, Candidate, Key
 
-from .config import STAGED, Config
+from .config import Config
 from .costed import Entrant, search_at_cost, two_fidelities
 from .search import policy_space
 from .selection import concatenate_best, evaluated_policies
@@ -313,11 +313,9 @@ def entrants_of(settings: RaceSettings) -> dict[str, Entrant]:
     found: dict[str, Entrant] = {}
     for name in settings.searcher:
         options = settings.searcher_options.get(name, {})
-        if settings.dear is None or name == STAGED:
-            found[name] = Entrant(name, options=options)
-            continue
-        found[f"{name}, {settings.fidelity}"] = Entrant(name, CHEAP, options)
-        found[f"{name}, {settings.dear}"] = Entrant(name, MAIN, options)
+        names = entrant_names(name, settings.fidelity, settings.dear)
+        for label, told in zip(names, (CHEAP, MAIN) if len(names) > 1 else (MAIN,), strict=True):
+            found[label] = Entrant(name, told, options)
     return found
 
 
@@ -348,12 +346,13 @@ def _prepared(evaluator: EvaluatorConfig) -> int:
     return tabulated_preparation(evaluator) if evaluator.kind == "table" else 0
 
 
-_courses: dict[str, Course] = {}
+_courses: dict[tuple[str, int], Course] = {}
 
 
 def _course(evaluator: EvaluatorConfig) -> Course:
-    """Fitted once in a process."""
-    mark = repr(evaluator)
+    """Fitted once in a process to what its table holds: a file may grow."""
+    table = Path(evaluator.options.get("table", ""))
+    mark = repr(evaluator), table.stat().st_mtime_ns if table.is_file() else 0
     if mark not in _courses:
         _courses[mark] = course_of(evaluator)
     return _courses[mark]

@@ -15,9 +15,10 @@ from typing import NamedTuple
 
 from policies.ops import PAPER_OPS
 from proxy_tasks.presets import Preset, get_preset
+from proxy_tasks.run_format import STAGED
 from proxy_tasks.tasks import TASKS
 
-from .config import STAGED, Config
+from .config import Config
 from .rederive_settings import NO_CHILD
 
 OURS = "not in the paper: our choice"

@@ -27,6 +27,7 @@ from proxy_tasks.run_format import (
     POLICY_NAME,
     RANDOM,
     RECIPE_NAME,
+    STAGED,
     numbered,
 )
 from search.engine import cluster
@@ -35,7 +36,7 @@ from search.searchers.ppo import PPO_PRESETS
 
 from .arms import Arm, parse_arm
 from .compare import run_compare
-from .config import STAGED, Config, cheap_of
+from .config import Config, cheap_of
 from .fixed import forget_followers
 from .grid_settings import RandAugmentSettings
 from .randaugment import run_randaugment

@@ -26,11 +26,11 @@ from typing import Any
 
 from policies.errors import InputError
 from policies.files import digest, read_json, write_json
-from proxy_tasks.run_format import DRAW, OTHER, OWN, PLAN_NAME, STAND_IN, pairs_of
+from proxy_tasks.run_format import COSTS_NAME, DRAW, OTHER, OWN, PLAN_NAME, STAND_IN, pairs_of
 from search.engine import cluster
 from search.errors import NothingFound
 from search.runs.folder import has_results
-from search.trial import JOURNAL_NAME, read_journal
+from search.trial import JOURNAL_NAME, image_passes, read_journal
 
 from .arms import Arm, check_pipelines, parse_arms
 from .compare import run_compare
@@ -45,7 +45,7 @@ from .study import OpenRun, open_run
 
 JUDGES = ("from-scratch", "synthetic")
 # Part of the plan: rises when a method does something else on a draw.
-PROCEDURE = 3
+PROCEDURE = 4
 
 
 @dataclass(frozen=True)
@@ -260,9 +260,17 @@ def _stands_for(name: str, place: Path, why: str) -> Arm:
     note = place.parent / STAND_IN
     if why:
         write_json(note, {"why": why})
-        return Arm(name, name, (None,))
+        return Arm(name, name, (None,), search=_spent(place))
     note.unlink(missing_ok=True)
     return found(name, place)
+
+
+def _spent(place: Path) -> dict[str, Any]:
+    """What a stage has cost, as the provenance of a policy says it."""
+    trials = [trial for path in place.rglob(JOURNAL_NAME) for trial in read_journal(path)]
+    costs = place / COSTS_NAME
+    prepared = read_json(costs)["prepared"] if costs.exists() else 0
+    return {"evaluations": len(trials), "image_passes": image_passes(trials) + prepared}
 
 
 def _go_on(

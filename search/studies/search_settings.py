@@ -1,4 +1,4 @@
-"""The settings of a search, and of the selection of its final policy."""
+"""The settings of a search, of the selection of its final policy, and of what it would cost."""
 
 from __future__ import annotations
 
@@ -8,22 +8,38 @@ from typing import Annotated
 from policies.errors import InputError
 from policies.options import Option
 
-from .settings import Settings, SpaceSettings, seed_option
+from .settings import Prices, Settings, SpaceSettings, seed_option
 
 BUDGET = 120  # of a search, in children
 RESERVE = 0.2  # share of it that chooses the final policy
+BUDGET_COUNTS, NONE_COUNTS = f"{BUDGET}, unless evaluations are given", "none, the budget counts"
+
+
+class _Counted(SpaceSettings):
+    """Either `evaluations` or `budget` counts; with neither the budget does."""
+
+    evaluations: int | None
+    budget: int | None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.evaluations is None and self.budget is None:
+            object.__setattr__(self, "budget", BUDGET)
+        if None not in (self.evaluations, self.budget):
+            raise InputError(
+                "budget", "must not be given with evaluations", self.budget,
+                "pass one of them: evaluations count alike, a budget counts what they cost",
+            )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class SearchSettings(SpaceSettings):
-    """Either `evaluations` or `budget` counts; with neither the budget does."""
-
+class SearchSettings(_Counted):
     evaluations: Annotated[
         int | None,
         Option(
             "candidate policies to evaluate, whatever they cost; the best are joined",
             unit="N",
-            unset="none, the budget counts",
+            unset=NONE_COUNTS,
             least=1,
             example=200,
         ),
@@ -44,7 +60,7 @@ class SearchSettings(SpaceSettings):
             "cost of the whole search, the choice of its final policy included, in children: 1 is "
             "what a child from scratch costs",
             unit="CHILDREN",
-            unset=f"{BUDGET}, unless evaluations are given",
+            unset=BUDGET_COUNTS,
             least=1,
             example=BUDGET,
         ),
@@ -72,22 +88,26 @@ class SearchSettings(SpaceSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.evaluations is None and self.budget is None:
-            object.__setattr__(self, "budget", BUDGET)
-        if self.evaluations is None:
-            self.check_size(self.top)
-            return
-        if self.budget is not None:
-            raise InputError(
-                "budget", "must not be given with evaluations", self.budget,
-                "pass one of them: evaluations count alike, a budget counts what they cost",
-            )  # fmt: skip
-        if self.top > self.evaluations:
+        if self.evaluations is not None and self.top > self.evaluations:
             raise InputError(
                 "top", f"must be at most the {self.evaluations} evaluations", self.top,
                 f"pass at most {self.evaluations}, or evaluate more candidates",
             )  # fmt: skip
         self.check_size(self.top)
+
+
+@dataclass(frozen=True)
+class EstimateSettings(Prices, _Counted):
+    evaluations: Annotated[
+        int | None,
+        Option("candidate policies of the search", unit="N", unset=NONE_COUNTS, least=1,
+               example=200),
+    ] = None  # fmt: skip
+    budget: Annotated[
+        int | None,
+        Option("cost of the search in children", unit="CHILDREN", unset=BUDGET_COUNTS, least=1,
+               example=BUDGET),
+    ] = None  # fmt: skip
 
 
 @dataclass(frozen=True)

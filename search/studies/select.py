@@ -153,6 +153,7 @@ class _Selection:
             rewards_hold(own),
             replace(own, repeats=1) == replace(deciding, repeats=1),
             self.searched.settings.seed,
+            rewards_hold(deciding),
         )
         made, dropped = finalists(evidence, self.space, ops)
         seeds = training_seeds("select final", 0, settings.seeds)

@@ -32,6 +32,7 @@ from policies import Policy
 from policies.errors import InputError
 from policies.policy import Operation
 from proxy_tasks.evaluators.evaluation import Evaluation
+from proxy_tasks.trials import to_compare
 from search.searchers.additive import AdditiveModel
 from search.spaces import PolicySpace
 from search.trial import MAIN, Candidate, Trial, usable_reward
@@ -298,7 +299,7 @@ def best_rescored(
         told = [value for value in values if value is not None]
         if len(told) == len(values):
             means.append((policy, float(np.mean(told))))
-    return sorted(means, key=lambda pair: -pair[1])
+    return sorted(means, key=lambda pair: -to_compare(pair[1]))
 
 
 def _ranked(evaluated: Evaluated) -> list[Policy]:

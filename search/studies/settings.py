@@ -402,13 +402,3 @@ class Prices(Settings):
         Option("price of a GPU-hour", unit="MONEY", unset="no price", least=0, example=2.0),
     ] = None
     samples: Annotated[int, Option("evaluations measured per worker", unit="N", least=1)] = 2
-
-
-@dataclass(frozen=True)
-class EstimateSettings(Prices, SpaceSettings):
-    evaluations: Annotated[int, Option("candidate policies of the search", unit="N", least=1)] = 200
-    budget: Annotated[
-        int | None,
-        Option("cost of the search in children, instead of a number of evaluations",
-               unit="CHILDREN", unset="none, evaluations count", least=1, example=120),
-    ] = None  # fmt: skip

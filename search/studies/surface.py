@@ -28,10 +28,10 @@ def fitted_surface(features: np.ndarray, rewards: Sequence[float]) -> Any:
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
-    every = -(-len(rewards) // MOST)
+    used = np.linspace(0, len(rewards) - 1, min(len(rewards), MOST)).round().astype(int)
     kernel = ConstantKernel() * Matern(nu=2.5) + WhiteKernel()
     process = GaussianProcessRegressor(kernel, optimizer=_most_likely, normalize_y=True)
-    return process.fit(features[::every], np.asarray(rewards)[::every])
+    return process.fit(features[used], np.asarray(rewards)[used])
 
 
 def _most_likely(objective: Callable[..., float], *_: Any, **__: Any) -> tuple[np.ndarray, float]:

@@ -198,6 +198,8 @@ def test_a_race_tells_how_its_searches_ended_and_who_is_left_out(write_run, dear
     text = reported(directory).read_text()
     assert "Left out, as fewer than two searches found something: c." in text
     assert ("Every search has the same cost" in text) == (dear is not None)
+    # At equal cost everybody races twice, told the one fidelity or the other.
+    assert ("Unfinished: 9 of 18 searches." in text) == (dear is not None)
     assert ("same number of evaluations" in text) == (dear is None)
 
 

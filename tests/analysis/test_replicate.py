@@ -197,6 +197,16 @@ def test_differences_that_are_all_the_same_are_undecided():
     assert "3 draws give no spread" in said and "2 children diverged" in said
 
 
+def test_ties_are_ties_whatever_their_children_add_up_to():
+    """In every draw the methods have the same accuracies, by other seeds."""
+    right = np.random.default_rng(0).integers(2000, 2400, (2, 20, 3))  # of 4,000 images
+    right[1, :, 0] += (right[0] - right[1]).sum(axis=1)
+    draws = draws_of(100 * (np.moveaxis(right, 0, 2) / 4000))
+    assert np.any(draws.gaps("b", "a").mean(axis=1) != 0)
+    [row] = compare_methods(draws, [("b", "a")], 0.5).itertuples()
+    assert (row.difference, row.ahead, row.verdict) == (0, 0.5, "undecided")
+
+
 def test_what_gives_no_spread_is_a_comparison_too():
     accuracy = simulated(np.random.default_rng(7), 3)
     accuracy[:, :, 1] = accuracy[:, :, 0] + 1

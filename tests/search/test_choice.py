@@ -9,6 +9,7 @@ from policies import InputError
 from proxy_tasks.run_format import BEST
 from search import PolicySpace
 from search.errors import NothingFound
+from search.searchers.fixed import fixed_candidates
 from search.studies import selection
 from search.studies.choice import ORDER, Choice, Evidence, decide, finalists, shortlist
 from search.testing import evaluation
@@ -75,6 +76,27 @@ def test_the_cheap_rewards_are_corrected_by_the_dear_ones(evaluated):
     assert len({*both["one-by-one-25"]} & rows) > len({*wrong} & rows)
 
 
+def test_rewards_of_two_scales_are_not_added_up(evaluated):
+    """As when a search by likelihoods is selected from by accuracies."""
+    fresh = [(policy, 0.5 + reward / 100) for policy, reward in evaluated[:30]]
+    made = []
+    for level in (0.0, 1000.0):
+        searched = [(policy, level - reward) for policy, reward in evaluated]
+        made.append(named(Evidence(searched, evaluated, fresh, same=False)))
+    assert made[0] == {**made[1], "best-5": made[0]["best-5"]}
+    alike = Evidence(evaluated, evaluated, fresh)
+    assert alike.dearer == [*evaluated, *fresh]
+    assert Evidence(evaluated, evaluated, same=False).dearer == evaluated
+
+
+def test_fresh_rewards_of_a_shared_child_choose_no_subpolicies(evaluated):
+    """Whole candidates are ranked anew, and no more."""
+    fresh = [(policy, -reward) for policy, reward in evaluated[:30]]
+    made = named(Evidence(evaluated, fresh=fresh, fresh_hold=False))
+    assert set(made) == {"best-5", "best-5-refined", "best-5-rescored", BEST}
+    assert made[BEST] == max(fresh, key=lambda pair: pair[1])[0]
+
+
 @pytest.mark.parametrize(
     ("children", "count", "seeds"), [(0, 0, 0), (1, 0, 0), (2, 2, 1), (5, 2, 2), (9, 4, 2),
                                      (24, 8, 3)],
@@ -102,6 +124,17 @@ def test_of_equal_finalists_the_first_is_chosen(evaluated, tmp_path):
     ):
         with pytest.raises(NothingFound, match=words):
             decide(made, candidates, found, evidence, tmp_path, "more")
+
+
+def test_means_that_only_rounding_parts_are_equal(evaluated, tmp_path):
+    """Both sum up to 2.083, and the second's mean is higher by its last bit."""
+    evidence = Evidence(evaluated)
+    made = {name: named(evidence)[name] for name in ("best-5", BEST)}
+    rewards = ((0.692, 0.689, 0.702), (0.71, 0.7, 0.673))
+    assert np.mean(rewards[1]) > np.mean(rewards[0])
+    candidates = fixed_candidates(made, range(3))
+    told = {each.key: evaluation(rewards[each.slot][each.batch]) for each in candidates}
+    assert decide(made, candidates, told, evidence, tmp_path, "more").name == "best-5"
 
 
 def test_luck_is_told_only_of_rewards_of_one_kind(evaluated):

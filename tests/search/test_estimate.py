@@ -31,18 +31,29 @@ def test_arithmetic():
     assert found.seconds_per_evaluation == 30.0
     assert found.hours() == 1200 * 30 / 4 / 3600 == 2.5
     assert found.core_hours() == 2.5 * 4 * 2
-    assert found.money() == pytest.approx(1.0)
     assert found.hours(15_000) == 31.25
     text = "\n".join(found.lines())
     assert "30 s per evaluation here (2 measured, 20 to 40 s, 2 side by side)" in text
-    assert "this search (1200 evaluations, 4 workers): 2.5 h, 20 core-hours, price 1.00" in text
+    assert "this search (1200 evaluations, 4 workers): 2.5 h, 20 core-hours for 1.00" in text
     # 5,000 GPU-hours over 15,000 evaluations are 1,200 s; here 30 s on 2 cores are 60 core-s.
     assert "CIFAR-10: 5,000 GPU-hours, 1,200 GPU-seconds per evaluation, 20 times" in text
 
 
 def test_without_a_price_no_money():
     found = Estimate((1.0,), 1, 10, 1, 1.0)
-    assert found.money() is None and "price" not in "\n".join(found.lines())
+    assert " for " not in "\n".join(found.lines())
+
+
+def test_gpus_are_paid_for_too(monkeypatch, config):
+    found = Estimate((36.0,), 1, 100, 4, 1.0, gpus=0.5, price=0.1, gpu_price=2.0)
+    assert found.lines()[1].endswith(
+        "4 workers): 0.25 h, 1 core-hours for 0.10, 0.5 GPU-hours for 1.00"
+    )
+    monkeypatch.setattr(engine, "WorkerPool", FakePool())
+    priced = run_estimate(config.changed(gpus=1, gpu_price=2.0, workers=2))
+    assert priced.gpu_hours() == pytest.approx(2 * priced.hours())
+    with pytest.raises(InputError, match="gpu_price: must be for workers that have GPUs"):
+        run_estimate(config.changed(gpu_price=2.0))
 
 
 def test_the_papers_budgets():
@@ -102,8 +113,12 @@ def test_a_budget_is_priced_in_children(monkeypatch, config):
     found = run_estimate(Config.of("estimate", budget=30, **options))
     assert found.evaluations == 30 and "this search (30 children, 2 workers)" in found.lines()[1]
     assert asked[0].kind == "from-scratch"
-    assert run_estimate(Config.of("estimate", **options)).evaluations == 200
-    assert asked[1].kind == "weight-sharing"
+    assert run_estimate(Config.of("estimate", **options)).evaluations == 120
+    assert asked[1].kind == "from-scratch"
+    priced = run_estimate(Config.of("estimate", evaluations=200, **options))
+    assert priced.unit == "evaluations" and asked[2].kind == "weight-sharing"
+    with pytest.raises(InputError, match="budget: must not be given with evaluations"):
+        Config.of("estimate", evaluations=200, budget=30, **options)
 
 
 def test_threads_count_as_cores(monkeypatch, config):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 
 import numpy as np
 import pandas as pd
@@ -196,6 +197,12 @@ def test_a_race_does_not_go_on_with_another_table(tmp_path):
     run_race(given, tmp_path / "run", progress=False)
     before = (tmp_path / "run/race.json").read_bytes()
     path.write_bytes(encode_table(dataclasses.replace(whole, frame=whole.frame.iloc[:-2])))
+    os.utime(path, ns=(1, 1))  # however coarse the clock
+    evaluator = EvaluatorConfig(kind="table", options={"table": str(path), "fidelity": "scratch"})
+    course = study._course(evaluator)
+    assert study._course(evaluator) is course
+    os.utime(path, ns=(2, 2))
+    assert study._course(evaluator) is not course
     with pytest.raises(InputError, match="as it was when the race was begun"):
         run_race(given, tmp_path / "run", resume=True, progress=False)
     assert (tmp_path / "run/race.json").read_bytes() == before

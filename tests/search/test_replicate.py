@@ -33,6 +33,7 @@ from search.studies.replicate import (
     with_arms,
 )
 from search.trial import JOURNAL_NAME, read_journal
+from tests.analysis.journals import journal_line
 from tests.search import fakes
 from tests.search.commands import PLANTED, answer, ending, invoke
 from tests.search.fakes import FakePool, Killed, bad
@@ -211,7 +212,15 @@ def test_what_a_method_stands_for_is_said_while_it_found_nothing(tmp_path):
     note, place = tmp_path / STAND_IN, tmp_path / "search"
     assert _stands_for("random", place, "all alike").members == (None,)
     assert read_json(note) == {"why": "all alike"}
-    place.mkdir()
+    for folder, prepared in ((place, 40), (place / "final", None)):
+        folder.mkdir()
+        (folder / "trials.jsonl").write_text(
+            "".join(json.dumps(journal_line(0, slot)) + "\n" for slot in range(3))
+        )
+        if prepared:
+            write_json(folder / "costs.json", {"prepared": prepared})
+    spent = {"evaluations": 6, "image_passes": 6040}
+    assert _stands_for("random", place, "all alike").search == spent
     save_policy(place / "policy.json", IMAGENET)
     assert _stands_for("random", place, "").members == (IMAGENET,)
     assert not note.exists()

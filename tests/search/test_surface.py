@@ -80,11 +80,14 @@ def test_few_candidates_or_equal_ones_make_no_surface(evaluated):
 
 
 def test_a_long_search_costs_no_more_than_its_part(monkeypatch):
-    """Every third of 100, from the first to the last."""
+    """As many as it may have, evenly from the first to the last."""
     monkeypatch.setattr(surface, "MOST", 40)
-    features = np.arange(100.0)[:, None]
-    process = surface.fitted_surface(features, [*np.sin(features[:, 0] / 20)])
-    assert process.X_train_[:, 0].tolist() == [*range(0, 100, 3)]
+    for count in (39, 40, 41, 100):
+        features = np.arange(float(count))[:, None]
+        process = surface.fitted_surface(features, [*np.sin(features[:, 0] / 20)])
+        used = process.X_train_[:, 0].astype(int).tolist()
+        assert len({*used}) == min(count, 40) and (used[0], used[-1]) == (0, count - 1)
+        assert max(np.diff(used)) - min(np.diff(used)) <= 1
 
 
 def test_the_surface_is_as_rough_as_the_rewards_say():
