@@ -86,8 +86,8 @@ PRESETS: dict[str, dict[str, Preset]] = {
         # core seconds and 3.2 points (13.1 -> 16.3).
         "reduced-imagenet": dataclasses.replace(CPU, train_images=None),
         # Fashion-MNIST is easy: with 200 images the published CIFAR-10 policy gains 2.5 points of
-        # test accuracy over crop and flip, with 1,000 images 1.2. No cheap evaluator
-        # ranks policies on it.
+        # test accuracy over crop and flip, with 1,000 images 1.2. No shared child ranks policies
+        # on it.
         "reduced-fashion": dataclasses.replace(
             CPU, train_images=200, epochs=150, evaluator="from-scratch"
         ),

@@ -314,6 +314,14 @@ CASES: dict[str, tuple[list[str], str]] = {
     "a table by a cheap evaluator": (
         ["tabulate", "--evaluator", "weight-sharing", "--out", "new"],
         "evaluator: must be one of from-scratch, synthetic"),
+    "a population's evaluator": (
+        ["search", "--evaluator", "population", "--out", "new"],
+        "evaluator: must judge a candidate by itself.*augsearch pba"),
+    "a price of no GPU": (
+        ["estimate", "--gpu-price", "2"], "gpu_price: must be for workers that have GPUs"),
+    "evaluations and a budget to estimate": (
+        ["estimate", "--evaluations", "9", "--budget", "9"],
+        "budget: must not be given with evaluations"),
     "a small population": (["pba", "--population", "2", "--out", "new"], "population: .*4"),
     "pba into a folder": (["pba", "--out", "tree"], "out: must be a new folder"),
     "a schedule without ranges": (compare("ranges.json"), "ranges: must list objects"),

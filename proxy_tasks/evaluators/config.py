@@ -12,6 +12,7 @@ from policies.options import Configuration, Option
 from proxy_tasks.presets import get_preset
 
 REWARDS = ("accuracy", "log_likelihood", "calibrated_log_likelihood")
+MEMBERS = "population"  # evaluator of the members of a population, which go on from each other
 # The reward that predicts test accuracy best, by kind of evaluator (docs/results.md).
 BEST_REWARDS = {
     "from-scratch": "calibrated_log_likelihood",
@@ -19,8 +20,9 @@ BEST_REWARDS = {
     "density-matching": "log_likelihood",
     "table": "log_likelihood",  # of its cheap fidelities
     "synthetic": "calibrated_log_likelihood",
-    "population": "accuracy",  # as in Population Based Augmentation (arXiv 1905.05393)
+    MEMBERS: "accuracy",  # as in Population Based Augmentation (arXiv 1905.05393)
 }
+ALONE = tuple(kind for kind in BEST_REWARDS if kind != MEMBERS)
 # Which evaluator suits a task, in words (`resolve`).
 SUITS = (
     "as measured for the task: from-scratch for reduced-fashion and the preset paper, else "
@@ -46,9 +48,9 @@ class EvaluatorConfig(Configuration):
     kind: Annotated[
         str,
         Option(
-            f"how a policy is evaluated: {', '.join(BEST_REWARDS)} (synthetic: planted rewards, "
-            "for trials; table: as measured by others), or package.module:name, an evaluator of "
-            "your own",
+            f"how a policy is evaluated: {', '.join(ALONE)} (synthetic: planted "
+            "rewards, for trials; table: as measured by others), or package.module:name, an "
+            "evaluator of your own",
             name="evaluator",
             unit="NAME",
             unset=SUITS,

@@ -23,6 +23,10 @@ from .options import (
 if TYPE_CHECKING:
     from policies.policy_files import PolicyFile
 
+POLICIES = (
+    "Policy or schedule file, imagenet, cifar10, svhn, trivialaugment, uniform, sample-aware or "
+    "randaugment:N,M."
+)
 PORT = 8765  # where the page of a run is served
 POSITIVE, SEED = click.IntRange(1), click.IntRange(0, LARGEST_SEED)
 
@@ -100,7 +104,7 @@ def optuna(run: str, out: str | None) -> None:
 
 
 @click.command(cls=ManyValues)
-@option("--policy", required=True, metavar="FILE", help="Policy file, or imagenet, cifar10, svhn.")
+@option("--policy", required=True, metavar="FILE", help=POLICIES)
 @option(
     "--images",
     metavar="DIR",
@@ -153,7 +157,7 @@ def show(
 
 
 @click.command(cls=ManyValues)
-@option("--policy", required=True, metavar="FILE", help="Policy file, or imagenet, cifar10, svhn.")
+@option("--policy", required=True, metavar="FILE", help=POLICIES)
 @option(
     "--format",
     "form",

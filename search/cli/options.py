@@ -21,7 +21,7 @@ from click.core import ParameterSource
 
 from policies.options import Declared, options_of
 from search.studies.config import Config, read_options, remembering
-from search.studies.kinds import KINDS, MOVABLE, default_text, options_of_kind
+from search.studies.kinds import KINDS, MOVABLE, default_text, described, options_of_kind
 from search.studies.settings import Prices
 
 AS_IT_WAS = "as it was"
@@ -108,7 +108,6 @@ def option(*names: str, **settings: Any) -> Callable:
 
 def _declared(declared: Declared, help: str, default: str) -> Callable:
     """The click option of a field; its value counts only when the user gives it (`_taking`)."""
-    help += f": {', '.join(declared.choices)}" if declared.choices else ""
     note = "[required]" if declared.required and default != AS_IT_WAS else f"[default: {default}]"
     name = "--" + declared.name.replace("_", "-")
     kinds: dict[type, Any] = {dict: JsonObject(), int: Number(declared), float: Number(declared)}
@@ -214,14 +213,20 @@ def options_for_resuming(function: Callable) -> Callable:
             elif declared.name in about.grows:
                 found.setdefault(declared.name, (declared, []))[1].append(kind)
     options = [
-        (each, each.option.help + (f"; may grow ({', '.join(kinds)})" if kinds else ""), AS_IT_WAS)
+        (each, _of_growing(each, kinds) if kinds else described(each), AS_IT_WAS)
         for each, kinds in found.values()
     ]
     return _taking(options, function, lambda given, values: function(changes=given, **values))
 
 
 def _as_declared(declared: Iterable[Declared]) -> list[tuple[Declared, str, str]]:
-    return [(each, each.option.help, default_text(each)) for each in declared]
+    return [(each, described(each), default_text(each)) for each in declared]
+
+
+def _of_growing(declared: Declared, kinds: Sequence[str]) -> str:
+    """What may grow; kinds that share a name mean different things by it."""
+    what = declared.option.help if len(kinds) == 1 else "more of them"
+    return f"{what}; may grow ({', '.join(kinds)})"
 
 
 def _taking(

@@ -158,8 +158,8 @@ def resume(run: str, changes: dict[str, Any], retry_failed: bool, quiet: bool) -
     """Go on with the run in the folder RUN, of any kind; nothing else has to be said.
 
     Options of the pool may change. What may grow extends the run, a finished one too: more
-    --evaluations of a search, more --seeds, cells or arms of a study. Values that are lists are
-    added to those that are there.
+    --budget or --evaluations of a search, more --seeds, cells, arms or --draws of a study. Values
+    that are lists are added to those that are there.
     """
     from search.studies.study import grown
 

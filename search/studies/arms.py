@@ -142,6 +142,20 @@ def _no_arm(data: object) -> InputError:
     return InputError("arms", "must be arms as a comparison writes them", data, "restore the file")
 
 
+def warn_of_files_changed(run: OpenRun, arms: Sequence[Arm]) -> None:
+    """Tell of arms whose files say something else than when the run was begun, which keeps them."""
+    for arm in arms if run.resumed else ():
+        try:
+            changed = bool(_files(arm.text)) and parse_arm(arm.text).members != arm.members
+        except InputError:
+            changed = True
+        if changed:
+            run.log.warning(
+                f"{arm.name}: its file has changed since this run was begun, which goes on with "
+                "what it held then; to judge what it holds now, begin another run"
+            )
+
+
 def parse_arm(text: str) -> Arm:
     """The arm that `text` (FORMS) means. Raises InputError."""
     plain, pieces = _pieces(text)

@@ -15,7 +15,13 @@ from proxy_tasks.evaluators.config import EvaluatorConfig
 from search.engine.loop import RunResult
 from search.trial import Candidate
 
-from .arms import Arm, check_pipelines, parse_arms, warn_of_images_seen
+from .arms import (
+    Arm,
+    check_pipelines,
+    parse_arms,
+    warn_of_files_changed,
+    warn_of_images_seen,
+)
 from .config import Config
 from .fixed import run_fixed
 from .seeds import training_seed
@@ -49,6 +55,7 @@ def _evaluators(run: OpenRun) -> dict[str, EvaluatorConfig]:
     arms = [Arm.from_json(arm) for arm in run.config.settings.arms]
     check_pipelines(arms, run.task.train.images)
     warn_of_images_seen(run, arms)
+    warn_of_files_changed(run, arms)
     return compare_evaluators(run.config)
 
 

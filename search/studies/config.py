@@ -24,6 +24,7 @@ from policies.files import MAX_JSON_BYTES, parse_json, read_text
 from policies.imports import import_path
 from policies.options import options_of, to_json, unknown_option
 from proxy_tasks.evaluators.config import (
+    MEMBERS,
     OF_CHILDREN,
     SHARING,
     TRAINED,
@@ -85,6 +86,11 @@ class Config:
         for name in values:
             if name not in known:
                 raise unknown_option(name, known, f"option of {kind}")
+        if values.get("evaluator") == MEMBERS:
+            raise InputError(
+                "evaluator", "must judge a candidate by itself", MEMBERS,
+                "leave it out; `augsearch pba` trains a population",
+            )  # fmt: skip
         nested: dict[str, dict[str, Any]] = {}
         values = {name: _named(name, value) for name, value in values.items()}
         given = {**about.defaults, **_of_preset(kind, values), **values}

@@ -20,11 +20,12 @@ from proxy_tasks.run_format import FOUND_LABEL, FROM_SCRATCH
 from search.engine.loop import RunResult
 from search.trial import CHEAP, Candidate
 
-from .arms import Arm, random_policy
+from .arms import Arm, random_policy, warn_of_files_changed
 from .compare import with_arms
 from .config import Config
 from .fixed import run_fixed
 from .seeds import training_seed
+from .study import OpenRun
 
 FIRST_FOUND = 1_000_000  # their first slot
 
@@ -116,9 +117,14 @@ def run_fidelity(config: Config, out: Path | str, **how: Any) -> RunResult:
         with_arms(config),
         out,
         fidelity_candidates,
-        evaluators=lambda run: {FROM_SCRATCH: run.config.evaluator, **cheap_evaluators(run.config)},
+        evaluators=_evaluators,
         **how,
     )
+
+
+def _evaluators(run: OpenRun) -> dict[str, EvaluatorConfig]:
+    warn_of_files_changed(run, [Arm.from_json(arm) for arm in run.config.settings.arms])
+    return {FROM_SCRATCH: run.config.evaluator, **cheap_evaluators(run.config)}
 
 
 def fidelity_candidates(config: Config) -> list[Candidate]:

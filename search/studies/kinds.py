@@ -14,7 +14,7 @@ from search.engine.resources import PoolConfig
 
 from .grid_settings import AGAIN, RandAugmentSettings
 from .rederive_settings import REDERIVE_PRESETS, REDERIVE_TOLD, RederiveSettings
-from .replication import ReplicateSettings
+from .replicate_settings import ReplicateSettings
 from .search_settings import EstimateSettings, SearchSettings, SelectSettings
 from .settings import (
     CompareSettings,
@@ -25,7 +25,7 @@ from .settings import (
     TabulateSettings,
     TaskConfig,
 )
-from .training import TrainSettings
+from .train_settings import TrainSettings
 
 # What of a run that goes on may change, beside the pool: the manifest proves the images.
 MOVABLE = "data"
@@ -187,13 +187,19 @@ def reference(kind: str) -> list[dict[str, str]]:
         {
             "option": "--" + declared.name.replace("_", "-"),
             "place": f"{section}.{declared.field}",
-            "help": declared.option.help,
+            "help": described(declared),
             "unit": declared.option.unit,
             "default": default_text(declared),
             "rule": declared.rule,
         }
         for section, declared in options_of_kind(kind)
     ]
+
+
+def described(declared: Declared) -> str:
+    """What an option is, and what it may be where that is one of a few."""
+    choices = f": {', '.join(declared.choices)}" if declared.choices else ""
+    return declared.option.help + choices
 
 
 def default_text(declared: Declared) -> str:

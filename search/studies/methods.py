@@ -22,7 +22,7 @@ from .arms import Arm, parse_arm
 from .config import Config, cheap_of
 from .grid_settings import RandAugmentSettings
 from .randaugment import run_randaugment
-from .replication import GRID, searcher_of
+from .replicate_settings import GRID, searcher_of
 from .search import run_search
 from .search_settings import SearchSettings
 from .seeds import MOST_SEEDS

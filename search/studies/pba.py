@@ -15,7 +15,7 @@ from policies.errors import InputError
 from policies.options import to_json
 from policies.policy_files import load_schedule, save_schedule
 from policies.schedule import Schedule
-from proxy_tasks.evaluators.config import EvaluatorConfig
+from proxy_tasks.evaluators.config import MEMBERS, EvaluatorConfig
 from proxy_tasks.presets import get_preset
 from proxy_tasks.run_format import SCHEDULE_NAME
 from search.engine.loop import RunResult, run
@@ -99,7 +99,7 @@ def _epochs(config: Config) -> int:
 
 
 def _member(evaluator: EvaluatorConfig, interval: int) -> EvaluatorConfig:
-    return dataclasses.replace(evaluator, kind="population", options={"interval": interval})
+    return dataclasses.replace(evaluator, kind=MEMBERS, options={"interval": interval})
 
 
 def _about(opened: OpenRun, trials: list[Trial], best: Trial) -> dict:

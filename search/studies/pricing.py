@@ -24,8 +24,8 @@ from search.engine import cluster
 from .config import Config
 from .estimate import PAPER_BUDGETS, PAPER_EVALUATIONS, cores_of, measured
 from .methods import stage_of
-from .recipe import recipe_of, recipe_text
 from .rederive import compare_configs, grid_config, search_configs
+from .rederive_recipe import recipe_of, recipe_text
 from .search import policy_space
 from .settings import Prices
 from .study import settled, task_of

@@ -40,7 +40,7 @@ from .config import Config, cheap_of
 from .fixed import forget_followers
 from .grid_settings import RandAugmentSettings
 from .randaugment import run_randaugment
-from .recipe import recipe_of, recipe_text
+from .rederive_recipe import recipe_of, recipe_text
 from .rederive_settings import CELLS, NO_CHILD
 from .search import run_search
 from .search_settings import SearchSettings

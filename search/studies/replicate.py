@@ -32,12 +32,12 @@ from search.errors import NothingFound
 from search.runs.folder import has_results
 from search.trial import JOURNAL_NAME, image_passes, read_journal
 
-from .arms import Arm, check_pipelines, parse_arms
+from .arms import Arm, check_pipelines, parse_arms, warn_of_files_changed
 from .compare import run_compare
 from .config import Config, read_config
 from .fixed import forget_followers
 from .methods import Ended, arm_of, found, stage_of
-from .replication import SEARCHING
+from .replicate_settings import SEARCHING
 from .search import build_searcher
 from .seeds import MOST_SEEDS
 from .settings import CompareSettings
@@ -91,6 +91,7 @@ def run_replicate(
     with open_run(config, out, resume) as run, cluster.kept():
         arms = [Arm.from_json(arm) for arm in run.config.settings.arms]
         check_pipelines(arms, run.task.train.images)
+        warn_of_files_changed(run, arms)
         keep_plan(run)
         how = {"retry_failed": retry_failed, "progress": progress}
         ended = [

@@ -81,7 +81,7 @@ class SearchSettings(_Counted):
             "evaluator of a staged search's cheap evaluations, as an object with the fields of "
             "EvaluatorConfig; {}: none",
             unit="JSON",
-            unset="as measured for the task: weight-sharing, and none where nothing cheap ranks "
+            unset="as measured for the task: weight-sharing, and none where no shared child ranks "
             "policies",
         ),
     ] = field(default_factory=dict)

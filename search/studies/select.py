@@ -150,10 +150,10 @@ class _Selection:
             every,
             journalled_policies(trials, CHEAP),
             fresh,
-            rewards_hold(own),
-            replace(own, repeats=1) == replace(deciding, repeats=1),
-            self.searched.settings.seed,
-            rewards_hold(deciding),
+            holds=rewards_hold(own),
+            same=replace(own, repeats=1) == replace(deciding, repeats=1),
+            fresh_hold=rewards_hold(deciding),
+            seed=self.searched.settings.seed,
         )
         made, dropped = finalists(evidence, self.space, ops)
         seeds = training_seeds("select final", 0, settings.seeds)

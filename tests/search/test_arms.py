@@ -8,17 +8,23 @@ from types import SimpleNamespace
 
 import pytest
 
-from policies import IMAGENET, RandAugment, save_policy
+from policies import CIFAR10, IMAGENET, RandAugment, save_policy
 from policies.errors import InputError
 from proxy_tasks import EvaluatorConfig, get_task
 from proxy_tasks.manifest import Manifest
 from proxy_tasks.trials import read_journal
 from search.studies import fixed
-from search.studies.arms import Arm, parse_arm, parse_arms, warn_of_images_seen
+from search.studies.arms import (
+    Arm,
+    parse_arm,
+    parse_arms,
+    warn_of_files_changed,
+    warn_of_images_seen,
+)
 from search.studies.compare import compare_candidates, compare_evaluators, run_compare, with_arms
 from search.studies.config import Config
 from search.studies.study import grown
-from search.studies.training import TrainSettings
+from search.studies.train_settings import TrainSettings
 from tests.proxy_tasks.trees import write_tree
 from tests.search.fakes import FakePool
 
@@ -200,6 +206,24 @@ def test_only_runs_of_ours_are_asked_what_they_have_seen(tmp_path, monkeypatch, 
         warn_of_images_seen(run, [parse_arm(str(ours / file))])
         assert len(caplog.records) == 1
         caplog.clear()
+
+
+def test_files_that_changed_since_a_run_was_begun_are_told(tmp_path, caplog):
+    """It goes on with what they held: the newer policy would be judged by nobody, unseen."""
+    files = [tmp_path / name / "policy.json" for name in ("same", "other", "broken", "gone")]
+    for file in files:
+        file.parent.mkdir()
+        save_policy(file, IMAGENET, provenance={"cost": {"image_passes": 50}})
+    texts = [*map(str, files), "imagenet", "random:3", f"both={files[0]},{files[1]}"]
+    arms = parse_arms(texts, 2)
+    save_policy(files[0], IMAGENET)  # the same, with less about it
+    save_policy(files[1], CIFAR10)
+    files[2].write_text("{")
+    files[3].unlink()
+    for resumed, told in ((False, []), (True, ["other/policy.json", "broken/policy.json", "both"])):
+        run = SimpleNamespace(resumed=resumed, log=logging.getLogger("search"))
+        warn_of_files_changed(run, arms)
+        assert [record.message.partition(":")[0] for record in caplog.records] == told
 
 
 def test_distinct_names_are_asked_for():

@@ -18,7 +18,6 @@ from search.searchers.ppo import PPO_PRESETS
 from search.studies import rederive
 from search.studies.compare import compare_candidates
 from search.studies.config import of_presets, read_config
-from search.studies.recipe import recipe_of, recipe_text
 from search.studies.rederive import (
     BESIDE,
     compare_configs,
@@ -26,6 +25,7 @@ from search.studies.rederive import (
     run_rederive,
     search_configs,
 )
+from search.studies.rederive_recipe import recipe_of, recipe_text
 from search.trial import JOURNAL_NAME, read_journal
 from tests.search.commands import answer, invoke
 from tests.search.fakes import FakePool, bad

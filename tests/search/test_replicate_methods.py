@@ -9,7 +9,7 @@ import pytest
 from policies import save_policy
 from search import Config
 from search.studies import methods
-from search.studies.replication import MOST_SEEDS
+from search.studies.replicate_settings import MOST_SEEDS
 from search.trial import JOURNAL_NAME, read_journal
 from tests.search.commands import PLANTED, invoke
 

@@ -27,7 +27,7 @@ from search.runs.blobs import read_blob
 from search.studies import train as study
 from search.studies.seeds import BLOCKS, training_seed
 from search.studies.study import build_task
-from search.studies.training import TrainSettings
+from search.studies.train_settings import TrainSettings
 from tests.search.trainings import (
     EPOCHS,
     GOLDEN,
