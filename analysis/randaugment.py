@@ -218,10 +218,9 @@ def analyse_grid(run: Run) -> Grid:
     wide = rows.pivot(index=["n", "m"], columns="seed", values="reward")
     reward = run.option("evaluator", "reward", "accuracy")
     percent = reward == "accuracy"
-    # By the rewards as they are: a factor would round, and part what is equal.
-    told = {(int(n), int(m)): row.dropna().tolist() for (n, m), row in wide.iterrows()}
     wide = wide * (100 if percent else 1)
     table = pd.DataFrame({"mean": wide.mean(axis=1), "count": wide.count(axis=1)}).reset_index()
+    told = {(int(n), int(m)): row.dropna().tolist() for (n, m), row in wide.iterrows()}
     n, m = rank_by_mean(told)[0]
     won = (table["n"] == n) & (table["m"] == m)
     complete = wide.dropna(axis=0)
