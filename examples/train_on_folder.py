@@ -37,6 +37,9 @@ train = ImageFolder(arguments.folder / "train", v2.Compose([size, policy, *bytes
 # Never on images that judge the network.
 test = ImageFolder(arguments.folder / held_out, v2.Compose([size, *bytes_to_network]))
 
+if test.classes != train.classes:
+    raise SystemExit(f"{arguments.folder}: train/ and {held_out}/ need the same folders of classes")
+
 model = resnet18(num_classes=len(train.classes))
 optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
 for epoch in range(arguments.epochs):

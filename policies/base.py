@@ -299,14 +299,7 @@ class Transform(nn.Module, ABC):
         )  # fmt: skip
 
     def __getstate__(self) -> dict:
-        return dict(self.__dict__, _tables={}, _worker=None, generator=_state(self.generator))
-
-    def __setstate__(self, state: dict) -> None:
-        super().__setstate__(state)
-        if state["generator"] is not None:
-            saved = torch.frombuffer(bytearray(state["generator"]), dtype=torch.uint8)
-            self.generator = torch.Generator()
-            self.generator.set_state(saved)
+        return dict(self.__dict__, _tables={}, _worker=None)
 
 
 # ---------------------------------------------------------------------------------- helpers

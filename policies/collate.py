@@ -113,12 +113,21 @@ class PolicyCollate:
         """
         if isinstance(samples, torch.Tensor) and samples.device.type != "cpu":
             return self._on_device(samples)
+        if not len(samples):
+            return self._nothing(samples)
         alone = not isinstance(samples[0], tuple | list)
         images, *others = [samples] if alone else zip(*samples, strict=True)
         pixels = [_pixels(image) for image in images]
         self._check_channels({p.shape[2] for p in pixels})
         batch = self._batch(pixels)
         return batch if alone else (batch, *(default_collate(list(other)) for other in others))
+
+    def _nothing(self, samples: Sequence[Any] | torch.Tensor) -> torch.Tensor:
+        if not isinstance(samples, torch.Tensor) or samples.ndim != 4:
+            raise InputError("samples", "must be at least one", samples, "leave empty batches out")
+        _, channels, *sides = samples.shape
+        self._check_channels({channels})
+        return self._empty(0, channels, *(sides if self.size is None else [self.size] * 2))
 
     def _batch(self, pixels: list[np.ndarray]) -> torch.Tensor:
         from .kernels_batch import normalise

@@ -190,7 +190,11 @@ class DecodedImages(Dataset):
             np.savez(new / "index.npz", starts=starts, shapes=shapes, targets=targets)
             facts = {"format": FORMAT, "size": self.size, "images": len(self._small)}
             (new / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
-            os.rename(new, path)
+            try:
+                os.rename(new, path)
+            except OSError:  # another process was the first; what it wrote is looked at as ever
+                if not path.is_dir():
+                    raise
 
     def _read(self, path: Path) -> tuple[list[np.ndarray], tuple]:
         wanted = {"format": FORMAT, "size": self.size, "images": len(self._small)}

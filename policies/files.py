@@ -189,6 +189,8 @@ def dump_document(document: Document, one_a_line: Collection[str]) -> str:
                 parts.append(f'  "{key}": [\n    {lines}\n  ]')
             else:
                 body = json.dumps(value, indent=2, allow_nan=False, sort_keys=True)
+                if key == "provenance" and json.loads(body) != value:
+                    raise ValueError("JSON has lists and names of text, no tuples or other keys")
                 parts.append(f"  {json.dumps(key)}: " + body.replace("\n", "\n  "))
     except (TypeError, ValueError, RecursionError) as e:
         raise InputError(

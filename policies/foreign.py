@@ -23,6 +23,7 @@ from __future__ import annotations
 import ast
 import math
 import re
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -139,13 +140,14 @@ def read_table(
     """
     check_choice("source", source, SOURCES)
     nothing = [Operation("Identity", 1.0, None)]
-    rows = [row or nothing for row in (_rows(table) if isinstance(table, str) else table)]
+    rows = _checked_rows(_rows(table) if isinstance(table, str) else table)
     fill = _fill(table) if isinstance(table, str) else 0
     if source == "torchvision":
         if convention not in ("", "paper"):
             raise InputError("convention", "must be paper for torchvision's tables", convention,
                              "leave it out")  # fmt: skip
-        return Imported(_file(Policy(rows), "paper", fill), MappingProxyType({}), 0, 0.0)
+        policy = Policy([row or nothing for row in rows])
+        return Imported(_file(policy, "paper", fill), MappingProxyType({}), 0, 0.0)
     target = get_convention(convention or "timm")
     left_out: Counter[str] = Counter()
     errors: list[float] = []
@@ -233,7 +235,8 @@ def _triple(where: str, given: Any) -> tuple[str, float, float]:
                          'e.g. ("Rotate", 0.6, 9)')  # fmt: skip
     name, probability, level = given
     for what, number in (("probability", probability), ("level", 0 if level is None else level)):
-        if isinstance(number, bool) or not isinstance(number, int | float) or number != number:
+        real = isinstance(number, int | float) and not isinstance(number, bool)
+        if not real or not abs(number) <= sys.float_info.max:
             raise InputError(f"{where}.{what}", "must be a number", number, "mend the table")
     if level is None and name in OPS and OPS[name].has_magnitude:
         raise InputError(f"{where}.level", f"must be given for {name}", None, "mend the table")
@@ -254,10 +257,23 @@ def _fill(text: str) -> int | tuple[int, ...]:
         if isinstance(node, ast.Dict):
             keys = [key.value if isinstance(key, ast.Constant) else None for key in node.keys]
             said += [node.values[keys.index("img_mean")]] if "img_mean" in keys else []
-    fill = ast.literal_eval(said[0]) if said and isinstance(said[0], _LITERAL) else 0
-    if not isinstance(fill, tuple):
-        return fill
-    return fill[0] if len({*fill}) == 1 else fill
+    try:
+        fill = ast.literal_eval(said[0]) if said and isinstance(said[0], _LITERAL) else 0
+    except (ValueError, TypeError):
+        raise InputError(
+            "fill", "must be written out", ast.unparse(said[0]), "put the numbers in its place"
+        ) from None
+    if isinstance(fill, tuple):
+        return fill[0] if len({*fill}) == 1 else fill
+    return 0 if fill is None else fill  # as torchvision reads it
+
+
+def _checked_rows(table: Any) -> list[Sequence]:
+    rows = table if isinstance(table, Sequence) and not isinstance(table, str) else [table]
+    for i, row in enumerate(rows):
+        if not isinstance(row, Sequence) or isinstance(row, str):
+            raise InputError(f"policy[{i}]", "must be a list of triples", row, "mend the table")
+    return [*rows]
 
 
 def _rows(text: str) -> Any:

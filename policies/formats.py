@@ -280,11 +280,12 @@ def _timm(file: PolicyFile, rows: Rows) -> str:
         )
         kind = "AutoAugment"
     fill = getattr(augmentation, "fill", 0)
+    grey = not isinstance(fill, int) and len(fill) == 1
     if fill and isinstance(fill, int):
         fill = (fill,) * 3  # Pillow takes a single number of an RGB image for a packed colour
     return _TIMM.format(
         kind=kind, fill=fill, most=_MOST, share=_SHARE, pixels=_PIXELS, table=table,
-        mode=" of mode RGB" if fill else " of mode RGB or L",
+        mode=" of mode L" if grey else " of mode RGB" if fill else " of mode RGB or L",
     )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """Compiled kernels of an input pipeline: crop and resize, flip and normalise. See collate.py.
 
-`resize` has Pillow's bytes: of an image that is cropped first and then resized with the bilinear
-filter, antialiased (libImaging/Resample.c: 22-bit weights, rows first, rounded in between).
+`resize` is Pillow's: of an image that is cropped first and then resized with the bilinear filter,
+antialiased (libImaging/Resample.c: 22-bit weights, rounded in between). It takes rows first; where
+a Pillow takes columns first, bytes differ by at most 1.
 """
 
 from __future__ import annotations

@@ -40,7 +40,10 @@ _ONE = {
     int: "a whole number", float: "a number", str: "text", bool: "true or false",
     dict: "an object", object: "anything",
 }  # fmt: skip
-_MANY = {int: "whole numbers", str: "names"}
+_MANY = {
+    int: "whole numbers", float: "numbers", str: "names", bool: "each true or false",
+    dict: "objects", object: "a list",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -254,6 +257,8 @@ def _declared(field: str, option: Option, kind: Any, default: Any) -> Declared:
     if many:
         kind = get_args(kind)[0]
     choices = get_args(kind) if get_origin(kind) is Literal else ()
+    if not all(isinstance(each, str) for each in choices):
+        choices = ()  # of other values nothing is checked here
     kind = str if choices else get_origin(kind) or kind
     kind = kind if kind in _ONE else object  # of which nothing is checked here
     required = default is MISSING

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, NamedTuple, TypeGuard
 
 from .errors import InputError, check_choice, check_integer
@@ -121,7 +121,8 @@ def _operation(where: str, op: object, bins: int) -> Operation:
 
 def _sequence(where: str, value: object, what: str, most: int) -> Sequence:
     if not _is_sequence(value):
-        if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        unordered = isinstance(value, str | bytes | Mapping | Set)
+        if unordered or not isinstance(value, Iterable):
             raise InputError(where, f"must be {what}", value, 'e.g. ((("Rotate", 0.6, 9),),)')
         value = list(value)
     if not 1 <= len(value) <= most:

@@ -242,6 +242,13 @@ class TestLoader:
             assert a.isfinite().all() and len(labels) == 8
         assert torch.cat([labels for _, labels in first]).tolist() == list(range(24))
 
+    @pytest.mark.parametrize("channels_last", [False, True])
+    def test_a_tensor_of_no_images(self, channels_last):
+        none = torch.zeros(0, 3, 9, 8, dtype=torch.uint8)
+        for size, sides in ((None, (9, 8)), (4, (4, 4))):
+            made = PolicyCollate(IMAGENET, size, channels_last=channels_last)(none)
+            assert made.shape == (0, 3, *sides) and made.dtype == torch.float32
+
     def test_pickles_with_its_generator(self):
         collate = PolicyCollate(IMAGENET, 24, generator=seeded(7))
         images = [Photographs()[i][0] for i in range(5)]
@@ -271,6 +278,8 @@ class TestErrors:
         ([Image.new("L", (8, 8))], "must have 3 channels"),
         ([Image.new("RGB", (8, 8)), Image.new("L", (8, 8))], "must have 3 channels"),
         ([Image.new("RGB", (8, 8)), Image.new("RGB", (8, 9))], "must be of one size"),
+        ([], "samples: must be at least one"),
+        (torch.zeros(0, 1, 8, 8, dtype=torch.uint8), "must have 3 channels"),
     ])  # fmt: skip
     def test_images(self, images, message):
         with pytest.raises(InputError, match=message):

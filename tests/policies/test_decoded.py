@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -181,6 +182,19 @@ class TestDecodedImages:
         again = DecodedImages(second, 16, tmp_path / "kept", progress=False)
         assert first.asked >= 9 and second.asked == 3  # only a look whether it is the same
         assert [int(image[2, 0, 0]) for image, _ in again] == [3 * i for i in range(9)]
+
+    def test_processes_that_begin_at_once_have_one_folder(self, tmp_path, monkeypatch):
+        """As those of a distributed training: the other was ready first."""
+        rename, path = os.rename, tmp_path / "kept"
+
+        def beaten(new, target):
+            shutil.copytree(new, target)
+            rename(new, target)
+
+        monkeypatch.setattr(os, "rename", beaten)
+        kept = DecodedImages(Numbered(), 16, path, progress=False)
+        assert [int(image[2, 0, 0]) for image, _ in kept] == [3 * i for i in range(9)]
+        assert [*tmp_path.iterdir()] == [path]
 
     @pytest.mark.parametrize(("dataset", "size"), [
         (Numbered(), 17), (Numbered(10), 16), (Numbered(target=lambda i: i % 4 + 1), 16),

@@ -8,6 +8,7 @@ expected counts by a chi-square test. A correct transform fails a test with prob
 from __future__ import annotations
 
 import collections
+import copy
 import math
 import pickle
 
@@ -244,6 +245,17 @@ class TestGenerator:
         moved(batch)  # not in the initial state any more
         again = pickle.loads(pickle.dumps(moved))
         assert again == moved and torch.equal(again(batch), moved(batch))
+
+    @pytest.mark.parametrize("through", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+    def test_transforms_that_share_a_generator_share_one_in_their_copies(self, through):
+        """Else both would draw the same, in the copies alone: in a spawned worker, say."""
+        generator = seeded(3)
+        pair = [PolicyTransform(IMAGENET, generator=generator) for _ in range(2)]
+        copies = through(pair)
+        batch = torch.from_numpy(np.stack([RAMP] * 10))
+        for one, other in (copies, pair):
+            assert not torch.equal(one(batch), other(batch))
+        assert copies == pair and copies[0].generator is copies[1].generator is not generator
 
     def test_equality_and_repr(self):
         assert PolicyTransform(IMAGENET) == PolicyTransform(tuple(IMAGENET))

@@ -174,10 +174,28 @@ def test_a_factor_with_a_random_sign_is_not_one_without(name, convention):
     ("[[('Rotate', 0.5, None)]]", "must be given for Rotate"),
     ("__import__('os').system('true')", "must be a list of tuples of literals"),
     ("POLICY = open('x')", "a module with such a list as POLICY"),
+    ("5", r"policy\[0\]: must be a list of triples"),
+    ("[5]", r"policy\[0\]: must be a list of triples"),
+    ([[("Rotate", 0.5, 10**400)]], "level: must be a number"),
+    ([[("Rotate", 0.5, float("inf"))]], "level: must be a number"),
+    ("POLICY = [[('Rotate', 0.5, 3)]]\nAutoAugment(fill=(M, M, M))", "fill: must be written out"),
 ])  # fmt: skip
 def test_malformed_tables(table, words):
     with pytest.raises(InputError, match=words):
         read_table(table, "timm", nearest=True)
+
+
+def test_subpolicies_from_which_all_is_left_out_come_back():
+    policy = Policy([[("Cutout", 1.0, 3)], [("Rotate", 0.5, 3)]])
+    text, left_out = convert(PolicyFile(policy), "timm", drop=True)
+    read = read_table(text, "timm", convention="paper")
+    assert sum(left_out.values()) == 1 and not read.left_out
+    assert read.file.policy == ((("Identity", 1.0, None),), (("Rotate", 0.5, 3),))
+
+
+def test_no_fill_is_black():
+    read = read_table("POLICY = [[('Rotate', 0.5, 3)]]\nAutoAugment(fill=None)", "torchvision")
+    assert read.file == PolicyFile(Policy([[("Rotate", 0.5, 3)]]))
 
 
 def test_names():

@@ -273,11 +273,20 @@ def test_timm_pixels(auto_augment):
             assert found <= ours(PolicyTransform([row]), image()), row
 
 
+@pytest.mark.parametrize(
+    ("fill", "modes"), [(0, "RGB or L"), (7, "RGB"), ((7,), "L"), ((1, 2, 3), "RGB")]
+)
+def test_timm_says_which_images_it_fills(fill, modes):
+    """Pillow takes (7,) of an RGB image for a red."""
+    text = convert(PolicyFile(PolicyTransform(IMAGENET, fill=fill)), "timm").text
+    assert f"PIL images of mode {modes}" in text and f"of mode {modes} or" not in text
+
+
 @pytest.mark.parametrize("mode", ["RGB", "L"])
-@pytest.mark.parametrize("fill", [0, 128, (10, 20, 30)])
+@pytest.mark.parametrize("fill", [0, 128, (128,), (10, 20, 30)])
 @pytest.mark.parametrize("convention", CONVENTIONS)
 def test_timm_every_operation(auto_augment, convention, fill, mode):
-    if mode == "L" and fill:
+    if fill and (mode == "L") != (fill == (128,)):
         return
     for name in COMMON:
         for index in range(CONVENTIONS[convention].bins) if OPS[name].has_magnitude else [None]:

@@ -124,6 +124,25 @@ def test_a_field_without_a_default_is_required():
     assert declared.required and declared.default is None
 
 
+@dataclass(frozen=True)
+class Unusual(Configuration):
+    rates: Annotated[tuple[float, ...], Option("rates")] = (0.5,)
+    flags: Annotated[tuple[bool, ...], Option("flags")] = (True,)
+    more: Annotated[tuple[dict, ...], Option("more")] = ()
+    size: Annotated[Literal[1, 2], Option("size")] = 1
+
+
+def test_options_of_any_type_are_checked_or_let_through():
+    assert Unusual(rates=[1, 0.5], flags=[False], size=2).rates == (1.0, 0.5)
+    for values, said in (
+        ({"rates": ["x"]}, "rates: must be numbers, at least one"),
+        ({"flags": [3]}, "flags: must be each true or false"),
+        ({"more": [3]}, "more: must be objects"),
+    ):
+        with pytest.raises(InputError, match=said):
+            Unusual(**values)
+
+
 # Keyword arguments ---------------------------------------------------------------------------
 
 

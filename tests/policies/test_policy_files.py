@@ -278,7 +278,7 @@ def test_a_file_that_becomes_a_pipe_while_it_is_opened(tmp_path, monkeypatch):
         load_policy(path)
 
 
-@pytest.mark.parametrize("value", [float("nan"), object(), {1, 2}])
+@pytest.mark.parametrize("value", [float("nan"), object(), {1, 2}, (1, 2), {1: "one"}])
 def test_provenance_must_be_json(tmp_path, value):
     with pytest.raises(InputError, match="provenance: must be plain JSON"):
         save_policy(tmp_path / "p.json", IMAGENET, "paper", {"value": value})
