@@ -139,6 +139,8 @@ class Declared:
             raise self._error(given)
         if self.choices:
             check_choice(self.name, found, self.choices)
+        if not _is_finite(found):
+            raise InputError(self.name, "must hold finite numbers", given, "no file could keep it")
         option = self.option
         if option.pattern and not re.fullmatch(option.pattern, found):
             raise self._error(given)
@@ -157,6 +159,13 @@ class Declared:
             example = " ".join(map(str, example))
         fix = "leave it out" if example in (None, "") else f"pass for example {example}"
         return InputError(self.name, f"must be {self.rule}", value, fix)
+
+
+def _is_finite(value: Any) -> bool:
+    """No NaN and no infinity, in an object neither."""
+    if isinstance(value, dict | list | tuple):
+        return all(map(_is_finite, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _as(kind: type, value: Any) -> Any:

@@ -27,7 +27,7 @@ from .manifest import Duplicates, Listing, Manifest
 from .names import PARTS, SHARES
 from .pools import Pools
 from .sources import Source, read_all
-from .tasks import OWN, TASKS, TaskSpec, own_task, wishes_of
+from .tasks import OWN, TASKS, TaskSpec, own_task
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -259,7 +259,7 @@ def _draw(
         {p: np.bincount(s.labels, minlength=classes) for p, s in sources.items()},
         asked,
         dict(zip(PARTS, spec.counts, strict=True)),
-        dict(zip(PARTS, wishes_of(spec, pools), strict=True)),
+        dict(zip(PARTS, spec.wishes, strict=True)),
         shares,
         seed,
     )  # fmt: skip

@@ -27,7 +27,8 @@ class Request:
         of its own is held out of train's.
     asked: what a user asks for, by part; None for the default.
     defaults: the task's numbers, None for all there are. wishes: a number where the default is
-        only wished for: the share of each class it may take, see `TaskSpec`.
+        only wished for: the share of each class it may take, of train what the others leave; see
+        `TaskSpec`.
     shares: one of `names.SHARES`.
     """
 
@@ -96,8 +97,7 @@ def _split(request: Request) -> dict[str, np.ndarray]:
                 uneven[pool] = _uneven(request, pool)
             wanted = uneven[pool][part]
         else:
-            equal = _equal(request, part)
-            wanted = mine.copy() if equal is None else equal
+            wanted = _equal(request, part, mine)
         short = (wanted > mine) | (wanted < 1)
         if short.any():
             label = int(np.argmax(short))
@@ -112,15 +112,16 @@ def _split(request: Request) -> dict[str, np.ndarray]:
     return {part: counts[part] for part in PARTS}
 
 
-def _equal(request: Request, part: str) -> np.ndarray | None:
-    """The same number of each class (None: all that are left); a wish shrinks class by class."""
+def _equal(request: Request, part: str, left: np.ndarray) -> np.ndarray:
+    """The same number of each class, or all that are left; a wish shrinks class by class."""
     total = request.asked[part] or request.defaults[part]
     if total is None:
-        return None
+        return left.copy()
     classes = len(request.class_names)
     counts = fill(total, np.ones(classes), np.full(classes, total), _ties(request, part))
-    wished = _wished(request, part)
-    return counts if wished is None else np.minimum(counts, wished)
+    if not _is_wish(request, part):
+        return counts
+    return np.minimum(counts, left if part == "train" else _share(request, part))
 
 
 def _uneven(request: Request, pool: str) -> dict[str, np.ndarray]:
@@ -134,6 +135,8 @@ def _uneven(request: Request, pool: str) -> dict[str, np.ndarray]:
     wanted = {part: _total(request, part) for part in sharing}
     rest = int(sizes.sum()) - sum(total or 0 for total in wanted.values())
     totals = {part: max(rest, classes) if t is None else t for part, t in wanted.items()}
+    if "train" in totals and request.defaults["train"] and _is_wish(request, "train"):
+        totals["train"] = min(totals["train"], request.defaults["train"])
     whole = sum(totals.values())
     for part in sorted(sharing, key=lambda part: -totals[part]):  # the largest asks too much
         if request.asked[part] is not None and whole > sizes.sum():
@@ -160,19 +163,23 @@ def _uneven(request: Request, pool: str) -> dict[str, np.ndarray]:
     return counts
 
 
-def _wished(request: Request, part: str) -> np.ndarray | None:
-    """The most of each class, where the default number is only wished for."""
-    share = request.wishes[part]
-    if request.asked[part] is not None or share is None:
-        return None
-    own = part in request.sizes and part != "train"
-    return np.maximum(1, ((1.0 if own else share) * request.available(part)).astype(np.int64))
+def _is_wish(request: Request, part: str) -> bool:
+    """Whether the default number counts, and is only wished for."""
+    return request.asked[part] is None and request.wishes[part] is not None
+
+
+def _share(request: Request, part: str) -> np.ndarray:
+    """The most of each class that a held-out part may wish for."""
+    share = 1.0 if part in request.sizes else request.wishes[part]
+    return np.maximum(1, (share * request.available(part)).astype(np.int64))
 
 
 def _total(request: Request, part: str) -> int | None:
     """Images of the part over all classes; None for all that are left."""
-    total, wished = request.asked[part] or request.defaults[part], _wished(request, part)
-    return total if total is None or wished is None else min(total, int(wished.sum()))
+    total = request.asked[part] or request.defaults[part]
+    if total is None or not _is_wish(request, part):
+        return total
+    return None if part == "train" else min(total, int(_share(request, part).sum()))
 
 
 def _ties(request: Request, part: str) -> np.ndarray:

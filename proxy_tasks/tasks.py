@@ -18,7 +18,7 @@ from .names import PARTS
 from .pools import Pools, make_pools
 from .sources import ArraySource
 
-CUT = 0.2  # share of each class of train that a part cut from it takes, where nothing else is said
+CUT = 0.2  # share of each class of train that a part cut from it takes, where it has so many
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class TaskSpec:
 
     `counts` are the default images of train, validation and test; None means all there are. Where
     `wishes` has a number, the default count is only wished for: it shrinks to that share of each
-    class when held out of train/, and to all there is in a folder of its own. Empty: `wishes_of`.
+    class when held out of train/, to all there is in a folder of its own, and that of train to what
+    the others leave.
     """
 
     summary: str
@@ -186,13 +187,13 @@ TASKS: dict[str, TaskSpec] = {
         open_any,
         (4000, 5000, 10000),
         32,
-        wishes=(0.6, 0.2, 0.2),
+        wishes=(1.0, CUT, CUT),
         takes_file=True,
     ),
 }
 
-# A user's own data sets: sized as `folder` is, but all of train is taken, less what is cut from it.
-OWN = replace(TASKS["folder"], summary="what its callable makes of it", needs_data=False, wishes=())
+# A user's own data sets, sized as `folder` is.
+OWN = replace(TASKS["folder"], summary="what its callable makes of it", needs_data=False)
 
 
 def own_task(named: str, data: str | Path | None) -> TaskSpec:
@@ -203,11 +204,3 @@ def own_task(named: str, data: str | Path | None) -> TaskSpec:
     make = resolve("task", named)
     place = None if data is None else str(data)
     return replace(OWN, open=lambda root, seed: open_made(make, place))
-
-
-def wishes_of(spec: TaskSpec, pools: Pools) -> tuple[float | None, ...]:
-    """`spec.wishes`; where it has none, a fifth of train for each part that is cut from it."""
-    if spec.wishes:
-        return spec.wishes
-    cut = sum(part not in pools.sources for part in PARTS)
-    return (1 - CUT * cut, CUT, CUT)

@@ -34,7 +34,7 @@ from .learner import Learner
 from .models import own_randomness, threads
 from .presets import Preset
 from .processes import ALONE, Processes
-from .training import Trained, seeded_augment, trained_passes
+from .training import EVALUATED_PASS, Trained, seeded_augment, trained_passes
 
 # What is drawn from (seed, stream, epoch[, process]).
 ORDER, AUGMENTATION, NETWORK = 1, 2, 3
@@ -182,9 +182,10 @@ class Trainer(Children):
         if best is not None:
             child.load_state_dict(self.best)
         seconds = sum(row["seconds"] for row in self.rows)
+        passes = trained_passes(len(self.rows), len(self.arena.labels), self._augment)
+        passes += round(len(self.rows) * len(self.task.validation) * EVALUATED_PASS)
         about = Trained(
-            len(self.rows), trained_passes(len(self.rows), len(self.arena.labels), self._augment),
-            math.nan if best is None else best["loss"],
+            len(self.rows), passes, math.nan if best is None else best["loss"],
             sum(row["augmentation_seconds"] for row in self.rows), seconds,
         )  # fmt: skip
         with threads(self.config.threads):

@@ -223,8 +223,15 @@ def _images(data: Path) -> str:
     """An image below a folder must decode, as a search would decode it."""
     from policies.images import Unreadable, decode
     from proxy_tasks.images import read_bytes
+    from proxy_tasks.medmnist import open_arrays
     from proxy_tasks.sources import ignored_text, list_images
 
+    if data.suffix == ".npz":
+        pools = open_arrays(data)
+        counts = ", ".join(
+            f"{len(source.labels)} of {part}" for part, source in pools.sources.items()
+        )
+        return f"{data} is readable: {counts}; name the task too to have them drawn"
     if not data.is_dir():
         raise Unwell(f"{data} is no folder")
     found = list_images(data, ".")

@@ -11,7 +11,6 @@ in the error.
 from __future__ import annotations
 
 import functools
-import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from policies.files import parse_json
 from policies.options import Declared, options_of
 from search.studies.config import Config, read_options, remembering
 from search.studies.kinds import KINDS, MOVABLE, default_text, described, options_of_kind
@@ -78,8 +78,8 @@ class JsonObject(click.ParamType):
         if isinstance(value, dict):
             return value
         try:
-            result = json.loads(value)
-        except (ValueError, RecursionError) as error:
+            result = parse_json(value)
+        except ValueError as error:
             self.fail(f"must be JSON, but got {value!r:.80} ({error}); e.g. '{{\"lr\": 0.05}}'")
         if not isinstance(result, dict):
             self.fail(f"must be a JSON object, but got {value!r:.80}; e.g. '{{\"lr\": 0.05}}'")

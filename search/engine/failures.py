@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 
+from proxy_tasks.trials import Key
 from search.errors import WorkerError
 
 from .jobs import Outcome
@@ -27,6 +28,7 @@ class Failures:
         self._in_a_row = 0
         self._first: tuple[str, str] | None = None
         self._seen: Counter[str] = Counter()
+        self._candidates: dict[str, set[Key]] = defaultdict(set)
 
     def succeeded(self) -> None:
         self._works = True
@@ -36,14 +38,16 @@ class Failures:
     def attempt_failed(self, outcome: Outcome, error: str) -> None:
         """Log it: in full in the file, on the terminal once for each kind of error.
 
-        A mistake of the user is raised as it is. An error that nothing but ever happens ends the
-        run; a crash or a time limit may be another evaluation's or another program's fault.
+        A mistake of the user is raised as it is. An error that nothing but ever happens, to one
+        candidate as to another, ends the run; a crash or a time limit may be another evaluation's
+        or another program's fault.
         """
         if outcome.mistake is not None:
             self._log.note(error, outcome.detail)
             raise outcome.mistake
         kind = re.sub(r"\d+", "#", error)  # the same whatever the seed or the place
         self._seen[kind] += 1
+        self._candidates[kind].add(outcome.job.candidate.key)
         tell = self._log.warning if self._seen[kind] == 1 else self._log.note
         batch, slot = outcome.job.candidate.key
         tell(
@@ -53,7 +57,8 @@ class Failures:
         )
         self._first = self._first or (error, outcome.detail)
         hopeless = outcome.kind in ("ok", "error") and not self._works
-        if hopeless and self._seen[kind] >= self._enough:
+        several = len(self._candidates[kind]) > 1
+        if hopeless and several and self._seen[kind] >= self._enough:
             raise WorkerError(
                 f"no evaluation has succeeded, and {self._seen[kind]} attempts ended with: {error}",
                 outcome.detail,

@@ -278,6 +278,8 @@ class _Search:
             if trial.status != "duplicate":
                 mark = identity({name: getattr(trial, name) for name in FIELDS})
                 self.originals[mark] = min(trial.key, self.originals.get(mark, trial.key))
+        if self.counts["ok"]:
+            self.failures.succeeded()
         self.log.info(f"resuming after {len(self.journal)} evaluations")
 
     def _replay(self, candidate: Candidate) -> None:

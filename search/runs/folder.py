@@ -165,9 +165,10 @@ def begun(out: Path, files: Mapping[str, Any]) -> Iterator[None]:
     try:
         for folder in (*reversed(out.parents), out):
             if not folder.exists():
-                folder.mkdir()
-                made.append(folder)
-                fsync_directory(folder.parent)
+                with contextlib.suppress(FileExistsError):  # another run has made it just now
+                    folder.mkdir()
+                    made.append(folder)
+                    fsync_directory(folder.parent)
     except OSError as error:
         _undo(made)
         raise _cannot_create(out, error) from error
@@ -208,8 +209,10 @@ def _clear(out: Path) -> None:
 
 
 def _undo(made: list[Path]) -> None:
-    for folder in reversed(made):
-        folder.rmdir()
+    """Remove the folders that were made, but for those in which another run has begun since."""
+    with contextlib.suppress(OSError):
+        for folder in reversed(made):
+            folder.rmdir()
 
 
 def check_manifest(out: Path, task: Any) -> None:

@@ -34,6 +34,8 @@ from policies.errors import InputError
 from policies.ops import OPS
 from policies.policy import Policy
 from policies.transforms import RandAugment
+from proxy_tasks.run_format import FROM_SCRATCH
+from proxy_tasks.tables import TESTED
 from proxy_tasks.trials import CHEAP, JOURNAL_NAME, Key, Trial, read_journal
 from search.errors import SearchError, kind_of_run
 from search.searchers.tpe import quiet
@@ -47,6 +49,8 @@ _ABOUT = ("label", "scorer", "part", "seed", "augmentation", "error", "duplicate
 # Seconds that SQLite waits for another process: nobody waits for a view.
 PATIENCE = 1.0
 MANY = 500
+# The scorer of kinds of runs that hold several evaluators against one.
+REFERENCE = {"fidelity": FROM_SCRATCH, "tabulate": TESTED}
 
 Values = dict[str, float | int | str]
 
@@ -81,10 +85,10 @@ def write_optuna(run: Path | str, path: Path | str | None = None) -> Path:
     - where trials have labels and are neither: arm, the label;
     - seed_index, where the same candidates are evaluated with several seeds: the batch.
 
-    A diverged trial is PRUNED, a failed one FAIL: neither has a value. A staged search's cheap
-    evaluations are PRUNED too, as evaluations that were not carried on to the dear evaluator: their
-    rewards (cheap_reward) are on another scale. User attributes are the
-    metrics, the standard error, the key, and as one what else the journal says.
+    A diverged trial is PRUNED, a failed one FAIL: neither has a value. Cheap evaluations (of a
+    staged search, a fidelity study, a table) are PRUNED too, as evaluations that were not carried
+    on to the dear evaluator: their rewards (cheap_reward) are on another scale. User attributes
+    are the metrics, the standard error, the key, and as one what else the journal says.
 
     Args:
         run: a run folder with a journal.
@@ -104,12 +108,13 @@ def write_optuna(run: Path | str, path: Path | str | None = None) -> Path:
     trials = read_journal(run / JOURNAL_NAME)
     if len(trials) > MANY:
         log.info("writing %d trials to %s; Optuna takes some 50 ms for each", len(trials), path)
-    wanted = _rows(trials)
+    kind = kind_of_run(run) or "augsearch"
+    wanted = _rows(trials, kind)
     if path.exists() and not path.is_file():
         raise ViewError(f"cannot write {path}: not an ordinary file")
     try:
         with quiet():
-            _bring_up_to_date(path, kind_of_run(run) or "augsearch", wanted)
+            _bring_up_to_date(path, kind, wanted)
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError) as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise ViewError(
@@ -130,8 +135,9 @@ def catch_up(run: Path) -> None:
 # What the study should hold ----------------------------------------------------------------------
 
 
-def _rows(trials: list[Trial]) -> dict[Key, FrozenTrial]:
+def _rows(trials: list[Trial], kind: str) -> dict[Key, FrozenTrial]:
     """The study's rows by key, in order of the keys."""
+    reference = REFERENCE.get(kind)
     trials = sorted(trials, key=lambda trial: trial.key)
     values = {trial.key: _parameters(trial) for trial in trials}
     _add_unused(values)
@@ -139,7 +145,13 @@ def _rows(trials: list[Trial]) -> dict[Key, FrozenTrial]:
         for key in values:
             values[key]["seed_index"] = key[0]
     distributions = _distributions(values)
-    return {trial.key: _row(trial, values[trial.key], distributions) for trial in trials}
+    return {
+        trial.key: _row(
+            trial, values[trial.key], distributions,
+            cheap=trial.scorer == CHEAP or reference not in (None, trial.scorer),
+        )
+        for trial in trials
+    }  # fmt: skip
 
 
 def _parameters(trial: Trial) -> Values:
@@ -210,16 +222,18 @@ def _distributions(values: Mapping[Key, Values]) -> dict[str, BaseDistribution]:
     return distributions
 
 
-def _row(trial: Trial, values: Values, distributions: dict[str, BaseDistribution]) -> FrozenTrial:
+def _row(
+    trial: Trial, values: Values, distributions: dict[str, BaseDistribution], *, cheap: bool
+) -> FrozenTrial:
     evaluation = trial.evaluation
     state, value = TrialState.FAIL, None
     about = {name: value for name, value in trial.to_json().items() if name in _ABOUT}
     attributes: dict[str, Any] = {KEY: list(trial.key), "trial": about}
     if evaluation is not None:
         state, value = TrialState.COMPLETE, evaluation.reward
-        if trial.scorer == CHEAP and value is not None:
+        if cheap and value is not None:
             attributes["cheap_reward"] = value
-        if evaluation.diverged or trial.scorer == CHEAP:
+        if evaluation.diverged or cheap:
             state, value = TrialState.PRUNED, None
         attributes |= {"stderr": evaluation.stderr, **evaluation.metrics}
     row = create_trial(

@@ -75,6 +75,8 @@ class TuneSearcher(RaySearcher):
             "batch": candidate.batch,
             "slot": candidate.slot,
             "part": candidate.part,
+            "scorer": candidate.scorer,
+            "parent": candidate.parent,
         }
 
     def _ask(self) -> Candidate | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -269,7 +270,13 @@ def warn_of_images_seen(run: OpenRun, arms: Sequence[Arm]) -> None:
         for place in dict.fromkeys(map(_run_of, _files(arm.text))):
             if kind_of_run(place) is None or not (place / MANIFEST_NAME).is_file():
                 continue
-            parts = Manifest.read(place / MANIFEST_NAME).parts
+            try:
+                parts = Manifest.read(place / MANIFEST_NAME).parts
+            except InputError as error:
+                run.log.warning(
+                    f"{arm.name}: whether its search has seen test images is not known: {error}"
+                )
+                continue
             seen = tested & {*parts["train"].contents, *parts["validation"].contents}
             if seen:
                 run.log.warning(
@@ -287,14 +294,14 @@ def _run_of(policy: Path) -> Path:
 def _pieces(text: str) -> tuple[str, list[str]]:
     """An arm without the pieces of a recipe, and these."""
     found = _WITH_PIECES.fullmatch(text)
-    if found is None or Path(text).exists():
+    if found is None or os.path.exists(text):
         return text, []
     return found[1], found[2][1:].split("+")
 
 
 def _members(text: str) -> list[str] | None:
     """The files of NAME=FILE,FILE,...; None for an arm of another form."""
-    if "=" not in text or Path(text).exists():
+    if "=" not in text or os.path.exists(text):
         return None
     return [file for file in text.partition("=")[2].split(",") if file]
 
@@ -303,7 +310,7 @@ def _files(text: str) -> list[Path]:
     """The files that an arm names, of those that are there."""
     plain, _ = _pieces(text)
     named = [plain] if (several := _members(plain)) is None else several
-    return [Path(each) for each in named if each not in NAMES and Path(each).is_file()]
+    return [Path(each) for each in named if each not in NAMES and os.path.isfile(each)]
 
 
 def file_named(text: str) -> PolicyFile:
@@ -326,7 +333,7 @@ def load_named(text: str, forms: str = FORMS) -> PolicyFile | None:
     if text in NAMES or text.startswith("randaugment:"):
         return None
     path = Path(text)
-    if not path.is_file() and path.suffix not in (".json", ".txt"):
+    if not os.path.isfile(text) and path.suffix not in (".json", ".txt"):
         raise InputError("policy", f"must be {forms}", text, "check the spelling or the path")
     return load_policy_file(path)
 

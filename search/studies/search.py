@@ -126,6 +126,8 @@ def budget_of(config: Config, task: ProxyTask) -> Budget | None:
     """
     settings = config.settings
     if settings.budget is None:
+        if settings.cheap:
+            _check_evaluations(config, task)
         return None
     child = evaluation_passes(child_of(config.evaluator), task, settings.subpolicies)
     prepared = prepared_passes(config, task)
@@ -138,6 +140,16 @@ def budget_of(config: Config, task: ProxyTask) -> Budget | None:
             settings.budget, "pass for example 120",
         )  # fmt: skip
     return Budget(limit, prices, prepared, child)
+
+
+def _check_evaluations(config: Config, task: ProxyTask) -> None:
+    """InputError unless some are left for the search's own evaluator."""
+    cheap = round(build_searcher(config, task).opening / cheap_cost(config, task))
+    if config.settings.evaluations <= cheap:
+        raise InputError(
+            "evaluations", f"must be more than the {cheap} cheap ones that come first",
+            config.settings.evaluations, "pass --budget, which counts what they cost",
+        )  # fmt: skip
 
 
 def reserved(config: Config) -> int:
@@ -223,7 +235,10 @@ def run_search(
             choice, final = _choose(opened, trials, retry_failed=retry_failed, progress=progress)
             if final is not None:
                 result = replace(
-                    result, new=result.new + final.new, failed=result.failed + final.failed
+                    result,
+                    new=result.new + final.new,
+                    failed=result.failed + final.failed,
+                    finished=result.finished + final.finished,
                 )
         return replace(result, policy=export(opened, result, trials, choice))
 

@@ -12,6 +12,7 @@ finished searches (`policies_from`) supply the policies of that region.
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -185,11 +186,12 @@ def _searched(run: str) -> dict[str, Any]:
             f"finish it with `augsearch resume {run}`",
         )  # fmt: skip
     exported = encode_augmentation(load_policy_file(folder / POLICY_NAME).augmentation)
-    trials = sorted(read_journal(folder / JOURNAL_NAME), key=lambda trial: trial.key)
+    by_key = operator.attrgetter("key")  # journals are in order of arrival
+    trials = sorted(read_journal(folder / JOURNAL_NAME), key=by_key)
     judged = [trial for trial in trials if trial.scorer == MAIN]
     late = judged[len(judged) - len(judged) // 3 :]
     final = folder / FINAL / JOURNAL_NAME
-    proposed = read_journal(final) if final.is_file() else []
+    proposed = sorted(read_journal(final), key=by_key) if final.is_file() else []
     policies: list[Any] = [exported]
     for trial in (*proposed, *reversed(late)):
         if _trained(trial) and trial.augmentation not in policies:

@@ -278,7 +278,7 @@ def _found(path: Path) -> Evaluation | None:
             if digest((path / name).read_bytes()) != checksum:
                 return None
         return Evaluation.from_json(result["evaluation"])
-    except (InputError, OSError, KeyError, TypeError, AttributeError):
+    except (ValueError, OSError, KeyError, TypeError, AttributeError):
         return None
 
 

@@ -16,7 +16,7 @@ from proxy_tasks import get_task
 from proxy_tasks.draw import PARTS, Request, class_counts, fill
 from proxy_tasks.names import SHARES
 
-FOLDER = ((4000, 5000, 10000), (0.6, 0.2, 0.2))
+FOLDER = ((4000, 5000, 10000), (1.0, 0.2, 0.2))
 LONG_TAIL = np.array([600, 60, 6])
 
 
@@ -57,6 +57,18 @@ def check(r: Request, counts: dict) -> None:
             assert counts[part].sum() == r.asked[part]
         together = sum(counts[p] for p in r.sharing(part))
         assert (together <= r.available(part)).all()
+
+
+def test_train_takes_what_the_parts_cut_from_it_leave():
+    """Where nothing is asked for: no image that there is goes unused."""
+    for sizes in ([6, 6], [7, 9]):
+        counts = class_counts(request(sizes))
+        assert sum(counts.values()).tolist() == sizes
+    own = class_counts(request([20, 20], [5, 5], [5, 5]))
+    assert [own[part].tolist() for part in PARTS] == [[20, 20], [5, 5], [5, 5]]
+    for shares in ("proportional", "capped"):
+        r = request([60, 20], [5, 5], [5, 5], shares=shares)
+        assert class_counts(r)["train"].tolist() == [60, 20]
 
 
 class TestAdvice:
@@ -125,7 +137,7 @@ class TestAdvice:
 
     def test_the_part_that_takes_too_much_is_named(self):
         with pytest.raises(
-            InputError, match="test_images: needs 1 .*at most --validation-images 14"
+            InputError, match="test_images: needs 1 .*at most --validation-images 36"
         ):
             class_counts(request([20, 20], asked=(None, 39, 2)))
 

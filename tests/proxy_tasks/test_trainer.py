@@ -125,8 +125,9 @@ def test_the_best_weights_are_judged_and_the_whole_training_is_counted(task, mon
         made.train_epoch()
     found = made.judge()
     assert found.details["best_epoch"] == 1
-    # Training passes count whole, those of validation and test part a third.
-    assert found.image_passes == EPOCHS * IMAGES + round(2 * HELD / 3)
+    # Training passes count whole, those of validation and test part a third: the former's after
+    # every epoch, and once more for the best weights.
+    assert found.image_passes == EPOCHS * IMAGES + round(EPOCHS * HELD / 3) + round(2 * HELD / 3)
 
     child = make_child("convnet", 1, 2, 0, torch.device("cpu"))
     expected = []

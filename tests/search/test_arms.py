@@ -208,6 +208,26 @@ def test_only_runs_of_ours_are_asked_what_they_have_seen(tmp_path, monkeypatch, 
         caplog.clear()
 
 
+def test_a_method_of_many_files_is_no_name_of_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    files = [f"a-search-with-a-name-{number}.json" for number in range(30)]
+    for file in files:
+        save_policy(tmp_path / file, IMAGENET)
+    assert len(parse_arm(f"ours={','.join(files)}").members) == 30
+    with pytest.raises(InputError, match="policy: must be a policy or schedule file"):
+        parse_arm("x" * 300)
+
+
+def test_a_manifest_that_cannot_be_read_is_told_and_refuses_nothing(tmp_path, caplog):
+    save_policy(tmp_path / "policy.json", IMAGENET)
+    (tmp_path / "config.json").write_text('{"kind": "search"}')
+    (tmp_path / "manifest.json").write_text('{"version": 1}')
+    task = SimpleNamespace(manifest=SimpleNamespace(parts={"test": SimpleNamespace(contents=[])}))
+    run = SimpleNamespace(task=task, log=logging.getLogger("search"))
+    warn_of_images_seen(run, [parse_arm(str(tmp_path / "policy.json"))])
+    assert "whether its search has seen test images is not known" in caplog.text
+
+
 def test_files_that_changed_since_a_run_was_begun_are_told(tmp_path, caplog):
     """It goes on with what they held: the newer policy would be judged by nobody, unseen."""
     files = [tmp_path / name / "policy.json" for name in ("same", "other", "broken", "gone")]

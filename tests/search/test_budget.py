@@ -93,6 +93,8 @@ def test_the_budget_is_spent_and_not_exceeded(pool, tmp_path):
     assert {trial.scorer for trial in result.best} == {MAIN}
     about = json.loads((tmp_path / "run/policy.json").read_text())["provenance"]
     assert about["cost"]["image_passes"] == sum(cost.values()) <= 300
+    made = [read_journal(path) for path in (tmp_path / "run").rglob("trials.jsonl")]
+    assert about["evaluations"]["finished"] == result.finished == sum(map(len, made))
     ranked = dict(about["ranking"])
     assert about["selection"].startswith(next(iter(ranked)))
     best = max(t.reward for t in read_journal(tmp_path / "run/trials.jsonl") if t.scorer == MAIN)
@@ -323,6 +325,15 @@ def test_a_budget_that_cheap_evaluations_would_use_up_is_refused(pool, tmp_path)
     searched(tmp_path / "run", 7)  # 6 pay for 4.8 and a child
     trials = read_journal(tmp_path / "run/trials.jsonl")
     assert [trial.scorer for trial in trials] == [CHEAP] * 48 + [MAIN]
+
+
+def test_as_many_evaluations_as_are_cheap_at_first_are_refused(pool, tmp_path):
+    """None would be left for the search's own evaluator, after all of them were made."""
+    with pytest.raises(InputError, match="evaluations: must be more than the 48 cheap ones"):
+        searched(tmp_path / "run", None, evaluations=48, searcher="staged")
+    searched(tmp_path / "run", None, evaluations=50, searcher="staged")
+    trials = read_journal(tmp_path / "run/trials.jsonl")
+    assert [trial.scorer for trial in trials] == [CHEAP] * 48 + [MAIN] * 2
 
 
 @pytest.mark.parametrize("limit", [{"budget": 30}, {"evaluations": 24}])

@@ -155,6 +155,15 @@ def test_images_below_a_folder(tmp_path):
     assert not found().ok
 
 
+def test_a_file_of_arrays(tmp_path):
+    images, labels = np.zeros((20, 8, 8), np.uint8), np.arange(20) % 2
+    np.savez(tmp_path / "med.npz", train_images=images, train_labels=labels)
+    found = module._checked("data", lambda: module._images(tmp_path / "med.npz"))
+    assert found.ok and "20 of train" in found.detail
+    (tmp_path / "bad.npz").write_bytes(b"no")
+    assert not module._checked("data", lambda: module._images(tmp_path / "bad.npz")).ok
+
+
 @pytest.mark.parametrize("content", ["EPS", "FIFO", "loop", "16 bits"])
 def test_what_a_search_does_not_read_the_doctor_does_not_open(monkeypatch, tmp_path, content):
     """Neither Ghostscript nor a pipe nor a circle of links: one line, at once."""

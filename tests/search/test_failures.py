@@ -17,6 +17,7 @@ from search.runs.journal import Journal
 from tests.search.commands import PLANTED, answer, ending, invoke
 from tests.search.fakes import (
     FakePool,
+    Killed,
     LearningSearcher,
     bad,
     good,
@@ -125,7 +126,9 @@ def warnings_in(caplog):
     return [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
 
 
-@pytest.mark.parametrize(("workers", "retries", "attempts"), [(1, 0, 2), (2, 2, 3), (5, 1, 5)])
+@pytest.mark.parametrize(
+    ("workers", "retries", "attempts"), [(1, 0, 2), (1, 2, 4), (2, 2, 3), (5, 1, 5)]
+)
 def test_an_evaluator_that_never_works_is_said_once(
     patch, tmp_path, caplog, workers, retries, attempts
 ):
@@ -139,7 +142,26 @@ def test_an_evaluator_that_never_works_is_said_once(
     log = (tmp_path / "run.log").read_text()
     assert log.count("Traceback: all of it") == attempts + 1
     # Ended after that many, and nothing is kept of what would be made again.
-    assert len(lines(tmp_path)) == (1 if retries == 0 else 0)
+    assert len(lines(tmp_path)) == (attempts - 1) // (retries + 1) * (workers == 1)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+@pytest.mark.parametrize("first", [(0, 0), (3, 1)])
+def test_one_candidate_that_always_fails_ends_no_run_however_often_it_is_resumed(
+    patch, tmp_path, workers, first
+):
+    """Where it is the first to be asked for, too: others have worked, or will."""
+    answer = lambda job: bad(job) if job.candidate.key == first else None  # noqa: E731
+    whole = run(patch, tmp_path / "whole", random_searcher(), FakePool(0, answer), workers=workers)
+    assert (whole.finished, whole.failed) == (40, 1)
+    with pytest.raises(Killed):
+        run(patch, tmp_path / "run", random_searcher(), FakePool(0, answer, killed_after=16),
+            workers=workers)  # fmt: skip
+    for again in ({}, {"retry_failed": True}):
+        result = run(patch, tmp_path / "run", random_searcher(), FakePool(0, answer),
+                     workers=workers, resume=True, **again)  # fmt: skip
+        assert (result.finished, result.failed) == (40, 1)
+    assert lines(tmp_path / "run") == lines(tmp_path / "whole")
 
 
 def test_a_mistake_of_the_user_is_not_tried_again(patch, tmp_path, caplog):

@@ -150,6 +150,21 @@ def test_arms_of_a_comparison_are_told_apart_by_label(tmp_path):
     assert params == [{"arm": a, "seed_index": b} for b in range(2) for a in arms]
 
 
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("kind", "reference"), [("fidelity", "from-scratch"), ("tabulate", "scratch")]
+)
+def test_of_several_evaluators_the_reference_alone_has_values(tmp_path, kind, reference):
+    """Their rewards are on several scales: the best of all would be whoever counts highest."""
+    write_optuna(FOLDER / kind, tmp_path / "view.db")
+    rows = study_in(tmp_path / "view.db", kind).trials
+    scorers = {state: set() for state in ("COMPLETE", "PRUNED")}
+    for row in rows:
+        scorers[row.state.name].add(row.user_attrs["trial"]["scorer"])
+        assert row.state == TrialState.COMPLETE or row.user_attrs["cheap_reward"] is not None
+    assert scorers["COMPLETE"] == {reference} and reference not in scorers["PRUNED"] != set()
+
+
 # Whatever happens to it ----------------------------------------------------------------------
 
 

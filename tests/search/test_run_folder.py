@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -352,6 +353,27 @@ def test_a_mistake_found_by_a_worker_leaves_no_folder(fake, config, tmp_path):
     with pytest.raises(InputError):
         fake(config, refuse, out=tmp_path / "empty")
     assert list((tmp_path / "empty").iterdir()) == []
+
+
+def test_runs_begun_at_once_below_a_new_folder_do_not_meet(tmp_path, monkeypatch):
+    """The one finds what the other has just made, and leaves it when it undoes its own."""
+    mkdir = Path.mkdir
+
+    def beaten(path, *args, **options):
+        if path == tmp_path / "runs":
+            mkdir(path)
+            mkdir(path / "other")
+        mkdir(path, *args, **options)
+
+    monkeypatch.setattr(Path, "mkdir", beaten)
+    with folder_module.begun(tmp_path / "runs" / "mine", {"config.json": {}}):
+        assert (tmp_path / "runs/mine/config.json").exists()
+    monkeypatch.undo()
+    with pytest.raises(InputError, match="a mistake"):
+        with folder_module.begun(tmp_path / "more" / "mine", {"config.json": {}}):
+            (tmp_path / "more" / "other").mkdir()
+            raise InputError("seed", "must be a mistake", 1, "mend it")
+    assert [path.name for path in (tmp_path / "more").iterdir()] == ["other"]
 
 
 def test_here_is_a_folder_too(fake, config, tmp_path, monkeypatch):

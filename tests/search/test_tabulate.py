@@ -151,12 +151,18 @@ def test_of_a_staged_search_what_its_end_proposed_is_taken_and_nothing_drawn_at_
     trials = sorted(read_journal(out / "trials.jsonl"), key=lambda trial: trial.key)
     dear = [trial.augmentation for trial in trials if trial.scorer == MAIN]
     cheap_ones = [trial.augmentation for trial in trials if trial.scorer == CHEAP]
-    finals = [trial.augmentation for trial in read_journal(out / "final" / "trials.jsonl")]
+    judged = sorted(read_journal(out / "final" / "trials.jsonl"), key=lambda trial: trial.key)
+    finals = [trial.augmentation for trial in judged]
     assert cheap_ones and finals
     (run,) = filled_in(config(policies_from=[str(out)])).settings.optimised
     late = list(reversed(dear[len(dear) - len(dear) // 3 :]))
     exported = encode_augmentation(load_run(out).policy)
     assert run["policies"] == list_of_distinct([exported, *finals, *late])
+    # Whatever order its evaluations arrived in.
+    for journal in (out / "trials.jsonl", out / "final" / "trials.jsonl"):
+        lines = journal.read_text().splitlines(keepends=True)
+        journal.write_text("".join(reversed(lines)))
+    assert filled_in(config(policies_from=[str(out)])).settings.optimised == (run,)
 
 
 def list_of_distinct(policies):

@@ -16,9 +16,12 @@ from search import (
     PPOSearcher,
     RandomSearcher,
     fixed_candidates,
+    make_searcher,
 )
+from search.searchers.population import PopulationSearcher
 from search.searchers.ray_tune import TuneSearcher
 from search.testing import drive, evaluation, reward_of
+from search.trial import CHEAP
 
 SMALL = PPOConfig(batch_size=4, hidden=8)
 
@@ -64,6 +67,20 @@ def test_asks_and_tells_as_the_engine_would():
         config, candidate = configs[key], told[key]
         assert config["augmentation"] == candidate.augmentation
         assert (config["seed"], config["part"]) == (candidate.seed, candidate.part)
+        assert (config["scorer"], config["parent"]) == (candidate.scorer, candidate.parent)
+
+
+def test_a_trial_is_told_who_shall_judge_and_from_whom_it_goes_on():
+    staged = make_searcher("staged", PolicySpace(), 0, {"cheap_cost": 0.1})
+    assert TuneSearcher(staged).suggest("0")["scorer"] == CHEAP
+    population = PopulationSearcher(4, 2, 0, [1, 2, 3, 4])
+    adapter = TuneSearcher(population)
+    trials = [str(each) for each in range(8)]
+    for trial in trials[:4]:
+        adapter.suggest(trial)
+    for trial in trials[:4]:
+        adapter.on_trial_complete(trial, {"reward": float(trial)})
+    assert {adapter.suggest(trial)["parent"][0] for trial in trials[4:]} == {0}
 
 
 @pytest.mark.parametrize("reward", [None, float("nan"), 0.9])
