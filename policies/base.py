@@ -20,6 +20,7 @@ from PIL import Image
 from torch import nn
 
 from .errors import InputError, check_integer
+from .generators import state_of, travelling
 from .images import check_mode
 from .ops import OPS
 from .program import CODE, Program, Table
@@ -276,7 +277,7 @@ class Transform(nn.Module, ABC):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Transform):
             return NotImplemented
-        same_generator = _state(self.generator) == _state(other.generator)
+        same_generator = state_of(self.generator) == state_of(other.generator)
         return self._identity() == other._identity() and same_generator
 
     def __hash__(self) -> int:
@@ -299,7 +300,7 @@ class Transform(nn.Module, ABC):
         )  # fmt: skip
 
     def __getstate__(self) -> dict:
-        return dict(self.__dict__, _tables={}, _worker=None)
+        return dict(self.__dict__, _tables={}, _worker=None, generator=travelling(self.generator))
 
 
 # ---------------------------------------------------------------------------------- helpers
@@ -431,7 +432,3 @@ def _short(value: object) -> str:
     if len(text) <= 200 or not isinstance(value, tuple):
         return text
     return f"<{len(value)} sub-policies>"
-
-
-def _state(generator: torch.Generator | None) -> bytes | None:
-    return None if generator is None else generator.get_state().numpy().tobytes()

@@ -35,7 +35,7 @@ class TestTable:
         self.folder(tmp_path, parts=(".",))
         task = get_task("folder", tmp_path, **TINY)
         assert said(task, "all parts are cut from metadata.csv")
-        assert len(task.train) + len(task.validation) + len(task.test) == 6 + 2 + 2
+        assert len(task.train) + len(task.validation) + len(task.test) == 12
 
     def test_one_table_with_folders_of_parts(self, tmp_path):
         lines = ["file_name,label"]
