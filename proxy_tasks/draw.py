@@ -132,6 +132,9 @@ def _uneven(request: Request, pool: str) -> dict[str, np.ndarray]:
     """
     sizes = request.sizes[pool]
     sharing, classes = request.sharing(pool), len(sizes)
+    if sizes.min() < 1:
+        name = request.class_names[int(np.argmin(sizes))]
+        raise Shortage(sharing[0], f"needs 1 images of class {name!r}", "0")
     wanted = {part: _total(request, part) for part in sharing}
     rest = int(sizes.sum()) - sum(total or 0 for total in wanted.values())
     totals = {part: max(rest, classes) if t is None else t for part, t in wanted.items()}

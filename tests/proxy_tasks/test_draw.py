@@ -71,6 +71,13 @@ def test_train_takes_what_the_parts_cut_from_it_leave():
         assert class_counts(r)["train"].tolist() == [60, 20]
 
 
+@pytest.mark.parametrize("shares", SHARES)
+@pytest.mark.filterwarnings("error")
+def test_a_class_that_a_part_lacks_is_named(shares):
+    with pytest.raises(InputError, match="test_images: needs 1 images of class 'class1', but got"):
+        class_counts(request([20, 20], test=[5, 0], shares=shares))
+
+
 class TestAdvice:
     @given(requests())
     @example(request([3, 3, 5], asked=(None, 1, 4)))
