@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 
 from .errors import InputError, check_choice
 from .ops import OPS, Convention, Scale, get_convention
-from .policy import Operation, Policy, literal
+from .policy import Operation, Policy, is_sequence, literal
 from .policy_files import PolicyFile
 from .transforms import PolicyTransform
 
@@ -229,8 +229,7 @@ def _rounded(scale: Scale, distance: float) -> float:
 
 def _triple(where: str, given: Any) -> tuple[str, float, float]:
     """(name, probability, level); the probability is checked by Policy."""
-    good = isinstance(given, Sequence) and not isinstance(given, str) and len(given) == 3
-    if not good or not isinstance(given[0], str):
+    if not is_sequence(given) or len(given) != 3 or not isinstance(given[0], str):
         raise InputError(where, "must be a triple (name, probability, level)", given,
                          'e.g. ("Rotate", 0.6, 9)')  # fmt: skip
     name, probability, level = given
@@ -269,11 +268,11 @@ def _fill(text: str) -> int | tuple[int, ...]:
 
 
 def _checked_rows(table: Any) -> list[Sequence]:
-    rows = table if isinstance(table, Sequence) and not isinstance(table, str) else [table]
+    rows = [*table] if is_sequence(table) else [table]
     for i, row in enumerate(rows):
-        if not isinstance(row, Sequence) or isinstance(row, str):
+        if not is_sequence(row):
             raise InputError(f"policy[{i}]", "must be a list of triples", row, "mend the table")
-    return [*rows]
+    return rows
 
 
 def _rows(text: str) -> Any:

@@ -139,8 +139,8 @@ class Declared:
             raise self._error(given)
         if self.choices:
             check_choice(self.name, found, self.choices)
-        if not _is_finite(found):
-            raise InputError(self.name, "must hold finite numbers", given, "no file could keep it")
+        if isinstance(found, dict | list):
+            _check_finite(self.name, found)
         option = self.option
         if option.pattern and not re.fullmatch(option.pattern, found):
             raise self._error(given)
@@ -161,11 +161,13 @@ class Declared:
         return InputError(self.name, f"must be {self.rule}", value, fix)
 
 
-def _is_finite(value: Any) -> bool:
-    """No NaN and no infinity, in an object neither."""
+def _check_finite(name: str, value: Any) -> None:
+    """InputError that names a NaN or an infinity inside an object: no file could hold it."""
     if isinstance(value, dict | list | tuple):
-        return all(map(_is_finite, value.values() if isinstance(value, dict) else value))
-    return not isinstance(value, float) or math.isfinite(value)
+        for key, each in value.items() if isinstance(value, dict) else enumerate(value):
+            _check_finite(f"{name}.{key}", each)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise InputError(name, "must be a finite number", value, "give a number")
 
 
 def _as(kind: type, value: Any) -> Any:

@@ -99,7 +99,7 @@ def _subpolicy(i: int, row: object, bins: int) -> tuple[Operation, ...]:
 
 
 def _operation(where: str, op: object, bins: int) -> Operation:
-    if not _is_sequence(op) or len(op) != 3:
+    if not is_sequence(op) or len(op) != 3:
         raise InputError(
             where, "must be a triple (name, probability, magnitude)", op,
             'write it like ("Rotate", 0.6, 9)',
@@ -120,7 +120,7 @@ def _operation(where: str, op: object, bins: int) -> Operation:
 
 
 def _sequence(where: str, value: object, what: str, most: int) -> Sequence:
-    if not _is_sequence(value):
+    if not is_sequence(value):
         unordered = isinstance(value, str | bytes | Mapping | Set)
         if unordered or not isinstance(value, Iterable):
             raise InputError(where, f"must be {what}", value, 'e.g. ((("Rotate", 0.6, 9),),)')
@@ -130,7 +130,7 @@ def _sequence(where: str, value: object, what: str, most: int) -> Sequence:
     return value
 
 
-def _is_sequence(value: object) -> TypeGuard[Sequence]:
+def is_sequence(value: object) -> TypeGuard[Sequence]:
     """Not a text. Tuples and lists first: abstract classes are slow to ask, and searches decode
     many policies."""
     return isinstance(value, (tuple, list)) or (

@@ -132,9 +132,6 @@ def _uneven(request: Request, pool: str) -> dict[str, np.ndarray]:
     """
     sizes = request.sizes[pool]
     sharing, classes = request.sharing(pool), len(sizes)
-    if sizes.min() < 1:
-        name = request.class_names[int(np.argmin(sizes))]
-        raise Shortage(sharing[0], f"needs 1 images of class {name!r}", "0")
     wanted = {part: _total(request, part) for part in sharing}
     rest = int(sizes.sum()) - sum(total or 0 for total in wanted.values())
     totals = {part: max(rest, classes) if t is None else t for part, t in wanted.items()}
@@ -201,7 +198,7 @@ def fill(total: int, weights: np.ndarray, caps: np.ndarray, ties: np.ndarray) ->
     def at(scale: float) -> np.ndarray:
         return np.clip(np.floor(scale * weights).astype(np.int64), np.minimum(1, caps), caps)
 
-    low, high = 0.0, (total + 1) / weights.min()
+    low, high = 0.0, (total + 1) / weights[weights > 0].min()
     for _ in range(100):
         middle = (low + high) / 2
         low, high = (middle, high) if at(middle).sum() <= total else (low, middle)

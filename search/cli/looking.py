@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from search.studies.config import Config, of_presets
-from search.studies.settings import LARGEST_SEED, Prices
+from search.studies.settings import LARGEST_SEED, POLICIES, Prices
 
 from .options import (
     ManyValues,
@@ -23,10 +23,6 @@ from .options import (
 if TYPE_CHECKING:
     from policies.policy_files import PolicyFile
 
-POLICIES = (
-    "Policy or schedule file, imagenet, cifar10, svhn, trivialaugment, uniform, sample-aware or "
-    "randaugment:N,M."
-)
 PORT = 8765  # where the page of a run is served
 POSITIVE, SEED = click.IntRange(1), click.IntRange(0, LARGEST_SEED)
 
@@ -104,7 +100,7 @@ def optuna(run: str, out: str | None) -> None:
 
 
 @click.command(cls=ManyValues)
-@option("--policy", required=True, metavar="FILE", help=POLICIES)
+@option("--policy", required=True, metavar="POLICY", help=f"{POLICIES}.")
 @option(
     "--images",
     metavar="DIR",
@@ -157,7 +153,7 @@ def show(
 
 
 @click.command(cls=ManyValues)
-@option("--policy", required=True, metavar="FILE", help=POLICIES)
+@option("--policy", required=True, metavar="POLICY", help=f"{POLICIES}.")
 @option(
     "--format",
     "form",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 
 from proxy_tasks.trials import Key
 from search.errors import WorkerError
@@ -27,8 +27,7 @@ class Failures:
         self._works = False
         self._in_a_row = 0
         self._first: tuple[str, str] | None = None
-        self._seen: Counter[str] = Counter()
-        self._candidates: dict[str, set[Key]] = defaultdict(set)
+        self._seen: dict[str, list[Key]] = defaultdict(list)  # of which candidates, by error
 
     def succeeded(self) -> None:
         self._works = True
@@ -46,9 +45,9 @@ class Failures:
             self._log.note(error, outcome.detail)
             raise outcome.mistake
         kind = re.sub(r"\d+", "#", error)  # the same whatever the seed or the place
-        self._seen[kind] += 1
-        self._candidates[kind].add(outcome.job.candidate.key)
-        tell = self._log.warning if self._seen[kind] == 1 else self._log.note
+        seen = self._seen[kind]
+        seen.append(outcome.job.candidate.key)
+        tell = self._log.warning if len(seen) == 1 else self._log.note
         batch, slot = outcome.job.candidate.key
         tell(
             f"batch {batch}, slot {slot}, attempt {outcome.job.attempt} of {self._attempts} on "
@@ -57,10 +56,9 @@ class Failures:
         )
         self._first = self._first or (error, outcome.detail)
         hopeless = outcome.kind in ("ok", "error") and not self._works
-        several = len(self._candidates[kind]) > 1
-        if hopeless and several and self._seen[kind] >= self._enough:
+        if hopeless and len(seen) >= self._enough and len({*seen}) > 1:
             raise WorkerError(
-                f"no evaluation has succeeded, and {self._seen[kind]} attempts ended with: {error}",
+                f"no evaluation has succeeded, and {len(seen)} attempts ended with: {error}",
                 outcome.detail,
             )
 
@@ -78,6 +76,6 @@ class Failures:
 
     def summarise(self) -> None:
         """Say how often what was said once has happened."""
-        for kind, count in self._seen.items():
-            if count > 1:
-                self._log.warning(f"{count} attempts ended with: {kind}")
+        for kind, seen in self._seen.items():
+            if len(seen) > 1:
+                self._log.warning(f"{len(seen)} attempts ended with: {kind}")

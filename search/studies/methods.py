@@ -67,8 +67,8 @@ def _search(method: str, config: Config, draw: int) -> Config:
     if name == STAGED:
         cheap = cheap_of(config.evaluator.kind, config.evaluator.preset, config.task.name)
     settings = SearchSettings(
-        own.subpolicies if size is None else size, own.operations, own.ops, (), None,
-        own.seed + draw, budget=own.budget, cheap=cheap,
+        own.subpolicies if size is None else size, own.operations, own.ops, seed=own.seed + draw,
+        budget=own.budget, cheap=cheap,
     )  # fmt: skip
     options = own.searcher_options.get(method, own.searcher_options.get(name, {}))
     searcher = SearcherConfig(name, options)

@@ -128,8 +128,9 @@ def search_configs(config: Config) -> dict[str, Config]:
         cheap = cheap_of(evaluator.kind, evaluator.preset, config.task.name) if staged else {}
         for number, name in enumerate(numbered(folder, count)):
             settings = SearchSettings(
-                own.subpolicies, own.operations, own.ops, (), own.evaluations, own.seed + number,
-                min(PAPER_TOP, own.evaluations or PAPER_TOP), budget=own.budget, cheap=cheap,
+                own.subpolicies, own.operations, own.ops, evaluations=own.evaluations,
+                budget=own.budget, seed=own.seed + number, cheap=cheap,
+                top=min(PAPER_TOP, own.evaluations or PAPER_TOP),
             )  # fmt: skip
             found[name] = replace(config, kind="search", settings=settings, searcher=searcher)
     return found

@@ -12,14 +12,33 @@ from .settings import Prices, Settings, SpaceSettings, seed_option
 
 BUDGET = 120  # of a search, in children
 RESERVE = 0.2  # share of it that chooses the final policy
-BUDGET_COUNTS, NONE_COUNTS = f"{BUDGET}, unless evaluations are given", "none, the budget counts"
 
 
+@dataclass(frozen=True)
 class _Counted(SpaceSettings):
     """Either `evaluations` or `budget` counts; with neither the budget does."""
 
-    evaluations: int | None
-    budget: int | None
+    evaluations: Annotated[
+        int | None,
+        Option(
+            "candidate policies to evaluate, whatever they cost; the best are joined",
+            unit="N",
+            unset="none, the budget counts",
+            least=1,
+            example=200,
+        ),
+    ] = None
+    budget: Annotated[
+        int | None,
+        Option(
+            "cost of the whole search, the choice of its final policy included, in children: 1 is "
+            "what a child from scratch costs",
+            unit="CHILDREN",
+            unset=f"{BUDGET}, unless evaluations are given",
+            least=1,
+            example=BUDGET,
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -34,16 +53,6 @@ class _Counted(SpaceSettings):
 
 @dataclass(frozen=True)
 class SearchSettings(_Counted):
-    evaluations: Annotated[
-        int | None,
-        Option(
-            "candidate policies to evaluate, whatever they cost; the best are joined",
-            unit="N",
-            unset=NONE_COUNTS,
-            least=1,
-            example=200,
-        ),
-    ] = None
     seed: Annotated[int, seed_option("seed of the search")] = 0
     top: Annotated[
         int,
@@ -54,17 +63,6 @@ class SearchSettings(_Counted):
             least=1,
         ),
     ] = 5
-    budget: Annotated[
-        int | None,
-        Option(
-            "cost of the whole search, the choice of its final policy included, in children: 1 is "
-            "what a child from scratch costs",
-            unit="CHILDREN",
-            unset=BUDGET_COUNTS,
-            least=1,
-            example=BUDGET,
-        ),
-    ] = None
     reserve: Annotated[
         float,
         Option(
@@ -98,16 +96,7 @@ class SearchSettings(_Counted):
 
 @dataclass(frozen=True)
 class EstimateSettings(Prices, _Counted):
-    evaluations: Annotated[
-        int | None,
-        Option("candidate policies of the search", unit="N", unset=NONE_COUNTS, least=1,
-               example=200),
-    ] = None  # fmt: skip
-    budget: Annotated[
-        int | None,
-        Option("cost of the search in children", unit="CHILDREN", unset=BUDGET_COUNTS, least=1,
-               example=BUDGET),
-    ] = None  # fmt: skip
+    """Of a search that is not begun."""
 
 
 @dataclass(frozen=True)

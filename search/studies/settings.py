@@ -18,10 +18,13 @@ TASKS = (
 )  # fmt: skip
 Shipped = Literal["staged", "random", "ppo", "tpe", "thompson", "evolution"]
 SEARCHERS: Final[tuple[Shipped, ...]] = get_args(Shipped)
+POLICIES = (
+    "FILE, imagenet, cifar10, svhn, randaugment:N,M (M 0 to 30), trivialaugment, uniform, "
+    "sample-aware"
+)
 ARMS = (
-    "FILE, none, imagenet, cifar10, svhn, randaugment:N,M (M 0 to 30), trivialaugment, uniform, "
-    "sample-aware, random:K, package.module:name (a pipeline of your own) or NAME=FILE,FILE; with "
-    "pieces of a recipe as in none+cutmix:1.0+erase:0.25"
+    f"none, {POLICIES}, random:K, package.module:name (a pipeline of your own) or NAME=FILE,FILE; "
+    "with pieces of a recipe as in none+cutmix:1.0+erase:0.25"
 )
 
 

@@ -138,7 +138,7 @@ def test_options_of_any_type_are_checked_or_let_through():
         ({"rates": ["x"]}, "rates: must be numbers, at least one"),
         ({"flags": [3]}, "flags: must be each true or false"),
         ({"more": [3]}, "more: must be objects"),
-        ({"more": [{"a": [{"b": math.nan}]}]}, "more: must hold finite numbers"),
+        ({"more": [{"a": [{"b": math.nan}]}]}, "more.a.0.b: must be a finite number"),
     ):
         with pytest.raises(InputError, match=said):
             Unusual(**values)

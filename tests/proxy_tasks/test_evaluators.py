@@ -428,7 +428,7 @@ class TestConfig:
             (sharing(finetune_epochs=0), "finetune_epochs"),
             (sharing(shared_seed=-1), "shared_seed"),
             (sharing(lr=-0.1), "option lr of weight-sharing: must be a number, above 0"),
-            (sharing(lr=math.nan), "evaluator_options: must hold finite numbers"),
+            (sharing(lr=math.nan), "evaluator_options.lr: must be a finite number, but got nan"),
             (sharing(final_lr=-0.1), "final_lr"),
             (density(shared_epochs=0), "shared_epochs"),
             (density(images_per_subpolicy=0), "images_per_subpolicy"),
