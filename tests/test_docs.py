@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
 from policies import CONVENTIONS, OPS
@@ -102,6 +103,13 @@ def test_the_first_steps_lead_to_a_trained_network(tmp_path):
 
 def test_the_guide_shows_every_command():
     assert {shlex.split(line)[1] for line in commands(ROOT / "docs/guide.md")} >= set(main.commands)
+
+
+def test_what_may_grow_is_said_of_no_single_kind():
+    """`--seeds` are other seeds in every study; a budget has searches alone."""
+    words = " ".join(CliRunner().invoke(main, ["resume", "--help"]).output.split())
+    assert "--seeds N More of them; may grow (select, randaugment," in words
+    assert "--budget CHILDREN Cost of the whole search" in words
 
 
 def test_the_readme_names_every_command():

@@ -69,6 +69,8 @@ def test_train_takes_what_the_parts_cut_from_it_leave():
     for shares in ("proportional", "capped"):
         r = request([60, 20], [5, 5], [5, 5], shares=shares)
         assert class_counts(r)["train"].tolist() == [60, 20]
+        many = request([6000, 6000], [5, 5], [5, 5], shares=shares)
+        assert class_counts(many)["train"].sum() == FOLDER[0][0]
 
 
 @pytest.mark.parametrize("shares", SHARES)

@@ -26,6 +26,7 @@ from search.studies.config import Config
 from search.studies.study import grown
 from search.studies.train_settings import TrainSettings
 from tests.proxy_tasks.trees import write_tree
+from tests.search.commands import FIDELITY, PLANTED, invoke
 from tests.search.fakes import FakePool
 
 
@@ -244,6 +245,20 @@ def test_files_that_changed_since_a_run_was_begun_are_told(tmp_path, caplog):
         run = SimpleNamespace(resumed=resumed, log=logging.getLogger("search"))
         warn_of_files_changed(run, arms)
         assert [record.message.partition(":")[0] for record in caplog.records] == told
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("words", [
+    f"compare {PLANTED} --policy none mine.json --seeds 2",
+    f"replicate {PLANTED} --method random mine.json --draws 2 --budget 24 --seeds 2",
+    f"{FIDELITY} --policies 8 --seeds 2 --policy mine.json",
+])  # fmt: skip
+def test_every_study_of_arms_tells_of_changed_files(tmp_path, words):
+    save_policy(tmp_path / "mine.json", IMAGENET)
+    invoke(words, tmp_path)
+    assert "has changed" not in invoke("resume run --quiet", tmp_path)
+    save_policy(tmp_path / "mine.json", CIFAR10)
+    assert "mine.json: its file has changed" in invoke("resume run --quiet", tmp_path)
 
 
 def test_distinct_names_are_asked_for():

@@ -146,21 +146,22 @@ def test_an_evaluator_that_never_works_is_said_once(
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
-@pytest.mark.parametrize("first", [(0, 0), (3, 1)])
-def test_one_candidate_that_always_fails_ends_no_run_however_often_it_is_resumed(
-    patch, tmp_path, workers, first
+@pytest.mark.parametrize("hopeless", [{(0, 0)}, {(3, 1), (3, 2)}])
+def test_a_few_candidates_that_always_fail_end_no_run_however_often_it_is_resumed(
+    patch, tmp_path, workers, hopeless
 ):
-    """Where it is the first to be asked for, too: others have worked, or will."""
-    answer = lambda job: bad(job) if job.candidate.key == first else None  # noqa: E731
+    """Where one is the first to be asked for, too, and where there are no others left: others have
+    worked, or will."""
+    answer = lambda job: bad(job) if job.candidate.key in hopeless else None  # noqa: E731
     whole = run(patch, tmp_path / "whole", random_searcher(), FakePool(0, answer), workers=workers)
-    assert (whole.finished, whole.failed) == (40, 1)
+    assert (whole.finished, whole.failed) == (40, len(hopeless))
     with pytest.raises(Killed):
         run(patch, tmp_path / "run", random_searcher(), FakePool(0, answer, killed_after=16),
             workers=workers)  # fmt: skip
     for again in ({}, {"retry_failed": True}):
         result = run(patch, tmp_path / "run", random_searcher(), FakePool(0, answer),
                      workers=workers, resume=True, **again)  # fmt: skip
-        assert (result.finished, result.failed) == (40, 1)
+        assert (result.finished, result.failed) == (40, len(hopeless))
     assert lines(tmp_path / "run") == lines(tmp_path / "whole")
 
 

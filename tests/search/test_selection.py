@@ -16,6 +16,7 @@ from proxy_tasks import Evaluation, EvaluatorConfig
 from proxy_tasks.evaluators.planted import PlantedLandscape
 from search import Candidate, Config, FixedSearcher, PolicySpace
 from search.studies import config as config_module
+from search.studies import select
 from search.studies.selection import (
     NEW,
     best_rescored,
@@ -30,6 +31,20 @@ from search.studies.selection import (
 )
 
 SPACE = PolicySpace()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("hold", [True, False])
+def test_a_selection_asks_whether_the_rewards_that_decide_hold(
+    small_run, in_process, monkeypatch, tmp_path, hold
+):
+    """Those of the search do; the fresh ones, by accuracy here, as a case may be."""
+    monkeypatch.setattr(select, "rewards_hold", lambda each: hold or each.reward != "accuracy")
+    asked = Config.of("select", run=str(small_run), reward="accuracy", rescore=6, seeds=2)
+    select.run_select(asked, tmp_path / "run", progress=False)
+    made = {path.stem for path in (tmp_path / "run/proposals").iterdir()}
+    assert {"best-1", "best-5", "best-5-rescored"} <= made
+    assert ("one-by-one-25" in made) == hold
 
 
 def evaluation(reward):

@@ -142,7 +142,7 @@ def test_a_finished_run_is_left_alone(undisturbed, monkeypatch):
     assert after == before
 
 
-@pytest.mark.parametrize("damage", [None, b"{}", b"\xff\x00"])
+@pytest.mark.parametrize("damage", [None, b"{}", b"\xff\x00", b'{"files": {}, "evaluation": {}}'])
 def test_results_that_are_lost_or_damaged_are_made_anew(undisturbed, tmp_path, damage):
     out = Path(shutil.copytree(undisturbed[0], tmp_path / "run"))
     for name in (*weights(out), study.EPOCHS_NAME, study.RESULT_NAME):
