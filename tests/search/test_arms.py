@@ -26,8 +26,8 @@ from search.studies.config import Config
 from search.studies.study import grown
 from search.studies.train_settings import TrainSettings
 from tests.proxy_tasks.trees import write_tree
-from tests.search.commands import FIDELITY, PLANTED, invoke
-from tests.search.fakes import FakePool
+from tests.search.commands import FIDELITY, PLANTED, answer, invoke
+from tests.search.fakes import FakePool, Killed
 
 
 def test_pieces_are_options_of_the_recipe_by_their_types():
@@ -254,9 +254,10 @@ def test_files_that_changed_since_a_run_was_begun_are_told(tmp_path, caplog):
     f"{FIDELITY} --policies 8 --seeds 2 --policy mine.json",
 ])  # fmt: skip
 def test_every_study_of_arms_tells_of_changed_files(tmp_path, words):
+    """Also before anything was judged: what is judged first would be the policy of then."""
     save_policy(tmp_path / "mine.json", IMAGENET)
-    invoke(words, tmp_path)
-    assert "has changed" not in invoke("resume run --quiet", tmp_path)
+    with pytest.raises(Killed):
+        invoke(words, tmp_path, FakePool(answer=answer, killed_after=3))
     save_policy(tmp_path / "mine.json", CIFAR10)
     assert "mine.json: its file has changed" in invoke("resume run --quiet", tmp_path)
 
