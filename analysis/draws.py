@@ -38,26 +38,26 @@ PLACES = {OWN: "its own draw", OTHER: "a draw that nobody searched"}
 
 @dataclass(frozen=True)
 class Draws:
-    """Test accuracies (%) of one kind of draw, of which nobody else's results count.
+    """What children of one kind of draw reach on test images; nobody else's results count.
 
     Attributes:
         methods: names, in the order of the command line.
         numbers: of the draws, ascending.
-        accuracy: float [draws, seeds, methods]; NaN for a child that failed. A diverged one has
-            accuracy at chance.
+        tested: accuracies in %, or another measure, float [draws, seeds, methods]; NaN for a child
+            that failed. A diverged one is at chance.
         diverged: children.
         cost: of a method's search in children, mean over draws; [methods].
     """
 
     methods: tuple[str, ...]
     numbers: tuple[int, ...]
-    accuracy: np.ndarray
+    tested: np.ndarray
     diverged: int
     cost: np.ndarray
 
     def means(self, method: str) -> np.ndarray:
-        """Mean accuracy in each draw, [draws]; NaN where all children failed."""
-        return _mean(self.accuracy[:, :, self.methods.index(method)])
+        """Mean in each draw, [draws]; NaN where all children failed."""
+        return _mean(self.tested[:, :, self.methods.index(method)])
 
     def differences(self, method: str, other: str) -> np.ndarray:
         """Mean of `method` minus `other` over the seeds that both have, [draws]; 0 where it is but
@@ -68,12 +68,12 @@ class Draws:
     def gaps(self, method: str, other: str) -> np.ndarray:
         """`method` minus `other` of every child, [draws, seeds]; NaN where either failed."""
         place, against = self.methods.index(method), self.methods.index(other)
-        return self.accuracy[:, :, place] - self.accuracy[:, :, against]
+        return self.tested[:, :, place] - self.tested[:, :, against]
 
     @property
     def scale(self) -> float:
         """How large the numbers are that differences are of."""
-        return float(np.nanmax(np.abs(self.accuracy), initial=0.0))
+        return float(np.nanmax(np.abs(self.tested), initial=0.0))
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
@@ -84,6 +84,8 @@ def _mean(values: np.ndarray) -> np.ndarray:
 
 def compare_methods(draws: Draws, pairs: Sequence[tuple[str, str]], margin: float) -> pd.DataFrame:
     """The comparisons `pairs` on one kind of draw, corrected for their number.
+
+    With a margin of 0 nothing is equal.
 
     Returns:
         A row a pair: method, against, n (draws), difference (points), low, high (at `level`),
@@ -120,7 +122,7 @@ def compare_methods(draws: Draws, pairs: Sequence[tuple[str, str]], margin: floa
                 "ahead_low": lowest,
                 "ahead_high": highest,
                 "detectable": test.detectable(alpha=alpha),
-                "draws_needed": seeds_needed(sd, margin, alpha=alpha) if np.isfinite(sd) else 0,
+                "draws_needed": seeds_needed(sd, margin, alpha=alpha) if margin and sd >= 0 else 0,
                 "child_share": _child_share(draws, method, other),
             }
         )
@@ -201,7 +203,7 @@ class Replication:
                     "and searches, which only more --draws can."
                 )
         diverged = sum(draws.diverged for draws in self.draws.values())
-        failed = sum(int(np.isnan(draws.accuracy).sum()) for draws in self.draws.values())
+        failed = sum(int(np.isnan(draws.tested).sum()) for draws in self.draws.values())
         said += [f"{diverged} children diverged and count with accuracy at chance."] * bool(
             diverged
         )

@@ -12,6 +12,7 @@ import pandas as pd
 
 from policies.errors import as_written
 from policies.files import read_json
+from proxy_tasks.evaluators.config import REWARDS
 from proxy_tasks.run_format import CONFIG_NAME, DRAW, OTHER, OWN, PLAN_NAME, STAND_IN
 
 from . import plots, sections, tables
@@ -28,7 +29,14 @@ from .document import (
     section,
     write_data,
 )
-from .draws import PLACES, Draws, Replication, analyse_replication, cost_text
+from .draws import (
+    PLACES,
+    Draws,
+    Replication,
+    analyse_replication,
+    compare_methods,
+    cost_text,
+)
 from .runs import Run, contents_of, load_run, passes_of_one
 
 METHOD = (
@@ -43,6 +51,11 @@ METHOD = (
     "in up to 14 %). Ahead: share of draws in which the method is ahead, ties counting half, with "
     "Wilson's 95 % interval. Equal: the interval lies within the margin. Draws are taken from the "
     "same data set and share images: all this holds for data like these."
+)
+REWARDED = (
+    "The measure that rewarded the searches, nats an image, of the test images of their own draws. "
+    "It is beside the plan, and corrected over these rows alone. A method that is better here and "
+    "not in accuracy found what it was asked for: it is the reward that asks for something else."
 )
 FOLDERS = (
     "Every draw has a folder, `draw-N`: in `own` and `other` are the comparisons of its policies, "
@@ -64,21 +77,23 @@ def judged(run: Run) -> dict[str, list[Run]]:
     return found
 
 
-def _draws(run: Run, judgements: list[Run]) -> Draws:
+def _draws(run: Run, judgements: list[Run], measure: str = "accuracy") -> Draws:
     methods = tuple(arm.name for arm in judgements[0].arms)
     seeds = run.number("settings", "seeds")
-    accuracy = np.full((len(judgements), seeds, len(methods)), np.nan)
+    values = np.full((len(judgements), seeds, len(methods)), np.nan)
     cost = np.zeros((len(judgements), len(methods)))
     diverged = 0
     for place, each in enumerate(judgements):
         tested = each.trials[each.trials["part"] == "test"]
-        wide = tested.pivot(index="batch", columns="label", values="accuracy")
-        accuracy[place] = 100 * wide.reindex(range(seeds))[list(methods)].to_numpy(float)
+        wide = tested.pivot(index="batch", columns="label", values=measure)
+        values[place] = wide.reindex(range(seeds))[list(methods)].to_numpy(float)
         diverged += int(tested["diverged"].sum())
         child = passes_of_one(tested)
         cost[place] = [arm.image_passes / child for arm in each.arms]
     numbers = tuple(int(each.directory.parent.name.removeprefix(DRAW)) for each in judgements)
-    return Draws(methods, numbers, accuracy, diverged, cost.mean(axis=0))
+    if measure == "accuracy":
+        values *= 100
+    return Draws(methods, numbers, values, diverged, cost.mean(axis=0))
 
 
 def replication_of(run: Run, judgements: dict[str, list[Run]]) -> Replication | None:
@@ -115,12 +130,16 @@ def replication_report(run: Run) -> Report:
             Table(_readable(replication), _cost_note(run)),
             Picture("replicate", "differences by draw", lambda path: _picture(replication, path)),
         ]
+        rewarded = _rewarded(run, judgements[OWN], replication.pairs)
         further = [
-            section("Comparisons", Table(_comparisons(replication)),
+            section("Comparisons", Table(_comparisons(replication.pairs)),
                     Text(f"Margin: {replication.margin:g} points. {METHOD}")),
+            *[section("By the reward", Table(_comparisons(rewarded, 3)), Text(REWARDED))]
+            * (len(rewarded) > 0),
             section("Draws", *_by_draw(replication), Text(FOLDERS), details=True),
         ]  # fmt: skip
         data = {"methods.csv": replication.table, "pairs.csv": replication.pairs}
+        data |= {"rewarded.csv": rewarded} if len(rewarded) else {}
     return Report(
         title=f"Methods replicated on {run.task}",
         run=run,
@@ -235,21 +254,31 @@ def _readable(replication: Replication) -> pd.DataFrame:
     )
 
 
-def _comparisons(replication: Replication) -> pd.DataFrame:
-    pairs = replication.pairs
+def _comparisons(pairs: pd.DataFrame, digits: int = 2) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "method": pairs["method"],
             "against": pairs["against"],
             "images": pairs["images"],
-            "difference": tables.numbers(pairs["difference"], sign=True),
-            "interval": tables.intervals(pairs["low"], pairs["high"], sign=True),
+            "difference": tables.numbers(pairs["difference"], digits, sign=True),
+            "interval": tables.intervals(pairs["low"], pairs["high"], digits, sign=True),
             "p (Holm)": pairs["p_holm"].map(tables.p_value),
             "ahead": pairs["ahead"].map(tables.share),
             "draws": pairs["n"].astype(str),
             "verdict": pairs["verdict"],
         }
     )
+
+
+def _rewarded(run: Run, judgements: list[Run], pairs: pd.DataFrame) -> pd.DataFrame:
+    """The `pairs` on own draws by what rewarded the searches; empty where accuracy itself did."""
+    reward = run.option("evaluator", "reward")
+    if reward not in REWARDS or reward == "accuracy":
+        return pairs.iloc[:0]
+    draws = _draws(run, judgements, reward)
+    own = pairs.loc[pairs["images"] == OWN, ["method", "against"]]
+    compared = compare_methods(draws, [*own.itertuples(index=False, name=None)], margin=0.0)
+    return compared[compared["n"] > 0].assign(images=OWN)
 
 
 def _by_draw(replication: Replication) -> list[Block]:

@@ -74,9 +74,11 @@ def interval(low: float, high: float, digits: int = 2, sign: bool = False) -> st
     return f"[{number(low, digits, sign)}, {number(high, digits, sign)}]"
 
 
-def intervals(lows: Iterable[float], highs: Iterable[float], sign: bool = False) -> list[str]:
+def intervals(
+    lows: Iterable[float], highs: Iterable[float], digits: int = 2, sign: bool = False
+) -> list[str]:
     """`interval` of every two."""
-    return [interval(low, high, sign=sign) for low, high in zip(lows, highs, strict=True)]
+    return [interval(*ends, digits, sign) for ends in zip(lows, highs, strict=True)]
 
 
 def share(value: float) -> str:

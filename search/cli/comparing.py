@@ -30,7 +30,7 @@ def replicate(config: Config, out: str, **how: Any) -> None:
     At the same cost; searchers choose their final policy alike, the grid by halving. Judged by
     children from scratch on the draw, which decides, and on another one. DIR/draw-N holds the runs
     of a draw, DIR/plan.json what was planned before the first evaluation. Tables and a picture:
-    DIR/replicate.md, methods.csv, pairs.csv, replicate.png. More --draws extend it.
+    DIR/replicate.md, methods.csv, pairs.csv, rewarded.csv, replicate.png. More --draws extend it.
     """
     from search.studies.replicate import run_replicate
 

@@ -79,7 +79,7 @@ def test_children_counted_as_units_would_be_wrong():
     right = wrong = 0
     for _ in range(trials):
         draws = draws_of(simulated(rng, 2))
-        gap = draws.accuracy[:, :, 1] - draws.accuracy[:, :, 0]
+        gap = draws.tested[:, :, 1] - draws.tested[:, :, 0]
         right += paired(draws).p < 0.05
         wrong += scipy.stats.ttest_1samp(gap.ravel(), 0).pvalue < 0.05
     assert right / trials < most(0.05, trials) and wrong / trials > 0.12
@@ -260,6 +260,29 @@ def test_the_recorded_run_has_its_report(recorded):
     assert set(report_of(recorded).data["pairs.csv"]["method"]) == {"randaugment-grid"}
     assert (recorded / "replicate.png").read_bytes()[:4] == b"\x89PNG"
     assert (recorded / "draw-1" / "other" / "compare.csv").exists()
+
+
+def test_methods_are_compared_by_what_rewarded_their_searches_too(recorded):
+    """That is another question: a search may find what it was asked for, and no accuracy."""
+    for journal in recorded.glob("draw-*/own/trials.jsonl"):
+        lines = [json.loads(line) for line in journal.read_text().splitlines()]
+        for line in lines:
+            metrics, grid = line["evaluation"]["metrics"], line["label"] == "randaugment-grid"
+            metrics["calibrated_log_likelihood"] = -1.5 + 0.1 * grid + 0.01 * line["batch"]
+        journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = report_of(recorded)
+    (row,) = found.data["rewarded.csv"].itertuples()
+    assert (row.method, row.against, row.images, row.n) == ("randaugment-grid", "random", OWN, 2)
+    assert row.difference == pytest.approx(0.1)
+    part = next(part for part in replication_report(load_run(recorded)).sections
+                if part.title == "By the reward")  # fmt: skip
+    assert list(part.blocks[0].frame["difference"]) == ["+0.100"]
+    # Where accuracy rewards, or the measure was not kept, there is nothing more to say.
+    config = json.loads((recorded / "config.json").read_text())
+    for reward in ("accuracy", "none of them"):
+        config["evaluator"]["reward"] = reward
+        (recorded / "config.json").write_text(json.dumps(config))
+        assert "rewarded.csv" not in report_of(recorded).data
 
 
 def test_a_search_costs_as_many_children_as_have_its_image_passes(recorded):

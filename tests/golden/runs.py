@@ -41,6 +41,7 @@ _TIMELESS = {
     "grid.csv",
     "reference.csv",
     "methods.csv",
+    "rewarded.csv",
 }
 PLANTED = "--task synthetic --evaluator synthetic --workers 2 --quiet"
 CHILDREN = (
