@@ -25,6 +25,8 @@ import numpy as np
 from policies import OPS, PAPER_OPS, Policy
 from policies.errors import InputError
 
+from .statistics import ROUNDING
+
 DRAWS = 10_000
 # Policies by which power is told, and exchanges of names by which each of them is judged.
 TRIALS, EXCHANGES = 100, 400
@@ -384,5 +386,6 @@ def _same_bins(first: Policy, second: Policy) -> None:
 
 def one_sided(value: float, chance: np.ndarray, high: bool) -> float:
     """The share of `chance` that is at least, or at most, `value`; never 0."""
-    beyond = chance >= value if high else chance <= value
+    # Sums in another order differ by rounding: what ties must count as a tie.
+    beyond = chance >= value - ROUNDING if high else chance <= value + ROUNDING
     return (1 + int(beyond.sum())) / (1 + len(chance))

@@ -50,11 +50,10 @@ class Comparison:
             corrected interval), corrected_low, corrected_high, verdict, ahead (probability of
             improvement), detectable (at 80 % power and the corrected level), validation (mean
             accuracy of the same children on the validation part, to choose by; then compare the
-            chosen arm anew with another --seed, as their test accuracy shares their luck), failed,
-            diverged,
-            search_evaluations, search_children. The last is the cost of the search in children: its
-            image passes over those of a child here. The first arm has no difference. `n` counts
-            seeds, or the policies of an arm that has several.
+            chosen arm anew with a --seed beyond theirs, as their test accuracy shares their luck),
+            failed, diverged, search_evaluations, search_children. The last is the cost of the
+            search in children: its image passes over those of a child here. The first arm has no
+            difference. `n` counts seeds, or the policies of an arm that has several.
         pairs: first, second, n, difference (second - first), low, high, freedom, p of every two
             arms; neither interval nor p is corrected.
         runs: accuracy by seed, for every arm.

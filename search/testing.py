@@ -92,6 +92,8 @@ def drive(
             if candidate is None:
                 break
             flight.append(candidate)
+        if searcher.finished:  # which it may find out by being asked
+            break
         assert flight, "the searcher waits although nothing is in flight"
         candidate = flight.pop(int(rng.integers(len(flight))))
         searcher.tell(candidate, judge(candidate))
@@ -110,7 +112,7 @@ class SearcherContract(abc.ABC):
     """Tests of a searcher; subclass it as `Test...` and say how the searcher is made.
 
     Attributes:
-        count: candidates of the short runs; choose several batches.
+        count: candidates of the short runs; choose several batches, and no more than it asks for.
         seeded: whether the seed changes what is asked.
     """
 

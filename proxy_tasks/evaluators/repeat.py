@@ -20,7 +20,7 @@ class Repeat(Evaluator):
     """The mean over `repeats` training seeds derived from the seed; cost adds up.
 
     The standard error is sd/√repeats over the seeds: it contains the scatter of training, which a
-    single evaluation cannot know. Diverged repeats count with the reward of guessing.
+    single evaluation cannot know. Where one of them diverged, the evaluation counts as diverged.
     """
 
     def __init__(self, evaluator: Evaluator, repeats: int):

@@ -11,22 +11,28 @@ enough to credit a sub-policy that was only ever evaluated inside whole policies
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 
 from policies import OPS
 from policies.errors import InputError
+from policies.options import Option
 from search.spaces import PolicySpace, Space
 
 # A scale and an offset between two kinds of rewards are not told from fewer.
 FEWEST_DEAR = 3
+LEAST_RIDGE = 1e-6  # with less the weights that no reward tells of drown the others in rounding
+Ridge = Annotated[
+    float, Option("variance of the noise over prior variance of a weight", least=LEAST_RIDGE)
+]
 
 
 class AdditiveModel:
     """Bayesian linear regression of rewards on operation features.
 
     space: gives operations and bins; the number of sub-policies of a policy is free.
-    ridge: > 0, variance of one evaluation's noise over prior variance of a weight.
+    ridge: variance of one evaluation's noise over prior variance of a weight, LEAST_RIDGE or more.
     table: features of one operation [operations, probabilities, magnitudes, F], float64.
 
     Only the normal equations are kept: memory and the cost of `fit` do not grow with the data.
@@ -39,8 +45,10 @@ class AdditiveModel:
                 "space", "must be a PolicySpace", type(space).__name__,
                 "use the searcher tpe or evolution",
             )  # fmt: skip
-        if not ridge > 0:
-            raise InputError("ridge", "must be greater than 0", ridge, "pass for example 1.0")
+        if not ridge >= LEAST_RIDGE:
+            raise InputError(
+                "ridge", f"must be at least {LEAST_RIDGE}", ridge, "pass for example 1.0"
+            )
         self.space = space
         self.ridge = ridge
         self.table = _feature_table(space)
@@ -49,6 +57,7 @@ class AdditiveModel:
         self._gram = np.zeros((size, size))
         self._moment = np.zeros(size)
         self._squares = 0.0
+        self._offset = 0.0  # the first reward: sums of squares of the others keep their digits
         self.count = 0
         self.weights = np.zeros(self.num_features)
         self.intercept = 0.0
@@ -66,6 +75,9 @@ class AdditiveModel:
         """Add evaluated policies: features [n, F], each the mean over its sub-policies."""
         x = np.concatenate([features, np.ones((len(features), 1))], axis=1)
         y = np.asarray(rewards, dtype=np.float64)
+        if not self.count and len(y):
+            self._offset = float(y[0])
+        y = y - self._offset
         self._gram += x.T @ x
         self._moment += x.T @ y
         self._squares += float(y @ y)
@@ -80,7 +92,7 @@ class AdditiveModel:
         residual = self._squares - 2 * solution @ self._moment + solution @ self._gram @ solution
         variance = max(0.0, float(residual)) / max(1, self.count)
         self.weights = solution[:-1]
-        self.intercept = float(solution[-1])
+        self.intercept = float(solution[-1]) + self._offset
         self._inverse = inverse[:-1, :-1]
         self._covariance = self._inverse * variance
         shrunk = self.ridge * self.weights @ self.weights

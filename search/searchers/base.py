@@ -66,8 +66,8 @@ class Searcher(abc.ABC):
     def tell(self, candidate: Candidate, evaluation: Evaluation | None) -> None:
         """Hand back the result of an asked candidate; None when it failed after all retries.
 
-        A diverged evaluation (`Evaluation.diverged`) ranks below all that are not, whatever its
-        reward.
+        A diverged evaluation (`Evaluation.diverged`) ranks below all told before that are not,
+        whatever its reward.
 
         Raises ValueError for a candidate that was never asked or was told before.
         """

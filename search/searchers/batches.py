@@ -63,6 +63,7 @@ class BatchSearcher(Searcher):
         self.lag = lag if lag is None else check_integer("lag", lag, 0)
         self._next_batch = 0
         self._applied = 0
+        self._over = False
         self._open: dict[int, _OpenBatch] = {}
         self._queue: deque[Candidate] = deque()
         # Lowest and highest reward of the trained children so far, by scorer.
@@ -75,7 +76,7 @@ class BatchSearcher(Searcher):
         """Decisions (Python ints) of each candidate of a batch, and notes for `_update`.
 
         Called for batch 0, 1, 2, ... once each. Random numbers come from generators seeded by
-        (seed, batch). Fewer than batch_size decisions: the last batch; none: no more.
+        (seed, batch). No decisions: there are no more, and it is not called again.
         """
 
     def _scorer(self, batch: int) -> str:
@@ -97,7 +98,7 @@ class BatchSearcher(Searcher):
     # The contract ----------------------------------------------------------------------------
 
     def ask(self) -> Candidate | None:
-        if not self._queue and not self._open_next_batch():
+        if not self._queue and (self._over or not self._open_next_batch()):
             return None
         return self._queue.popleft()
 
@@ -111,7 +112,10 @@ class BatchSearcher(Searcher):
 
     @property
     def finished(self) -> bool:
-        return False
+        """Where `_draw` has no more, once all is told."""
+        return self._over and all(
+            len(opened.told) == len(opened.candidates) for opened in self._open.values()
+        )
 
     @property
     def most_open(self) -> int | None:
@@ -136,6 +140,7 @@ class BatchSearcher(Searcher):
             self._applied += 1
         decisions, notes = self._draw(batch)
         if not decisions:
+            self._over = True
             return False
         self._next_batch = batch + 1
         scorer = self._scorer(batch)

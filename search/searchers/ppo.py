@@ -36,7 +36,7 @@ from policies.options import Configuration, Option
 from proxy_tasks.models import threads
 from search.spaces import PolicySpace, Space
 
-from .additive import AdditiveModel, CorrectedModel
+from .additive import AdditiveModel, CorrectedModel, Ridge
 from .base import STREAM_DRAW, STREAM_IMAGINE, STREAM_INITIALISE, derive_seed
 from .batches import BatchSearcher, BatchSize, Decisions
 
@@ -100,7 +100,7 @@ class PPOConfig(Configuration):
         float,
         Option("standard deviations of uncertainty added to imagined values", least=0),
     ] = 0.0
-    ridge: Annotated[float, Option("ridge of the additive model", above=0)] = 1.0
+    ridge: Ridge = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -23,7 +23,7 @@ from policies.options import Option, checks_options
 from search.spaces import Space, sample_decisions
 from search.trial import CHEAP, MAIN
 
-from .additive import CorrectedModel, add_told
+from .additive import CorrectedModel, Ridge, add_told
 from .batches import BatchSearcher, BatchSize, Decisions, Lag
 from .ppo import PPO_PRESETS, PPOSearcher
 from .thompson import ThompsonSearcher
@@ -71,9 +71,7 @@ class StagedSearcher(BatchSearcher):
         ] = "thompson",
         batch_size: BatchSize = 5,
         lag: Lag = 1,
-        ridge: Annotated[
-            float, Option("variance of the noise over prior variance of a weight", above=0)
-        ] = 0.1,
+        ridge: Ridge = 0.1,
     ) -> None:
         super().__init__(space, seed, batch_size=batch_size, lag=lag)
         self._model = CorrectedModel(space, ridge)

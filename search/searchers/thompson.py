@@ -18,7 +18,7 @@ import numpy as np
 from policies.options import Option, checks_options
 from search.spaces import Space, sample_decisions
 
-from .additive import AdditiveModel, CorrectedModel, add_told
+from .additive import AdditiveModel, CorrectedModel, Ridge, add_told
 from .batches import BatchSearcher, BatchSize, Decisions, Lag
 
 
@@ -48,9 +48,7 @@ class ThompsonSearcher(BatchSearcher):
         startup: Annotated[
             int, Option("uniform candidates before the model is asked", least=1, most=10_000)
         ] = 10,
-        ridge: Annotated[
-            float, Option("variance of the noise over prior variance of a weight", above=0)
-        ] = 0.1,
+        ridge: Ridge = 0.1,
         pool: Annotated[
             int,
             Option("uniform sub-policies that a candidate is chosen from", least=1, most=1_000_000),

@@ -98,7 +98,8 @@ def finalists(
     made = proposals(usable, model, counts, ops, evidence.seed)
     holding, _ = restricted(evidence.holding, ops)
     if holding:
-        chosen = together(holding, model, TOGETHER, ops, evidence.seed)
+        # A reward is that of the whole policy: only what may be chosen is restricted.
+        chosen = together(evidence.holding, model, TOGETHER, ops, evidence.seed)
         made |= {f"together-{count}": Policy(rows, space.bins) for count, rows in chosen.items()}
     fresh, _ = restricted(evidence.fresh, ops)
     if fresh:

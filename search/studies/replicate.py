@@ -26,7 +26,16 @@ from typing import Any
 
 from policies.errors import InputError
 from policies.files import digest, read_json, write_json
-from proxy_tasks.run_format import COSTS_NAME, DRAW, OTHER, OWN, PLAN_NAME, STAND_IN, pairs_of
+from proxy_tasks.run_format import (
+    COSTS_NAME,
+    DRAW,
+    OTHER,
+    OWN,
+    PLAN_NAME,
+    STAGED,
+    STAND_IN,
+    pairs_of,
+)
 from search.engine import cluster
 from search.errors import NothingFound
 from search.runs.folder import has_results
@@ -37,7 +46,7 @@ from .compare import run_compare
 from .config import Config, read_config
 from .fixed import forget_followers
 from .methods import Ended, arm_of, found, stage_of
-from .replicate_settings import SEARCHING
+from .replicate_settings import SEARCHING, ReplicateSettings, searcher_of
 from .search import build_searcher
 from .seeds import MOST_SEEDS
 from .settings import CompareSettings
@@ -122,16 +131,29 @@ def check(config: Config) -> None:
             config.evaluator.kind, "leave it out",
         )  # fmt: skip
     stages = {text: stage_of(text) for text in settings.method}
-    for stage in stages.values():
+    for text, stage in stages.items():
         first = None if stage is None else stage.configure(config, 0)
         if first is not None and first.searcher is not None:
             build_searcher(first)  # a wrong option is told before anything runs
+            _check_another(text, first, settings)
     arms = [text for text, stage in stages.items() if stage is None]
     taken = {*SEARCHING, *stages} - {*arms}
     names = [arm["name"] for arm in settings.arms if arm["name"] in taken]
     if names:
         raise InputError("method", "must not call a file as a method", names[0], "rename the file")
     parse_arms(arms, settings.seeds, {arm["text"]: arm for arm in settings.arms})
+
+
+def _check_another(method: str, search: Config, settings: ReplicateSettings) -> None:
+    """Without a cheap evaluator, and left as it is, staged search asks what thompson asks."""
+    twin = method.replace(STAGED, "thompson", 1)
+    plain = searcher_of(method)[0] == STAGED and not search.settings.cheap
+    changed = settings.searcher_options.keys() & {method, twin, STAGED, "thompson"}
+    if plain and not changed and twin in settings.method:
+        raise InputError(
+            "method", f"must name no method twice: without a cheap evaluator {method} is {twin}",
+            method, "leave one of them out, or give staged a --searcher-options proposer",
+        )  # fmt: skip
 
 
 # The plan --------------------------------------------------------------------------------------

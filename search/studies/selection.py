@@ -25,6 +25,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -164,11 +165,11 @@ def _rows(
     evaluated: Evaluated, space: PolicySpace, new: int, ops: Sequence[str], seed: int
 ) -> list[tuple[Operation, ...]]:
     """Sub-policies with no other operations than `ops`: all evaluated, and new uniform ones."""
-    rng = np.random.default_rng(seed)
-    drawn = (space.sample(rng) for _ in range(math.ceil(new / space.num_subpolicies)))
+    rng, allowed = np.random.default_rng(seed), set(ops)
+    narrow = replace(space, ops=tuple(name for name in space.ops if name in allowed))
+    drawn = (narrow.sample(rng) for _ in range(math.ceil(new / space.num_subpolicies)))
     policies = itertools.chain((policy for policy, _ in evaluated), drawn)
     rows = dict.fromkeys(row for policy in policies for row in policy)
-    allowed = set(ops)
     return [row for row in rows if allowed.issuperset(operation.name for operation in row)]
 
 

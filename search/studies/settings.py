@@ -239,7 +239,9 @@ class CompareSettings(_Armed):
     seeds: Annotated[
         int, Option("children per arm, each with its own seed", unit="N", least=1, most=10_000)
     ] = 5
-    seed: Annotated[int, seed_option("the first of these seeds")] = 0
+    seed: Annotated[
+        int, seed_option("the first of these seeds: for other children than N had, N more")
+    ] = 0
 
 
 @dataclass(frozen=True)

@@ -198,6 +198,18 @@ def test_chance_is_that_of_the_operations_that_were_searched():
     assert agreement_with(few, [few], draws=400).p < 0.02
 
 
+@pytest.mark.parametrize("searches", [1, 3, 9, 10, 12])
+def test_ties_with_chance_are_ties_in_whatever_order_they_were_added_up(searches):
+    ops = ("Rotate", "ShearX")
+    strengths = [(1 + each % 9, each % 10) for each in range(searches)]
+    found = [Policy([[("Rotate", p / 10, m), ("ShearX", 0.1, 5)]]) for p, m in strengths]
+    few = Policy([[("Rotate", 0.9, 5), ("ShearX", 0.1, 5)]])
+    assert agreement_with(few, found, ops, draws=400).p > 0.4
+    # Two searches that found the same of three operations: of six orders one is as good.
+    three = Policy([[("Rotate", 0.9, 5), ("ShearX", 0.1, 5)], [("Color", 0.4, 2)] * 2])
+    assert agreement_between([three, three], (*ops, "Color"), draws=400).p > 0.1
+
+
 def test_searches_that_like_the_same_are_not_told_twice():
     """That they agree among themselves makes no agreement with the known policy more certain."""
     rng = np.random.default_rng(4)

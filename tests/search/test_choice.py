@@ -165,3 +165,17 @@ def test_operations_that_are_left_out_are_counted_and_in_none(evaluated):
     assert not any(op.name == "Cutout" for policy in made.values() for row in policy for op in row)
     with pytest.raises(InputError, match="ops"):
         finalists(Evidence(evaluated[:1]), SPACE, ("Identity",))
+
+
+def test_what_is_left_out_still_explains_the_rewards_it_was_in():
+    """A reward is that of a whole policy, whatever of it may be chosen."""
+    worth = {"Rotate": 1.0, "Color": 0.6, "Invert": -5.0, "Cutout": -5.0}
+
+    def value(policy):
+        return np.mean([sum(worth.get(o.name, 0) * o.probability for o in row) for row in policy])
+
+    rng = np.random.default_rng(0)
+    policies = [SPACE.sample(rng) for _ in range(60)]
+    found = Evidence([(policy, float(value(policy))) for policy in policies])
+    made = named(found, tuple(name for name in SPACE.ops if worth.get(name, 0) >= 0))
+    assert value(made["together-25"]) > 0.9  # 0.2 with the rewards laid to what is left

@@ -10,11 +10,11 @@ import pytest
 import torch
 from scipy import stats
 
-from policies import OPS
+from policies import OPS, InputError
 from proxy_tasks import EvaluatorConfig
 from proxy_tasks.evaluators.planted import PlantedLandscape
 from search import PPO_PRESETS, PolicySpace, PPOConfig, PPOSearcher, RandomSearcher, make_searcher
-from search.searchers.additive import AdditiveModel
+from search.searchers.additive import LEAST_RIDGE, AdditiveModel
 from search.searchers.ppo import Controller
 from search.testing import drive, evaluation, reward_of, stream
 
@@ -223,6 +223,34 @@ def test_global_random_state_is_neither_used_nor_changed():
 
 
 # The additive model --------------------------------------------------------------------------
+
+
+def test_the_additive_model_is_the_same_at_any_offset_of_the_rewards():
+    space, rng = PolicySpace(), np.random.default_rng(0)
+    features = rng.normal(size=(30, 48))
+    rewards = rng.normal(size=30) * 0.01
+    models = []
+    for offset in (0.0, -1e6):
+        models.append(AdditiveModel(space, ridge=0.1))
+        models[-1].add(features[:3], rewards[:3] + offset)
+        models[-1].add(features[3:], rewards[3:] + offset)
+        models[-1].fit()
+        assert np.isfinite(models[-1].sample(np.random.default_rng(1))).all()
+    one, two = models
+    np.testing.assert_allclose(two.weights, one.weights, atol=1e-6)
+    assert two._energy == pytest.approx(one._energy, rel=1e-3, abs=1e-9)
+    assert two.intercept + 1e6 == pytest.approx(one.intercept, abs=1e-6)
+
+
+def test_the_least_ridge_there_may_be_can_be_computed_with():
+    space, rng = PolicySpace(), np.random.default_rng(0)
+    model = AdditiveModel(space, ridge=LEAST_RIDGE)
+    decisions = rng.integers(0, space.decisions, size=(12, 30)).reshape(12, 5, 6)
+    model.add(model.features(decisions).mean(axis=1), rng.normal(size=12))
+    model.fit()
+    assert np.isfinite(model.sample(rng)).all()
+    with pytest.raises(InputError, match="ridge"):
+        AdditiveModel(space, ridge=LEAST_RIDGE / 2)
 
 
 def test_additive_model_is_ridge_regression():

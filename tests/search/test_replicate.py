@@ -349,12 +349,25 @@ def test_another_margin_in_the_configuration_is_not_what_was_planned(run):
         ("--method random none --searcher-options '{\"none\": {}}'", "an object for a searcher"),
         ("--method random none --evaluator weight-sharing", "evaluator: must be one of from-scr"),
         ("--method imagenet imagenet+cutmix:x", "cutmix"),
+        ("--method staged thompson", "without a cheap evaluator staged is thompson"),
+        ("--method thompson@9 staged@9", "without a cheap evaluator staged@9 is thompson@9"),
     ],
 )
 def test_a_mistake_is_said_before_anything_is_written(tmp_path, words, said):
     words = f"replicate --task synthetic --evaluator synthetic --quiet {words}"
     assert said in invoke(words, tmp_path / "new", code=2)
     assert not (tmp_path / "new/run").exists()
+
+
+@pytest.mark.parametrize("changed", [
+    {"method": ["staged", "thompson@25"]},
+    {"searcher_options": {"staged": {"proposer": "ppo"}}},
+    {"searcher_options": {"thompson": {"pool": 500}}},
+    {"task": "reduced-cifar10", "evaluator": "from-scratch"},  # which has a cheap evaluator
+])  # fmt: skip
+def test_staged_search_beside_thompson_is_another_method(changed):
+    options = {"task": "synthetic", "evaluator": "synthetic", "method": ["staged", "thompson"]}
+    replicate.check(with_arms(Config.of("replicate", **{**options, **changed})))
 
 
 def test_an_own_method_is_one_more_row(monkeypatch, tmp_path):

@@ -16,7 +16,7 @@ from proxy_tasks import Evaluation, EvaluatorConfig
 from proxy_tasks.evaluators.planted import PlantedLandscape
 from search import Candidate, Config, FixedSearcher, PolicySpace
 from search.studies import config as config_module
-from search.studies import select
+from search.studies import select, selection
 from search.studies.selection import (
     NEW,
     best_rescored,
@@ -320,6 +320,13 @@ def test_operations_that_are_left_out_are_in_no_proposal():
     made = proposals(usable, fit_model(evaluated, SPACE), ops=ops)
     assert set(made) >= {"best-5", "best-5-refined", "one-by-one-60"}
     assert all(o.name in ops for policy in made.values() for row in policy for o in row)
+
+
+@pytest.mark.parametrize("allowed", [4, 16])
+def test_as_many_new_subpolicies_are_considered_of_few_operations(allowed):
+    rows = selection._rows([], SPACE, 1000, SPACE.ops[:allowed], 0)
+    assert len(rows) > 950
+    assert {operation.name for row in rows for operation in row} == {*SPACE.ops[:allowed]}
 
 
 @pytest.mark.long
