@@ -313,15 +313,18 @@ def to_compare(mean: float) -> float:
     return round(mean, 12)
 
 
-def rank_by_mean(rewards: Mapping[Key, Sequence[float]]) -> list[Key]:
+def rank_by_mean(rewards: Mapping[Key, Sequence[float | None]]) -> list[Key]:
     """Cells (N, M) of a grid, the highest mean reward first.
 
-    Cells with more rewards come before those with fewer: a mean of few is high by luck more often.
-    Ties go to the gentler cell, of fewer operations, then smaller magnitude.
+    A cell with a None among its rewards, of a child that failed or diverged, is left out. Cells
+    with more rewards come before those with fewer: a mean of few is high by luck more often. Ties
+    go to the gentler cell, of fewer operations, then smaller magnitude.
     """
 
-    def order(cell: Key) -> tuple[int, float, Key]:
-        told = rewards[cell]
-        return -len(told), -to_compare(math.fsum(told) / max(1, len(told))), cell
-
-    return sorted(rewards, key=order)
+    order = {}
+    for cell, told in rewards.items():
+        sound = [reward for reward in told if reward is not None]
+        if len(sound) == len(told):
+            mean = math.fsum(sound) / max(1, len(sound))
+            order[cell] = -len(sound), -to_compare(mean), cell
+    return sorted(order, key=order.__getitem__)

@@ -218,11 +218,6 @@ class RandAugmentSpace:
     def size(self) -> int:
         return math.prod(self.decisions)
 
-    @cached_property
-    def cells(self) -> tuple[tuple[int, int], ...]:
-        """All (n, m), m running fastest."""
-        return tuple((n, m) for n in self.ns for m in self.ms)
-
     def encode(self, augmentation: RandAugment) -> Decisions:
         if not self.contains(augmentation):
             raise InputError(

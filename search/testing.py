@@ -86,13 +86,13 @@ def drive(
     rng = np.random.default_rng(order)
     flight = [] if flight is None else flight
     told: dict[tuple[int, int], Candidate] = {}
-    while len(told) < count and not searcher.finished:
+    while len(told) < count:
         while len(flight) < window:
             candidate = searcher.ask()
             if candidate is None:
                 break
             flight.append(candidate)
-        if searcher.finished:  # which it may find out by being asked
+        if searcher.finished:  # asked once more, since that may be how it finds out
             break
         assert flight, "the searcher waits although nothing is in flight"
         candidate = flight.pop(int(rng.integers(len(flight))))

@@ -98,12 +98,8 @@ class HalvingSearcher(Searcher):
 
     def _next_round(self) -> None:
         size, seeds = self._rounds.popleft()
-        sound = {
-            cell: [reward for reward in self._rewards[cell] if reward is not None]
-            for cell in self._left
-            if None not in self._rewards[cell]
-        }
-        self._left = sorted(rank_by_mean(sound)[:size])
+        ranked = rank_by_mean({cell: self._rewards[cell] for cell in self._left})
+        self._left = sorted(ranked[:size])
         fresh = self._seeds[self._used : self._used + seeds]
         self._queue.extend(grid_candidates(self._left, fresh, first=self._used))
         self._used += seeds

@@ -115,6 +115,6 @@ def search_at_cost(
     seconds += sum(each.seconds for each in again.values())
     ranked = best_rescored(candidates, again)
     policy = ranked[0][0] if ranked else concatenate_best(searched)
-    names = {repr(each.augmentation): each.label for each in candidates}
+    names = {each.augmentation: each.label for each in candidates}
     [value] = worth([policy])
-    return Spent(value, names.get(repr(policy), "best-5"), passes, seconds)
+    return Spent(value, names.get(policy, "best-5"), passes, seconds)

@@ -114,12 +114,7 @@ def ranked_cells(trials: Iterable[Trial]) -> list[RandAugment]:
         cell = decode_augmentation(trial.augmentation)
         if isinstance(cell, RandAugment) and trial.evaluation is not None:
             rewards[cell.n, cell.m].append(usable_reward(trial.evaluation))
-    sound = {
-        cell: [reward for reward in told if reward is not None]
-        for cell, told in rewards.items()
-        if None not in told
-    }
-    return [RandAugment(n, m) for n, m in rank_by_mean(sound)]
+    return [RandAugment(n, m) for n, m in rank_by_mean(rewards)]
 
 
 def _evaluate_again(opened: OpenRun, ranked: list[RandAugment], how: dict[str, Any]) -> RunResult:
