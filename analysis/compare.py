@@ -11,6 +11,7 @@ import pandas as pd
 
 from policies import PUBLISHED, OwnPipeline, Policy, PolicyTransform
 from policies.errors import InputError
+from proxy_tasks.evaluators.config import SHARING
 
 from . import plots, sections, tables
 from .asked import evaluations
@@ -59,6 +60,7 @@ class Comparison:
         runs: accuracy by seed, for every arm.
         margin: what counts as equal.
         draw: how the images were drawn, in words.
+        judge: the kind of evaluator.
     """
 
     table: pd.DataFrame
@@ -66,6 +68,7 @@ class Comparison:
     runs: dict[str, pd.Series]
     margin: float = MARGIN
     draw: str = "this draw of the data"
+    judge: str = "from-scratch"
 
     @property
     def text(self) -> str:
@@ -107,6 +110,11 @@ class Comparison:
             said.append(
                 "Only the training seed varies, and the policy of arms that have several: all this "
                 f"holds on {self.draw}."
+            )
+        if self.judge in SHARING:
+            said.append(
+                f"Judged by {self.judge}, not by children trained from scratch: all arms on one "
+                "shared child, whose luck no interval holds."
             )
         return said
 
@@ -171,7 +179,8 @@ def compare_arms(run: Run, margin: float = MARGIN) -> Comparison:
     seed = run.option("task", "seed")
     draw = "this draw of the data" + (f" (--task-seed {seed})" if seed is not None else "")
     table = _corrected(pd.DataFrame(rows), margin)
-    return Comparison(table, pd.DataFrame(pairs), accuracy, margin, draw)
+    judge = str(run.option("evaluator", "kind", "from-scratch"))
+    return Comparison(table, pd.DataFrame(pairs), accuracy, margin, draw, judge)
 
 
 def _by_seed(trials: pd.DataFrame, arm: str) -> pd.Series:

@@ -61,16 +61,26 @@ class Fidelity:
         said = [
             f"{policies} policies, {seeds} from-scratch children each. Mean test "
             f"accuracy from {best.min():.1f} % ({best.idxmin()}) to {best.max():.1f} % "
-            f"({best.idxmax()}).",
-            f"A perfect predictor would correlate with the mean of {seeds} seeds at about "
-            f"{tables.number(rank_ceiling(self.reference.to_numpy()))}.",
+            f"({best.idxmax()})."
         ]
+        ceiling = rank_ceiling(self.reference.to_numpy())
+        said.append(
+            f"A perfect predictor would correlate with the mean of {seeds} seeds at about "
+            f"{tables.number(ceiling)}."
+            if ceiling > 0
+            else f"Two seeds do not rank these policies alike, so the mean of {seeds} says nothing "
+            "of how well evaluators rank them: take more --seeds, or policies that differ more."
+        )
         if self.noise is not None:
             sd = self.noise.run_sd
             needed = tables.about(seeds_needed(np.sqrt(2) * sd, DIFFERENCE), MOST_SEEDS)
             said += [
-                f"Noise floor: one run scatters by {sd:.2f} points (standard deviation), true "
-                f"policies differ by {self.noise.policy_sd:.2f}.",
+                f"Noise floor: one run scatters by {sd:.2f} points (standard deviation), "
+                + (
+                    f"true policies differ by {self.noise.policy_sd:.2f}."
+                    if self.noise.policy_sd > 0
+                    else "in which any differences between these policies are lost."
+                ),
                 f"To tell two policies {DIFFERENCE} points apart takes {needed} seeds each (paired "
                 "t test, 80 % power).",
             ]

@@ -145,8 +145,8 @@ def replication_report(run: Run) -> Report:
         run=run,
         name="replicate.md",
         sections=(
-            section("", *blocks), *further, _plan(run), sections.data_section(run),
-            sections.how_section(run),
+            section("", *blocks), *further, sections.warnings_section(run), _plan(run),
+            sections.data_section(run), sections.how_section(run),
         ),
         data=data,
         text=replication.text if replication else "",

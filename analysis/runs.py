@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from proxy_tasks.run_format import (
     ENVIRONMENT_NAME,
     EPOCH_NUMBERS,
     EPOCHS_NAME,
+    LOG_NAME,
     MANIFEST_NAME,
     POLICY_NAME,
     read_run_config,
@@ -114,6 +116,13 @@ class Run:
     def evaluated(self) -> pd.DataFrame:
         """The rows that carry a reward (not the failed ones)."""
         return self.trials[self.trials["reward"].notna()]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What its log warns of, each once."""
+        path = self.directory / LOG_NAME
+        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        return [*dict.fromkeys(re.findall(r"^\S+ \S+ WARNING (.+)$", text, re.MULTILINE))]
 
     def option(self, section: str, name: str, default: Any = None) -> Any:
         """An option of the configuration, e.g. ("settings", "evaluations")."""

@@ -10,18 +10,31 @@ from datetime import UTC, datetime
 import pandas as pd
 
 from policies import Augmentation, Policy, PolicyTransform
-from proxy_tasks.run_format import CONFIG_NAME
+from proxy_tasks.run_format import CONFIG_NAME, LOG_NAME
 
 from . import tables
-from .document import Code, Gallery, Section, Table, Text, section
+from .document import Code, Gallery, Section, Sentences, Table, Text, section
 from .runs import Run
 
-FEW = 12  # classes that are named one by one
+FEW = 12  # classes, or warnings, that are named one by one
 
 
 def closing(run: Run, *details: Section) -> tuple[Section, ...]:
-    """What a report ends with: failures, `details` of its own, cost, data, how to make it again."""
-    return (failures_section(run), *details, cost_section(run), data_section(run), how_section(run))
+    """What a report ends with: warnings, failures, `details` of its own, cost, data, how to make it
+    again."""
+    return (
+        warnings_section(run), failures_section(run), *details, cost_section(run),
+        data_section(run), how_section(run),
+    )  # fmt: skip
+
+
+def warnings_section(run: Run) -> Section:
+    """What was warned of while it ran, such as test images that a search has seen."""
+    told = run.warnings
+    if not told:
+        return section("Warnings")
+    more = [f"{len(told) - FEW} more in {LOG_NAME}."] * (len(told) > FEW)
+    return section("Warnings", Sentences((*told[:FEW], *more)))
 
 
 def data_section(run: Run) -> Section:

@@ -160,12 +160,14 @@ def _groups(stage: Stage) -> Table:
 
 
 def _latest(stage: Stage) -> Table:
-    table = _table("batch, slot", "reward", "seconds", "")
+    several = stage.trials["scorer"].nunique() > 1
+    table = _table("batch, slot", "reward", "seconds", *["by"] * several, "")
     for row in stage.trials.sort_values("finished", kind="stable").tail(ROWS // 2).itertuples():
         said = {"failed": str(row.error).strip().split("\n")[-1], "duplicate": "a repeat"}
         words = said.get(row.status, "diverged" if row.diverged else tables.policy(row.policy))
         numbers = tables.number(row.reward, 4), tables.number(row.seconds, 1)
-        table.add_row(f"{row.batch}, {row.slot}", *numbers, Text(_plain(words)))
+        by = [Text(_plain(row.scorer))] * several
+        table.add_row(f"{row.batch}, {row.slot}", *numbers, *by, Text(_plain(words)))
     return table
 
 

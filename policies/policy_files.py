@@ -44,7 +44,10 @@ VERSIONS = {POLICY_FORMAT: 2, SCHEDULE_FORMAT: 1}
 """The newest version of each format that can be read."""
 MAX_BYTES = 2**24
 """Longest JSON file that is written or read; a tuple list has at most MAX_TEXT_BYTES."""
-_FIX = "give a file written by save_policy, or a tuple list with the ending .txt"
+_FIX = (
+    "give a file written by save_policy, a tuple list with the ending .txt, or what `augsearch "
+    "export --from` makes of another library's"
+)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,11 @@ from proxy_tasks.run_format import CONFIG_NAME
 
 def resume_command(directory: Path, *options: str) -> str:
     """What to type to go on with the run in `directory`, or of which it is a stage."""
+    return shlex.join(["augsearch", "resume", str(_whole_run(directory)), *options])
+
+
+def _whole_run(directory: Path) -> Path:
+    """The folder of the run in `directory`, or of which it is a stage."""
     root = directory
     if kind_of_run(directory) is None and kind_of_run(directory.parent) is not None:
         root = directory.parent
@@ -20,7 +25,7 @@ def resume_command(directory: Path, *options: str) -> str:
     for above in directory.parents:
         if kind_of_run(above) in ("rederive", "replicate"):
             root = above
-    return shlex.join(["augsearch", "resume", str(root), *options])
+    return root
 
 
 def kind_of_run(directory: Path) -> str | None:
@@ -72,14 +77,15 @@ class SearchInterrupted(SearchError):
         self.signal_number = signal_number
         self.exit_code = 128 + signal_number
         self.finished = finished
-        kept = (
-            "none of them kept"
-            if directory is None
-            else f"all of them kept in {directory}; go on with: {resume_command(directory)}"
-        )
-        super().__init__(
-            f"stopped by {signal.Signals(signal_number).name} after {finished} {unit}, {kept}"
-        )
+        done = f"after {finished} {unit}"
+        if directory is None:
+            kept = ", none of them kept"
+        else:
+            root = _whole_run(directory)
+            if root != directory:
+                done += f" of its stage {directory.relative_to(root)}"
+            kept = f"; all that finished is kept in {root}; go on with: {resume_command(directory)}"
+        super().__init__(f"stopped by {signal.Signals(signal_number).name} {done}{kept}")
 
 
 class NothingFound(SearchError):

@@ -102,6 +102,7 @@ def policies(folder: Path) -> None:
     (folder / "options.toml").write_text("[task]\ntrain_image = 3\n")
     os.mkfifo(folder / "pipe.toml")
     (folder / "torn.toml").write_text("[task\n")
+    (folder / "flat.toml").write_text("train-images = 3\n")
     (folder / "truncated.json").write_text((folder / "good.json").read_text()[:200])
     about = {"format": "augsearch-schedule", "version": 1, "epochs": 4, "provenance": None}
     (folder / "ranges.json").write_text(json.dumps({**about, "ranges": [1]}))
@@ -210,6 +211,8 @@ CASES: dict[str, tuple[list[str], str]] = {
     "a pipe as the configuration file": (search("--config", "pipe.toml"), "must be an ordinary"),
     "a folder as the configuration file": (search("--config", "tree"), "must be an ordinary"),
     "a configuration file that is neither": (search("--config", "file.txt"), "in .toml"),
+    "an option outside its section": (
+        search("--config", "flat.toml"), "must stand in its section.*as task.train_images"),
     "a configuration file that is no TOML": (search("--config", "torn.toml"), "must be TOML"),
     "resume nothing": (["resume", "nowhere"], "run: must be a run folder"),
     "resume with less": (["resume", "run", "--evaluations", "20"], "was 24 and is 20"),
@@ -223,7 +226,8 @@ CASES: dict[str, tuple[list[str], str]] = {
     "resolution": (search("--resolution", "4"), "resolution: must be 8..1024"),
     # JSON options
     "no JSON": (search("--searcher-options", "{"), "must be JSON"),
-    "no object": (search("--searcher-options", "[1]"), "must be a JSON object"),
+    "no object": (
+        search("--searcher-options", "[1]"), 'must be JSON: an object, e.g. {"batch_size": 10}'),
     "searcher option": (search("--searcher-options", '{"warp": 1}'), "option of the search.*warp"),
     "evaluator option": (search("--evaluator-options", '{"warp": 1}'), "option of synthetic.*warp"),
     "another's option of the searcher": (
@@ -287,7 +291,9 @@ CASES: dict[str, tuple[list[str], str]] = {
     "a missing file": (compare("none", "missing.json"), "must be an existing file.*missing.json"),
     "RandAugment without M": (compare("randaugment:2"), "must be randaugment:N,M"),
     "RandAugment with words": (compare("randaugment:a,b"), "must be randaugment:N,M"),
-    "RandAugment too strong": (compare("randaugment:2,31"), "m: must be an integer in 0..30"),
+    "RandAugment too strong": (
+        compare("randaugment:2,31"), "policy randaugment:2,31: m: must be an integer in 0..30"),
+    "the folder of a policy": (compare("run"), "name run/policy.json"),
     "no random sub-policy": (compare("random:0"), "random:K"),
     "no seeds": (compare("none", "--seeds", "0"), "seeds: must be a whole number, at least 1"),
     "a test part too large": (compare("none", "--test-images", "99999"), "test_images: needs"),

@@ -79,7 +79,7 @@ class EvaluatorConfig(Configuration):
     device: Annotated[
         str,
         Option(
-            "auto (CUDA when there is one), cpu, cuda or cuda:N",
+            "where children are trained: auto (CUDA when there is one), cpu, cuda or cuda:N",
             unit="NAME",
             pattern=r"auto|cpu|cuda(:\d{1,3})?",
             rule="auto, cpu, cuda or cuda:N",

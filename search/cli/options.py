@@ -70,9 +70,12 @@ class ManyValuesGroup(ManyValues, click.Group):
 
 
 class JsonObject(click.ParamType):
-    """A JSON object, e.g. '{"shared_epochs": 40}'."""
+    """A JSON object of a declared option; what is none is refused with the option's rule."""
 
     name = "JSON"
+
+    def __init__(self, rule: str) -> None:
+        self.rule = rule
 
     def convert(self, value: Any, param: Any, ctx: Any) -> dict:
         if isinstance(value, dict):
@@ -80,9 +83,9 @@ class JsonObject(click.ParamType):
         try:
             result = parse_json(value)
         except ValueError as error:
-            self.fail(f"must be JSON, but got {value!r:.80} ({error}); e.g. '{{\"lr\": 0.05}}'")
+            self.fail(f"must be JSON: {self.rule}, but got {value!r:.80} ({error})")
         if not isinstance(result, dict):
-            self.fail(f"must be a JSON object, but got {value!r:.80}; e.g. '{{\"lr\": 0.05}}'")
+            self.fail(f"must be JSON: {self.rule}, but got {value!r:.80}")
         return result
 
 
@@ -110,7 +113,8 @@ def _declared(declared: Declared, help: str, default: str) -> Callable:
     """The click option of a field; its value counts only when the user gives it (`_taking`)."""
     note = "[required]" if declared.required and default != AS_IT_WAS else f"[default: {default}]"
     name = "--" + declared.name.replace("_", "-")
-    kinds: dict[type, Any] = {dict: JsonObject(), int: Number(declared), float: Number(declared)}
+    number = Number(declared)
+    kinds: dict[type, Any] = {dict: JsonObject(declared.rule), int: number, float: number}
     return click.option(
         name + (f"/--no-{name[2:]}" if declared.type is bool else ""),
         declared.name,

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import overload
 
-from search.trial import CHEAP
-
 
 @dataclass(frozen=True)
 class Budget:
@@ -25,12 +23,6 @@ class Budget:
     def price(self, scorer: str) -> int:
         """Of one evaluation. Raises KeyError for a scorer that has none."""
         return self.prices[scorer] if self.prices else 1
-
-    def is_dearest(self, scorer: str) -> bool:
-        """Whether none is better: rewards of cheaper evaluators are no measure of it."""
-        if not self.prices:
-            return scorer != CHEAP
-        return self.price(scorer) == max(self.prices.values())
 
     def allows(self, cost: int) -> bool:
         """Whether evaluations of this cost are within the limit."""

@@ -27,7 +27,15 @@ from search.runs.again import forget_failed
 from search.runs.blobs import Blobs, digest
 from search.runs.journal import Journal
 from search.searchers.base import Searcher
-from search.trial import JOURNAL_NAME, Candidate, Key, Trial, best_trials, usable_reward
+from search.trial import (
+    CHEAP,
+    JOURNAL_NAME,
+    Candidate,
+    Key,
+    Trial,
+    best_trials,
+    usable_reward,
+)
 
 from .budget import Budget
 from .failures import Failures
@@ -207,8 +215,7 @@ class _Search:
             if self.signals.number is not None:
                 raise SearchInterrupted(self.signals.number, self.directory, len(self.journal))
         self.journal.check()
-        is_dearest = self.budget.is_dearest
-        judged = (trial for trial in self.journal.trials() if is_dearest(trial.scorer))
+        judged = (trial for trial in self.journal.trials() if trial.scorer != CHEAP)
         return RunResult(
             self.directory,
             len(self.journal),
@@ -426,7 +433,7 @@ class _Search:
         if trial.error is not None:
             self.first_failed = min(self.first_failed, trial.batch)
         reward = usable_reward(trial.evaluation)
-        if reward is None or not self.budget.is_dearest(trial.scorer):
+        if reward is None or trial.scorer == CHEAP:
             return
         if self.best is None or reward > self.best:
             self.best = reward

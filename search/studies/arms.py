@@ -37,7 +37,7 @@ from proxy_tasks.evaluators.config import EvaluatorConfig
 from proxy_tasks.evaluators.registry import check_config
 from proxy_tasks.manifest import Manifest
 from proxy_tasks.recipe import Recipe
-from proxy_tasks.run_format import MANIFEST_NAME, PROPOSALS
+from proxy_tasks.run_format import MANIFEST_NAME, POLICY_NAME, PROPOSALS, SCHEDULE_NAME
 from proxy_tasks.sources import printable
 from proxy_tasks.trials import MAX_LINE_BYTES
 from search.errors import kind_of_run
@@ -334,7 +334,9 @@ def load_named(text: str, forms: str = FORMS) -> PolicyFile | None:
         return None
     path = Path(text)
     if not os.path.isfile(text) and path.suffix not in (".json", ".txt"):
-        raise InputError("policy", f"must be {forms}", text, "check the spelling or the path")
+        inside = [path / name for name in (POLICY_NAME, SCHEDULE_NAME) if (path / name).is_file()]
+        fix = f"name {inside[0]}" if inside else "check the spelling or the path"
+        raise InputError("policy", f"must be {forms}", text, fix)
     return load_policy_file(path)
 
 
@@ -379,7 +381,8 @@ def _transform(text: str) -> Augmentation:
         raise InputError(
             "policy", "must be randaugment:N,M with whole numbers", text, "e.g. randaugment:2,9"
         )
-    return RandAugment(n=int(match[1]), m=int(match[2]))
+    with located(f"policy {text}"):
+        return RandAugment(n=int(match[1]), m=int(match[2]))
 
 
 def _file_name(text: str) -> str:

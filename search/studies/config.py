@@ -260,6 +260,12 @@ def _nested(data: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:
         if name in ("format", "version", "kind"):
             continue
         if name not in sections:
+            for section, declared in options_of_kind(str(kind)):
+                if declared.name == name.replace("-", "_"):
+                    raise InputError(
+                        f"{where}, {name}", "must stand in its section", values,
+                        f"write it as {section}.{declared.field}, see docs/options.md",
+                    )  # fmt: skip
             raise unknown_option(name, sections, f"{where}, section")
         if values is None and name == "searcher":
             continue

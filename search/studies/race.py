@@ -273,6 +273,7 @@ def _evaluator_of(settings: RaceSettings, evaluator: EvaluatorConfig) -> Evaluat
     if settings.table == PLANTED:
         if settings.dear is not None:
             check_choice("dear", settings.dear, (TESTED,))
+        check_choice("fidelity", settings.fidelity, (CHEAPEST,))  # as it is where nothing is said
         return replace(evaluator, kind="synthetic", options={})
     options = {"table": settings.table, "fidelity": settings.fidelity}
     return replace(evaluator, kind="table", options=options)

@@ -10,6 +10,7 @@ children that choose the final policy, in DIR/final.
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -78,7 +79,13 @@ def build_searcher(config: Config, task: ProxyTask | None = None) -> Searcher:
                 "cheap", f"needs a searcher with the option {CHEAP_COST}", searcher.name,
                 "use the searcher staged, or leave it out",
             )  # fmt: skip
-        options[CHEAP_COST] = 1.0 if task is None else cheap_cost(config, task)
+        cost = options[CHEAP_COST] = 0.5 if task is None else cheap_cost(config, task)
+        if cost >= 1:
+            raise InputError(
+                "cheap", "must cost less than an evaluation of the search's own, as it does not "
+                "with so few epochs", f"{cost:.3g} times as much",
+                "pass --cheap '{}', which leaves it out, or more --epochs",
+            )  # fmt: skip
     return make_searcher(searcher.name, policy_space(settings), settings.seed, options)
 
 
@@ -134,10 +141,17 @@ def budget_of(config: Config, task: ProxyTask) -> Budget | None:
     limit = (settings.budget - reserved(config)) * child
     prices = prices_of(config, task)
     opening = build_searcher(config, task).opening if settings.cheap else 0.0
-    if limit < prepared + opening * prices[MAIN] + max(prices.values()):
+    needed = prepared + opening * prices[MAIN] + max(prices.values())
+    if limit < needed:
+        least = next(
+            budget for budget in itertools.count(settings.budget)
+            if (budget - kept_of(budget, settings.reserve)) * child >= needed
+        )  # fmt: skip
         raise InputError(
-            "budget", "must pay for what is cheap at first, an evaluation and the final choice",
-            settings.budget, "pass for example 120",
+            "budget", f"must be at least {least}: {prepared / child:.3g} children for what cheap "
+            f"evaluations share, {opening * prices[MAIN] / child:.3g} for the first of these, one "
+            "evaluation, and the final choice", settings.budget,
+            "raise it, or pass --cheap '{}'" if settings.cheap else "raise it",
         )  # fmt: skip
     return Budget(limit, prices, prepared, child)
 
@@ -155,8 +169,12 @@ def _check_evaluations(config: Config, task: ProxyTask) -> None:
 def reserved(config: Config) -> int:
     """Children of the budget that choose the final policy. A larger budget keeps no fewer, and
     leaves no less to the search: it goes on where a smaller one ended."""
-    # 0.29 of 100 are 29, where the product is a rounding error less.
-    return int(config.settings.budget * config.settings.reserve + 1e-9)
+    return kept_of(config.settings.budget, config.settings.reserve)
+
+
+def kept_of(budget: int, reserve: float) -> int:
+    """Of 100 children 0.29 are 29, where the product is a rounding error less."""
+    return int(budget * reserve + 1e-9)
 
 
 def _write_costs(folder: Path, budget: Budget) -> None:

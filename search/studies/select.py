@@ -126,7 +126,10 @@ class _Selection:
             read_json(run.path / SEARCHED_CONFIG), str(run.path / SEARCHED_CONFIG)
         )
         if searched.kind != "search":
-            raise InputError("run", "must be the folder of a search", searched.kind, "name another")
+            raise InputError(
+                "run", "must be the folder of a search",
+                f"{run.config.settings.run}, of {searched.kind}", "name another",
+            )  # fmt: skip
         self.searched = searched
         self.space = policy_space(searched.settings)
         self.failed = self.finished = 0

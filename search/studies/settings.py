@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Final, Literal, get_args
 
 from policies.errors import InputError, check_choice
+from policies.imports import is_import_path
 from policies.options import Configuration, Option
 from search.studies.seeds import LARGEST_SEED
 
@@ -382,6 +383,12 @@ class RaceSettings(SpaceSettings):
     ] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        own = [name for name in self.searcher if is_import_path(name)]
+        if own:
+            raise InputError(
+                "searcher", f"must be of those that ship, {', '.join(SEARCHERS)}", own[0],
+                "race your own in Python, by search.testing.race (docs/your-searcher.md)",
+            )  # fmt: skip
         super().__post_init__()
         object.__setattr__(self, "searcher", tuple(dict.fromkeys(self.searcher)))
         for name in self.searcher_options:

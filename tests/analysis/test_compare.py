@@ -226,6 +226,12 @@ def test_one_seed_makes_no_claim(write_run):
     assert any("at least three" in sentence for sentence in comparison.sentences)
 
 
+@pytest.mark.parametrize(("kind", "said"), [("weight-sharing", 1), ("from-scratch", 0)])
+def test_what_no_interval_of_a_shared_child_holds_is_said(write_run, kind, said):
+    run = load_run(write_run(lines(), {"kind": "compare", "evaluator": {"kind": kind}}))
+    assert sum("shared child" in sentence for sentence in compare_arms(run).sentences) == said
+
+
 def test_validation_lines_are_not_compared(write_run):
     rows = lines() + [journal_line(9, 0, 0.99, label="found", seed=99)]
     assert compare_arms(load_run(write_run(rows))).table.set_index("arm").loc["found", "n"] == 5

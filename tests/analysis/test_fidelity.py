@@ -139,6 +139,19 @@ def test_files_and_words(write_run):
         assert (directory / name).stat().st_size > 0
 
 
+def test_of_policies_that_noise_hides_nothing_is_claimed(write_run):
+    """A variance between policies that is estimated as none is not known to be none."""
+    rng = np.random.default_rng(0)
+    rows = [
+        journal_line(s, slot, 0.5 + 0.1 * (-1) ** (s + slot) + 1e-3 * rng.random(), seed=s,
+                     scorer="from-scratch", part="test", label=f"p{slot}")
+        for slot in range(10) for s in range(2)
+    ]  # fmt: skip
+    said = " ".join(reported(write_run(rows, {"kind": "fidelity"})).read_text().split())
+    assert "any differences between these policies are lost" in said
+    assert "Two seeds do not rank these policies alike" in said and "about 0.00" not in said
+
+
 def region_lines():
     """Random candidates and found policies: a cheap score that is right among the former, and
     upside down among the latter."""

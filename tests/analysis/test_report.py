@@ -49,6 +49,17 @@ def test_a_report_says_what_it_was_made_with(write_run):
         assert text.count("toolkit's source") == text.count("0123456789abcdef") == rows
 
 
+def test_what_was_warned_of_stands_in_the_report(write_run):
+    run = write_run([journal_line(0, 0, label="none", part="test")], {"kind": "compare"})
+    assert "## Warnings" not in reported(run).read_text()
+    warned = [f"2026-11-29 08:00:00 WARNING {each} was seen\n" for each in (*range(14), 3)]
+    log = ["2026-11-29 08:00:00 INFO none of it\n", *warned, "    WARNING in a traceback\n"]
+    (run / "run.log").write_text("".join(log))
+    text = reported(run).read_text().split("## Warnings")[1].split("##")[0]
+    assert text.count("was seen") == 12 and text.count("3 was seen") == 1
+    assert "2 more in run.log" in text and "none of it" not in text and "trace" not in text
+
+
 @pytest.mark.parametrize(
     ("kind", "line", "name"),
     [

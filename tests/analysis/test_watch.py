@@ -64,6 +64,12 @@ class TestTerminal:
         assert "mean accuracy" in text
         assert "none, from-scratch" in text and "none, cheap" in text and "mine, " not in text
 
+    def test_rewards_of_a_search_with_two_evaluators_are_told_apart(self, write_run):
+        lines = [journal_line(0, 0, 0.5), journal_line(1, 0, 0.9, scorer="cheap")]
+        rows = [line.split()[:5] for line in shown(write_run(lines, SEARCH)).splitlines()]
+        assert ["0,", "0", "0.5000", "2.0", "main"] in rows
+        assert ["1,", "0", "0.9000", "2.0", "cheap"] in rows
+
     def test_rewards_of_every_sign_are_shown_whole(self, write_run):
         rewards = [-0.5912, -4.0345, 0.25]
         lines = [journal_line(batch, 0, reward) for batch, reward in enumerate(rewards)]

@@ -320,11 +320,18 @@ def test_a_budget_that_is_too_small_for_a_choice_says_so(pool, tmp_path, caplog,
 
 def test_a_budget_that_cheap_evaluations_would_use_up_is_refused(pool, tmp_path):
     """4 children's cost comes first, in batches of 12 tenths of one; the next that fits is 4.8."""
-    with pytest.raises(InputError, match="budget: must pay for what is cheap at first"):
+    with pytest.raises(InputError, match="budget: must be at least 7: 0 children for what cheap"):
         searched(tmp_path / "run", 5)  # of which 1 is kept
     searched(tmp_path / "run", 7)  # 6 pay for 4.8 and a child
     trials = read_journal(tmp_path / "run/trials.jsonl")
     assert [trial.scorer for trial in trials] == [CHEAP] * 48 + [MAIN]
+
+
+def test_what_costs_more_than_a_child_is_not_cheap():
+    """With few epochs a child is cheap itself, and copies of a shared one are not."""
+    config = Config.of("search", task="folder", data=".", budget=800, epochs=2)
+    with pytest.raises(InputError, match="cheap: must cost less than .*3.22 times.* pass --cheap"):
+        budget_of(config, striped_task())
 
 
 def test_as_many_evaluations_as_are_cheap_at_first_are_refused(pool, tmp_path):

@@ -179,7 +179,9 @@ def test_the_truth_is_the_test_accuracy_from_scratch(tmp_path):
         ({"searcher_options": {"random": {"batch": 5}}}, "batch"),
         ({"searcher_options": {"random": 5}}, "object for each"),
         ({"searcher": ("random", "pp0")}, "ppo"),
+        ({"searcher": ("random", "mine:Own")}, "race your own in Python"),
         ({"budget": 5}, "budget"),
+        ({"fidelity": "scratch"}, "fidelity: must be one of sharing-80"),
     ],
 )
 def test_a_mistake_leaves_nothing_behind(tmp_path, values, said):

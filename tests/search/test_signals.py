@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 
 from search.cli.main import main
 from search.engine.signals import Signals
+from search.errors import SearchInterrupted
 
 STARTING = """\
 import signal, sys, time
@@ -71,3 +73,13 @@ def test_a_terminal_that_is_gone_does_not_matter(monkeypatch):
             assert signals.number == signal.SIGTERM
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def test_of_a_stage_it_says_which_and_names_the_whole_run(tmp_path):
+    """ "After 0 evaluations" of a final choice reads as if a whole search was lost."""
+    (tmp_path / "config.json").write_text(json.dumps({"kind": "search"}))
+    whole, stage = (str(SearchInterrupted(15, tmp_path / name, 7)) for name in ("", "final"))
+    assert f"after 7 evaluations; all that finished is kept in {tmp_path}; go on" in whole
+    assert "after 7 evaluations of its stage final; all that finished is kept in" in stage
+    assert whole.endswith(f"augsearch resume {tmp_path}") and stage.endswith(f"resume {tmp_path}")
+    assert "7 evaluations, none of them kept" in str(SearchInterrupted(2, None, 7))

@@ -46,7 +46,7 @@ def test_a_signal_ends_it_after_the_epochs_checkpoint(undisturbed, tmp_path, mon
         patch.setattr(Learner, "step", interrupted)
         said = CliRunner().invoke(main, ["train", *arguments(), "--out", str(out)])
     assert said.exit_code == 128 + number
-    assert f"after 2 epochs, all of them kept in {out}" in said.output
+    assert f"after 2 epochs; all that finished is kept in {out}" in said.output
     assert f"augsearch resume {out}" in said.output
     assert len(rows(out)) == 2
     assert CliRunner().invoke(main, ["resume", str(out), "--quiet"]).exit_code == 0
