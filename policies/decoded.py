@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader, Dataset
 from .bars import tqdm
 from .collate import _pixels
 from .errors import InputError, check_integer
-from .images import MAX_PIXELS, decode, free_memory, orientation, upright
+from .images import MAX_PIXELS, Unreadable, decode, free_memory, orientation, upright
 
 FORMAT = 1
 PROBES = 32  # images decoded for an estimate
@@ -42,7 +42,8 @@ def decode_image(source: str | os.PathLike | bytes) -> torch.Tensor:
 
     Upright, and by the same rules as proxy tasks and reports (`policies.images`). By simplejpeg
     where that is installed and can, else by Pillow. The pixels lie together in memory ([H, W, 3]),
-    as decoders and PolicyCollate have them. Raises OSError for what is no such image.
+    as decoders and PolicyCollate have them. Raises OSError, naming the file, for what is no such
+    image.
     """
     data = source if isinstance(source, bytes) else Path(source).read_bytes()
     if data[:3] == _JPEG and importlib.util.find_spec("simplejpeg"):
@@ -53,7 +54,12 @@ def decode_image(source: str | os.PathLike | bytes) -> torch.Tensor:
             height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
             if colours in ("YCbCr", "Gray") and height * width <= MAX_PIXELS:
                 return _stored(simplejpeg.decode_jpeg(data), data)
-    return _tensor(decode(data).convert("RGB"))
+    try:
+        return _tensor(decode(data).convert("RGB"))
+    except Unreadable as error:
+        if isinstance(source, bytes):
+            raise
+        raise Unreadable(f"{os.fspath(source)}: {error}") from error
 
 
 def _stored(pixels: np.ndarray, data: bytes) -> torch.Tensor:
@@ -109,15 +115,27 @@ class DecodedImages(Dataset):
         progress: bool = True,
     ) -> None:
         check_integer("size", size, 1)
-        self.size, self._small = size, _Small(dataset, size)
+        self.size = size
+        small = _Small(dataset, size)
         if folder is None:
-            self._chunks, index = self._decode(None, workers, progress)
+            self._chunks, index = self._decode(small, None, workers, progress)
         else:
             path = Path(folder)
             if not path.exists():
-                self._write(path, workers, progress)
-            self._chunks, index = self._read(path)
+                self._write(small, path, workers, progress)
+            self._chunks, index = self._read(small, path)
         self._starts, self._shapes, self.targets = index
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A spawned worker maps the file too, instead of being sent what is in it."""
+        first = self._chunks[0]
+        if not isinstance(first, np.memmap):
+            return self.__dict__
+        return {**self.__dict__, "_chunks": Path(str(first.filename)).absolute()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        where = state["_chunks"]
+        self.__dict__ |= state | {"_chunks": [_mapped(where)] if isinstance(where, Path) else where}
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -134,15 +152,17 @@ class DecodedImages(Dataset):
         """From a few samples, spread over the data set."""
         return _Small(dataset, size).estimate()
 
-    def _decode(self, file: Any, workers: int, progress: bool) -> tuple[list[np.ndarray], tuple]:
+    def _decode(
+        self, small: _Small, file: Any, workers: int, progress: bool
+    ) -> tuple[list[np.ndarray], tuple]:
         """All images, into `file` or into pieces of memory; and where each begins, its shape, its
         target."""
-        count, chunks, used = len(self._small), [np.empty(0, np.uint8)], 0
+        count, chunks, used = len(small), [np.empty(0, np.uint8)], 0
         starts, shapes = np.empty((count, 2), np.int64), np.empty((count, 3), np.int32)
         targets = []
-        self._announce(file, workers, progress)
+        self._announce(small, file, workers, progress)
         for i, (pixels, target) in enumerate(tqdm(
-            self._small.all(workers), "decoding", count, disable=not progress, unit=" images"
+            small.all(workers), "decoding", count, disable=not progress, unit=" images"
         )):  # fmt: skip
             flat = pixels.reshape(-1)
             if file is not None:
@@ -150,6 +170,7 @@ class DecodedImages(Dataset):
                 file.write(flat)
             else:
                 if used + flat.size > chunks[-1].size:
+                    chunks[-1] = chunks[-1][:used].copy()
                     chunks.append(np.empty(max(CHUNK, flat.size), np.uint8))
                     used = 0
                 starts[i] = len(chunks) - 1, used
@@ -157,6 +178,8 @@ class DecodedImages(Dataset):
             shapes[i] = pixels.shape
             targets.append(target)
             used += flat.size
+        if file is None:
+            chunks[-1] = chunks[-1][:used].copy()
         numbers = np.array(targets)
         if numbers.dtype.kind not in "iufb" or len(numbers) != count:
             raise InputError(
@@ -164,11 +187,11 @@ class DecodedImages(Dataset):
             )
         return chunks, (starts, shapes, numbers)
 
-    def _announce(self, file: Any, workers: int, progress: bool) -> None:
-        need = self._small.estimate()
+    def _announce(self, small: _Small, file: Any, workers: int, progress: bool) -> None:
+        need = small.estimate()
         place = "memory" if file is None else "on disk"
         minutes = need.seconds / max(workers, 1) / 60
-        said = f"{len(self._small):,} images of {self.size} pixels: about {need.bytes / 1e9:.2f} GB"
+        said = f"{len(small):,} images of {self.size} pixels: about {need.bytes / 1e9:.2f} GB"
         if progress:
             print(f"{said} {place}, {minutes:.0f} minutes", file=sys.stderr)
         free = free_memory() if file is None else shutil.disk_usage(Path(file.name).parent).free
@@ -179,16 +202,16 @@ class DecodedImages(Dataset):
                 "give a smaller size" + (", or a folder" if file is None else ""),
             )  # fmt: skip
 
-    def _write(self, path: Path, workers: int, progress: bool) -> None:
+    def _write(self, small: _Small, path: Path, workers: int, progress: bool) -> None:
         """The folder as a whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f"{path.name}.", dir=path.parent) as name:
             new = Path(name) / "new"
             new.mkdir()
             with open(new / "pixels", "wb") as file:
-                _, (starts, shapes, targets) = self._decode(file, workers, progress)
+                _, (starts, shapes, targets) = self._decode(small, file, workers, progress)
             np.savez(new / "index.npz", starts=starts, shapes=shapes, targets=targets)
-            facts = {"format": FORMAT, "size": self.size, "images": len(self._small)}
+            facts = {"format": FORMAT, "size": self.size, "images": len(small)}
             (new / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
             try:
                 os.rename(new, path)
@@ -196,15 +219,14 @@ class DecodedImages(Dataset):
                 if not path.is_dir():
                     raise
 
-    def _read(self, path: Path) -> tuple[list[np.ndarray], tuple]:
-        wanted = {"format": FORMAT, "size": self.size, "images": len(self._small)}
+    def _read(self, small: _Small, path: Path) -> tuple[list[np.ndarray], tuple]:
+        wanted = {"format": FORMAT, "size": self.size, "images": len(small)}
         fix = "name another folder, or delete this one to decode again"
         try:
             found = json.loads((path / "facts.json").read_text(encoding="utf-8"))
             with np.load(path / "index.npz", allow_pickle=False) as index:
                 starts, shapes, targets = index["starts"], index["shapes"], index["targets"]
-            # Copies on writing: what writes to an image, which nothing here does, keeps the file.
-            pixels = np.memmap(path / "pixels", np.uint8, "c")
+            pixels = _mapped(path / "pixels")
         except (OSError, ValueError, KeyError) as error:
             raise InputError(
                 "folder", "must hold decoded images", f"{path} ({error})", fix
@@ -215,7 +237,7 @@ class DecodedImages(Dataset):
         if end != pixels.size:
             raise InputError("folder", f"must hold {end} bytes of pixels", pixels.size, fix)
         for i in {0, len(targets) // 2, len(targets) - 1}:
-            image, target = self._small[i]
+            image, target = small[i]
             size = image.size
             same = np.array_equal(shapes[i], image.shape) and target == targets[i]
             if not same or not np.array_equal(
@@ -224,6 +246,11 @@ class DecodedImages(Dataset):
                 raise InputError("folder", "must hold the images of this data set",
                                  f"{path}: image {i} is another", fix)  # fmt: skip
         return [pixels], (starts, shapes, targets)
+
+
+def _mapped(path: Path) -> np.memmap:
+    """Copies on writing: what writes to an image, which nothing here does, keeps the file."""
+    return np.memmap(path, np.uint8, "c")
 
 
 class _Small(Dataset):
@@ -238,7 +265,10 @@ class _Small(Dataset):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, Any]:
-        image, target = self.dataset[index]
+        try:
+            image, target = self.dataset[index]
+        except OSError as error:
+            raise Unreadable(f"image {index}: {error}") from error
         pixels = _pixels(upright(image) if isinstance(image, Image.Image) else image)
         height, width, channels = pixels.shape
         short = min(height, width)

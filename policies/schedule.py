@@ -9,6 +9,7 @@ from typing import Any, Self
 import torch
 
 from .errors import InputError
+from .generators import state_of, travelling
 from .policy import Policy, check_bins
 from .transforms import PolicyTransform, Transform
 
@@ -118,7 +119,7 @@ class Schedule(tuple):
         return next(policy for first, policy in reversed(self) if first <= own)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ScheduleTransform:
     """The transform of a schedule; `at_epoch` gives that of an epoch, drawing on one generator.
 
@@ -131,6 +132,20 @@ class ScheduleTransform:
 
     def with_generator(self, generator: torch.Generator | None) -> Self:
         return replace(self, generator=generator)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "generator": travelling(self.generator)}
+
+    def __eq__(self, other: object) -> bool:
+        """Of the same schedule, and about to draw the same."""
+        return (
+            isinstance(other, ScheduleTransform)
+            and self.schedule == other.schedule
+            and state_of(self.generator) == state_of(other.generator)
+        )
+
+    def __hash__(self) -> int:
+        return hash(self.schedule)
 
     def at_epoch(self, epoch: int, total_epochs: int | None = None) -> PolicyTransform:
         policy = self.schedule.policy_at(epoch, total_epochs)

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from policies.compiled import compiled
 
+PIECE = 256  # images that are counted at once
+
 
 class Jitter(NamedTuple):
     """Per-image draws, int64 [N]: crop offsets 0..2·pad inclusive, and flip 0 or 1."""
@@ -43,8 +45,11 @@ def channel_statistics(images: np.ndarray) -> tuple[list[float], list[float]]:
     """
     values = np.arange(256)
     means, deviations = [], []
+    # In pieces: numpy counts 8 bytes for each that it looks at.
+    pieces = [images[first : first + PIECE] for first in range(0, len(images), PIECE)]
     for channel in range(images.shape[1]):
-        counts = np.bincount(images[:, channel].ravel(), minlength=256)
+        counted = (np.bincount(each[:, channel].ravel(), minlength=256) for each in pieces)
+        counts = sum(counted, np.zeros(256, np.int64))
         mean = counts @ values / counts.sum()
         deviation = np.sqrt(counts @ (values - mean) ** 2 / counts.sum())
         means.append(float(mean))

@@ -202,8 +202,7 @@ def _task(
     """A draw from the pools, which are opened once all else is right."""
     seed = check_integer("seed", seed, 0)
     side = spec.resolution if resolution is None else resolution
-    if not isinstance(side, int) or not 8 <= side <= 1024:
-        raise InputError("resolution", "must be 8..1024 pixels", side, "32 suits the cpu preset")
+    side = check_integer("resolution", side, 8, 1024)
     check_choice("shares", shares, tuple(SHARES))
     asked = dict(zip(PARTS, sizes, strict=True))
     for part, count in asked.items():

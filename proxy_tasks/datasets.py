@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -39,8 +40,12 @@ class DatasetSource:
     labels: np.ndarray
 
     def read(self, index: int, resolution: int) -> Decoded:
-        """Raises InputError for what is no image of 8 bits."""
-        image = as_image(self.dataset[index][0], self.name(index))
+        """Raises InputError for what is no image of 8 bits; a file that cannot be read is none."""
+        try:
+            item = _item(self.dataset, index, self.part)
+        except OSError as error:  # as Pillow raises of damaged files
+            return Decoded(None, "", f"{type(error).__name__}: {error}")
+        image = as_image(item[0], self.name(index))
         pixels = np.asarray(image)
         content = content_id(repr(pixels.shape).encode() + pixels.tobytes())
         return Decoded(np.asarray(fit(image, resolution)), content)
@@ -102,8 +107,9 @@ def open_dataset(
     """(class names, source) of a data set.
 
     Labels are taken from `dataset.targets` where that has one for every item, as in torchvision,
-    else all items are read for them. They must be whole numbers; names are `class_names`, else
-    `dataset.classes`, else the labels themselves, 0 to the greatest.
+    and items have those; else all items are read for them. They must be whole numbers; names are
+    `class_names`, else `dataset.classes` (of the labels in `targets`), else the labels themselves,
+    0 to the greatest.
 
     Raises:
         InputError: no map-style data set, items of another form, a label without a name, and
@@ -120,7 +126,7 @@ def open_dataset(
         raise InputError(part, "must hold images", "none", "check the path inside the data set")
     _check_fixed(dataset, part, count)
     labels = _labels(dataset, part, count)
-    named = class_names if class_names is not None else _classes(dataset)
+    named = class_names if class_names is not None else _classes(dataset, part)
     names = tuple(map(str, range(int(labels.max()) + 1) if named is None else named))
     if labels.min() < 0 or labels.max() >= len(names):
         wrong = labels.min() if labels.min() < 0 else labels.max()
@@ -142,12 +148,17 @@ def dataset_pools(
     Raises:
         InputError: what `open_dataset` raises, and parts whose classes are not those of train.
     """
-    names, first = open_dataset(train, "train", class_names)
+    parts = zip(PARTS[1:], (validation, test), strict=True)
+    others = {part: dataset for part, dataset in parts if dataset is not None}
+    named = class_names
+    if named is None and _classes(train, "train") is None:
+        # A Subset says nothing of its classes, which the whole test set beside it does.
+        held = (_classes(dataset, part) for part, dataset in others.items())
+        named = next((found for found in held if found is not None), None)
+    names, first = open_dataset(train, "train", named)
     sources = {"train": first}
-    for part, dataset in zip(PARTS[1:], (validation, test), strict=True):
-        if dataset is None:
-            continue
-        own = _classes(dataset)
+    for part, dataset in others.items():
+        own = _classes(dataset, part)
         if class_names is None and own is not None and own != names:
             raise InputError(
                 part, f"must have the classes of train, {', '.join(names[:5])}", list(own[:5]),
@@ -174,28 +185,38 @@ def open_made(make: Callable[..., Any], data: str | None) -> Pools:
 
 
 def _check_fixed(dataset: Dataset, part: str, count: int) -> None:
-    for index in {0, count // 2, count - 1}:
-        first, again = (_item(dataset, index, part)[0] for _ in range(2))
+    """Three images, four times each: of random flips one of 500 data sets goes unseen."""
+    for index in _some(count):
         name = f"{part}/{index}"
-        if as_image(first, name).tobytes() != as_image(again, name).tobytes():
+        try:
+            read = {as_image(_item(dataset, index, part)[0], name).tobytes() for _ in range(4)}
+        except OSError:  # which reading it will tell
+            continue
+        if len(read) > 1:
             raise InputError(
                 part, "must give the same image every time", f"two versions of {name}",
                 "leave random transforms out: the search applies its own",
             )  # fmt: skip
 
 
-def _classes(dataset: Dataset) -> tuple[str, ...] | None:
-    """The names of the classes; some data sets call their number so, which says nothing."""
+def _classes(dataset: Dataset, part: str) -> tuple[str, ...] | None:
+    """The names of the classes; some data sets call their number so, which says nothing, and some
+    give their items other labels than `targets`, which `classes` names."""
     names = getattr(dataset, "classes", None)
     if not isinstance(names, Iterable) or isinstance(names, str | bytes):
         return None
-    return tuple(map(str, names))
+    return None if _relabels(dataset, part) else tuple(map(str, names))
+
+
+def _some(count: int) -> list[int]:
+    """The first, the middle and the last of so many, each once."""
+    return sorted({0, count // 2, count - 1}) if count else []
 
 
 def _labels(dataset: Dataset, part: str, count: int) -> np.ndarray:
     # torchvision's targets are those before `target_transform`.
     changed = getattr(dataset, "target_transform", None) is not None
-    targets = None if changed else getattr(dataset, "targets", None)
+    targets = None if changed or _relabels(dataset, part) else getattr(dataset, "targets", None)
     if targets is None or len(targets) != count:
         targets = [_item(dataset, index, part)[1] for index in range(count)]
     labels = np.empty(count, np.int64)
@@ -210,8 +231,28 @@ def _labels(dataset: Dataset, part: str, count: int) -> np.ndarray:
     return labels
 
 
+def _relabels(dataset: Dataset, part: str) -> bool:
+    """Whether `__getitem__` gives other labels than `targets`, as far as both are whole numbers."""
+    targets = getattr(dataset, "targets", None)
+    if getattr(dataset, "target_transform", None) is not None or targets is None:
+        return False
+    for index in _some(len(dataset)) if len(targets) == len(dataset) else ():
+        with contextlib.suppress(OSError, TypeError):
+            if operator.index(_item(dataset, index, part)[1]) != operator.index(targets[index]):
+                return True
+    return False
+
+
 def _item(dataset: Dataset, index: int, part: str) -> tuple[Any, Any]:
-    item = dataset[index]
+    """Raises OSError for a file that cannot be read, InputError for whatever else goes wrong."""
+    try:
+        item = dataset[index]
+    except (OSError, InputError):
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{part}/{index}", "must be readable", repr(error), "mend the data set, or leave it out"
+        ) from error
     if not isinstance(item, tuple | list) or len(item) < 2:
         raise InputError(
             part, f"items must be {_ITEM}", f"{type(item).__name__} at {part}/{index}",

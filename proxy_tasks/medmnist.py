@@ -5,7 +5,6 @@ Images are uint8 [N, H, W] or [N, H, W, 3], labels whole numbers [N] or [N, 1].
 
 from __future__ import annotations
 
-import os
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from policies.errors import InputError
+from policies.images import free_memory
 
 from .pools import ALIASES, Pools, held_out, make_pools
 from .sources import ArraySource, Source
@@ -65,10 +65,9 @@ def open_arrays(path: Path) -> Pools:
 
 
 def _check_memory(path: Path, size: int) -> None:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if size > memory // 2:
+    if size > free_memory() // 2:
         raise InputError(
-            "data", "an .npz file must fit into half of the memory",
+            "data", "an .npz file must fit into half of the free memory",
             f"{path} of {size / 2**30:.1f} GiB unpacked", "save the images in a folder",
         )  # fmt: skip
 

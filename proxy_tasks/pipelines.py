@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from PIL import Image
 from torchvision.transforms import v2
 
 from policies import (
@@ -45,6 +46,7 @@ from policies import (
 from policies.augmentations import Augmentation, as_transform
 from policies.collate import IMAGENET_MEAN, IMAGENET_STD
 from policies.errors import InputError, check_integer
+from policies.images import check_mode
 
 from .mixing import erase as erase_each
 
@@ -125,20 +127,37 @@ def pipelines(
     if not 0 <= erase <= 1:
         raise InputError("erase", "must be a probability in 0..1", erase, "e.g. 0.25")
     policy = as_transform(augmentation)
+    if policy is not None and not callable(policy):
+        raise InputError(
+            "augmentation", "must be a Policy, what is called with an image, or None", augmentation,
+            "a table of rows is made one by policies.Policy(rows)",
+        )  # fmt: skip
     numbers = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))]
-    train: list[Callable] = [v2.RandomResizedCrop(size, antialias=True)]
+    train: list[Callable] = [_checked, v2.RandomResizedCrop(size, antialias=True)]
     train += [v2.RandomHorizontalFlip()] if flip else []
     train += [v2.PILToTensor()]
     train += [policy] if policy is not None else []
     train += numbers
     train += [v2.RandomErasing(erase)] if erase else []
-    held = [v2.Resize(round(RESIZE * size), antialias=True), v2.CenterCrop(size), v2.PILToTensor()]
+    held = [
+        _checked,
+        v2.Resize(round(RESIZE * size), antialias=True),
+        v2.CenterCrop(size),
+        v2.PILToTensor(),
+    ]
     return Pipelines(
         v2.Compose(train), v2.Compose(held + numbers),
         lambda: _Batches(
             PolicyCollate(augmentation, size, mean=mean, std=std, flip=0.5 if flip else 0.0), erase
         ),
     )  # fmt: skip
+
+
+def _checked(image: Any) -> Any:
+    """The image; InputError for a PIL image whose numbers are no colours, as of a palette."""
+    if isinstance(image, Image.Image):
+        check_mode(image)
+    return image
 
 
 def baseline(size: int = 224, **options: Any) -> Pipelines:

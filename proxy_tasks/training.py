@@ -409,7 +409,10 @@ def augment_all(images: Tensor, augment: Callable[[Tensor], Tensor]) -> Tensor:
     chunk = max(1, AUGMENT_BYTES // images[0].numel())
     if len(images) <= chunk:
         return augment(images)
-    return torch.cat([augment(part) for part in images.split(chunk)])
+    augmented = torch.empty_like(images)  # not the parts and all of them: twice the memory
+    for place, part in zip(augmented.split(chunk), images.split(chunk), strict=True):
+        place.copy_(augment(part))
+    return augmented
 
 
 @overload

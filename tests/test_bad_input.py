@@ -223,7 +223,7 @@ CASES: dict[str, tuple[list[str], str]] = {
         ["train", "--policy", "none", "--out", "file.txt/a/b"], "must be a folder that can be"),
     "no images": (search("--train-images", "0"), "train_images: must be a whole.*at least 1"),
     "more images than there are": (search("--train-images", "99999"), "train_images: needs"),
-    "resolution": (search("--resolution", "4"), "resolution: must be 8..1024"),
+    "resolution": (search("--resolution", "4"), "resolution: must be an integer in 8..1024"),
     # JSON options
     "no JSON": (search("--searcher-options", "{"), "must be JSON"),
     "no object": (

@@ -63,7 +63,8 @@ class Population(Children, Continued):
                 rng = np.random.default_rng([seed, 1, epoch])
                 drawn = seeded_augment(as_transform(augmentation), int(rng.integers(2**31)))
                 augment = augmentation_for_epoch(drawn, epoch, self.epochs)
-                with own_randomness(seed + epoch, self.arena.device):
+                own = int(np.random.SeedSequence([seed, 3, epoch]).generate_state(1)[0])
+                with own_randomness(own, self.arena.device):
                     trained = self.arena.train_epoch(learner, augment, training, epoch, rng)
                 loss, done = trained.loss, epoch + 1
                 augmenting += trained.augment_seconds

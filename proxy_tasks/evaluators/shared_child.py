@@ -77,7 +77,8 @@ class SharedChild(Children, Evaluator):
         try:
             saved = torch.load(io.BytesIO(prepared), weights_only=True, map_location="cpu")
             reason = "" if saved["facts"] == self._facts() else "of other settings"
-            child.load_state_dict(saved["state"])
+            if not reason:
+                child.load_state_dict(saved["state"])
         except (pickle.UnpicklingError, RuntimeError, EOFError, TypeError, KeyError,
                 AttributeError) as error:  # fmt: skip
             reason = type(error).__name__

@@ -175,6 +175,34 @@ class TestDecodedImages:
         kept = DecodedImages(Numbered(), 64, progress=False)
         assert len(kept._chunks) > 3
         assert [int(image[1, 3, 5]) for image, _ in kept] == [2 * i for i in range(9)]
+        # What is sent to a worker is the images, and not what was reserved for them.
+        assert sum(chunk.nbytes for chunk in kept._chunks) == sum(i.numel() for i, _ in kept)
+
+    def test_a_copy_of_what_is_mapped_is_mapped_too(self, tmp_path, monkeypatch):
+        """A spawned worker is sent a copy: of an ImageNet that would be a hundred gigabytes."""
+        monkeypatch.chdir(tmp_path)
+        images = [(picture(120, 100, i), i) for i in range(30)]
+        kept = DecodedImages(images, 100, "kept", progress=False)
+        monkeypatch.chdir("/")
+        sent = pickle.dumps(kept)
+        again = pickle.loads(sent)
+        assert len(sent) < 20_000 < kept._chunks[0].nbytes
+        assert isinstance(again._chunks[0], np.memmap) and torch.equal(again[7][0], kept[7][0])
+
+    def test_a_file_that_is_damaged_is_named(self, tmp_path):
+        whole = io.BytesIO()
+        picture(40, 40, 0).save(whole, "PNG")
+        broken = tmp_path / "broken.png"
+        broken.write_bytes(whole.getvalue()[:-40])
+        with pytest.raises(OSError, match=r"broken\.png"):
+            decode_image(broken)
+
+        class Folder(Numbered):
+            def __getitem__(self, index):
+                return (decode_image(broken) if index == 7 else super().__getitem__(index)[0]), 0
+
+        with pytest.raises(OSError, match=r"image 7: .*broken\.png"):
+            DecodedImages(Folder(), 16, progress=False)
 
     def test_a_folder_is_decoded_once(self, tmp_path):
         first, second = Numbered(), Numbered()

@@ -17,7 +17,16 @@ import pytest
 import torch
 from scipy import stats
 
-from policies import IMAGENET, PolicyTransform, RandAugment, TrivialAugmentWide, UniformAugment
+from policies import (
+    IMAGENET,
+    PolicyTransform,
+    RandAugment,
+    Schedule,
+    ScheduleTransform,
+    TrivialAugmentWide,
+    UniformAugment,
+)
+from policies.generators import _Travelling
 from policies.ops import RANDAUGMENT_OPS, UNIFORMAUGMENT_OPS
 from tests.policies import oracle
 from tests.policies.on_torch import with_kernels
@@ -256,6 +265,17 @@ class TestGenerator:
         for one, other in (copies, pair):
             assert not torch.equal(one(batch), other(batch))
         assert copies == pair and copies[0].generator is copies[1].generator is not generator
+
+    @pytest.mark.parametrize("through", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+    def test_copies_of_a_schedule_draw_as_it_does(self, through):
+        schedule = ScheduleTransform(Schedule([(0, IMAGENET)], 2), seeded(3))
+        again, batch = through(schedule), torch.from_numpy(np.stack([RAMP] * 10))
+        assert again == schedule and hash(again) == hash(schedule)
+        assert torch.equal(again.at_epoch(0)(batch), schedule.at_epoch(0)(batch))
+        again.at_epoch(1)(batch)
+        assert again != schedule != ScheduleTransform(schedule.schedule)
+        # Torch's own way to send a generator is shared memory, which spawned workers cannot open.
+        assert isinstance(schedule.__getstate__()["generator"], _Travelling)
 
     def test_equality_and_repr(self):
         assert PolicyTransform(IMAGENET) == PolicyTransform(tuple(IMAGENET))

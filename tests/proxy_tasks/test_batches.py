@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from scipy.stats import chisquare
 
 from proxy_tasks.batches import (
     Jitter,
+    channel_statistics,
     draw_jitter,
     no_jitter,
     normalisation,
@@ -114,3 +117,16 @@ def test_cuda_equals_cpu():
     images, jitter, table = example(5, 3, 9, 9, 4, 0)
     there = prepared(images, np.arange(5), jitter, 4, table, device=torch.device("cuda"))
     assert torch.equal(there.cpu(), prepared(images, np.arange(5), jitter, 4, table))
+
+
+def test_statistics_are_those_of_all_images_in_little_memory():
+    images = np.random.default_rng(0).integers(0, 200, (600, 3, 32, 32), np.uint8)
+    images[:, 2] = 7
+    tracemalloc.start()
+    means, deviations = channel_statistics(images)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert means == pytest.approx(images.mean((0, 2, 3)))
+    assert deviations == pytest.approx([*images.std((0, 2, 3))[:2], 1.0])
+    # numpy counts in 8 bytes each: of all images of a channel that would be 2.7 times the images.
+    assert peak < 1.5 * images.nbytes

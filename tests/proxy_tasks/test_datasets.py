@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,8 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from policies.errors import InputError
-from proxy_tasks.datasets import as_image, open_dataset
+from proxy_tasks import get_task
+from proxy_tasks.datasets import as_image, dataset_pools, open_dataset
 
 from .trees import write_tree
 
@@ -123,6 +126,68 @@ def test_targets_are_not_taken_for_labels_that_a_transform_has_changed():
     halved = Pairs(images, [i // 2 for i in range(6)], targets=list(range(6)),
                    target_transform=lambda label: label // 2)  # fmt: skip
     assert open_dataset(halved, "train")[1].labels.tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_targets_are_not_taken_for_labels_that_items_do_not_have():
+    """As where a subclass of ImageFolder regroups its classes."""
+    images = [Image.new("L", (8, 8), value) for value in range(6)]
+    classes = [*"abcdef"]
+    halved = Pairs(images, [i // 2 for i in range(6)], targets=list(range(6)), classes=classes)
+    names, source = open_dataset(halved, "train")
+    assert source.labels.tolist() == [0, 0, 1, 1, 2, 2] and names == ("0", "1", "2")
+    given, _ = open_dataset(halved, "train", ["x", "y", "z"])
+    assert given == ("x", "y", "z")
+    pools = dataset_pools(halved, test=halved)
+    assert pools.class_names == ("0", "1", "2")
+
+
+def test_a_subset_has_the_classes_of_the_whole_sets_beside_it():
+    images = [Image.new("L", (8, 8), value) for value in range(6)]
+    whole = Pairs(images, [0, 1] * 3, classes=["cat", "dog"])
+    assert dataset_pools(Subset(whole, [0, 1, 2]), test=whole).class_names == ("cat", "dog")
+    assert dataset_pools(Subset(whole, [0, 1]), Subset(whole, [2, 3])).class_names == ("0", "1")
+    with pytest.raises(InputError, match="must have the classes of train"):
+        dataset_pools(whole, test=Pairs(images, [0, 1] * 3, classes=["dog", "cat"]))
+
+
+class Damaged(Pairs):
+    def __getitem__(self, index):
+        if index == 7:
+            raise self.error
+        return super().__getitem__(index)
+
+
+def test_an_image_that_cannot_be_read_is_left_out_and_named():
+    images = [Image.new("L", (8, 8), value % 250) for value in range(300)]
+    labels = [i % 2 for i in range(300)]
+    damaged = Damaged(images, labels, targets=labels, error=OSError("image file is truncated"))
+    task = get_task.from_datasets(damaged, train_images=100, validation_images=90, test_images=90)
+    assert any("skipped 1 of" in note and "train/7 (OSError" in note for note in task.notes)
+    for error, fact in ((KeyError("x"), {"targets": labels}), (KeyError("x"), {})):
+        with pytest.raises(InputError, match="train/7: must be readable"):
+            get_task.from_datasets(
+                Damaged(images, labels, error=error, **fact),
+                train_images=100, validation_images=90, test_images=90,
+            )  # fmt: skip
+
+
+def test_random_flips_are_seen():
+    rng = random.Random(0)
+
+    class Flipping(Pairs):
+        def __getitem__(self, index):
+            image, label = super().__getitem__(index)
+            return (image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+                    if rng.random() < 0.5 else image), label  # fmt: skip
+
+    images = [Image.fromarray(PIXELS)] * 9
+    seen = 0
+    for _ in range(200):
+        try:
+            open_dataset(Flipping(images, [0, 1, 0] * 3, targets=[0, 1, 0] * 3), "train")
+        except InputError:
+            seen += 1
+    assert seen >= 197  # of 200 that are, 0.4 go unseen
 
 
 def test_torchvision_and_tensor_data_sets(tmp_path):

@@ -303,6 +303,13 @@ class TestSharedChild:
             other.load(content)
         assert other.needs_preparation
 
+    def test_a_shared_child_of_another_model_is_of_other_settings(self):
+        content = make_evaluator(self.config, striped_task()).prepare()
+        options = {**self.config.options, "model": "wrn-16-1"}
+        other = make_evaluator(dataclasses.replace(self.config, options=options), striped_task())
+        with pytest.raises(InputError, match="of other settings"):
+            other.load(content)
+
     def test_hostile_pickle_is_not_run(self, tmp_path):
         class Hostile:
             def __reduce__(self):

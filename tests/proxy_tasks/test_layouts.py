@@ -330,8 +330,8 @@ class TestMedMNIST:
 
     def test_more_than_memory_is_refused_unread(self, tmp_path, monkeypatch):
         path = medmnist(tmp_path / "x.npz")
-        monkeypatch.setattr(os, "sysconf", lambda name: 100)
-        with pytest.raises(InputError, match="must fit into half of the memory"):
+        monkeypatch.setattr("proxy_tasks.medmnist.free_memory", lambda: 100)
+        with pytest.raises(InputError, match="must fit into half of the free memory"):
             get_task("folder", path)
 
 

@@ -147,5 +147,18 @@ def test_mistakes():
         pipelines(schedule, 32)
     with pytest.raises(InputError, match="erase: must be a probability"):
         baseline(erase=2)
+    with pytest.raises(InputError, match="augmentation: must be a Policy.*policies.Policy.rows"):
+        autoaugment(16, policy=[[("Rotate", 0.5, 3)]])
+
+
+@pytest.mark.parametrize("mode", ["P", "RGBA", "I;16"])
+def test_numbers_that_are_no_colours_are_refused_everywhere(mode):
+    """Of a palette training would see the numbers, as a grey image."""
+    ready = baseline(16)
+    image = Image.new(mode, (20, 20))
+    batch = ready.collate()
+    for see in (ready.train, ready.evaluate, lambda image: batch([(image, 0)])):
+        with pytest.raises(InputError, match="L or RGB"):
+            see(image)
     with pytest.raises(InputError, match="size: "):
         baseline(0)

@@ -346,6 +346,9 @@ def test_atomic_write_is_all_or_nothing(tmp_path, monkeypatch):
         with pytest.raises(OSError, match="No space"):
             write_atomically(path, "new content")
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+    with pytest.raises(FileNotFoundError) as missing:
+        write_atomically(tmp_path / "nowhere" / "a.json", "new")
+    assert missing.value.filename == str(tmp_path / "nowhere" / "a.json")  # not its temporary one
 
 
 @pytest.mark.parametrize(
