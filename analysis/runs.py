@@ -14,7 +14,7 @@ import pandas as pd
 
 from policies.augmentations import Augmentation, decode_augmentation
 from policies.errors import InputError, as_written
-from policies.files import MAX_JSON_BYTES, read_json, read_text
+from policies.files import MAX_JSON_BYTES, read_file, read_json, read_text
 from policies.policy import Policy
 from policies.policy_files import load_policy_file
 from proxy_tasks.evaluators.config import REWARDS
@@ -120,9 +120,13 @@ class Run:
     @property
     def warnings(self) -> list[str]:
         """What its log warns of, each once."""
-        path = self.directory / LOG_NAME
-        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-        return [*dict.fromkeys(re.findall(r"^\S+ \S+ WARNING (.+)$", text, re.MULTILINE))]
+        try:
+            log = read_file(self.directory / LOG_NAME, MAX_JSON_BYTES).decode(errors="replace")
+        except FileNotFoundError:
+            return []
+        except OSError as error:  # it may be another thing: a run does not depend on its log
+            return [f"{LOG_NAME} cannot be read: {error.strerror or error}"]
+        return [*dict.fromkeys(re.findall(r"^\S+ \S+ WARNING (.+)$", log, re.MULTILINE))]
 
     def option(self, section: str, name: str, default: Any = None) -> Any:
         """An option of the configuration, e.g. ("settings", "evaluations")."""
