@@ -47,7 +47,7 @@ class Failures:
         kind = re.sub(r"\d+", "#", error)  # the same whatever the seed or the place
         seen = self._seen[kind]
         seen.append(outcome.job.candidate.key)
-        tell = self._log.warning if len(seen) == 1 else self._log.note
+        tell = self._log.failure if len(seen) == 1 else self._log.note
         batch, slot = outcome.job.candidate.key
         tell(
             f"batch {batch}, slot {slot}, attempt {outcome.job.attempt} of {self._attempts} on "
@@ -78,4 +78,4 @@ class Failures:
         """Say how often what was said once has happened."""
         for kind, seen in self._seen.items():
             if len(seen) > 1:
-                self._log.warning(f"{len(seen)} attempts ended with: {kind}")
+                self._log.failure(f"{len(seen)} attempts ended with: {kind}")

@@ -244,7 +244,7 @@ class _Search:
             threads=threads,
             factory=factory,
             prepared=self.blobs.prepared(configs),
-            warn=self.log.warning,
+            warn=self.log.failure,
         ) as pool:
             self.signals.install()
             for name, content in pool.prepare(lambda: self.signals.number is not None).items():

@@ -42,7 +42,8 @@ def show(text: str) -> None:
 
 
 class RunLog:
-    """run.log in the run folder: every warning, with the detail (tracebacks) left off elsewhere."""
+    """run.log in the run folder: every warning, and every failure with the detail (tracebacks) that
+    is left off elsewhere."""
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / LOG_NAME
@@ -52,14 +53,19 @@ class RunLog:
         log.info("%s", text)
         self._write("INFO", text)
 
-    def warning(self, text: str, detail: str = "") -> None:
-        """One line on the terminal, all of it in the file."""
+    def warning(self, text: str) -> None:
+        """What bears on the results; reports repeat it."""
+        log.warning("%s", text)
+        self._write("WARNING", text)
+
+    def failure(self, text: str, detail: str = "") -> None:
+        """What went wrong with an evaluation: one line on the terminal, all of it in the file."""
         log.warning("%s", f"{text}; traceback in {self.path}" if detail else text)
-        self._write("WARNING", text, detail)
+        self.note(text, detail)
 
     def note(self, text: str, detail: str = "") -> None:
-        """In the file alone."""
-        self._write("WARNING", text, detail)
+        """Of a failure, in the file alone."""
+        self._write("ERROR", text, detail)
 
     def _write(self, level: str, text: str, detail: str = "") -> None:
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")

@@ -334,7 +334,8 @@ def load_named(text: str, forms: str = FORMS) -> PolicyFile | None:
         return None
     path = Path(text)
     if not os.path.isfile(text) and path.suffix not in (".json", ".txt"):
-        inside = [path / name for name in (POLICY_NAME, SCHEDULE_NAME) if (path / name).is_file()]
+        inside = [path / name for name in (POLICY_NAME, SCHEDULE_NAME)]
+        inside = [file for file in inside if os.path.isfile(file)]
         fix = f"name {inside[0]}" if inside else "check the spelling or the path"
         raise InputError("policy", f"must be {forms}", text, fix)
     return load_policy_file(path)

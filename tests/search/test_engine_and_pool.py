@@ -46,7 +46,7 @@ def test_what_the_pool_warns_of_is_in_the_log_of_the_run(patch, tmp_path):
             return super().__call__(*arguments, **options)
 
     run(patch, tmp_path, random_searcher(), Warning())
-    assert "WARNING a worker died while starting" in (tmp_path / "run.log").read_text()
+    assert "ERROR a worker died while starting" in (tmp_path / "run.log").read_text()
 
 
 def test_an_address_can_be_taken_back():

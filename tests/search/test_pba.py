@@ -26,9 +26,7 @@ from policies.schedule import (
     augmentation_for_epoch,
 )
 from proxy_tasks import EvaluatorConfig, get_task
-from proxy_tasks.evaluators import population
 from proxy_tasks.evaluators.registry import make_evaluator
-from proxy_tasks.models import own_randomness
 from search import Config
 from search.errors import JournalError
 from search.searchers.population import (
@@ -200,21 +198,6 @@ def test_a_member_goes_on_as_if_it_had_never_been_left(task):
     assert states[0]["epoch"] == states[1]["epoch"] == 4
     for name, value in states[0]["learner"]["network"].items():
         assert torch.equal(value, states[1]["learner"]["network"][name])
-
-
-def test_members_of_consecutive_seeds_share_no_randomness(task, monkeypatch):
-    """What a mixing recipe or dropout draws, in any two epochs."""
-    seeds = []
-
-    def recorded(seed, device):
-        seeds.append(seed)
-        return own_randomness(seed, device)
-
-    monkeypatch.setattr(population, "own_randomness", recorded)
-    evaluator = make_evaluator(EvaluatorConfig("population", epochs=3), task)
-    for seed in (1, 2, 3):
-        evaluator.go_on(None, seed, "validation", None)
-    assert len(seeds) == 9 == len(set(seeds))
 
 
 def test_what_a_member_inherits_matters(task):

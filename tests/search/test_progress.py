@@ -160,15 +160,15 @@ def test_an_unknown_total_shows_no_time_left(monkeypatch, caplog):
     )
 
 
-def test_a_warning_is_a_line_and_its_detail_is_in_the_file(tmp_path, caplog):
-    RunLog(tmp_path).warning("it failed", detail="Traceback:\n  line 1")
+def test_a_failure_is_a_line_and_its_detail_is_in_the_file(tmp_path, caplog):
+    RunLog(tmp_path).failure("it failed", detail="Traceback:\n  line 1")
     assert [r.getMessage() for r in caplog.records] == [
         f"it failed; traceback in {tmp_path / 'run.log'}"
     ]
     assert (
         (tmp_path / "run.log")
         .read_text()
-        .endswith("WARNING it failed\n    Traceback:\n      line 1\n")
+        .endswith("ERROR it failed\n    Traceback:\n      line 1\n")
     )
 
 

@@ -32,7 +32,6 @@ from search.searchers import tpe
 from search.searchers.base import derive_seed
 from search.searchers.grid import grid_candidates
 from search.searchers.registry import searcher_options
-from search.spaces import sample_decisions
 from search.studies.config import read_config
 from search.testing import (
     SearcherContract,
@@ -48,39 +47,6 @@ from search.testing import (
 class TestRandom(SearcherContract):
     def make(self, seed):
         return RandomSearcher(PolicySpace(), seed, batch_size=7)
-
-
-class TwoBatches(BatchSearcher):
-    """One that comes to an end: five candidates, then two."""
-
-    def _draw(self, batch):
-        rng = self._generator(batch)
-        count = {0: 5, 1: 2}.get(batch, 0)
-        return [sample_decisions(self.space.decisions, rng) for _ in range(count)], {}
-
-
-class TestOneThatEnds(SearcherContract):
-    count = 7
-    lag: int | None = 1
-
-    def make(self, seed):
-        return TwoBatches(PolicySpace(), seed, batch_size=5, lag=self.lag)
-
-    def test_it_is_finished_when_all_is_told(self):
-        searcher = self.make(0)
-        assert len(drive(searcher, 100, window=3)) == 7 and searcher.finished
-        assert searcher.ask() is None
-
-    def test_while_something_is_in_flight_it_is_not(self):
-        searcher, flight = self.make(0), []
-        drive(searcher, 6, window=2, flight=flight)
-        assert searcher.ask() is None and not searcher.finished
-        searcher.tell(flight.pop(), None)
-        assert searcher.finished
-
-
-class TestOneThatEndsWithoutWaiting(TestOneThatEnds):
-    lag = None
 
 
 class TestRandomGrid(SearcherContract):
