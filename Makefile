@@ -27,6 +27,8 @@ SUBPOLICIES ?= 25
 # Further options of `augsearch search`; they come last, so they win.
 SEARCH_ARGS ?=
 PYTEST_ARGS ?=
+# What an installation compiles; all that pip would compile takes a minute more.
+COMPILED := matplotlib.pyplot, numba, optuna, pandas, ray, scipy.stats, torch, torchvision.transforms.v2
 # Where a machine switches compiled files off, every worker and test would compile all sources again.
 export PYTHONDONTWRITEBYTECODE :=
 # Of `make table` (which, and where its images are) and `make bench-gpu`.
@@ -47,7 +49,8 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "augsearch needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -c 'import $(COMPILED)'
 	@touch $(READY).new && mv $(READY).new $(READY)
 
 search: $(READY)
