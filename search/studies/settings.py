@@ -241,7 +241,11 @@ class CompareSettings(_Armed):
         int, Option("children per arm, each with its own seed", unit="N", least=1, most=10_000)
     ] = 5
     seed: Annotated[
-        int, seed_option("the first of these seeds: for other children than N had, N more")
+        int,
+        seed_option(
+            "the first of these seeds, which count up: other children than those of "
+            "--seeds N are trained from a --seed N higher"
+        ),
     ] = 0
 
 
@@ -383,13 +387,13 @@ class RaceSettings(SpaceSettings):
     ] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        own = [name for name in self.searcher if is_import_path(name)]
-        if own:
-            raise InputError(
-                "searcher", f"must be of those that ship, {', '.join(SEARCHERS)}", own[0],
-                "race your own in Python, by search.testing.race (docs/your-searcher.md)",
-            )  # fmt: skip
-        super().__post_init__()
+        try:
+            super().__post_init__()
+        except InputError as error:
+            if error.argument != "searcher" or not is_import_path(str(error.got)):
+                raise
+            fix = "race your own in Python, by search.testing.race (docs/your-searcher.md)"
+            raise InputError("searcher", error.rule, error.got, fix) from None
         object.__setattr__(self, "searcher", tuple(dict.fromkeys(self.searcher)))
         for name in self.searcher_options:
             check_choice("searcher_options", name, self.searcher)

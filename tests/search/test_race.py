@@ -180,6 +180,8 @@ def test_the_truth_is_the_test_accuracy_from_scratch(tmp_path):
         ({"searcher_options": {"random": 5}}, "object for each"),
         ({"searcher": ("random", "pp0")}, "ppo"),
         ({"searcher": ("random", "mine:Own")}, "race your own in Python"),
+        ({"searcher": None}, "searcher: must be one of"),
+        ({"searcher": "mine:Own"}, "searcher: must be one of"),
         ({"budget": 5}, "budget"),
         ({"fidelity": "scratch"}, "fidelity: must be one of sharing-80"),
     ],
