@@ -131,7 +131,7 @@ class DecodedImages(Dataset):
         first = self._chunks[0]
         if not isinstance(first, np.memmap):
             return self.__dict__
-        return {**self.__dict__, "_chunks": Path(str(first.filename)).absolute()}
+        return {**self.__dict__, "_chunks": Path(str(first.filename))}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         where = state["_chunks"]

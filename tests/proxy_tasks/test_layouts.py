@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -330,7 +331,11 @@ class TestMedMNIST:
 
     def test_more_than_memory_is_refused_unread(self, tmp_path, monkeypatch):
         path = medmnist(tmp_path / "x.npz")
-        monkeypatch.setattr("proxy_tasks.medmnist.free_memory", lambda: 100)
+        with zipfile.ZipFile(path) as file:
+            size = sum(entry.file_size for entry in file.infolist())
+        monkeypatch.setattr("proxy_tasks.medmnist.free_memory", lambda: 2 * size)
+        get_task("folder", path)
+        monkeypatch.setattr("proxy_tasks.medmnist.free_memory", lambda: 2 * size - 1)
         with pytest.raises(InputError, match="must fit into half of the free memory"):
             get_task("folder", path)
 

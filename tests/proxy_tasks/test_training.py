@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 
 import numpy as np
 import pytest
@@ -176,6 +177,19 @@ class TestTraining:
         images, sizes = torch.arange(25 * 256).to(torch.uint8).reshape(25, 1, 16, 16), []
         out = augment_all(images, lambda part: sizes.append(len(part)) or part + 1)
         assert sizes == [10, 10, 5] and torch.equal(out, images + 1)
+
+    def test_pieces_are_not_kept_beside_the_whole(self, monkeypatch):
+        monkeypatch.setattr("proxy_tasks.training.AUGMENT_BYTES", 16 * 16 * 10)
+        pieces = []
+
+        def augment(part):
+            assert sum(piece() is not None for piece in pieces) <= 1
+            made = part + 1
+            pieces.append(weakref.ref(made))
+            return made
+
+        augment_all(torch.zeros(40, 1, 16, 16, dtype=torch.uint8), augment)
+        assert len(pieces) == 4
 
 
 def striped_like(task, train_set):

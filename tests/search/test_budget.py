@@ -18,7 +18,7 @@ from search.studies import search as study
 from search.studies.choice import FINAL, ORDER
 from search.studies.config import read_config
 from search.studies.randaugment import run_randaugment
-from search.studies.search import budget_of, cheap_cost
+from search.studies.search import budget_of, cheap_cost, kept_of
 from search.studies.select import run_select
 from search.trial import CHEAP, MAIN, Candidate, image_passes
 from tests.proxy_tasks.trees import striped_task
@@ -147,10 +147,22 @@ def test_a_run_that_grows_is_not_complete_until_it_has_grown(pool, tmp_path):
     assert content(tmp_path / "run") == content(tmp_path / "whole")
 
 
-def test_without_prices_cheap_rewards_are_no_measure_either(pool, tmp_path):
+def test_without_prices_cheap_rewards_are_no_measure_either(pool, tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(
+        loop.Progress, "update", lambda self, done, new, best, *other: shown.append(best)
+    )
     result = searched(tmp_path / "run", budget=None, evaluations=60, top=2, searcher="staged")
-    assert {trial.scorer for trial in read_journal(tmp_path / "run/trials.jsonl")} == {CHEAP, MAIN}
+    trials = read_journal(tmp_path / "run/trials.jsonl")
+    assert {trial.scorer for trial in trials} == {CHEAP, MAIN}
     assert {trial.scorer for trial in result.best} == {MAIN}
+    # Nor while it runs: there is no best before the first of the search's own.
+    assert shown[0] is None
+    assert shown[-1] == max(trial.reward for trial in trials if trial.scorer == MAIN)
+
+
+def test_a_share_that_rounding_takes_from_is_whole():
+    assert [kept_of(100, reserve) for reserve in (0.29, 0.57, 0.2, 0.299)] == [29, 57, 20, 29]
 
 
 def test_what_does_not_fit_ends_it_and_what_was_spent_before_counts(monkeypatch, tmp_path):
