@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import os
 import re
 import sys
 from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 from .errors import InputError
 
@@ -61,6 +63,24 @@ def resolve(argument: str, named: str | Callable) -> Callable:
             "name what makes the part",
         )  # fmt: skip
     return found
+
+
+def check_call(
+    argument: str, named: object, make: Callable, *given: Any, rule: str, fix: str, **by_name: Any
+) -> None:
+    """InputError unless ``make`` can be called so; it is not called.
+
+    Args:
+        argument: what errors call the part, as in :func:`resolve`.
+        named: how the user named it.
+        given, by_name: stand for the arguments; only their number and names count.
+    """
+    try:
+        inspect.signature(make).bind(*given, **by_name)
+    except TypeError as error:
+        raise InputError(argument, rule, f"{named} ({error})", fix) from None
+    except ValueError:  # some that are written in C have no signature
+        pass
 
 
 def import_path(argument: str, part: str | Callable) -> str:

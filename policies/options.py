@@ -232,7 +232,10 @@ def keywords_of(make: Callable[..., Any]) -> tuple[Declared, ...]:
 def checked_options(
     values: Mapping[str, Any], known: Iterable[Declared], where: str
 ) -> dict[str, Any]:
-    """`values` as those options hold them. Raises InputError that names `where` and the option."""
+    """`values` as those options hold them.
+
+    Raises InputError that names `where` and the option, also for one that must be given and is not.
+    """
     options = {declared.name: declared for declared in known}
     checked = {}
     for name, value in values.items():
@@ -243,6 +246,12 @@ def checked_options(
         except InputError as error:
             argument = f"option {error.argument} of {where}"
             raise InputError(argument, error.rule, error.got, error.fix) from None
+    for declared in options.values():
+        if declared.required and declared.name not in checked:
+            raise InputError(
+                f"option {declared.name} of {where}", "must be given", None,
+                f"it is: {declared.option.help}",
+            )  # fmt: skip
     return checked
 
 

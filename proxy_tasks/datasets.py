@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import operator
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from PIL import Image
 
 from policies.errors import InputError
 from policies.images import Unreadable, fit, upright
+from policies.imports import check_call, resolve
 
 from .images import Decoded
 from .manifest import content_id
@@ -168,13 +169,19 @@ def dataset_pools(
     return make_pools("torch Datasets", names, sources, ())
 
 
-def open_made(make: Callable[..., Any], data: str | None) -> Pools:
+def open_made(named: str, data: str | None) -> Pools:
     """The pools of the data sets that a user's callable makes.
 
-    make: called with the path `data` where one was given; returns a Dataset, or a tuple of up to
-    three, train, validation and test.
+    named: its import path. It is called with the path `data` where one was given, and returns a
+    Dataset, or a tuple of up to three, train, validation and test.
     """
-    made = make() if data is None else make(data)
+    make, given = resolve("task", named), () if data is None else (data,)
+    check_call(
+        "task", named, make, *given,
+        rule=f"must take {'no argument, as no data are given' if data is None else 'the data'}",
+        fix="write it with one argument for --data, as in: def make(data=None)",
+    )  # fmt: skip
+    made = make(*given)
     parts = made if isinstance(made, tuple) else (made,)
     if not 1 <= len(parts) <= len(PARTS) or parts[0] is None:
         raise InputError(

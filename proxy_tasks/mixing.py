@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from policies.errors import InputError, check_choice
-from policies.imports import is_import_path, resolve
+from policies.imports import check_call, is_import_path, resolve
 
 from .presets import LOSSES
 
@@ -119,6 +119,13 @@ def make_loss(
     if not is_import_path(name):
         check_choice("loss", name, (*LOSSES, "package.module:name"))
     made = resolve("loss", name)
-    loss = made() if isinstance(made, type) else made
+    if isinstance(made, type):
+        check_call("loss", name, made, rule="must be built without arguments",
+                   fix="name a function that builds it and calls it")  # fmt: skip
+        loss = made()
+    else:
+        loss = made
+    check_call("loss", name, loss, None, None, rule="must take logits and targets",
+               fix="e.g. def loss(logits, targets)")  # fmt: skip
     # It may have weights of classes, for example.
     return loss.to(device) if isinstance(loss, nn.Module) else loss

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import inspect
 from collections.abc import Callable, Iterator
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from policies.errors import InputError, check_choice
-from policies.imports import resolve
+from policies.imports import check_call, resolve
 
 
 def _conv(inputs: int, outputs: int, size: int = 3, stride: int = 1) -> nn.Conv2d:
@@ -202,13 +201,11 @@ def make_child(
         InputError: there is no such model, or it is not such a callable.
     """
     make = model_maker(model)
-    try:
-        inspect.signature(make).bind(num_classes=classes, channels=channels)
-    except TypeError as error:
-        raise InputError(
-            "model", "must take num_classes and channels", f"{model} ({error})",
-            "write a function of these two that returns the module",
-        ) from error  # fmt: skip
+    check_call(
+        "model", model, make, num_classes=classes, channels=channels,
+        rule="must take num_classes and channels",
+        fix="write a function of these two that returns the module",
+    )  # fmt: skip
     with own_randomness(seed, torch.device("cpu")):
         child = make(num_classes=classes, channels=channels)
     if not isinstance(child, nn.Module):

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from policies.errors import InputError
-from policies.imports import resolve
 
 from .datasets import open_made
 from .layouts import SUMMARY, classes_below, open_any, pool, subfolders
@@ -201,6 +200,5 @@ def own_task(named: str, data: str | Path | None) -> TaskSpec:
 
     named: its import path, see `datasets.open_made`; it gets `data`, if given.
     """
-    make = resolve("task", named)
     place = None if data is None else str(data)
-    return replace(OWN, open=lambda root, seed: open_made(make, place))
+    return replace(OWN, open=lambda root, seed: open_made(named, place))

@@ -74,15 +74,12 @@ def test_a_folder_of_images_and_a_network_for_it(tmp_path):
 def test_cutmix_loop(tmp_path):
     said = run("cutmix_loop.py", "--epochs", "6", cwd=tmp_path)
     assert float(re.fullmatch(r"test accuracy with .* CutMix: (.*)\n", said)[1]) > 0.4
-    assert run("cutmix_loop.py", "--epochs", "6", cwd=tmp_path) == said
 
 
 @pytest.mark.long
 def test_batch_on_device(tmp_path):
-    arguments = ["--device", "cpu", "--epochs", "6"]
-    said = run("batch_on_device.py", *arguments, cwd=tmp_path)
+    said = run("batch_on_device.py", "--device", "cpu", "--epochs", "6", cwd=tmp_path)
     assert float(re.fullmatch(r"test accuracy on cpu: (.*)\n", said)[1]) > 0.4
-    assert run("batch_on_device.py", *arguments, cwd=tmp_path) == said
 
 
 @pytest.mark.long

@@ -11,12 +11,11 @@ Repeat           the mean of any evaluator over several seeds.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
 from policies.errors import InputError
-from policies.imports import resolve
+from policies.imports import check_call, resolve
 from policies.options import checked_options, keywords_of
 from proxy_tasks.data import ProxyTask
 from proxy_tasks.presets import get_preset
@@ -75,13 +74,11 @@ def maker(kind: str) -> Callable[..., Evaluator]:
     make = resolve("evaluator", kind)
     if isinstance(make, type) and not issubclass(make, Evaluator):
         raise _no_evaluator(kind, make)
-    try:
-        inspect.signature(make).bind_partial(None, None)
-    except TypeError:
-        raise InputError(
-            "evaluator", "must take the configuration and the task, then options by name",
-            f"{kind}{inspect.signature(make)}", "e.g. def __init__(self, config, task, *, alpha=1)",
-        ) from None  # fmt: skip
+    check_call(
+        "evaluator", kind, make, None, None, **{each.name: None for each in keywords_of(make)},
+        rule="must take the configuration and the task, then options by name",
+        fix="e.g. def __init__(self, config, task, *, alpha=1)",
+    )  # fmt: skip
     lacking = sorted(getattr(make, "__abstractmethods__", ()))
     if lacking:
         raise InputError(
@@ -103,12 +100,6 @@ def _check_options(config: EvaluatorConfig) -> dict[str, Any]:
     """The options as declared; what a table's name stands for is left to whoever reads it."""
     known = keywords_of(maker(config.kind))
     options = checked_options(config.options, known, config.kind)
-    for declared in known:
-        if declared.required and declared.name not in options:
-            raise InputError(
-                f"option {declared.name} of {config.kind}", "must be given", None,
-                f"it is: {declared.option.help}",
-            )  # fmt: skip
     if config.kind in KINDS:
         recipe = Recipe.of(options.get("recipe") or {}, config.kind)
         recipe.applied(get_preset(config.preset, "*"))

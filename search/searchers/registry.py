@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 from policies.errors import InputError, check_choice
-from policies.imports import is_import_path, resolve
+from policies.imports import check_call, is_import_path, resolve
 from policies.options import Declared, Option, checked_options, keywords_of, options_of
 from search.spaces import Space
 
@@ -79,7 +79,13 @@ def make_searcher(
         InputError: for unknown names and wrong values, and for what is no Searcher.
     """
     checked = checked_options(options or {}, searcher_options(name), f"the searcher {name}")
-    made = _maker(name)(space, seed, **checked)
+    make = _maker(name)
+    check_call(
+        "searcher", name, make, space, seed, **checked,
+        rule="must take the space and the seed, then options by name",
+        fix="e.g. def __init__(self, space, seed, *, alpha=1)",
+    )  # fmt: skip
+    made = make(space, seed, **checked)
     if not isinstance(made, Searcher):
         raise InputError(
             "searcher", "must make a search.Searcher", f"{name}, a {type(made).__name__}",

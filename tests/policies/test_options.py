@@ -184,14 +184,15 @@ def test_a_class_has_the_options_of_an_inherited_constructor():
         ({"epoch": 3}, "option of part: must be one of epochs, lr, model, needed.*'epochs'"),
         ({"task": 3}, "option of part"),
         ({3: 3}, "option of part"),
+        ({"lr": 1}, "option needed of part: must be given"),
     ],
 )
 def test_options_by_name_are_checked(values, said):
     with pytest.raises(InputError, match=said):
         checked_options(values, keywords_of(Part), "part")
-    assert checked_options({"lr": 1, "model": Part}, keywords_of(Part), "part") == {
-        "lr": 1.0, "model": Part,
-    }  # fmt: skip
+    given = {"lr": 1, "model": Part, "needed": 3}
+    checked = checked_options(given, keywords_of(Part), "part")
+    assert checked == given and type(checked["lr"]) is float
 
 
 class Checked:

@@ -169,6 +169,15 @@ class TestLosses:
         [
             (("cross-entrpy",), "did you mean 'cross-entropy'"),
             (("torch.nn:NoSuchLoss",), "loss: must name something in torch.nn"),
+            (
+                ("torch.nn:TripletMarginWithDistanceLoss.forward",),
+                "loss: must take logits and targets",
+            ),
+            (("collections:Counter",), "loss: must take logits"),
+            (
+                ("torch.nn:Linear",),
+                r"loss: must be built without arguments, .*Linear \(missing .*in_features",
+            ),
             (("torch.nn:CrossEntropyLoss", 0.1), "smooth its own labels"),
             (("cross-entropy", 0.0, 0.2), "threshold: is a setting of binary"),
         ],

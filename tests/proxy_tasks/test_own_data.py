@@ -130,6 +130,7 @@ class TestByImportPath:
         [
             (f"{HERE}:thre", "task: must name something in .* did you mean 'three'"),
             (f"{HERE}:nothing", r"task: must make a Dataset, or a tuple"),
+            ("operator:add", "task: must take no argument, .*operator:add .missing"),
             ("no_such_module:data", "task: must name a module that Python finds"),
             ("foldr", "did you mean 'folder'"),
             (lambda: None, "task: must be defined at the top level of a module"),

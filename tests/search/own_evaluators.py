@@ -59,6 +59,10 @@ class Unfinished(Evaluator):
         pass
 
 
+def three(config, task, seed):
+    return Counting(config, task)
+
+
 class NoArguments(Counting):
     def __init__(self):
         pass

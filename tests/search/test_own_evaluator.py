@@ -55,6 +55,7 @@ def test_a_worker_builds_it_with_its_options(kind):
     ("Foreign", {}, "must make a proxy_tasks.Evaluator, but got .*Foreign"),
     ("Unfinished", {}, "must define every method .* without evaluate"),
     ("NoArguments", {}, "must take the configuration and the task"),
+    ("three", {}, "must take the configuration and the task, .*three.*seed"),
     ("Counting", {"operatio": "Color"}, "did you mean 'operation'"),
     ("Counting", {"operation": 3}, "option operation of .*must be text"),
     ("Counting", {"recipe": {}}, "option of .*Counting"),

@@ -388,6 +388,10 @@ def no_searcher(space, seed):
     return space
 
 
+def of_depth(space, seed, *, depth):
+    return Own(space, seed)
+
+
 class TestOwnSearcher:
     PATH = "tests.search.test_searchers:Own"
 
@@ -401,6 +405,8 @@ class TestOwnSearcher:
         (PATH, {"sped": 1.0}, "did you mean 'speed'"),
         (PATH + "er", {}, "searcher: must name something in .*did you mean 'Own'"),
         ("tests.search.test_searchers:no_searcher", {}, "must make a search.Searcher"),
+        ("math:sqrt", {}, r"searcher: must take the space and the seed, .*sqrt \(too many"),
+        ("tests.search.test_searchers:of_depth", {}, "option depth of .*: must be given"),
     ])  # fmt: skip
     def test_mistakes(self, name, options, text):
         with pytest.raises(InputError, match=text):
