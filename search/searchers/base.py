@@ -13,6 +13,7 @@ What was best is asked of the journal too (`best_trials`).
 from __future__ import annotations
 
 import abc
+from collections import deque
 
 import numpy as np
 
@@ -89,3 +90,33 @@ class Searcher(abc.ABC):
         """Whether a later candidate may have the evaluation `key` as its parent: its artifact is
         kept so long."""
         return False
+
+
+class QueueSearcher(Searcher):
+    """Candidates from a queue, which a subclass fills in `_fill`; each is told once (`_learn`)."""
+
+    def __init__(self) -> None:
+        self._queue: deque[Candidate] = deque()
+        self._open: set[Key] = set()  # asked, and not told
+
+    def _fill(self) -> None:  # noqa: B027  (all may be there from the start)
+        """Queue what comes next, if that is known yet; called when the queue is empty."""
+
+    @abc.abstractmethod
+    def _learn(self, candidate: Candidate, evaluation: Evaluation | None) -> None:
+        """What `tell` was told, once for each candidate."""
+
+    def ask(self) -> Candidate | None:
+        if not self._queue:
+            self._fill()
+        if not self._queue:
+            return None
+        candidate = self._queue.popleft()
+        self._open.add(candidate.key)
+        return candidate
+
+    def tell(self, candidate: Candidate, evaluation: Evaluation | None) -> None:
+        if candidate.key not in self._open:
+            raise ValueError(f"candidate {candidate.key} is not open: never asked, or told before")
+        self._open.remove(candidate.key)
+        self._learn(candidate, evaluation)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,12 +13,12 @@ from policies.errors import InputError
 from proxy_tasks.evaluators.evaluation import Evaluation
 from search.trial import Candidate, Key, usable_reward
 
-from .base import Searcher
+from .base import QueueSearcher
 
 SHOWN = 4  # arms that progress names
 
 
-class FixedSearcher(Searcher):
+class FixedSearcher(QueueSearcher):
     """Asks the given candidates once each, in the given order, and is `finished` when all are told.
 
     candidates: with unique keys; scorer, part, seed and label are passed on untouched.
@@ -28,6 +28,7 @@ class FixedSearcher(Searcher):
     lag = None
 
     def __init__(self, candidates: Iterable[Candidate]) -> None:
+        super().__init__()
         self.candidates = tuple(candidates)
         self._by_key = {candidate.key: candidate for candidate in self.candidates}
         if len(self._by_key) != len(self.candidates):
@@ -38,20 +39,9 @@ class FixedSearcher(Searcher):
                 "number them with `fixed_candidates`",
             )
         self.results: dict[Key, Evaluation | None] = {}
-        self._queue = deque(self.candidates)
-        self._asked: set[Key] = set()
+        self._queue.extend(self.candidates)
 
-    def ask(self) -> Candidate | None:
-        if not self._queue:
-            return None
-        candidate = self._queue.popleft()
-        self._asked.add(candidate.key)
-        return candidate
-
-    def tell(self, candidate: Candidate, evaluation: Evaluation | None) -> None:
-        if candidate.key not in self._asked:
-            raise ValueError(f"candidate {candidate.key} is not open: never asked, or told before")
-        self._asked.remove(candidate.key)
+    def _learn(self, candidate: Candidate, evaluation: Evaluation | None) -> None:
         self.results[candidate.key] = evaluation
 
     def arms(self) -> str:

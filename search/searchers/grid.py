@@ -13,9 +13,9 @@ from collections.abc import Iterable, Sequence
 from policies import RandAugment
 from proxy_tasks.evaluators.evaluation import Evaluation
 from proxy_tasks.trials import rank_by_mean
-from search.trial import Candidate, Key, usable_reward
+from search.trial import Candidate, usable_reward
 
-from .base import Searcher
+from .base import QueueSearcher
 
 MAGNITUDES = 31
 FINALISTS = 2  # cells that the last round of a halving compares
@@ -63,7 +63,7 @@ def rounds(cells: int, evaluations: int) -> list[tuple[int, int]]:
     return made
 
 
-class HalvingSearcher(Searcher):
+class HalvingSearcher(QueueSearcher):
     """Every cell with a few seeds, then the better half with more, and so on: `rounds`.
 
     Cells of a round have the same seeds, so they are ranked by the mean over all they had so far.
@@ -79,22 +79,16 @@ class HalvingSearcher(Searcher):
     lag = 0
 
     def __init__(self, cells: Sequence[Cell], seeds: Sequence[int], evaluations: int) -> None:
+        super().__init__()
         self._seeds = list(seeds)
         self._rounds = deque(rounds(len(cells), evaluations))
         self._rewards: dict[Cell, list[float | None]] = {cell: [] for cell in cells}
         self._left = list(cells)
         self._used = 0
-        self._queue: deque[Candidate] = deque()
-        self._open: set[Key] = set()
 
-    def ask(self) -> Candidate | None:
+    def _fill(self) -> None:
         while self._rounds and not self._queue and not self._open:
             self._next_round()
-        if not self._queue:
-            return None
-        candidate = self._queue.popleft()
-        self._open.add(candidate.key)
-        return candidate
 
     def _next_round(self) -> None:
         size, seeds = self._rounds.popleft()
@@ -104,10 +98,7 @@ class HalvingSearcher(Searcher):
         self._queue.extend(grid_candidates(self._left, fresh, first=self._used))
         self._used += seeds
 
-    def tell(self, candidate: Candidate, evaluation: Evaluation | None) -> None:
-        if candidate.key not in self._open:
-            raise ValueError(f"candidate {candidate.key} is not open: never asked, or told before")
-        self._open.remove(candidate.key)
+    def _learn(self, candidate: Candidate, evaluation: Evaluation | None) -> None:
         cell = divmod(candidate.slot, MAGNITUDES)
         # In any order: `rank_by_mean` adds them up without rounding.
         self._rewards[cell].append(usable_reward(evaluation))

@@ -17,7 +17,6 @@ are not), so that the seed alone decides the result, whatever the number of work
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -31,7 +30,7 @@ from proxy_tasks.evaluators.evaluation import Evaluation
 from search.spaces import PolicySpace
 from search.trial import Candidate, Key, Trial, usable_reward
 
-from .base import STREAM_EVALUATION, Searcher, derive_seed
+from .base import STREAM_EVALUATION, QueueSearcher, derive_seed
 
 OPS = PAPER_OPS[:15]
 SPACE = PolicySpace(num_subpolicies=len(OPS), num_operations=2, ops=OPS)
@@ -77,7 +76,7 @@ class _Member(NamedTuple):
     levels: Levels
 
 
-class PopulationSearcher(Searcher):
+class PopulationSearcher(QueueSearcher):
     """Asks for every member of a generation, then for the next generation.
 
     Args:
@@ -101,6 +100,7 @@ class PopulationSearcher(Searcher):
         check_integer("population", population, LEAST_POPULATION)
         check_integer("generations", generations, 1)
         check_integer("seed", seed, 0)
+        super().__init__()
         self.population = population
         self.generations = generations
         self.seed = seed
@@ -114,24 +114,14 @@ class PopulationSearcher(Searcher):
         self._generation = -1
         self._members = [_Member(slot, start_levels()) for slot in range(population)]
         self._results: dict[int, Evaluation | None] = {}
-        self._queue: deque[Candidate] = deque()
-        self._asked: set[Key] = set()
         self._over = False
         self._open_generation()
 
-    def ask(self) -> Candidate | None:
-        if not self._queue and not self.finished and len(self._results) == self.population:
+    def _fill(self) -> None:
+        if not self.finished and len(self._results) == self.population:
             self._exchange()
-        if not self._queue:
-            return None
-        candidate = self._queue.popleft()
-        self._asked.add(candidate.key)
-        return candidate
 
-    def tell(self, candidate: Candidate, evaluation: Evaluation | None) -> None:
-        if candidate.key not in self._asked:
-            raise ValueError(f"candidate {candidate.key} is not open: never asked, or told before")
-        self._asked.remove(candidate.key)
+    def _learn(self, candidate: Candidate, evaluation: Evaluation | None) -> None:
         self._results[candidate.slot] = evaluation
         complete = len(self._results) == self.population
         trained = any(usable_reward(result) is not None for result in self._results.values())
