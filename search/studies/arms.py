@@ -33,6 +33,7 @@ from policies.ops import PAPER_OPS
 from policies.options import options_of
 from policies.policy_files import PolicyFile
 from policies.schedule import ScheduleTransform
+from proxy_tasks import ProxyTask
 from proxy_tasks.evaluators.config import EvaluatorConfig
 from proxy_tasks.evaluators.registry import check_config
 from proxy_tasks.manifest import Manifest
@@ -262,20 +263,29 @@ def check_pipelines(arms: Sequence[Arm], images: np.ndarray) -> None:
 def warn_of_images_seen(run: OpenRun, arms: Sequence[Arm]) -> None:
     """Tell of arms whose search has trained or been rewarded on images of the run's test part.
 
-    Of policy files in the folder of their run, or of its proposals. It happens where there is no
-    test folder: another number of validation images moves what is cut from train.
+    Of policy files in the folder of their run, or of its proposals; elsewhere a file tells at least
+    whether the images were the same. It happens where there is no test folder: another number of
+    validation images moves what is cut from train.
     """
     tested = set(run.task.manifest.parts["test"].contents)
     for arm in arms:
-        for place in dict.fromkeys(map(_run_of, _files(arm.text))):
+        unknown = f"{arm.name}: whether its search has seen test images is not known: "
+        read: set[Path] = set()
+        for file in _files(arm.text):
+            place = _run_of(file)
             if kind_of_run(place) is None or not (place / MANIFEST_NAME).is_file():
+                if _on_other_images(file, run.task):
+                    run.log.warning(
+                        f"{unknown}it had other images, and {file} is not in the folder of its run"
+                    )
                 continue
+            if place in read:
+                continue
+            read.add(place)
             try:
                 parts = Manifest.read(place / MANIFEST_NAME).parts
             except InputError as error:
-                run.log.warning(
-                    f"{arm.name}: whether its search has seen test images is not known: {error}"
-                )
+                run.log.warning(f"{unknown}{error}")
                 continue
             seen = tested & {*parts["train"].contents, *parts["validation"].contents}
             if seen:
@@ -284,6 +294,15 @@ def warn_of_images_seen(run: OpenRun, arms: Sequence[Arm]) -> None:
                     f"those that the search in {place} used, so its accuracy flatters; use the "
                     "numbers of images and the task seed of the search, or a test folder"
                 )
+
+
+def _on_other_images(policy: Path, task: ProxyTask) -> bool:
+    """Whether a file says that it was found on another draw of the task's images."""
+    try:
+        found = load_policy_file(policy).provenance or {}
+    except InputError:  # another than the arm was made of: `warn_of_files_changed` tells
+        return False
+    return found.get("task") == task.name and found.get("manifest_hash") != task.manifest_hash
 
 
 def _run_of(policy: Path) -> Path:

@@ -183,6 +183,8 @@ class _Selection:
         journals += [out / stage / JOURNAL_NAME for stage in (RESCORE, FINAL)]
         trials = [trial for path in journals if path.exists() for trial in read_journal(path)]
         provenance: dict[str, Any] = {
+            "task": self.opened.task.name,
+            "manifest_hash": self.opened.task.manifest_hash,
             "searched_in": Path(self.opened.config.settings.run).resolve().name,
             **choice.provenance(),
             "dropped": dropped,

@@ -184,6 +184,32 @@ def test_images_that_a_search_has_seen_are_told(tmp_path, caplog):
         caplog.clear()
 
 
+def test_a_file_out_of_its_run_tells_whether_the_images_were_the_same(tmp_path, caplog):
+    manifest = SimpleNamespace(parts={"test": SimpleNamespace(contents=[])})
+    task = SimpleNamespace(name="folder", manifest=manifest, manifest_hash="here")
+    run = SimpleNamespace(task=task, log=logging.getLogger("search"))
+    files = {
+        name: tmp_path / f"{name}.json" for name in ("same", "other", "another-task", "silent")
+    }
+    for name, about in (
+        ("same", {"task": "folder", "manifest_hash": "here"}),
+        ("other", {"task": "folder", "manifest_hash": "there"}),
+        ("another-task", {"task": "synthetic", "manifest_hash": "there"}),
+        ("silent", None),
+    ):
+        save_policy(files[name], IMAGENET, provenance=about)
+    both = f"both={files['other']},{files['same']}"
+    warn_of_images_seen(run, [*map(parse_arm, map(str, files.values())), parse_arm(both)])
+    told = [record.message for record in caplog.records]
+    assert [message.partition(":")[0] for message in told] == ["other.json", "both"]
+    assert "not known: it had other images, and" in told[0] and str(files["other"]) in told[0]
+    arm = parse_arm(str(files["other"]))
+    files["other"].write_text("{")  # since the run was begun, which is told elsewhere
+    caplog.clear()
+    warn_of_images_seen(run, [arm])
+    assert not caplog.records
+
+
 def test_only_runs_of_ours_are_asked_what_they_have_seen(tmp_path, monkeypatch, caplog):
     """Others call their files config.json too; and no policy is of the folder where one stands."""
     data = write_tree(tmp_path, {"train": 40})
