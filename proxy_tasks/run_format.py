@@ -44,6 +44,7 @@ DRAW, OWN, OTHER = "draw-", "own", "other"
 
 PLANTED = "planted"  # what a race has for a table where it has none
 STAGED = "staged"  # the searcher that is told of two fidelities
+CHEAP_COST = "cheap_cost"  # its option: what a cheap evaluation costs, in dear ones
 FROM_SCRATCH = "from-scratch"  # scorer of the children of a fidelity study
 # What its labels begin with: random policies of 5 sub-policies, those of searches.
 RANDOM_LABEL, FOUND_LABEL = "random 5 #", "found: "

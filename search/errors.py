@@ -13,10 +13,10 @@ from proxy_tasks.run_format import CONFIG_NAME
 
 def resume_command(directory: Path, *options: str) -> str:
     """What to type to go on with the run in `directory`, or of which it is a stage."""
-    return shlex.join(["augsearch", "resume", str(_whole_run(directory)), *options])
+    return shlex.join(["augsearch", "resume", str(whole_run(directory)), *options])
 
 
-def _whole_run(directory: Path) -> Path:
+def whole_run(directory: Path) -> Path:
     """The folder of the run in `directory`, or of which it is a stage."""
     root = directory
     if kind_of_run(directory) is None and kind_of_run(directory.parent) is not None:
@@ -81,7 +81,7 @@ class SearchInterrupted(SearchError):
         if directory is None:
             kept = ", none of them kept"
         else:
-            root = _whole_run(directory)
+            root = whole_run(directory)
             if root != directory:
                 done += f" of its stage {directory.relative_to(root)}"
             kept = f"; all that finished is kept in {root}; go on with: {resume_command(directory)}"

@@ -145,14 +145,26 @@ def beside(
     for name in values:
         check_choice(where, name, tuple(each.name for each in fields(EvaluatorConfig)))
     kind = values.get("kind", EvaluatorConfig.kind)
-    check_choice(where, kind, tuple(BEST_REWARDS))
+    check_choice(where, kind, ALONE)
     own = {name: getattr(config, name) for name in _SHARED}
     suits: Any = BEST_REWARDS[kind]
     made = EvaluatorConfig(**{**own, "reward": suits, **values})
+    check_beside(made, config, where)
     children = {name: config.options[name] for name in OF_CHILDREN if name in config.options}
     if made.kind in TRAINED:
         made = replace(made, options={**children, **made.options})
     return made
+
+
+def check_beside(made: EvaluatorConfig, config: EvaluatorConfig, where: str) -> None:
+    """InputError for what one run cannot evaluate by beside `config`."""
+    if made.kind == MEMBERS:
+        check_choice(where, made.kind, ALONE)
+    if made.threads != config.threads:
+        raise InputError(
+            f"{where}, threads", f"must be the {config.threads} of all evaluations of the run",
+            made.threads, "leave it out, and pass --threads",
+        )  # fmt: skip
 
 
 _SHARED = ("preset", "threads", "device", "precision", "kernels")

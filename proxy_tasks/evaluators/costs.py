@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from policies.errors import InputError, check_choice
+from policies.errors import InputError, as_written, check_choice
 from policies.options import keywords_of
 from proxy_tasks.data import ProxyTask
 from proxy_tasks.presets import get_preset
@@ -78,8 +78,10 @@ def tabulated_preparation(config: EvaluatorConfig) -> int:
     options = _options(config)
     table = load_table(options["table"])
     check_choice("fidelity", options["fidelity"], tuple(table.fidelities))
-    told = EvaluatorConfig(**table.fidelities[options["fidelity"]]["evaluator"])
-    return _shared(told, table.task["name"], table.task["images"]["train"])
+    where = f"table {options['table']}"
+    with as_written(where, "must tell its task and evaluators", "make it again, or restore it"):
+        told = EvaluatorConfig(**table.fidelities[options["fidelity"]]["evaluator"])
+        return _shared(told, table.task["name"], table.task["images"]["train"])
 
 
 def _shared(config: EvaluatorConfig, task: str, images: int) -> int:

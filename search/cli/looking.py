@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from search.studies.config import Config, of_presets
 from search.studies.settings import LARGEST_SEED, POLICIES, Prices
@@ -201,7 +202,14 @@ def estimate(config: Config) -> None:
 
     `estimate rederive` and `estimate replicate` say it of all that these commands evaluate.
     """
-    if click.get_current_context().invoked_subcommand is not None:
+    ctx = click.get_current_context()
+    if ctx.invoked_subcommand is not None:
+        for name in ctx.params:
+            if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+                raise click.UsageError(
+                    f"options must stand behind {ctx.invoked_subcommand}, which they are for: "
+                    f"augsearch estimate {ctx.invoked_subcommand} --{name.replace('_', '-')} ..."
+                )
         return
     from search.studies.estimate import run_estimate
 

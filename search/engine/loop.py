@@ -77,6 +77,11 @@ class RunResult:
     policy: Policy | None = None
 
 
+def is_name(text: str) -> bool:
+    """Whether an evaluator can be called so: journals and files of weights are named after it."""
+    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", text) is not None
+
+
 def run(
     searcher: Searcher,
     evaluator_configs: Mapping[str, EvaluatorConfig],
@@ -117,10 +122,10 @@ def run(
             "evaluate with differing threads in separate runs",
         )
     for name in evaluator_configs:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
+        if not is_name(name):
             raise InputError(
                 "evaluator_configs",
-                "names must be letters, digits, '-', '_' or '.'",
+                "names must be up to 64 letters, digits, '-', '_' or '.'",
                 name,
                 "choose a name like 'main'",
             )

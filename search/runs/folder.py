@@ -27,6 +27,7 @@ from proxy_tasks.run_format import (
     PLAN_NAME,
     POLICY_NAME,
     RECIPE_NAME,
+    SCHEDULE_NAME,
     SEARCHED_CONFIG,
     SEARCHED_JOURNAL,
 )
@@ -106,9 +107,10 @@ def check_free(out: Path) -> None:
 
 def forget_policy(out: Path) -> None:
     """Remove what says that the run or stage in `out` is complete; its journals make it again."""
-    if (out / POLICY_NAME).is_file():
-        (out / POLICY_NAME).unlink()
-        fsync_directory(out)
+    for name in (POLICY_NAME, SCHEDULE_NAME):
+        if (out / name).is_file():
+            (out / name).unlink()
+            fsync_directory(out)
 
 
 def forget_results(out: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from policies.errors import InputError, check_choice
 from policies.imports import check_call, is_import_path, resolve
 from policies.options import Declared, Option, checked_options, keywords_of, options_of
+from proxy_tasks.run_format import CHEAP_COST
 from search.spaces import Space
 
 from .base import Searcher
@@ -35,7 +36,6 @@ def make_ppo(
     return PPOSearcher(space, seed, dataclasses.replace(PPO_PRESETS[preset], **changes), lag=lag)
 
 
-CHEAP_COST = "cheap_cost"  # option of searchers that ask two evaluators
 # Called with (space, seed) and options by name.
 SEARCHERS: dict[str, Callable[..., Searcher]] = {
     "staged": StagedSearcher,

@@ -13,6 +13,7 @@ Sections and settings are declared in settings.py, kinds of runs in kinds.py.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -41,7 +42,7 @@ from proxy_tasks.run_format import (
 )
 from search.engine.resources import PoolConfig
 
-from .kinds import KINDS, options_of_kind, section_classes
+from .kinds import COUNTED, KINDS, options_of_kind, section_classes
 from .settings import SearcherConfig, TaskConfig
 
 # Who searches where nothing is said, with a number of evaluations; within a budget STAGED.
@@ -156,8 +157,7 @@ def _of_preset(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     preset = values.get("preset", about.defaults["preset"])
     check_choice("preset", preset, about.presets)
-    counted = {"evaluations", "budget"}
-    left = counted if any(values.get(name) is not None for name in counted) else set()
+    left = COUNTED if any(values.get(name) is not None for name in COUNTED) else frozenset()
     return {name: v for name, v in about.presets[preset].items() if name not in left}
 
 
@@ -286,22 +286,46 @@ def read_config(folder: Path) -> Config:
 
 # What options of policies named when a run was begun, by the field that holds it.
 _REMEMBERED = ("arms", "arm", "optimised")
+# Options that fit one choice only, by the name of the option that chooses.
+_OF_A_CHOICE = {"searcher": ("searcher_options", "cheap"), "evaluator": ("evaluator_options",)}
+# Arms that are what other options make them.
+_DERIVED = re.compile(r"published|random:.*")
 
 
-def remembering(config: Config, held: Mapping[str, Any]) -> Config:
-    """With what the policies were that a run's config.json names: its paths may lead elsewhere.
+def remembering(config: Config, held: Mapping[str, Mapping[str, Any]]) -> Config:
+    """With what a run's config.json holds and no option says, by section (of `read_options`): what
+    the policies were that it names, since its paths may lead elsewhere, and what its kind decides.
 
-    held: of `read_options`. An arm that is named otherwise now is another one.
+    An arm that is named otherwise now is another one.
     """
-    arm = held.get("arm")
-    if arm is not None and arm["text"] != config.settings.policy:
-        return config
-    return replace(config, settings=replace(config.settings, **held))
+    settings = dict(held.get("settings", {}))
+    if "arm" in settings and settings["arm"]["text"] != config.settings.policy:
+        del settings["arm"]
+    if "arms" in settings:
+        arms = settings["arms"]
+        settings["arms"] = tuple(a for a in arms if not _DERIVED.fullmatch(a["text"]))
+    parts = {**held, "settings": settings}
+    return replace(
+        config, **{name: replace(getattr(config, name), **part) for name, part in parts.items()}
+    )
 
 
-def read_options(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def over(options: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a file with those given over them, which take the place of what excludes them
+    or belongs to another choice."""
+    gone = {*COUNTED} if any(given.get(name) is not None for name in COUNTED) else set()
+    for name, fitting in _OF_A_CHOICE.items():
+        if name in given and given[name] != options.get(name):
+            gone |= {*fitting}
+    return {**{name: value for name, value in options.items() if name not in gone}, **given}
+
+
+def read_options(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """From a configuration file (TOML, or JSON such as a run's config.json) the options by name,
-    and for `remembering` the settings that hold what these had named."""
+    and for `remembering` what only a run's own file may hold, by section.
+
+    Raises InputError for what is no such file, and for what the kind decides itself.
+    """
     path = Path(path)
     text = read_text(path, "configuration", MAX_JSON_BYTES)
     form, parse = ("TOML", tomllib.loads) if path.suffix == ".toml" else ("JSON", parse_json)
@@ -312,6 +336,7 @@ def read_options(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str,
         raise InputError(str(path), f"must be {form}", str(error), fix) from error
     if not isinstance(data, dict):
         raise InputError(str(path), "must hold the options of a run", data, "see the docs")
+    own = "format" in data
     data.setdefault("kind", kind)
     if data["kind"] != kind:
         raise InputError(
@@ -325,4 +350,17 @@ def read_options(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str,
         if declared.field in nested.get(section, {})
     }
     settings = nested.get("settings", {})
-    return options, {name: settings[name] for name in _REMEMBERED if settings.get(name)}
+    held = {"settings": {name: settings[name] for name in _REMEMBERED if settings.get(name)}}
+    if KINDS[kind].like:  # all else is that of the run that it goes on from
+        return options, held
+    for section, declared in options_of_kind(kind, hidden=True):
+        part = nested.get(section, {})
+        if declared.name in options or declared.field not in part or section == "pool":
+            continue
+        if not own:
+            raise InputError(
+                f"{path}, {section}.{declared.field}", f"must be left to {kind}",
+                part[declared.field], "leave it out",
+            )  # fmt: skip
+        held.setdefault(section, {})[declared.field] = part[declared.field]
+    return options, held

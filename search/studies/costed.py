@@ -17,7 +17,8 @@ from policies.policy import Policy
 from proxy_tasks.evaluators.base import Evaluator
 from proxy_tasks.evaluators.config import EvaluatorConfig
 from proxy_tasks.evaluators.evaluation import Evaluation
-from search.searchers.registry import CHEAP_COST, has_cheap_cost, make_searcher
+from proxy_tasks.run_format import CHEAP_COST
+from search.searchers.registry import has_cheap_cost, make_searcher
 from search.spaces import PolicySpace
 from search.trial import CHEAP, MAIN, Candidate
 

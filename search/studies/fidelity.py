@@ -14,10 +14,11 @@ from typing import Any
 
 from policies import PUBLISHED, Augmentation, RandAugment, TrivialAugmentWide
 from policies.errors import InputError, check_choice
-from proxy_tasks.evaluators.config import EvaluatorConfig
+from policies.schedule import ScheduleTransform
+from proxy_tasks.evaluators.config import EvaluatorConfig, check_beside
 from proxy_tasks.evaluators.registry import check_config
 from proxy_tasks.run_format import FOUND_LABEL, FROM_SCRATCH
-from search.engine.loop import RunResult
+from search.engine.loop import RunResult, is_name
 from search.trial import CHEAP, Candidate
 
 from .arms import Arm, random_policy, warn_of_files_changed
@@ -85,12 +86,15 @@ def cheap_evaluators(config: Config) -> dict[str, EvaluatorConfig]:
                 f"evaluators, {name}", "must differ from the other names in letters or digits",
                 _engine_name(name), "choose another name",
             )  # fmt: skip
-        configs[_engine_name(name)] = replace(base, **values)
-        check_config(configs[_engine_name(name)])
-    if not configs or {FROM_SCRATCH, CHEAP, ""} & configs.keys():
+        made = configs[_engine_name(name)] = replace(base, **values)
+        check_beside(made, base, f"evaluators, {name}")
+        check_config(made)
+    legal = [is_name(name) and name not in (FROM_SCRATCH, CHEAP) for name in configs]
+    if not legal or not all(legal):
         raise InputError(
             "evaluators",
-            f"must have names of letters and digits, other than {FROM_SCRATCH} and {CHEAP}",
+            f"must have names of up to 64 letters (a to z) and digits, other than {FROM_SCRATCH} "
+            f"and {CHEAP}",
             list(chosen or ()),
             "choose a name like sharing-80",
         )
@@ -134,14 +138,21 @@ def fidelity_candidates(config: Config) -> list[Candidate]:
     searches have slots of their own, so that more of everything is added without renumbering.
     """
     settings = config.settings
+    cheap = cheap_evaluators(config)
+    matching = [name for name, each in cheap.items() if each.kind == "density-matching"]
     places = dict(enumerate(study_policies(settings.policies, settings.seed).items()))
     for number, arm in enumerate(map(Arm.from_json, settings.arms)):
         if len(arm.members) != 1 or arm.recipe:
             raise InputError(
                 "policy", "must be files of single policies", arm.text, "name a policy.json"
             )
+        if matching and isinstance(arm.members[0], ScheduleTransform):
+            raise InputError(
+                "policy", f"must not be a schedule for {matching[0]}, which trains no child on it",
+                arm.text, "leave it out, or choose other --evaluators",
+            )  # fmt: skip
         places[FIRST_FOUND + number] = (f"{FOUND_LABEL}{arm.name}", arm.members[0])
-    scorers = [*cheap_evaluators(config), FROM_SCRATCH]
+    scorers = [*cheap, FROM_SCRATCH]
     return [
         Candidate(
             index * len(scorers) + number,

@@ -29,6 +29,8 @@ from .train_settings import TrainSettings
 
 # What of a run that goes on may change, beside the pool: the manifest proves the images.
 MOVABLE = "data"
+# Options that say how long a search is, of which one stands for the other.
+COUNTED = frozenset({"evaluations", "budget"})
 
 
 @dataclass(frozen=True)

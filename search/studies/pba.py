@@ -12,9 +12,10 @@ import math
 from pathlib import Path
 
 from policies.errors import InputError
+from policies.files import write_atomically
 from policies.options import to_json
-from policies.policy_files import load_schedule, save_schedule
-from policies.schedule import Schedule
+from policies.policy_files import PolicyFile, to_json_text
+from policies.schedule import Schedule, ScheduleTransform
 from proxy_tasks.evaluators.config import MEMBERS, EvaluatorConfig
 from proxy_tasks.presets import get_preset
 from proxy_tasks.run_format import SCHEDULE_NAME
@@ -24,6 +25,7 @@ from search.searchers.population import PopulationSearcher, schedule_of
 from search.trial import JOURNAL_NAME, Trial, image_passes, read_journal
 
 from .config import Config
+from .fixed import forget_followers
 from .seeds import training_seeds
 from .study import OpenRun, open_run
 
@@ -57,6 +59,8 @@ def run_pba(
         epochs = _epochs(opened.config)
         generations = math.ceil(epochs / settings.interval)
         seeds = training_seeds("pba", settings.seed, settings.population)
+        if retry_failed:
+            forget_followers(opened.path, opened.path)
         result = run(
             PopulationSearcher(settings.population, generations, settings.seed, seeds),
             {"main": _member(evaluator, settings.interval)},
@@ -81,8 +85,10 @@ def run_pba(
                 f"{file}: every probability is 0, so the schedule augments nothing: the best child "
                 "was one that no replacement reached; train longer or replace more often"
             )
-        if not (file.exists() and not result.new and load_schedule(file) == schedule):
-            save_schedule(file, schedule, _about(opened, trials, best))
+        found_file = PolicyFile(ScheduleTransform(schedule), _about(opened, trials, best))
+        content = to_json_text(found_file).encode()
+        if not file.is_file() or file.read_bytes() != content:
+            write_atomically(file, content)
         return schedule, result
 
 

@@ -42,7 +42,7 @@ from .grid_settings import RandAugmentSettings
 from .randaugment import run_randaugment
 from .rederive_recipe import recipe_of, recipe_text
 from .rederive_settings import CELLS, NO_CHILD
-from .search import run_search
+from .search import check_budget, run_search
 from .search_settings import SearchSettings
 from .seeds import MOST_SEEDS
 from .settings import CompareSettings, SearcherConfig
@@ -84,7 +84,10 @@ def run_rederive(
         check_config(compared.evaluator)
     with open_run(config, out, resume) as run, cluster.kept():
         _tell_recipe(run)
-        stages = {**search_configs(run.config), **grid_config(run.config)}
+        searches = search_configs(run.config)
+        for name, made in searches.items():
+            check_budget(made, run.task, name, "raise --budget")
+        stages = {**searches, **grid_config(run.config)}
         comparisons = [run.path / name for name in (COMPARE_CHILD, COMPARE_OTHER, COMPARE)]
         if retry_failed:
             for place in (run.path / name for name in stages):

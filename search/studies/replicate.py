@@ -47,7 +47,7 @@ from .config import Config, read_config
 from .fixed import forget_followers
 from .methods import Ended, arm_of, found, stage_of
 from .replicate_settings import SEARCHING, ReplicateSettings, searcher_of
-from .search import build_searcher
+from .search import build_searcher, check_budget
 from .seeds import MOST_SEEDS
 from .settings import CompareSettings
 from .study import OpenRun, open_run
@@ -101,6 +101,11 @@ def run_replicate(
         arms = [Arm.from_json(arm) for arm in run.config.settings.arms]
         check_pipelines(arms, run.task.train.images)
         warn_of_files_changed(run, arms)
+        for name in run.config.settings.method:
+            stage = stage_of(name)
+            first = None if stage is None else stage.configure(run.config, 0)
+            if first is not None and first.searcher is not None:
+                check_budget(first, run.task, f"method {name}", "raise --budget, or leave it out")
         keep_plan(run)
         how = {"retry_failed": retry_failed, "progress": progress}
         ended = [

@@ -30,14 +30,14 @@ from proxy_tasks.evaluators.costs import (
     rewards_hold,
 )
 from proxy_tasks.evaluators.registry import check_config
-from proxy_tasks.run_format import COSTS_NAME, FINAL, LOG_NAME, POLICY_NAME
+from proxy_tasks.run_format import CHEAP_COST, COSTS_NAME, FINAL, LOG_NAME, POLICY_NAME
 from search.engine.budget import Budget
 from search.engine.loop import RunResult, run
 from search.engine.worker import Factory
 from search.errors import NothingFound
 from search.runs.folder import check_journal
 from search.searchers.base import Searcher
-from search.searchers.registry import CHEAP_COST, has_cheap_cost, make_searcher
+from search.searchers.registry import has_cheap_cost, make_searcher
 from search.spaces import PolicySpace
 from search.trial import (
     CHEAP,
@@ -154,6 +154,14 @@ def budget_of(config: Config, task: ProxyTask) -> Budget | None:
             "raise it, or pass --cheap '{}'" if settings.cheap else "raise it",
         )  # fmt: skip
     return Budget(limit, prices, prepared, child)
+
+
+def check_budget(config: Config, task: ProxyTask, where: str, fix: str) -> None:
+    """InputError, with this fix, for a stage of a larger run that `budget_of` would refuse."""
+    try:
+        budget_of(config, task)
+    except InputError as error:
+        raise InputError(f"{where}, {error.argument}", error.rule, error.got, fix) from None
 
 
 def _check_evaluations(config: Config, task: ProxyTask) -> None:

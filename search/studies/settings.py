@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 from policies.errors import InputError, check_choice
 from policies.imports import is_import_path
 from policies.options import Configuration, Option
+from proxy_tasks.run_format import CHEAP_COST
 from search.studies.seeds import LARGEST_SEED
 
 TASKS = (
@@ -117,6 +118,19 @@ class SearcherConfig(Configuration):
             rule='an object, e.g. {"batch_size": 10}',
         ),
     ] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_searcher_options(self.options)
+
+
+def check_searcher_options(options: dict[str, Any]) -> None:
+    """InputError for what is no user's to say."""
+    if CHEAP_COST in options:
+        raise InputError(
+            "searcher_options", f"must not hold {CHEAP_COST}, which follows from the evaluators",
+            options[CHEAP_COST], "leave it out",
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -402,6 +416,7 @@ class RaceSettings(SpaceSettings):
                     "searcher_options", "must hold an object for each searcher",
                     self.searcher_options[name], 'pass for example {"ppo": {"batch_size": 10}}',
                 )  # fmt: skip
+            check_searcher_options(self.searcher_options[name])
         self.check_size(self.top)
 
 

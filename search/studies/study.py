@@ -18,16 +18,24 @@ from typing import Any
 import torch
 
 from policies.errors import InputError
-from policies.files import read_json, write_json
+from policies.files import read_json, write_atomically, write_json
 from policies.options import options_of
 from proxy_tasks import ProxyTask, get_preset, get_task
 from proxy_tasks.evaluators.config import EvaluatorConfig
 from proxy_tasks.evaluators.registry import check_config
-from proxy_tasks.run_format import CONFIG_NAME, ENVIRONMENT_NAME, MANIFEST_NAME
+from proxy_tasks.run_format import (
+    CONFIG_NAME,
+    ENVIRONMENT_NAME,
+    MANIFEST_NAME,
+    PLAN_NAME,
+    POLICY_NAME,
+    RACE_NAME,
+)
 from proxy_tasks.training import pick_device, pick_precision
 from proxy_tasks.trials import JOURNAL_NAME, read_journal
 from search.engine.progress import RunLog
 from search.engine.resources import PoolConfig
+from search.errors import whole_run
 from search.runs.environment import differences, environment
 from search.runs.folder import (
     begun,
@@ -41,7 +49,7 @@ from search.runs.folder import (
 )
 
 from .config import Config, read_config
-from .kinds import KINDS, MOVABLE, options_of_kind
+from .kinds import COUNTED, KINDS, MOVABLE, options_of_kind
 from .settings import TaskConfig
 
 
@@ -118,7 +126,7 @@ def open_run(
 
     Raises:
         InputError: before anything is written; an InputError raised inside the block while
-            nothing is finished leaves nothing behind either.
+            nothing is finished leaves nothing behind either, and a run that goes on as it was.
     """
     out = _named(out)
     saved = _saved(out) if resume else None
@@ -152,13 +160,36 @@ def open_run(
         if changed:
             log.warning(f"{out} was begun with other versions: {', '.join(changed)}")
         before, after = _flat(saved), _flat(config)
-        if after != before:
-            for journal in out.rglob(JOURNAL_NAME):
-                read_journal(journal)  # a broken one is refused before anything is written
-            if after != {**before, MOVABLE: after[MOVABLE]}:
-                forget_policy(out)  # of what the run was asked for before
-            write_json(out / CONFIG_NAME, config.to_json())
-        yield OpenRun(out, config, task, then, log, resumed=True)
+        with _as_it_was(out):
+            if after != before:
+                for journal in out.rglob(JOURNAL_NAME):
+                    read_journal(journal)  # a broken one is refused before anything is written
+                if after != {**before, MOVABLE: after[MOVABLE]}:
+                    forget_policy(out)  # of what the run was asked for before
+                write_json(out / CONFIG_NAME, config.to_json())
+            yield OpenRun(out, config, task, then, log, resumed=True)
+
+
+@contextlib.contextmanager
+def _as_it_was(out: Path) -> Iterator[None]:
+    """A mistake (InputError) that nothing was evaluated for is taken back: what a run was asked for
+    could else never become less again."""
+    files = [out / name for name in (CONFIG_NAME, PLAN_NAME, POLICY_NAME)]
+    held = {path: path.read_bytes() for path in files if path.is_file()}
+    journals = _sizes(out)
+    try:
+        yield
+    except InputError:
+        if _sizes(out) == journals:
+            for path, content in held.items():
+                if not path.is_file() or path.read_bytes() != content:
+                    write_atomically(path, content)
+        raise
+
+
+def _sizes(out: Path) -> dict[Path, int]:
+    found = (*out.rglob(JOURNAL_NAME), *out.glob(RACE_NAME))
+    return {path: path.stat().st_size for path in found}
 
 
 def _gpus(config: Config) -> int:
@@ -203,6 +234,9 @@ def merged(saved: Config, given: Config, out: Path) -> Config:
             evaluator = replace(evaluator, **{name: getattr(saved.evaluator, name)})
     given = replace(given, evaluator=evaluator)
     before, after = _flat(saved), _flat(given)
+    # Equal objects may name things in another order, which the journal follows.
+    same = {name: old for name, old in before.items() if isinstance(old, dict)}
+    given = given.changed(**{name: old for name, old in same.items() if after[name] == old})
     changed, shrunk = [], []
     for name, old in before.items():
         new = after[name]
@@ -231,6 +265,12 @@ def grown(out: Path, changes: Mapping[str, Any]) -> Config:
     Raises InputError for a folder without a run, and for what its kind of run may not change.
     """
     config = read_config(out)
+    whole = whole_run(out.resolve())
+    if whole != out.resolve() and changes.keys() & {*KINDS[config.kind].grows}:
+        raise InputError(
+            "DIR", "must not be a stage of another run, to grow: it would be more than the others",
+            str(out), f"let {whole} grow, or copy the stage's folder elsewhere",
+        )  # fmt: skip
     may = {*KINDS[config.kind].grows}
     may |= {MOVABLE, *(declared.name for declared in options_of(PoolConfig))}
     before = _flat(config)
@@ -240,6 +280,12 @@ def grown(out: Path, changes: Mapping[str, Any]) -> Config:
             raise InputError(
                 name, f"must not change in a run of the kind {config.kind}", value,
                 f"what may is {', '.join(sorted(may))}",
+            )  # fmt: skip
+        if name in COUNTED and before[name] is None:
+            [other] = COUNTED - {name}
+            raise InputError(
+                name, f"must not be given to a run that goes by its {other}", value,
+                f"pass --{other}",
             )  # fmt: skip
         if isinstance(value, tuple):
             value = (*before[name], *(each for each in value if each not in before[name]))

@@ -88,3 +88,17 @@ def test_a_table_need_not_be_large_enough_for_a_surrogate(tmp_path):
 def test_what_is_not_known_beforehand_is_refused():
     with pytest.raises(InputError, match="budget"):
         evaluation_passes(EvaluatorConfig("population"), striped_task())
+
+
+@pytest.mark.parametrize(
+    "evaluator", [None, {"kind": "weight-sharing", "later": 1}, {"kind": "no such"}]
+)
+def test_a_table_that_does_not_tell_its_evaluators_is_named(tmp_path, evaluator):
+    whole = planted_table(random=4, late=0)
+    told = {**whole.fidelities["sharing-80"], "evaluator": evaluator}
+    fidelities = {**whole.fidelities, "sharing-80": told}
+    path = tmp_path / "table.parquet"
+    path.write_bytes(encode_table(replace(whole, fidelities=fidelities)))
+    config = EvaluatorConfig("table", options={"table": str(path), "fidelity": "sharing-80"})
+    with pytest.raises(InputError, match="table .*: must tell its task and evaluators"):
+        preparation_passes(config, striped_task())
