@@ -168,14 +168,14 @@ class Transform(nn.Module, ABC):
         pixels = np.asarray(image)
         if channels == 1:
             flat = run_cpu(pixels.reshape(1, 1, -1), program, height, width, 1)
-            return Image.fromarray(flat.reshape(height, width))
+            return instead(image, flat.reshape(height, width))
         from .kernels_cpu import join_channels
 
         planes = contiguous(pixels.transpose(2, 0, 1)[None]).reshape(1, 3, -1)
         planes = run_cpu(planes, program, height, width, 1)
         result = np.empty((height, width, 3), np.uint8)
         join_channels(planes, result.reshape(-1))
-        return Image.fromarray(result)
+        return instead(image, result)
 
     def _call_numpy(self, batch: np.ndarray, frames: int = 1) -> np.ndarray:
         n, channels, height, width = batch.shape
@@ -299,6 +299,9 @@ class Transform(nn.Module, ABC):
             "use torch.compile",
         )  # fmt: skip
 
+    def __copy__(self) -> Self:
+        return self.with_generator(self.generator)
+
     def __getstate__(self) -> dict:
         return dict(self.__dict__, _tables={}, _worker=None, generator=travelling(self.generator))
 
@@ -337,13 +340,13 @@ def run_cpu(
         table.codes, table.values, table.matrices, program.fill,
     )  # fmt: skip
     n = len(flat)
-    threads = min(threads, n)
+    asked, threads = threads, max(1, min(threads, n))
     if threads == 1:
         run(*arguments, 0, n)
         return out
     edges = [n * t // threads for t in range(threads + 1)]
     parts = list(itertools.pairwise(edges))
-    pool = _pool(threads - 1, os.getpid())
+    pool = _pool(asked - 1, os.getpid())
     others = [pool.submit(run, *arguments, first, last) for first, last in parts[1:]]
     run(*arguments, *parts[0])
     for other in others:
@@ -355,6 +358,14 @@ def run_cpu(
 def _pool(threads: int, process: int) -> ThreadPoolExecutor:
     """Threads for the calls to come; a forked process has none of its parent's."""
     return ThreadPoolExecutor(threads, thread_name_prefix="augmentation")
+
+
+def instead(image: Image.Image, pixels: np.ndarray) -> Image.Image:
+    """Pixels [H, W] or [H, W, 3] as an image that keeps what Pillow's own operations would: a later
+    step may turn it upright by its EXIF data."""
+    made = Image.fromarray(pixels)
+    made.info = image.info.copy()
+    return made
 
 
 def contiguous(batch: np.ndarray) -> np.ndarray:
@@ -407,12 +418,15 @@ def _check_batch(images: Batch, is_uint8: bool) -> Batch:
 
 
 def _check_fill(fill: int | Sequence[int]) -> int | tuple[int, ...]:
-    values = tuple(fill) if isinstance(fill, list | tuple) else (fill,)
-    if len(values) not in (1, 3) or any(
-        isinstance(v, bool) or not isinstance(v, int) or not 0 <= v <= 255 for v in values
-    ):
+    several = isinstance(fill, Sequence)
+    try:
+        given: Sequence = fill if isinstance(fill, Sequence) else (fill,)
+        values = tuple(check_integer("fill", value, 0, 255) for value in given)
+    except InputError:
+        values = ()
+    if len(values) not in (1, 3):
         raise InputError("fill", "must be an integer in 0..255, or three", fill, "e.g. fill=128")
-    return fill if isinstance(fill, int) else values
+    return values if several else values[0]
 
 
 def _check_generator(generator: torch.Generator | None) -> torch.Generator | None:

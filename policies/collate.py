@@ -13,17 +13,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from torch.utils._pytree import tree_leaves
 from torch.utils.data import default_collate, get_worker_info
 
 from .base import contiguous, run_cpu
 from .errors import InputError, check_integer
 from .own import OwnPipeline
 from .policy import Policy
+from .samples import annotations_of
 from .transforms import PolicyTransform, Transform
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -72,22 +75,23 @@ class PolicyCollate:
             raise InputError(
                 "augmentation", "must be a Policy, a Transform of operations, or None",
                 augmentation,
-                "of a schedule take schedule.at_epoch(epoch, epochs), anew in each epoch; a "
-                "pipeline of your own works image by image",
+                "make a Policy of plain rows; of a schedule take ScheduleTransform(schedule)."
+                "at_epoch(epoch, epochs), anew in each epoch; a pipeline of your own works image "
+                "by image",
             )  # fmt: skip
         if size is not None:
             check_integer("size", size, 1)
-        if not 0 <= flip <= 1:
+        if not _numbers((flip,)) or not 0 <= flip <= 1:
             raise InputError("flip", "must be a probability in 0..1", flip, "e.g. 0.5")
-        if not 0 < scale[0] <= scale[1] <= 1:
+        if not _numbers(scale, 2) or not 0 < scale[0] <= scale[1] <= 1:
             raise InputError("scale", "must be two shares with 0 < from <= to <= 1", scale,
                              "e.g. (0.08, 1)")  # fmt: skip
-        if not 0 < ratio[0] <= ratio[1] < math.inf:
+        if not _numbers(ratio, 2) or not 0 < ratio[0] <= ratio[1]:
             raise InputError("ratio", "must be two numbers with 0 < from <= to", ratio,
                              "e.g. (3 / 4, 4 / 3)")  # fmt: skip
-        if len(mean) != len(std) or len(mean) not in (1, 3) or min(std) <= 0:
+        if not _numbers(mean, 1, 3) or not _numbers(std, len(mean)) or min(std) <= 0:
             raise InputError("std", "must have a positive number for each of 1 or 3 means", std,
-                             f"mean is {tuple(mean)}")  # fmt: skip
+                             f"mean is {mean}")  # fmt: skip
         self.augmentation = augmentation
         if isinstance(augmentation, Transform):
             self._transform = augmentation
@@ -115,6 +119,8 @@ class PolicyCollate:
             return self._on_device(samples)
         if not len(samples):
             return self._nothing(samples)
+        if self.size is not None or self.flip > 0 or self._transform._moving:
+            self._check_alone(samples[0])
         alone = not isinstance(samples[0], tuple | list)
         images, *others = [samples] if alone else zip(*samples, strict=True)
         pixels = [_pixels(image) for image in images]
@@ -122,8 +128,18 @@ class PolicyCollate:
         batch = self._batch(pixels)
         return batch if alone else (batch, *(default_collate(list(other)) for other in others))
 
+    def _check_alone(self, sample: Any) -> None:
+        """As a transform does that moves pixels."""
+        left = annotations_of(tree_leaves(sample))
+        if left:
+            raise InputError(
+                "samples", f"must come without {' and '.join(left)}, as the image would be moved "
+                "and leave them behind", type(sample).__name__,
+                "pass size=None, flip=0 and operations that only change colours",
+            )  # fmt: skip
+
     def _nothing(self, samples: Sequence[Any] | torch.Tensor) -> torch.Tensor:
-        if not isinstance(samples, torch.Tensor) or samples.ndim != 4:
+        if not isinstance(samples, torch.Tensor | np.ndarray) or samples.ndim != 4:
             raise InputError("samples", "must be at least one", samples, "leave empty batches out")
         _, channels, *sides = samples.shape
         self._check_channels({channels})
@@ -271,7 +287,20 @@ def _pixels(image: Any) -> np.ndarray:
             "images", "must be PIL images (L or RGB), or uint8 tensors or arrays [C, H, W]",
             f"{type(image).__name__}{mode}", "leave conversion to float to the collate function",
         )  # fmt: skip
+    if not image.size:
+        raise InputError(
+            "images", "must have pixels", f"uint8 {list(image.shape)}", "leave empty images out"
+        )
     return image.transpose(1, 2, 0)
+
+
+def _numbers(values: Any, *counts: int) -> bool:
+    """Whether it is a sequence of (so many) finite numbers."""
+    return (
+        isinstance(values, Sequence | np.ndarray)
+        and all(isinstance(each, Real) and math.isfinite(each) for each in values)
+        and (not counts or len(values) in counts)
+    )
 
 
 def _only_shape(pixels: list[np.ndarray]) -> tuple[int, int, int]:

@@ -12,11 +12,13 @@ import contextlib
 import importlib.util
 import io
 import json
+import mmap
 import os
 import shutil
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -116,7 +118,9 @@ class DecodedImages(Dataset):
     ) -> None:
         check_integer("size", size, 1)
         self.size = size
+        check_integer("workers", workers, 0)
         small = _Small(dataset, size)
+        self._file: Path | None = None
         if folder is None:
             self._chunks, index = self._decode(small, None, workers, progress)
         else:
@@ -124,18 +128,17 @@ class DecodedImages(Dataset):
             if not path.exists():
                 self._write(small, path, workers, progress)
             self._chunks, index = self._read(small, path)
+            self._file = path.resolve() / "pixels"
         self._starts, self._shapes, self.targets = index
 
     def __getstate__(self) -> dict[str, Any]:
         """A spawned worker maps the file too, instead of being sent what is in it."""
-        first = self._chunks[0]
-        if not isinstance(first, np.memmap):
-            return self.__dict__
-        return {**self.__dict__, "_chunks": Path(str(first.filename))}
+        return self.__dict__ if self._file is None else {**self.__dict__, "_chunks": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        where = state["_chunks"]
-        self.__dict__ |= state | {"_chunks": [_mapped(where)] if isinstance(where, Path) else where}
+        self.__dict__ |= state
+        if self._file is not None:
+            self._chunks = [_mapped(self._file)]
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -180,12 +183,7 @@ class DecodedImages(Dataset):
             used += flat.size
         if file is None:
             chunks[-1] = chunks[-1][:used].copy()
-        numbers = np.array(targets)
-        if numbers.dtype.kind not in "iufb" or len(numbers) != count:
-            raise InputError(
-                "dataset", "must have numbers as targets", targets[:1], "map them to class numbers"
-            )
-        return chunks, (starts, shapes, numbers)
+        return chunks, (starts, shapes, _numbers(targets))
 
     def _announce(self, small: _Small, file: Any, workers: int, progress: bool) -> None:
         need = small.estimate()
@@ -227,7 +225,7 @@ class DecodedImages(Dataset):
             with np.load(path / "index.npz", allow_pickle=False) as index:
                 starts, shapes, targets = index["starts"], index["shapes"], index["targets"]
             pixels = _mapped(path / "pixels")
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(
                 "folder", "must hold decoded images", f"{path} ({error})", fix
             ) from error
@@ -248,9 +246,29 @@ class DecodedImages(Dataset):
         return [pixels], (starts, shapes, targets)
 
 
-def _mapped(path: Path) -> np.memmap:
-    """Copies on writing: what writes to an image, which nothing here does, keeps the file."""
-    return np.memmap(path, np.uint8, "c")
+def _mapped(path: Path) -> np.ndarray:
+    """Copies on writing: what writes to an image, which nothing here does, keeps the file.
+
+    No memory is set aside for that, which a file larger than it could not have (numpy's does).
+    """
+    with open(path, "rb") as file:
+        if not os.fstat(file.fileno()).st_size:
+            return np.empty(0, np.uint8)
+        flags = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0x4000)  # Linux's, before 3.13
+        held = mmap.mmap(file.fileno(), 0, flags, mmap.PROT_READ | mmap.PROT_WRITE)
+    return np.frombuffer(held, np.uint8)
+
+
+def _numbers(targets: list[Any]) -> np.ndarray:
+    try:
+        numbers = np.array(targets)
+    except ValueError:  # of unlike lengths
+        numbers = np.empty((0, 0))
+    if numbers.dtype.kind not in "iufb" or numbers.shape != (len(targets),):
+        raise InputError(
+            "dataset", "must have numbers as targets", targets[:1], "map them to class numbers"
+        )
+    return numbers
 
 
 class _Small(Dataset):
@@ -267,10 +285,15 @@ class _Small(Dataset):
     def __getitem__(self, index: int) -> tuple[np.ndarray, Any]:
         try:
             image, target = self.dataset[index]
+            pixels = _pixels(upright(image) if isinstance(image, Image.Image) else image)
         except OSError as error:
             raise Unreadable(f"image {index}: {error}") from error
-        pixels = _pixels(upright(image) if isinstance(image, Image.Image) else image)
         height, width, channels = pixels.shape
+        if channels not in (1, 3):
+            raise InputError(
+                "dataset", "must have images [C, H, W] of 1 or 3 channels",
+                f"{[channels, height, width]} at {index}", "bring the channels to the front",
+            )  # fmt: skip
         short = min(height, width)
         if short > self.size:
             grey = channels == 1
@@ -287,7 +310,9 @@ class _Small(Dataset):
         count = len(self)
         chosen = np.unique(np.linspace(0, count - 1, min(PROBES, count)).astype(int)).tolist()
         started = time.perf_counter()
-        total = sum(self[i][0].size for i in chosen)
+        probes = [self[i] for i in chosen]
+        _numbers([target for _, target in probes])
+        total = sum(pixels.size for pixels, _ in probes)
         seconds = time.perf_counter() - started
         return Estimate(round(total * count / len(chosen)), seconds * count / len(chosen))
 

@@ -18,17 +18,22 @@ class InputError(ValueError):
         fix: what to do about it.
     """
 
-    def __init__(self, argument: str, rule: str, got: object, fix: str) -> None:
+    def __init__(
+        self, argument: str, rule: str | None = None, got: object = None, fix: str = ""
+    ) -> None:
+        self.argument, self.rule, self.got, self.fix = argument, rule or "", got, fix
+        if rule is None:  # a DataLoader makes those of its workers again from their message alone
+            super().__init__(argument)
+            return
         shown = repr(got)
         if len(shown) > 120:
             shown = shown[:117] + "..."
         super().__init__(f"{argument}: {rule}, but got {shown}; {fix}")
-        self.argument, self.rule, self.got, self.fix = argument, rule, got, fix
 
     def __reduce__(self) -> tuple:
         # Exceptions rebuild themselves from ``args`` (the message); ours takes four arguments,
         # and it must survive the trip back from a worker process.
-        return type(self), (self.argument, self.rule, self.got, self.fix)
+        return type(self), (self.argument, self.rule or None, self.got, self.fix)
 
 
 def check_choice(argument: str, value: object, known: Collection[str]) -> None:

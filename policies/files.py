@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import os
+import secrets
 import stat
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -44,9 +45,10 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     Raises OSError, and then leaves neither a half-written nor a temporary file.
     """
     raw = data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # No other thread, process or machine writes to it; short, as the name may be as long as any.
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
             write_all(handle, raw)
             os.fsync(handle)

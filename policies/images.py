@@ -43,6 +43,15 @@ UPRIGHT = {
 _LARGE = threading.Lock()
 
 
+def _after_fork() -> None:
+    """Who held the lock is not there in the new process."""
+    global _LARGE
+    _LARGE = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
 class Unreadable(OSError):
     """Not an image that can be used; says why in a few words. Of the kind that Pillow raises."""
 

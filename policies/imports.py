@@ -50,7 +50,7 @@ def resolve(argument: str, named: str | Callable) -> Callable:
     for part in name.split("."):
         try:
             found = getattr(found, part)
-        except AttributeError:
+        except (AttributeError, ImportError):  # of a module that imports its parts when asked
             names = [n for n in dir(found) if not n.startswith("_")]
             close = difflib.get_close_matches(part, names, 1)
             raise InputError(
@@ -121,7 +121,13 @@ def _script(argument: str, main: ModuleType, part: Callable) -> str:
             argument, "must be defined in a file, to be found by other processes", part,
             "move it from the interactive session or notebook into a module",
         )  # fmt: skip
-    return os.path.splitext(os.path.basename(file))[0]
+    name = os.path.splitext(os.path.basename(file))[0]
+    if not name.isidentifier():
+        raise InputError(
+            argument, "must be defined in a file whose name can be imported", file,
+            f"rename it, for example to {re.sub(r'[^0-9a-zA-Z]+', '_', name)}.py",
+        )  # fmt: skip
+    return name
 
 
 def _import(argument: str, name: str, named: str) -> ModuleType:
@@ -141,7 +147,7 @@ def _import(argument: str, name: str, named: str) -> ModuleType:
             argument, f"must name a module whose own imports work (it lacks {missing})", named,
             f"install {missing}",
         ) from error  # fmt: skip
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(
             argument, "must name a module that can be imported",
             f"{named} ({type(error).__name__}: {error})", f"mend it: python -c 'import {name}'",

@@ -23,12 +23,12 @@ import inspect
 import math
 import operator
 import re
-import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from inspect import Parameter
+from numbers import Real
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
 
 from .errors import InputError, check_choice
@@ -181,7 +181,7 @@ def _as(kind: type, value: Any) -> Any:
             return None
     if kind is float:
         try:
-            number = isinstance(value, int | float) and math.isfinite(value)
+            number = isinstance(value, Real) and math.isfinite(value)
         except OverflowError:  # an integer beyond every float
             return None
         return float(value) if number else None
@@ -214,12 +214,9 @@ def keywords_of(make: Callable[..., Any]) -> tuple[Declared, ...]:
     named = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
     if not named:
         return ()
-    notes = getattr(function, "__annotations__", {})
-    part = types.SimpleNamespace(__annotations__={n: notes.get(n, Any) for n in named})
-    hints = typing.get_type_hints(part, vars(sys.modules[function.__module__]), None, True)
     found = []
-    for name, hint in hints.items():
-        option, kind = Option(name), hint
+    for name in named:
+        option, kind = Option(name), (hint := _hint(function, name))
         if get_origin(hint) is typing.Annotated:
             kind, *extras = get_args(hint)
             option = next((extra for extra in extras if isinstance(extra, Option)), option)
@@ -227,6 +224,18 @@ def keywords_of(make: Callable[..., Any]) -> tuple[Declared, ...]:
         default = MISSING if default is Parameter.empty else default
         found.append(_declared(name, option, kind, default))
     return tuple(found)
+
+
+def _hint(function: Callable[..., Any], name: str) -> Any:
+    """The type of an argument; Any where it has none, or one that type checkers alone import."""
+    function = inspect.unwrap(function)
+    note = getattr(function, "__annotations__", {}).get(name, Any)
+    part = types.SimpleNamespace(__annotations__={name: note})
+    try:
+        known = getattr(function, "__globals__", {})
+        return typing.get_type_hints(part, known, None, include_extras=True)[name]
+    except NameError:
+        return Any
 
 
 def checked_options(

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .base import Transform
+from .base import Transform, instead
 from .errors import InputError
 from .images import check_mode
 from .imports import import_path, is_import_path, resolve
@@ -60,7 +60,8 @@ class OwnPipeline(Transform):
         pixels = np.asarray(image)
         batch = pixels[None, None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)[None]
         made = self._call_numpy(np.ascontiguousarray(batch))[0]
-        return Image.fromarray(np.ascontiguousarray(made.transpose(1, 2, 0)).reshape(pixels.shape))
+        turned = np.ascontiguousarray(made.transpose(1, 2, 0))
+        return instead(image, turned.reshape(pixels.shape))
 
     def _call_numpy(self, batch: np.ndarray, frames: int = 1) -> np.ndarray:
         call = resolve("pipeline", self.path)

@@ -93,7 +93,9 @@ class PolicyFile:
     @property
     def convention(self) -> str:
         """What the magnitudes of ``policy`` mean, a name in ``CONVENTIONS``."""
-        self.policy  # noqa: B018 - refuses what has no sub-policies
+        policy = self.policy  # refuses what has no sub-policies
+        if policy is self.augmentation:
+            check_bins(policy, "paper")
         return getattr(self.augmentation, "convention", "paper")
 
 
@@ -120,6 +122,8 @@ def save_policy(
         raise InputError(
             "convention", "must be left out for all but policies", convention, "leave it out",
         )  # fmt: skip
+    if isinstance(augmentation, Schedule):
+        augmentation = ScheduleTransform(augmentation)
     if isinstance(augmentation, Sequence):
         transform = PolicyTransform(augmentation, convention)
         augmentation = transform.policy if convention == "paper" else transform
@@ -220,6 +224,8 @@ def load_schedule(path: str | os.PathLike[str]) -> Schedule:
 
 
 def _plain(provenance: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if not isinstance(provenance, Mapping | None):
+        raise InputError("provenance", "must be an object of names", provenance, "pass a dict")
     return None if provenance is None else dict(provenance)
 
 

@@ -21,6 +21,20 @@ from .errors import InputError
 Images = Image.Image | torch.Tensor | np.ndarray
 
 
+def annotations_of(leaves: Any) -> tuple[str, ...]:
+    """Kinds of the masks, boxes and key points among the parts of a sample."""
+    from torchvision import tv_tensors
+
+    return tuple(
+        dict.fromkeys(
+            type(leaf).__name__
+            for leaf in leaves
+            if isinstance(leaf, tv_tensors.TVTensor)
+            and not isinstance(leaf, tv_tensors.Image | tv_tensors.Video)
+        )
+    )
+
+
 class Sample:
     """A sample taken apart.
 
@@ -38,13 +52,11 @@ class Sample:
         self._leaves: list[Any]
         self._structure: TreeSpec
         self._leaves, self._structure = tree_flatten(sample)
-        explicit, tensors, arrays, others = [], [], [], []
+        explicit, tensors, arrays = [], [], []
         for place, leaf in enumerate(self._leaves):
             if isinstance(leaf, Image.Image | tv_tensors.Image | tv_tensors.Video):
                 explicit.append(place)
-            elif isinstance(leaf, tv_tensors.TVTensor):
-                others.append(type(leaf).__name__)
-            elif isinstance(leaf, torch.Tensor):
+            elif isinstance(leaf, torch.Tensor) and not isinstance(leaf, tv_tensors.TVTensor):
                 tensors.append(place)
             elif isinstance(leaf, np.ndarray):
                 arrays.append(place)
@@ -54,7 +66,7 @@ class Sample:
                 "call the transform for each; a mask belongs into a tv_tensors.Mask",
             )  # fmt: skip
         self._place = next(iter(explicit or tensors or arrays), None)
-        self.annotations = tuple(dict.fromkeys(others))
+        self.annotations = annotations_of(self._leaves)
 
     @property
     def image(self) -> Images | None:

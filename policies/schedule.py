@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import torch
 
-from .errors import InputError
+from .errors import InputError, check_integer
 from .generators import state_of, travelling
 from .policy import Policy, check_bins
 from .transforms import PolicyTransform, Transform
@@ -57,11 +57,7 @@ class Schedule(tuple):
             ranges.append((first, policy))
         if not ranges:
             raise InputError("schedule", "must have at least one range", 0, "add (0, policy)")
-        if type(epochs) is not int or epochs <= ranges[-1][0]:
-            raise InputError(
-                "schedule.epochs", f"must be a whole number above {ranges[-1][0]}", epochs,
-                "give the length of the training the schedule is for",
-            )  # fmt: skip
+        epochs = check_integer("schedule.epochs", epochs, ranges[-1][0] + 1)
         self = super().__new__(cls, ranges)
         self.epochs = epochs
         return self
@@ -97,7 +93,7 @@ class Schedule(tuple):
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Schedule:
         """What :meth:`to_json` gave, other fields aside; InputError for anything else."""
-        ranges = data["ranges"]
+        ranges = data.get("ranges")
         if not isinstance(ranges, list) or not all(
             isinstance(entry, dict) and entry.keys() == {"first_epoch", "policy"}
             for entry in ranges
@@ -107,7 +103,8 @@ class Schedule(tuple):
                 'write it like [{"first_epoch": 0, "policy": [[["Rotate", 0.6, 9]]]}]',
             )  # fmt: skip
         rows = [(entry["first_epoch"], entry["policy"]) for entry in ranges]
-        return cls(rows, data["epochs"])
+        epochs: Any = data.get("epochs")
+        return cls(rows, epochs)
 
     def policy_at(self, epoch: int, total_epochs: int | None = None) -> Policy:
         """The policy of `epoch` (0 .. total_epochs - 1) of a training of `total_epochs` (default:
@@ -132,6 +129,15 @@ class ScheduleTransform:
 
     def with_generator(self, generator: torch.Generator | None) -> Self:
         return replace(self, generator=generator)
+
+    def __copy__(self) -> Self:
+        return self.with_generator(self.generator)
+
+    def __call__(self, *images: Any) -> NoReturn:
+        raise InputError(
+            "augmentation", "must be the transform of an epoch to be called", self,
+            "call transform.at_epoch(epoch, epochs), made anew in each epoch",
+        )  # fmt: skip
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "generator": travelling(self.generator)}

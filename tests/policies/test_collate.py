@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.stats import ks_2samp
 from torch.utils.data import DataLoader, Dataset
+from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from policies import (
     CIFAR10,
     IMAGENET,
     InputError,
+    Policy,
     PolicyCollate,
     PolicyTransform,
     RandAugment,
@@ -330,3 +332,38 @@ class TestWholeBatch:
         ):
             with pytest.raises(InputError, match=words):
                 PolicyCollate(IMAGENET, **options)._on_device(batch)
+
+
+def test_what_lies_on_the_pixels_is_not_left_behind():
+    image = torch.zeros(3, 8, 8, dtype=torch.uint8)
+    mask = tv_tensors.Mask(torch.zeros(8, 8, dtype=torch.uint8))
+    colours = Policy([[("Invert", 1.0, None)]])
+    for moving in ({"flip": 1.0}, {"size": 4, "flip": 0}, {"augmentation": IMAGENET, "flip": 0}):
+        collate = PolicyCollate(**{"augmentation": colours, **moving})
+        with pytest.raises(InputError, match="samples: must come without Mask"):
+            collate([(image, mask)])
+        with pytest.raises(InputError, match="samples: must come without Mask"):
+            collate([mask])
+    batch, masks = PolicyCollate(colours, flip=0)([(image, mask)])
+    assert batch.shape == (1, 3, 8, 8) and masks.shape == (1, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"flip": "a"}, "flip"), ({"flip": float("nan")}, "flip"), ({"scale": 0.5}, "scale"),
+        ({"scale": (0.5, 0.6, 0.7)}, "scale"), ({"ratio": (1, float("inf"))}, "ratio"),
+        ({"mean": 0.5}, "std"), ({"std": [float("nan")] * 3}, "std"),
+        ({"augmentation": [[("Invert", 1.0, None)]]}, r"make a Policy of plain rows"),
+    ],
+)  # fmt: skip
+def test_numbers_that_are_none(options, words):
+    with pytest.raises(InputError, match=words):
+        PolicyCollate(**{"augmentation": None, **options})
+
+
+def test_images_without_pixels():
+    for shape in ((3, 0, 40), (3, 40, 0)):
+        with pytest.raises(InputError, match="must have pixels"):
+            PolicyCollate(None, 16, flip=0)([torch.zeros(shape, dtype=torch.uint8)])
+    assert PolicyCollate(None)(np.zeros((0, 3, 5, 5), np.uint8)).shape == (0, 3, 5, 5)

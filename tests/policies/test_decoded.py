@@ -16,6 +16,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import default_loader
 
 from policies import IMAGENET, DecodedImages, InputError, PolicyCollate, decode_image, decoded
+from policies.decoded import PROBES, _mapped
 
 
 def picture(height: int, width: int, seed: int = 0, mode: str = "RGB") -> Image.Image:
@@ -187,7 +188,7 @@ class TestDecodedImages:
         sent = pickle.dumps(kept)
         again = pickle.loads(sent)
         assert len(sent) < 20_000 < kept._chunks[0].nbytes
-        assert isinstance(again._chunks[0], np.memmap) and torch.equal(again[7][0], kept[7][0])
+        assert not again._chunks[0].flags.owndata and torch.equal(again[7][0], kept[7][0])
 
     def test_a_file_that_is_damaged_is_named(self, tmp_path):
         whole = io.BytesIO()
@@ -300,3 +301,58 @@ class TestDecodedImages:
         )  # fmt: skip
         shapes = [tuple(batch.shape) for batch, _ in loader]
         assert shapes == [(4, 3, 24, 24)] * 3
+
+
+def test_mistakes_of_a_data_set_are_told_before_it_is_decoded(tmp_path):
+    asked = []
+
+    class Data:
+        def __init__(self, target, image=None):
+            self.target, self.image = target, picture(20, 20, 1) if image is None else image
+
+        def __len__(self):
+            return 500
+
+        def __getitem__(self, index):
+            asked.append(index)
+            return self.image, self.target
+
+    cut = io.BytesIO()
+    picture(200, 200, 1).save(cut, "PNG")
+    for data, words in (
+        (Data("cat"), "numbers as targets"),
+        (Data([1, 2]), "numbers as targets"),
+        (Data(np.arange(3)), "numbers as targets"),
+        (Data(1, np.zeros((224, 224, 3), np.uint8)), "1 or 3 channels"),
+        (Data(1, Image.open(io.BytesIO(cut.getvalue()[:400]))), "image 0: "),
+    ):
+        asked.clear()
+        with pytest.raises((InputError, OSError), match=words):
+            DecodedImages(data, 16, tmp_path / "kept", progress=False)
+        assert len(asked) <= PROBES and not (tmp_path / "kept").exists()
+    with pytest.raises(InputError, match="workers"):
+        DecodedImages(Data(1), 16, workers=-1, progress=False)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", None])
+def test_a_damaged_index_is_named(tmp_path, content):
+    images = [(picture(20, 20, i), i) for i in range(3)]
+    DecodedImages(images, 16, tmp_path / "kept", progress=False)
+    index = tmp_path / "kept" / "index.npz"
+    whole = index.read_bytes()
+    index.write_bytes(whole[: len(whole) // 2] if content is None else content)
+    with pytest.raises(InputError, match="folder: must hold decoded images"):
+        DecodedImages(images, 16, tmp_path / "kept", progress=False)
+
+
+def test_a_file_larger_than_memory_can_be_mapped(tmp_path):
+    """Sparse; the kernel would not set aside as much for copies on writing."""
+    size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 3 // 2
+    with open(tmp_path / "pixels", "wb") as file:
+        file.truncate(size)
+    mapped = _mapped(tmp_path / "pixels")
+    assert len(mapped) == size
+    mapped[5] = 7
+    assert mapped[5] == 7
+    with open(tmp_path / "pixels", "rb") as file:
+        assert file.read(6) == bytes(6)

@@ -358,7 +358,7 @@ def test_what_is_left_out_is_asked_for_and_counted(form):
         [("Cutout", 0.0, 3), ("Invert", 0.0, None)],
     ])  # fmt: skip
     with pytest.raises(InputError, match=f"operations that {form} has, but got 'Cutout'; .*--drop"):
-        convert(PolicyFile(policy), form)
+        convert(PolicyFile(policy), form, drop=True)
     text, left_out = convert(PolicyFile(policy), form, drop=True)
     assert left_out == {"Cutout": 2, "SamplePairing": 1}
     place = "timm.data.auto_augment" if form == "timm" else form
@@ -404,3 +404,11 @@ def test_an_exported_transform_pickles(tmp_path, monkeypatch):
     first = np.asarray(exported_policy.transform(image()))
     torch.manual_seed(3)
     assert np.array_equal(first, np.asarray(again(image())))
+
+
+@pytest.mark.parametrize("form", ["text", "torchvision", "timm", "kornia", "albumentations"])
+def test_magnitudes_of_other_bins_are_not_taken_for_the_papers(form):
+    policy = RandAugment(1, 9).as_policy()
+    assert policy.bins == 31
+    with pytest.raises(InputError, match="bins: must be 10 for the paper convention"):
+        convert(PolicyFile(policy), form, drop=True)

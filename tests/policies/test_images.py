@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from policies import (
     TrivialAugmentWide,
     UniformAugment,
 )
+from policies import images as decoding
 from tests.policies import oracle
 from tests.policies.golden import golden
 from tests.policies.on_torch import with_kernels
@@ -259,3 +261,12 @@ def test_seeded_results_stay():
         result = transform.with_generator(seeded(2))(images).numpy().tobytes()
         lines.append(f"{name}: {hashlib.sha256(result).hexdigest()}\n")
     golden("policies/seeded.txt", "".join(lines))
+
+
+def test_a_forked_process_does_not_wait_for_a_thread_that_it_lacks():
+    """As a DataLoader's worker would, while a thread decodes a large image."""
+    with decoding.one_at_a_time(True):
+        child = os.fork()
+        if not child:
+            os._exit(0 if decoding.one_at_a_time(True).acquire(timeout=5) else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

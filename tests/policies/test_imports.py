@@ -94,6 +94,20 @@ def test_a_part_of_a_running_script_is_named_after_its_file(tmp_path):
     for how in (["my_script.py"], ["-m", "my_script"]):
         done = subprocess.run([sys.executable, *how], cwd=tmp_path, capture_output=True, text=True)
         assert done.stdout == "my_script:Net\n", done.stderr
+    (tmp_path / "my_script.py").rename(tmp_path / "my-script.py")
+    done = subprocess.run(
+        [sys.executable, "my-script.py"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert "rename it, for example to my_script.py" in done.stderr
     session = "class Net: pass\nfrom policies.imports import import_path\nimport_path('model', Net)"
     done = subprocess.run([sys.executable, "-c", session], capture_output=True, text=True)
     assert "interactive session or notebook" in done.stderr
+
+
+def test_a_module_that_ends_the_program_or_cannot_give_its_parts_is_named(here):
+    (here / "leaves.py").write_text("import sys\nsys.exit('bye')\n")
+    (here / "lazy.py").write_text("def __getattr__(name):\n    raise ImportError(name)\n")
+    with pytest.raises(InputError, match="must name a module that can be imported.*bye"):
+        resolve("model", "leaves:net")
+    with pytest.raises(InputError, match="must name something in lazy"):
+        resolve("model", "lazy:net")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
 import types
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageOps
 from torch import nn
 from torch._subclasses import FakeTensorMode
 from torchvision import transforms, tv_tensors
@@ -24,6 +27,7 @@ from policies import (
     get_convention,
 )
 from policies.ops import _linspace
+from policies.schedule import Schedule, ScheduleTransform
 from tests.policies.on_torch import with_kernels
 from tests.policies.samples import make, same, seeded, tensor
 
@@ -224,3 +228,46 @@ class TestCompile:
         for label in (1, 2):
             moved, passed = fast(tv_tensors.Image(tensor()), label)
             assert same(moved, eager(tv_tensors.Image(tensor()))) and passed == label
+
+
+def test_a_shallow_copy_draws_on_the_same_generator():
+    image = torch.zeros(3, 8, 8, dtype=torch.uint8)
+    generator = torch.Generator().manual_seed(0)
+    for transform in (
+        PolicyTransform(IMAGENET, generator=generator),
+        ScheduleTransform(Schedule([(0, IMAGENET)], 5), generator),
+    ):
+        again = copy.copy(transform)
+        assert again == transform and again is not transform and again.generator is generator
+    copy.copy(PolicyTransform(IMAGENET, generator=generator))(image)
+
+
+def test_what_an_image_says_of_itself_stays_whatever_is_drawn():
+    """Else a later step turns some of the images upright, and others not."""
+    image = Image.new("RGB", (40, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.info = {"exif": exif.tobytes(), "comment": "mine"}
+    for mode in ("RGB", "L"):
+        given = image.convert(mode)
+        given.info = dict(image.info)
+        augment = PolicyTransform([[("Invert", 0.5, None)]])
+        made = [augment(given) for _ in range(20)]
+        assert all(each.info == image.info for each in made)
+        assert {ImageOps.exif_transpose(each).size for each in made} == {(20, 40)}
+
+
+def test_one_pool_of_threads_whatever_the_batches():
+    augment = PolicyTransform([[("Invert", 1.0, None)]], threads=5)
+    augment(torch.zeros(9, 3, 8, 8, dtype=torch.uint8))
+    before = threading.active_count()
+    for count in range(2, 9):
+        augment(torch.zeros(count, 3, 8, 8, dtype=torch.uint8))
+    assert threading.active_count() <= before + 4
+    images, told = augment.explained(np.zeros((0, 3, 8, 8), np.uint8))
+    assert images.shape == (0, 3, 8, 8) and told == []
+
+
+def test_numbers_of_numpy_are_numbers():
+    assert RandAugment(fill=np.int64(3)).fill == 3
+    assert Schedule([(0, IMAGENET)], np.int64(5)).epochs == 5

@@ -7,7 +7,7 @@ import json
 import math
 import pickle
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 import pytest
@@ -208,3 +208,20 @@ def test_a_constructor_checks_the_options_that_it_declares():
     with pytest.raises(TypeError, match="epoch"):
         Checked(1, epoch=3)
     assert [declared.name for declared in keywords_of(Checked)] == ["epochs"]
+
+
+if TYPE_CHECKING:
+    from pathlib import Path as Nowhere
+
+
+def for_type_checkers(*, log: Nowhere | None = None, lr: float = 0.1) -> None: ...
+
+
+def test_types_that_only_type_checkers_know_are_not_checked():
+    known = keywords_of(for_type_checkers)
+    assert [declared.name for declared in known] == ["log", "lr"]
+    checked = checked_options({"log": 3, "lr": np.float32(0.5)}, known, "part")
+    assert checked == {"log": 3, "lr": 0.5} and type(checked["lr"]) is float
+    assert checked_options({"lr": np.int64(1)}, known, "part") == {"lr": 1.0}
+    with pytest.raises(InputError, match="lr"):
+        checked_options({"lr": np.float64("nan")}, known, "part")

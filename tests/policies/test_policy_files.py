@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
@@ -27,7 +28,7 @@ from policies import (
     save_policy,
     save_schedule,
 )
-from policies.files import MAX_JSON_BYTES, read_json, write_json
+from policies.files import MAX_JSON_BYTES, read_json, write_atomically, write_json
 from policies.policy_files import MAX_BYTES
 from tests.policies.golden import golden
 from tests.policies.test_augmentations import augmentations
@@ -405,3 +406,30 @@ def test_what_a_policy_file_holds_a_journal_line_holds():
     from proxy_tasks.trials import MAX_LINE_BYTES
 
     assert MAX_LINE_BYTES >= MAX_BYTES + 2**20
+
+
+def test_threads_that_write_one_file_do_not_meet(tmp_path):
+    path = tmp_path / f"{'x' * 250}.json"  # as long as a name may be
+    contents = [str(number) * 100_000 for number in range(4)]
+
+    def write(content):
+        for _ in range(15):
+            write_atomically(path, content)
+            assert path.read_text() in contents
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, contents))
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_a_schedule_is_saved_as_its_transform_is(tmp_path):
+    schedule = Schedule([(0, IMAGENET)], 5)
+    save_policy(tmp_path / "one.json", schedule)
+    save_schedule(tmp_path / "two.json", schedule)
+    assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
+    with pytest.raises(InputError, match="must be the transform of an epoch"):
+        load_policy_file(tmp_path / "one.json").transform(None)
+    with pytest.raises(InputError, match="provenance"):
+        save_policy(tmp_path / "three.json", IMAGENET, provenance=["a"])
+    with pytest.raises(InputError, match="ranges"):
+        Schedule.from_json({})

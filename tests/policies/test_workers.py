@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from policies import IMAGENET, PolicyTransform, RandAugment
+from policies import IMAGENET, InputError, PolicyTransform, RandAugment
 
 ROOT = Path(__file__).parents[2]
 PICTURE = np.random.default_rng(0).integers(0, 256, (3, 24, 24), dtype=np.uint8)
@@ -255,3 +255,17 @@ def test_threads_work_in_a_process_that_inherits_none(method, transform):
         timeout=60,
     )
     assert [tuple(batch.shape) for batch in loader] == [(16, 3, 24, 24)] * 4
+
+
+class Floats:
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return PolicyTransform(IMAGENET)(torch.zeros(3, 4, 4))
+
+
+@pytest.mark.long
+def test_a_mistake_in_a_worker_is_a_mistake():
+    with pytest.raises(InputError, match="must have dtype uint8"):
+        list(DataLoader(Floats(), num_workers=1))
