@@ -85,10 +85,15 @@ class Events:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        for old in folder.rglob(EVENTS):
-            old.unlink()
         self._writers: dict[str, EventFile] = {}
-        self._told: set[tuple] = set()
+        self._begin()
+
+    def _begin(self) -> None:
+        self.close()
+        for old in self.folder.rglob(EVENTS):
+            old.unlink()
+        self._writers = {}
+        self._told: dict[tuple, float] = {}
         self._steps: Counter[tuple[str, str]] = Counter()
         self._best: dict[tuple[str, str], float] = {}
 
@@ -99,19 +104,31 @@ class Events:
         self, kind: type[BaseException] | None, error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:  # fmt: skip
+        self.close()
+
+    def close(self) -> None:
         for writer in self._writers.values():
             writer.close()
 
     def tell(self, now: Progress) -> None:
-        """Write what was not written yet."""
+        """Write what was not written yet; all anew where something was evaluated again."""
+        ends = {
+            (stage.name, row.batch, row.slot): row.finished
+            for stage in now.stages
+            for row in stage.trials.itertuples()
+        }
+        if any(ends.get(key, finished) != finished for key, finished in self._told.items()) or (
+            now.stages and self._told.keys() - ends.keys()
+        ):
+            self._begin()
         if now.epochs:
             for row in read_epochs(now.run).to_dict("records"):
-                if self._new("", row["epoch"]):
+                if self._new(("", row["epoch"])):
                     for name in EPOCH_NUMBERS:
                         self._scalar("", name, row[name], row["epoch"])
         for stage in now.stages:
             for _, row in stage.trials.sort_values("finished", kind="stable").iterrows():
-                if self._new(stage.name, row["batch"], row["slot"]):
+                if self._new((stage.name, row["batch"], row["slot"]), row["finished"]):
                     self._trial(stage.name, row)
         for writer in self._writers.values():
             writer.flush()
@@ -133,9 +150,9 @@ class Events:
             self._best[stage, series] = best
             self._scalar(stage, tag("best reward so far"), best, step, row["finished"])
 
-    def _new(self, *key: object) -> bool:
+    def _new(self, key: tuple, finished: float = 0.0) -> bool:
         known = key in self._told
-        self._told.add(key)
+        self._told[key] = finished
         return not known
 
     def _scalar(

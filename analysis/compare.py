@@ -16,10 +16,11 @@ from proxy_tasks.evaluators.config import SHARING
 from . import plots, sections, tables
 from .asked import evaluations
 from .document import Block, Picture, Report, Section, Sentences, Table, Text, section
-from .runs import Arm, Run, passes_of_one, validated
+from .runs import Arm, Run, in_children, passes_of_one, validated
 from .statistics import (
     ALPHA,
     Difference,
+    Estimate,
     arm_difference,
     holm,
     holm_levels,
@@ -61,6 +62,7 @@ class Comparison:
         margin: what counts as equal.
         draw: how the images were drawn, in words.
         judge: the kind of evaluator.
+        unknown: children that diverged and have no accuracy.
     """
 
     table: pd.DataFrame
@@ -69,6 +71,7 @@ class Comparison:
     margin: float = MARGIN
     draw: str = "this draw of the data"
     judge: str = "from-scratch"
+    unknown: int = 0
 
     @property
     def text(self) -> str:
@@ -80,7 +83,14 @@ class Comparison:
         """What the table says, in words."""
         others = self.table.iloc[1:]
         first = self.table["arm"].iloc[0]
-        said = [self._sentence(first, row) for _, row in others.iterrows()]
+        without = self.table.loc[self.table["n"] == 0, "arm"].tolist()
+        said = []
+        if without:
+            said.append(f"Without a result: {', '.join(without)}.")
+        if first in without:
+            said.append(f"Nothing is compared with {first}, the first arm, before it has some.")
+        else:
+            said += [self._sentence(first, row) for _, row in others.iterrows() if row["n"]]
         rest = self.pairs[self.pairs["first"] != first] if len(self.pairs) else self.pairs
         if len(rest) <= FEW:
             said += [
@@ -100,9 +110,11 @@ class Comparison:
             )
         if len(others) and self.table["n"].iloc[0] == 1:
             said.append("One seed cannot tell a difference from luck; use at least three.")
-        diverged = int(self.table["diverged"].sum())
+        diverged = int(self.table["diverged"].sum()) - self.unknown
         if diverged:
             said.append(f"{diverged} children diverged and count with accuracy at chance.")
+        if self.unknown:
+            said.append(f"{self.unknown} diverged without an accuracy, and count for nothing.")
         failed = int(self.table["failed"].sum())
         if failed:
             said.append(f"{failed} evaluations failed and are missing from their pairs.")
@@ -150,10 +162,11 @@ def compare_arms(run: Run, margin: float = MARGIN) -> Comparison:
     if not margin > 0:
         raise InputError("margin", "must be above 0 percentage points", margin, "use 0.5")
     trials = run.trials[run.trials["part"] == "test"]
-    arms = list(dict.fromkeys(trials.sort_values(["batch", "slot"])["label"]))
+    # The first that was asked for, though it may have no result yet, or none at all.
+    asked = [arm.name for arm in run.arms[:1]]
+    arms = list(dict.fromkeys([*asked, *trials.sort_values(["batch", "slot"])["label"]]))
     accuracy = {arm: _by_seed(trials, arm) for arm in arms}
-    arms = [arm for arm in arms if len(accuracy[arm])]
-    if not arms:
+    if not any(map(len, accuracy.values())):
         raise run.unfinished("at least one tested child")
     costs = {arm.name: arm for arm in run.arms}
     # Written out once: every two arms ask which of their seeds had the same policies.
@@ -180,7 +193,8 @@ def compare_arms(run: Run, margin: float = MARGIN) -> Comparison:
     draw = "this draw of the data" + (f" (--task-seed {seed})" if seed is not None else "")
     table = _corrected(pd.DataFrame(rows), margin)
     judge = str(run.option("evaluator", "kind", "from-scratch"))
-    return Comparison(table, pd.DataFrame(pairs), accuracy, margin, draw, judge)
+    unknown = int((trials["diverged"] & trials["accuracy"].isna()).sum())
+    return Comparison(table, pd.DataFrame(pairs), accuracy, margin, draw, judge, unknown)
 
 
 def _by_seed(trials: pd.DataFrame, arm: str) -> pd.Series:
@@ -207,9 +221,11 @@ def _row(
     policies: pd.DataFrame,
     cost: Arm | None,
 ) -> dict[str, Any]:
-    mine = trials[trials["label"] == arm]
-    by_policy = accuracy[arm].groupby(policies.loc[accuracy[arm].index, arm], sort=False).mean()
-    estimate = mean_interval(by_policy if len(by_policy) > 1 else accuracy[arm])
+    mine, one = trials[trials["label"] == arm], passes_of_one(trials)
+    estimate = Estimate(np.nan, np.nan, 0, np.nan, np.nan)
+    if len(accuracy[arm]):
+        by_policy = accuracy[arm].groupby(policies.loc[accuracy[arm].index, arm], sort=False).mean()
+        estimate = mean_interval(by_policy if len(by_policy) > 1 else accuracy[arm])
     row = {
         "arm": arm,
         "n": estimate.n,
@@ -221,7 +237,7 @@ def _row(
         "failed": int((mine["status"] == "failed").sum()),
         "diverged": int(mine["diverged"].sum()),
         "search_evaluations": cost.evaluations if cost else 0.0,
-        "search_children": (cost.image_passes if cost else 0.0) / passes_of_one(trials),
+        "search_children": in_children(cost.image_passes, one) if cost else 0.0,
     }
     paired = None if arm == first else _difference(arm, first, accuracy, policies)
     if paired is None:
@@ -325,7 +341,7 @@ def comparison_blocks(comparison: Comparison | None) -> list[Block]:
         Picture(
             "compare",
             "arms",
-            lambda path: plots.arms(comparison.table, comparison.runs, path),
+            lambda path: plots.arms(comparison.table, comparison.runs, path, comparison.judge),
         ),
     ]
 

@@ -250,7 +250,9 @@ def analyse_replication(
     methods = next(iter(draws.values())).methods
     rows = []
     for method in methods:
-        row: dict[str, Any] = {"method": method, "draws": len(next(iter(draws.values())).numbers)}
+        row: dict[str, Any] = {
+            "method": method, "draws": int(np.isfinite(draws[OWN].means(method)).sum())
+        }  # fmt: skip
         for images, those in draws.items():
             means = those.means(method)
             means = means[np.isfinite(means)]

@@ -15,7 +15,7 @@ from proxy_tasks.run_format import FOUND_LABEL, FROM_SCRATCH, RANDOM_LABEL
 from . import plots, sections, tables
 from .document import Block, Picture, Report, Section, Sentences, Table, Text, section
 from .ranks import rank_ceiling, rank_correlation, spearman
-from .runs import Run, computed, passes_of_one, validated
+from .runs import Run, computed, in_children, passes_of_one, validated
 from .statistics import FEWEST, MOST_SEEDS, NoiseFloor, noise_floor, seeds_needed
 
 TOP = 5  # candidates that an evaluation likes best
@@ -40,6 +40,7 @@ class Fidelity:
 
     `reference`: [policies, seeds] from-scratch test accuracy in percent. `noise`: of those of its
     policies of which no child diverged; None where they are fewer than 8. `diverged`: the others.
+    `few`: evaluators with too few policies to be in the table. `lost`: policies that lack a child.
     """
 
     table: pd.DataFrame
@@ -47,6 +48,8 @@ class Fidelity:
     noise: NoiseFloor | None
     regions: pd.DataFrame
     diverged: int = 0
+    few: tuple[str, ...] = ()
+    lost: int = 0
 
     @property
     def text(self) -> str:
@@ -88,6 +91,13 @@ class Fidelity:
             said.append(
                 f"{self.diverged} policies with a diverged child are left out of the noise."
             )
+        if self.lost:
+            said.append(f"{self.lost} policies that lack a child are left out.")
+        if self.few:
+            said.append(
+                f"Without as many as {FEWEST} policies that have all evaluations, and so not in "
+                f"the table: {', '.join(self.few)}."
+            )
         return said
 
 
@@ -117,7 +127,7 @@ def analyse_fidelity(run: Run) -> Fidelity:
                     "reward": reward,
                     "seconds": computed(mine)["seconds"].mean(),
                     "image_passes": passes_of_one(mine),
-                    "cost": passes_of_one(mine) / passes_of_one(children),
+                    "cost": in_children(passes_of_one(mine), passes_of_one(children)),
                     **_correlations(scores, reference.loc[scores.index]),
                 }
             )
@@ -127,7 +137,12 @@ def analyse_fidelity(run: Run) -> Fidelity:
     sound = reference[~reference.index.isin(children["label"][children["diverged"]])]
     noise = noise_floor(sound.to_numpy()) if len(sound) >= FEWEST else None
     diverged = len(reference) - len(sound)
-    return Fidelity(pd.DataFrame(rows), reference, noise, pd.DataFrame(regions), diverged)
+    known = {row["evaluator"] for row in rows}
+    few = tuple(each for each in dict.fromkeys(trials["scorer"]) if each not in known)
+    lost = children["label"].nunique() - len(reference)
+    return Fidelity(
+        pd.DataFrame(rows), reference, noise, pd.DataFrame(regions), diverged, few, lost
+    )
 
 
 def _regions(scores: pd.DataFrame, reference: pd.DataFrame) -> dict[str, Any]:

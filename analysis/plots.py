@@ -150,18 +150,25 @@ def _figure_rows() -> tuple[Figure, list[Axes]]:
     return figure, axes
 
 
-def arms(table: pd.DataFrame, runs: Mapping[str, pd.Series], path: str | Path) -> Path:
+def arms(
+    table: pd.DataFrame,
+    runs: Mapping[str, pd.Series],
+    path: str | Path,
+    judge: str = "from-scratch",
+) -> Path:
     """Test accuracy (%) of each arm: every run as a dot, the mean with its interval.
 
     `table` has the columns arm, mean, low, high, best arm last or first as given; `runs` maps an
-    arm to its runs, by seed.
+    arm to its runs, by seed. `judge`: the evaluator.
     """
     figure, axis = canvas(8, 1.3 + 0.42 * len(table))
     _forest(axis, table, runs, "seed")
     axis.axvline(table["mean"].iloc[0], color=ORANGE, linewidth=1, linestyle="--", zorder=1)
     axis.set(
         xlabel="test accuracy (%): runs, mean, 95 % interval; dashed: mean of the first arm",
-        title="Children trained from scratch under each arm",
+        title="Children trained from scratch under each arm"
+        if judge == "from-scratch"
+        else f"Evaluations of each arm by {judge}",
     )
     return save(figure, path)
 
@@ -177,15 +184,27 @@ def differences(
     rows = max(len(table) for table, _ in panels.values())
     figure, axes = canvas(8, len(panels) * (1.0 + 0.42 * rows), nrows=len(panels), sharex=True)
     for axis, (title, (table, runs)) in zip(np.atleast_1d(axes), panels.items(), strict=True):
-        _forest(axis, table, runs, "draw")
+        _forest(axis, table, runs, "draw", "points", sign=True)
         axis.axvline(0, color=ORANGE, linewidth=1, linestyle="--", zorder=1)
         axis.set_title(title)
     axis.set_xlabel("difference in test accuracy (points): draws, mean, corrected interval")
     return save(figure, path)
 
 
-def _forest(axis: Axes, table: pd.DataFrame, runs: Mapping[str, pd.Series], unit: str) -> None:
+def _forest(
+    axis: Axes,
+    table: pd.DataFrame,
+    runs: Mapping[str, pd.Series],
+    unit: str,
+    measure: str = "%",
+    *,
+    sign: bool = False,
+) -> None:
     """A row an arm, the first at the top: what it had with each unit, its mean and interval."""
+
+    def shown(value: float) -> str:
+        return f"{tables.number(value, sign=sign)} {measure}"
+
     axis.grid(axis="x", color=GRID, linewidth=0.8)
     axis.grid(visible=False, axis="y")
     rows = np.arange(len(table))[::-1]
@@ -196,13 +215,13 @@ def _forest(axis: Axes, table: pd.DataFrame, runs: Mapping[str, pd.Series], unit
             values, np.full(values.size, row - 0.22), s=18, color=GREY, alpha=0.7, zorder=2
         )
         points.set_urls(
-            told(f"{arm['arm']}, {unit} {index}: {value:.2f} %" for index, value in own.items())
+            told(f"{arm['arm']}, {unit} {index}: {shown(value)}" for index, value in own.items())
         )
         if np.isfinite(arm["low"]):
             axis.plot([arm["low"], arm["high"]], [row, row], color=BLUE, linewidth=2.2, zorder=3)
         mean = axis.scatter([arm["mean"]], [row], s=50, marker="D", color=BLUE, zorder=4)
-        shown = tables.interval(arm["low"], arm["high"])
-        mean.set_urls(told([f"{arm['arm']}: mean {arm['mean']:.2f} % {shown}"]))
+        interval = tables.interval(arm["low"], arm["high"], sign=sign)
+        mean.set_urls(told([f"{arm['arm']}: mean {shown(arm['mean'])} {interval}"]))
     room = 44 if broad() else 18  # a long name would leave no room for the chart
     axis.set_yticks(rows, [literal(tables.shortened(name, room)) for name in table["arm"]])
     axis.set_ylim(-0.6, len(table) - 0.4)

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 import pandas as pd
 
-from proxy_tasks.run_format import CONFIG_NAME, EPOCHS_NAME, FINAL
+from proxy_tasks.run_format import CONFIG_NAME, EPOCHS_NAME, FINAL, RESULT_NAME
 from proxy_tasks.trials import JOURNAL_NAME
 
 from . import sections
@@ -91,7 +91,8 @@ class Progress:
         if self.run.kind in OPEN_ENDED:
             return False
         if self.epochs:
-            return self.epochs[0] >= self.epochs[1] > 0
+            ended = (self.run.directory / RESULT_NAME).exists()  # by its loss, before the last
+            return ended or self.epochs[0] >= self.epochs[1] > 0
         known = [stage for stage in self.stages if stage.asked]
         others = len(known) < len(self.stages)
         return (

@@ -89,7 +89,8 @@ class Grid:
 
     def neighbours(self) -> pd.DataFrame:
         """The rows next to the best cell in the grid (one step in N, in M, or in both)."""
-        ns, ms = sorted(self.table["n"].unique()), sorted(self.table["m"].unique())
+        tried = [*zip(self.table["n"], self.table["m"], strict=True), *self.diverged]
+        ns, ms = (sorted({*each}) for each in zip(*tried, strict=True))
         n, m = ns.index(self.best[0]), ms.index(self.best[1])
         near = [
             abs(ns.index(row.n) - n) <= 1 and abs(ms.index(row.m) - m) <= 1
@@ -116,14 +117,15 @@ class Grid:
     def edges(self) -> list[str]:
         """The sides on which the best cell lies at the end of what was tried and more is legal."""
         said = []
-        for name, value, least, most in (
-            ("N", self.best[0], 1, MOST_N),
-            ("M", self.best[1], 0, 30),
+        lost = list(zip(*self.diverged, strict=True)) or [(), ()]
+        for name, value, more, least, most in (
+            ("N", self.best[0], lost[0], 1, MOST_N),
+            ("M", self.best[1], lost[1], 0, 30),
         ):
-            values = self.table[name.lower()]
-            if value == values.max() and value < most:
+            values = {*self.table[name.lower()], *more}
+            if value == max(values) and value < most:
                 said.append(f"the largest {name} tried")
-            elif value == values.min() and value > least:
+            elif value == min(values) and value > least:
                 said.append(f"the smallest {name} tried")
         return said
 
@@ -284,7 +286,13 @@ def _trained(run: Run) -> tuple[pd.DataFrame, tuple[tuple[int, int], ...]]:
     It ranks below every child that trained, whatever its reward.
     """
     rows = run.evaluated
-    cells = rows["label"].str.extract(r"^N=(\d+) M=(\d+)$").astype(int)
+    cells = rows["label"].str.extract(r"^N=(\d+) M=(\d+)$")
+    if cells.isna().to_numpy().any():
+        raise InputError(
+            str(run.directory), "must have cells of a grid in its journal",
+            rows["label"][cells[0].isna()].iloc[0], "restore it from a copy",
+        )  # fmt: skip
+    cells = cells.astype(int)
     rows = rows.assign(n=cells[0], m=cells[1])
     lost = rows.groupby(["n", "m"])["diverged"].transform("any").astype(bool)
     diverged = sorted(set(zip(rows["n"][lost], rows["m"][lost], strict=True)))

@@ -37,7 +37,7 @@ from .draws import (
     compare_methods,
     cost_text,
 )
-from .runs import Run, contents_of, load_run, passes_of_one
+from .runs import Run, contents_of, in_children, load_run, passes_of_one
 
 METHOD = (
     "The unit is a method on a draw of the images: each searches anew, at the same cost; searchers "
@@ -89,7 +89,7 @@ def _draws(run: Run, judgements: list[Run], measure: str = "accuracy") -> Draws:
         values[place] = wide.reindex(range(seeds))[list(methods)].to_numpy(float)
         diverged += int(tested["diverged"].sum())
         child = passes_of_one(tested)
-        cost[place] = [arm.image_passes / child for arm in each.arms]
+        cost[place] = [in_children(arm.image_passes, child) for arm in each.arms]
     numbers = tuple(int(each.directory.parent.name.removeprefix(DRAW)) for each in judgements)
     if measure == "accuracy":
         values *= 100
@@ -213,8 +213,9 @@ def _plan(run: Run) -> Section:
         return section("Plan")
     plans = read_json(path)
     with as_written(str(path), "must hold plans as they were written", "restore it from a copy"):
+        first, *_ = plans
         hashes = [f"{plan['settings']['draws']} draws, {plan['sha256']}" for plan in plans]
-        primary = plans[0].get("primary")
+        primary = first.get("primary")
         decides = (
             f"Primary: accuracy on {PLACES[primary]}; the other kind of draw is secondary."
             if primary

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -114,8 +115,8 @@ class Run:
 
     @property
     def evaluated(self) -> pd.DataFrame:
-        """The rows that carry a reward (not the failed ones)."""
-        return self.trials[self.trials["reward"].notna()]
+        """The rows that did not fail; a child that diverged may have no reward."""
+        return self.trials[self.trials["status"] != "failed"]
 
     @property
     def warnings(self) -> list[str]:
@@ -255,6 +256,11 @@ def computed(trials: pd.DataFrame) -> pd.DataFrame:
 def passes_of_one(trials: pd.DataFrame) -> float:
     """Mean image passes of an evaluation that was computed."""
     return float(computed(trials)["image_passes"].mean())
+
+
+def in_children(passes: float, one: float) -> float:
+    """Image passes in those of one child; NaN where evaluations cost none, as planted ones may."""
+    return passes / one if one else math.nan
 
 
 def sound(trials: pd.DataFrame) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from policies.errors import as_written
 from policies.files import read_json
 from proxy_tasks.run_format import FINAL, RESCORE, SEARCHED_CONFIG, SEARCHED_JOURNAL
 from proxy_tasks.trials import read_journal
@@ -138,5 +139,6 @@ def _lost(table: pd.DataFrame, again: pd.DataFrame) -> str:
 def _same_scorer(run: Run) -> bool:
     """Whether candidates are measured again as the search measured them."""
     path = run.directory / SEARCHED_CONFIG
-    searched = read_json(path).get("evaluator") if path.exists() else None
+    with as_written(str(path), "must hold the configuration of a search", "restore it from a copy"):
+        searched = read_json(path).get("evaluator") if path.exists() else None
     return searched == run.config.get("evaluator")

@@ -88,7 +88,7 @@ def share(value: float) -> str:
 
 def part(value: float) -> str:
     """A share of 1 as what it divides by: 1/9.5."""
-    return f"1/{1 / value:.1f}" if value else "–"
+    return f"1/{1 / value:.1f}" if value > 0 else "–"
 
 
 def measure(name: str) -> str:

@@ -141,7 +141,7 @@ def table_of(run: Run) -> Table:
 
     Raises InputError for a run in which nothing is finished, or that was tampered with.
     """
-    done = run.evaluated[run.evaluated["status"] == "ok"]
+    done = run.evaluated[(run.evaluated["status"] == "ok") & run.evaluated["accuracy"].notna()]
     if done.empty or run.manifest is None:
         raise run.unfinished("at least one result")
     texts = {each: policy_text(augmentation_of(each)) for each in done["policy"].unique()}

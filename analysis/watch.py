@@ -146,12 +146,14 @@ def _groups(stage: Stage) -> Table:
     by = stage.trials.groupby("label")["scorer"].nunique()
     for (scorer, label), group in stage.trials.groupby(["scorer", "label"], sort=False):
         label = f"{label}, {scorer}" if by[label] > 1 else label
-        values = sound(group)[column]
+        # As reports have it: on the test part diverged children count, else they rank last.
+        values = group[column].dropna() if stage.tested else sound(group)[column]
+        lost = bool(group["diverged"].any()) or values.empty
         failed = int((group["status"] == "failed").sum())
-        rows.append((label, len(group), values.mean(), values.std(), failed))
+        rows.append((label, len(group), values.mean(), values.std(), failed, lost))
     if not stage.tested:
-        rows.sort(key=lambda row: -row[2] if row[2] == row[2] else float("inf"))
-    for label, count, mean, sd, failed in rows[:ROWS]:
+        rows.sort(key=lambda row: (row[5], -row[1] + row[4], -row[2]))
+    for label, count, mean, sd, failed, _ in rows[:ROWS]:
         numbers = tables.number(mean, 4), tables.number(sd, 4)
         table.add_row(Text(_plain(label)), str(count), *numbers, str(failed or ""))
     if len(rows) > ROWS:

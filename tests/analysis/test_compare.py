@@ -241,7 +241,10 @@ def test_files_are_written_with_the_cost_of_the_search(write_run):
     config = {
         "task": "reduced-fashion",
         "settings": {
-            "arms": [{"name": "found", "search": {"evaluations": 100, "image_passes": 7000}}]
+            "arms": [
+                {"name": "none"},
+                {"name": "found", "search": {"evaluations": 100, "image_passes": 7000}},
+            ]
         },
     }
     directory = write_run(lines(), {"kind": "compare", **config})
