@@ -315,7 +315,7 @@ def over(options: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]
     or belongs to another choice."""
     gone = {*COUNTED} if any(given.get(name) is not None for name in COUNTED) else set()
     for name, fitting in _OF_A_CHOICE.items():
-        if name in given and given[name] != options.get(name):
+        if {name} <= options.keys() & given.keys() and given[name] != options[name]:
             gone |= {*fitting}
     return {**{name: value for name, value in options.items() if name not in gone}, **given}
 

@@ -122,6 +122,9 @@ def test_options_given_win_over_what_excludes_them(tmp_path):
     assert of_file("search", staged).to_json() == json.loads(staged.read_text())
     assert of_file("search", staged, searcher="staged").settings.cheap["kind"] == "synthetic"
     assert of_file("search", ppo, budget=30).settings.evaluations is None
+    assert over({"searcher_options": {"lag": 0}}, {"searcher": "ppo"}) == {
+        "searcher_options": {"lag": 0}, "searcher": "ppo",
+    }  # fmt: skip
     other = of_file("search", ppo, evaluator="from-scratch")
     assert other.evaluator.options == {} and other.searcher.options == {"batch_size": 6}
 
