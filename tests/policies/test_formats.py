@@ -358,7 +358,7 @@ def test_what_is_left_out_is_asked_for_and_counted(form):
         [("Cutout", 0.0, 3), ("Invert", 0.0, None)],
     ])  # fmt: skip
     with pytest.raises(InputError, match=f"operations that {form} has, but got 'Cutout'; .*--drop"):
-        convert(PolicyFile(policy), form, drop=True)
+        convert(PolicyFile(policy), form)
     text, left_out = convert(PolicyFile(policy), form, drop=True)
     assert left_out == {"Cutout": 2, "SamplePairing": 1}
     place = "timm.data.auto_augment" if form == "timm" else form

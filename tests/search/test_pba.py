@@ -101,7 +101,7 @@ def test_file_round_trip(tmp_path):
     ([], 5, "at least one"),
     ([(1, IMAGENET)], 5, "start at 0"),
     ([(0, IMAGENET), (0, IMAGENET)], 5, "ascend"),
-    ([(0, IMAGENET), (5, IMAGENET)], 5, "above 5"),
+    ([(0, IMAGENET), (5, IMAGENET)], 5, "at least 6"),
     ([(0.0, IMAGENET)], 5, "start at 0"),
     ([0], 5, "pair"),
     ([(0, [[("Rotat", 0.5, 3)]])], 5, "Rotate"),
