@@ -112,24 +112,23 @@ class Events:
 
     def tell(self, now: Progress) -> None:
         """Write what was not written yet; all anew where something was evaluated again."""
-        ends = {
+        epochs = read_epochs(now.run).to_dict("records") if now.epochs else []
+        ends = {("", row["epoch"]): 0.0 for row in epochs} | {
             (stage.name, row.batch, row.slot): row.finished
             for stage in now.stages
             for row in stage.trials.itertuples()
         }
-        if any(ends.get(key, finished) != finished for key, finished in self._told.items()) or (
-            now.stages and self._told.keys() - ends.keys()
-        ):
+        if not self._told.items() <= ends.items():
             self._begin()
-        if now.epochs:
-            for row in read_epochs(now.run).to_dict("records"):
-                if self._new(("", row["epoch"])):
-                    for name in EPOCH_NUMBERS:
-                        self._scalar("", name, row[name], row["epoch"])
+        for row in epochs:
+            if ("", row["epoch"]) not in self._told:
+                for name in EPOCH_NUMBERS:
+                    self._scalar("", name, row[name], row["epoch"])
         for stage in now.stages:
             for _, row in stage.trials.sort_values("finished", kind="stable").iterrows():
-                if self._new((stage.name, row["batch"], row["slot"]), row["finished"]):
+                if (stage.name, row["batch"], row["slot"]) not in self._told:
                     self._trial(stage.name, row)
+        self._told = ends
         for writer in self._writers.values():
             writer.flush()
 
@@ -149,11 +148,6 @@ class Events:
             best = max(self._best.get((stage, series), -math.inf), row["reward"])
             self._best[stage, series] = best
             self._scalar(stage, tag("best reward so far"), best, step, row["finished"])
-
-    def _new(self, key: tuple, finished: float = 0.0) -> bool:
-        known = key in self._told
-        self._told[key] = finished
-        return not known
 
     def _scalar(
         self, stage: str, tag: str, value: float, step: int, clock: float | None = None

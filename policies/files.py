@@ -63,6 +63,15 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     fsync_directory(path.parent)
 
 
+def write_where_other(path: Path, data: bytes | str) -> bool:
+    """Write atomically unless the file holds just that; returns whether it was written."""
+    raw = data.encode() if isinstance(data, str) else data
+    if path.is_file() and path.read_bytes() == raw:
+        return False
+    write_atomically(path, raw)
+    return True
+
+
 def read_file(path: Path, most: int) -> bytes:
     """The bytes of an ordinary file of at most ``most`` bytes.
 

@@ -12,7 +12,7 @@ import math
 from pathlib import Path
 
 from policies.errors import InputError
-from policies.files import write_atomically
+from policies.files import write_where_other
 from policies.options import to_json
 from policies.policy_files import PolicyFile, to_json_text
 from policies.schedule import Schedule, ScheduleTransform
@@ -73,22 +73,20 @@ def run_pba(
         )
         file = opened.path / SCHEDULE_NAME
         trials = read_journal(opened.path / JOURNAL_NAME)
-        found = schedule_of(trials, generations, settings.interval, epochs)
-        if found is None:
+        best_of_all = schedule_of(trials, generations, settings.interval, epochs)
+        if best_of_all is None:
             raise NothingFound(
                 f"none of {settings.population} children trained to the end: {result.failed} "
                 f"evaluations failed, the others diverged; see {opened.path}"
             )
-        schedule, best = found
+        schedule, best = best_of_all
         if all(row[1] == 0 for _, policy in schedule for sub in policy for row in sub):
             opened.log.warning(
                 f"{file}: every probability is 0, so the schedule augments nothing: the best child "
                 "was one that no replacement reached; train longer or replace more often"
             )
-        found_file = PolicyFile(ScheduleTransform(schedule), _about(opened, trials, best))
-        content = to_json_text(found_file).encode()
-        if not file.is_file() or file.read_bytes() != content:
-            write_atomically(file, content)
+        found = PolicyFile(ScheduleTransform(schedule), _about(opened, trials, best))
+        write_where_other(file, to_json_text(found))
         return schedule, result
 
 

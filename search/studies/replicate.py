@@ -101,11 +101,8 @@ def run_replicate(
         arms = [Arm.from_json(arm) for arm in run.config.settings.arms]
         check_pipelines(arms, run.task.train.images)
         warn_of_files_changed(run, arms)
-        for name in run.config.settings.method:
-            stage = stage_of(name)
-            first = None if stage is None else stage.configure(run.config, 0)
-            if first is not None and first.searcher is not None:
-                check_budget(first, run.task, f"method {name}", "raise --budget, or leave it out")
+        for name, search in _searches(run.config).items():
+            check_budget(search, run.task, f"method {name}", "raise --budget, or leave it out")
         keep_plan(run)
         how = {"retry_failed": retry_failed, "progress": progress}
         ended = [
@@ -136,17 +133,22 @@ def check(config: Config) -> None:
             config.evaluator.kind, "leave it out",
         )  # fmt: skip
     stages = {text: stage_of(text) for text in settings.method}
-    for text, stage in stages.items():
-        first = None if stage is None else stage.configure(config, 0)
-        if first is not None and first.searcher is not None:
-            build_searcher(first)  # a wrong option is told before anything runs
-            _check_another(text, first, settings)
+    for text, search in _searches(config).items():
+        build_searcher(search)  # a wrong option is told before anything runs
+        _check_another(text, search, settings)
     arms = [text for text, stage in stages.items() if stage is None]
     taken = {*SEARCHING, *stages} - {*arms}
     names = [arm["name"] for arm in settings.arms if arm["name"] in taken]
     if names:
         raise InputError("method", "must not call a file as a method", names[0], "rename the file")
     parse_arms(arms, settings.seeds, {arm["text"]: arm for arm in settings.arms})
+
+
+def _searches(config: Config) -> dict[str, Config]:
+    """What the methods that have a searcher run on the first draw, by method."""
+    stages = {name: stage_of(name) for name in config.settings.method}
+    made = {name: stage.configure(config, 0) for name, stage in stages.items() if stage is not None}
+    return {name: each for name, each in made.items() if each.searcher is not None}
 
 
 def _check_another(method: str, search: Config, settings: ReplicateSettings) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from policies import Policy
 from policies.errors import InputError
-from policies.files import write_atomically
+from policies.files import write_atomically, write_where_other
 from policies.imports import is_import_path
 from policies.policy_files import PolicyFile, to_json_text
 from proxy_tasks import ProxyTask
@@ -188,9 +188,7 @@ def kept_of(budget: int, reserve: float) -> int:
 def _write_costs(folder: Path, budget: Budget) -> None:
     """costs.json, for reports: image passes of a child, of evaluations, of what is done once."""
     costs = {"child": budget.unit, "evaluation": dict(budget.prices), "prepared": budget.spent}
-    content = (json.dumps(costs, indent=2) + "\n").encode()
-    if _content(folder / COSTS_NAME) != content:
-        write_atomically(folder / COSTS_NAME, content)
+    write_where_other(folder / COSTS_NAME, json.dumps(costs, indent=2) + "\n")
 
 
 # The study -------------------------------------------------------------------------------------
