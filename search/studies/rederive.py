@@ -86,7 +86,7 @@ def run_rederive(
         _tell_recipe(run)
         searches = search_configs(run.config)
         for name, made in searches.items():
-            check_budget(made, run.task, name, "raise --budget")
+            check_budget(made, run.task, name, "raise --budget or --epochs")
         stages = {**searches, **grid_config(run.config)}
         comparisons = [run.path / name for name in (COMPARE_CHILD, COMPARE_OTHER, COMPARE)]
         if retry_failed:

@@ -102,7 +102,9 @@ def run_replicate(
         check_pipelines(arms, run.task.train.images)
         warn_of_files_changed(run, arms)
         for name, search in _searches(run.config).items():
-            check_budget(search, run.task, f"method {name}", "raise --budget, or leave it out")
+            check_budget(
+                search, run.task, f"method {name}", "raise --budget or --epochs, or leave it out"
+            )
         keep_plan(run)
         how = {"retry_failed": retry_failed, "progress": progress}
         ended = [

@@ -8,16 +8,20 @@ import json
 import pytest
 from rich.console import Console
 
-from analysis import board, compare_arms, load_run, report_of
+from analysis import analyse_fidelity, board, compare_arms, load_run, report_of
 from analysis.drawing import told
 from analysis.plots import arms as drawn_arms
 from analysis.plots import differences
 from analysis.progress import progress
+from analysis.randaugment import analyse_grid
 from analysis.watch import view
 from policies import InputError
 from tests.analysis.journals import journal_line
 from tests.analysis.test_board import scalars
+from tests.analysis.test_fidelity import lines
 from tests.golden.runs import copy
+
+LOST = {"status": "failed", "evaluation": None, "error": "RuntimeError: planted"}
 
 
 def arm(seed, slot, name, accuracy, *, diverged=False):
@@ -176,3 +180,32 @@ def test_a_journal_of_something_else_is_no_grid(write_run):
     directory = grid(write_run, [arm(0, 0, "none", 0.5)], [5])
     with pytest.raises(InputError, match="must have cells of a grid in its journal"):
         words(directory)
+
+
+def test_an_arm_without_results_is_compared_with_nothing(write_run):
+    lines = [arm(seed, 0, "none", 0.5 + seed / 100) for seed in range(3)]
+    lines += [arm(seed, 1, "lost", None) for seed in range(3)]
+    said = compare_arms(load_run(compared(write_run, lines, ("none", "lost")))).sentences
+    assert "Without a result: lost." in said and "3 evaluations failed" in " ".join(said)
+    assert not any("lost against none" in sentence for sentence in said)
+
+
+def test_what_a_fidelity_study_leaves_out_is_said(write_run):
+    """A child of one policy failed, and all but 7 evaluations of another evaluator."""
+    rows = lines()
+    for row in [row for row in rows if row["scorer"] == "cheap"]:
+        few = {**row, "scorer": "few", "batch": row["batch"] + 10}
+        rows.append(few if row["slot"] < 7 else {**few, **LOST})
+    child = next(n for n, row in enumerate(rows) if row["scorer"] == "from-scratch")
+    rows[child] |= LOST
+    found = analyse_fidelity(load_run(write_run(rows)))
+    assert (found.few, found.lost) == (("few",), 1)
+    said = " ".join(found.sentences)
+    assert "1 policies that lack a child are left out." in said and "the table: few." in said
+
+
+def test_a_cell_beyond_one_that_was_left_out_is_no_neighbour(write_run):
+    lines = [cell(seed, slot, m, 0.7 - slot / 10 + seed / 100, diverged=m == 15)
+             for seed in range(2) for slot, m in enumerate((5, 15, 25))]  # fmt: skip
+    found = analyse_grid(load_run(grid(write_run, lines, [5, 15, 25])))
+    assert found.best == (1, 5) and found.neighbours().empty

@@ -368,3 +368,11 @@ def test_a_plan_that_has_grown_is_said(recorded):
     (recorded / "plan.json").write_text("[1]")
     with pytest.raises(InputError, match="plan.json"):
         plan()
+
+
+def test_draws_of_a_method_are_those_in_which_it_has_a_result():
+    accuracy = simulated(np.random.default_rng(0), 3)
+    accuracy[1, :, 2] = np.nan
+    draws = draws_of(accuracy)
+    found = analyse_replication({OWN: draws, OTHER: draws}, ["a"], 0.5)
+    assert found.table["draws"].tolist() == [6, 6, 5]

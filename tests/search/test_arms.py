@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from shutil import copyfile
 from types import SimpleNamespace
 
 import pytest
@@ -229,8 +230,10 @@ def test_only_runs_of_ours_are_asked_what_they_have_seen(tmp_path, monkeypatch, 
     monkeypatch.setattr(Manifest, "read", lambda path: SimpleNamespace(parts=parts))
     warn_of_images_seen(run, [parse_arm("imagenet"), parse_arm("none")])
     assert not caplog.records
-    for file in ("policy.json", "proposals/best-5.json"):
-        warn_of_images_seen(run, [parse_arm(str(ours / file))])
+    copyfile(ours / "policy.json", ours / "again.json")
+    files = [str(ours / name) for name in ("policy.json", "proposals/best-5.json", "again.json")]
+    for text in (*files[:2], "twice=policy.json,again.json"):
+        warn_of_images_seen(run, [parse_arm(text)])
         assert len(caplog.records) == 1
         caplog.clear()
 

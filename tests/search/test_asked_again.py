@@ -243,3 +243,15 @@ def test_a_grown_or_retried_run_has_no_schedule_meanwhile(tmp_path):
     (tmp_path / "schedule.json").write_text("{}")
     forget_policy(tmp_path)
     assert not (tmp_path / "schedule.json").exists()
+
+
+def test_a_selections_file_says_nothing_of_another_search(tmp_path):
+    """What its children are made of is that of the run which it goes on from."""
+    run = copy("select", tmp_path / "select")
+    config = json.loads((run / "config.json").read_text())
+    config["evaluator"]["kernels"] = "fused"
+    file = tmp_path / "other.json"
+    file.write_text(json.dumps(config))
+    searched = copy("search-random", tmp_path / "searched")
+    made = of_file("select", file, run=str(searched))
+    assert made.evaluator.kernels == "plain" and made.task.name == "synthetic"

@@ -190,3 +190,9 @@ def stopping():
         return answer(job)
 
     return some
+
+
+def test_what_an_image_says_of_itself_stays():
+    image = Image.new("RGB", (8, 8))
+    image.info = {"exif": b"mine"}
+    assert seeded("pipeline")(image).info == {"exif": b"mine"}

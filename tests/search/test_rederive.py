@@ -260,3 +260,12 @@ def test_a_dry_run_of_the_papers_recipe(place):
     assert read_config(run / "search").searcher.options == {"preset": "paper"}
     assert "paper: Wide-ResNet-40-2, 200 epochs" in (run / "run.log").read_text()
     assert "| wrn-40-2, 2 epochs |" in " ".join((run / "rederive.md").read_text().split())
+
+
+def test_what_its_searches_cost_is_asked_before_the_first_in_its_own_words(place, patch):
+    made = beside_images(place("b"), patch)
+    evaluator = replace(made.evaluator, kind="from-scratch", epochs=1)
+    with pytest.raises(InputError, match="^search, (cheap|budget): ") as refused:
+        run_rederive(replace(made, evaluator=evaluator), "run", progress=False)
+    assert refused.value.fix == "raise --budget or --epochs"  # it has no --cheap
+    assert not (place("b") / "run").exists()
