@@ -22,13 +22,20 @@ from policies import (
     ScheduleTransform,
     TrivialAugmentWide,
     UniformAugment,
+    files,
     load_policy,
     load_policy_file,
     load_schedule,
     save_policy,
     save_schedule,
 )
-from policies.files import MAX_JSON_BYTES, read_json, write_atomically, write_json
+from policies.files import (
+    MAX_JSON_BYTES,
+    read_json,
+    write_atomically,
+    write_json,
+    write_where_other,
+)
 from policies.policy_files import MAX_BYTES
 from tests.policies.golden import golden
 from tests.policies.test_augmentations import augmentations
@@ -433,3 +440,11 @@ def test_a_schedule_is_saved_as_its_transform_is(tmp_path):
         save_policy(tmp_path / "three.json", IMAGENET, provenance=["a"])
     with pytest.raises(InputError, match="ranges"):
         Schedule.from_json({})
+
+
+def test_what_is_as_it_should_be_is_not_written(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    assert write_where_other(path, "é") and path.read_bytes() == "é".encode()
+    assert write_where_other(path, b"other") and path.read_bytes() == b"other"
+    monkeypatch.setattr(files, "write_atomically", None)
+    assert not write_where_other(path, "other")

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from policies import SVHN
+from policies import SVHN, load_policy_file
 from policies.errors import InputError
+from proxy_tasks.manifest import Manifest
 from proxy_tasks.trials import read_journal
 from search import Config
 from search.cli.main import main
@@ -255,3 +256,13 @@ def test_a_selections_file_says_nothing_of_another_search(tmp_path):
     searched = copy("search-random", tmp_path / "searched")
     made = of_file("select", file, run=str(searched))
     assert made.evaluator.kernels == "plain" and made.task.name == "synthetic"
+
+
+def test_what_is_selected_names_its_task_and_images(tmp_path):
+    run = copy("select", tmp_path / "select")
+    (run / "policy.json").unlink()
+    called("resume", run, "--quiet")
+    for file in (run / "policy.json", *(run / "proposals").glob("*.json")):
+        about = load_policy_file(file).provenance
+        assert about["manifest_hash"] == Manifest.read(run / "manifest.json").hash
+        assert about["task"] == "synthetic"
