@@ -36,7 +36,7 @@ from .policy import Operation, Policy, is_sequence, literal
 from .policy_files import PolicyFile
 from .transforms import PolicyTransform
 
-_LITERAL = (ast.Constant, ast.Tuple, ast.List)
+_PASSED_ON = ("fill", "self.fill")  # `fill=fill`, as in the code of libraries: says no number
 
 
 class Imported(NamedTuple):
@@ -251,19 +251,20 @@ def _fill(text: str) -> int | tuple[int, ...]:
         nodes = [*ast.walk(ast.parse(text))]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return 0  # a table that is no module
-    said = [node.value for node in nodes if isinstance(node, ast.keyword) and node.arg == "fill"]
+    said = [node.value for node in nodes if isinstance(node, ast.keyword) and node.arg == "fill"
+            and ast.unparse(node.value) not in _PASSED_ON]  # fmt: skip
     for node in nodes:
         if isinstance(node, ast.Dict):
             keys = [key.value if isinstance(key, ast.Constant) else None for key in node.keys]
             said += [node.values[keys.index("img_mean")]] if "img_mean" in keys else []
     try:
-        fill = ast.literal_eval(said[0]) if said and isinstance(said[0], _LITERAL) else 0
+        fill = ast.literal_eval(said[0]) if said else 0
     except (ValueError, TypeError):
         raise InputError(
             "fill", "must be written out", ast.unparse(said[0]), "put the numbers in its place"
         ) from None
-    if isinstance(fill, tuple):
-        return fill[0] if len({*fill}) == 1 else fill
+    if isinstance(fill, tuple | list) and [*fill] == [*fill[:1]] * 3:
+        return fill[0]
     return 0 if fill is None else fill  # as torchvision reads it
 
 

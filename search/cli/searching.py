@@ -40,6 +40,10 @@ def run_command(kind: str) -> Callable:
 
         @quiet_option
         def command(config: Config, out: str, resume: bool, quiet: bool, **how: Any) -> None:
+            if resume:
+                from search.studies.study import check_whole
+
+                check_whole(Path(out))
             function(config, out, resume=resume, progress=not quiet, **how)
 
         command = retry_option(command) if KINDS[kind].journal else command

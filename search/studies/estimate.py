@@ -137,7 +137,8 @@ def run_estimate(config: Config) -> Estimate:
         config: `Config.of("estimate", price=0.05)`.
 
     Raises:
-        InputError: for what `run_search` would refuse.
+        InputError: for images, evaluators and workers that `run_search` would refuse. Whether a
+            budget is too small for its searcher is said by the search, which has one.
     """
     settings = config.settings
     if settings.gpu_price is not None and not config.pool.gpus:

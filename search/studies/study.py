@@ -265,13 +265,9 @@ def grown(out: Path, changes: Mapping[str, Any]) -> Config:
     Raises InputError for a folder without a run, and for what its kind of run may not change.
     """
     config = read_config(out)
-    whole = whole_run(out.resolve())
-    if whole != out.resolve() and changes.keys() & {*KINDS[config.kind].grows}:
-        raise InputError(
-            "DIR", "must not be a stage of another run, to grow: it would be more than the others",
-            str(out), f"let {whole} grow, or copy the stage's folder elsewhere",
-        )  # fmt: skip
     may = {*KINDS[config.kind].grows}
+    if changes.keys() & may:
+        check_whole(out)
     may |= {MOVABLE, *(declared.name for declared in options_of(PoolConfig))}
     before = _flat(config)
     new = {}
@@ -291,6 +287,16 @@ def grown(out: Path, changes: Mapping[str, Any]) -> Config:
             value = (*before[name], *(each for each in value if each not in before[name]))
         new[name] = value
     return config.changed(**new)
+
+
+def check_whole(out: Path) -> None:
+    """InputError for a stage of another run, which alone would become more than the others."""
+    whole = whole_run(out.resolve())
+    if whole != out.resolve() and has_begun(out):
+        raise InputError(
+            "DIR", "must not be a stage of another run, to grow: it would be more than the others",
+            str(out), f"let {whole} grow, or copy the stage's folder elsewhere",
+        )  # fmt: skip
 
 
 def _flat(config: Config) -> dict[str, Any]:

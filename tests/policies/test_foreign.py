@@ -179,6 +179,8 @@ def test_a_factor_with_a_random_sign_is_not_one_without(name, convention):
     ([[("Rotate", 0.5, 10**400)]], "level: must be a number"),
     ([[("Rotate", 0.5, float("inf"))]], "level: must be a number"),
     ("POLICY = [[('Rotate', 0.5, 3)]]\nAutoAugment(fill=(M, M, M))", "fill: must be written out"),
+    ("POLICY = [[('Rotate', 0.5, 3)]]\nAutoAugment(fill=GREY)", "fill: must be written out"),
+    ("POLICY = [[('Rotate', 0.5, 3)]]\nAutoAugment(fill=-1)", "fill: must be an integer in 0..255"),
 ])  # fmt: skip
 def test_malformed_tables(table, words):
     with pytest.raises(InputError, match=words):
@@ -191,6 +193,16 @@ def test_subpolicies_from_which_all_is_left_out_come_back():
     read = read_table(text, "timm", convention="paper")
     assert sum(left_out.values()) == 1 and not read.left_out
     assert read.file.policy == ((("Identity", 1.0, None),), (("Rotate", 0.5, 3),))
+
+
+@pytest.mark.parametrize("said, fill", [
+    ("fill", 0), ("self.fill", 0), ("[7, 7, 7]", 7), ("(7, 7, 7)", 7), ("[7, 8, 9]", (7, 8, 9)),
+])  # fmt: skip
+def test_a_fill_is_what_the_module_writes(said, fill):
+    """`fill=fill` only passes one on, as in a library's own code, and says none."""
+    module = f"POLICY = [[('Rotate', 0.5, 3)]]\nrotate(picture, 30, fill={said})"
+    read = read_table(module, "torchvision")
+    assert getattr(read.file.augmentation, "fill", 0) == fill
 
 
 def test_no_fill_is_black():

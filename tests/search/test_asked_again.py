@@ -100,6 +100,8 @@ def test_a_stage_does_not_grow_beyond_the_others(tmp_path, monkeypatch):
     monkeypatch.chdir(stage.parent)
     assert f"let {run} grow" in refused("resume", "search", "--budget", "100")
     called("resume", "search", "--quiet")  # nothing more than it was asked for
+    again = ("search", "--config", stage / "config.json", "--out", stage, "--resume")
+    assert f"let {run} grow" in refused(*again, "--budget", "100")
     alone = Path(stage.rename(tmp_path / "alone"))
     called("resume", alone, "--budget", "30", "--quiet")
     assert json.loads((alone / "config.json").read_text())["settings"]["budget"] == 30
