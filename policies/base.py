@@ -149,7 +149,7 @@ class Transform(nn.Module, ABC):
             batch = images.flatten(0, -4)
         batch = _check_batch(batch, images.dtype == torch.uint8)
         if images.device.type == "cpu":
-            result = torch.from_numpy(self._call_numpy(_to_numpy(batch), frames))
+            result = torch.from_numpy(self._call_numpy(contiguous(as_numpy(batch)), frames))
         else:
             result = self._call_torch(batch, frames)
         result = result.reshape(images.shape)
@@ -380,9 +380,10 @@ def contiguous(batch: np.ndarray) -> np.ndarray:
     return planes.reshape(batch.shape)
 
 
-def _to_numpy(batch: torch.Tensor) -> np.ndarray:
+def as_numpy(tensor: torch.Tensor) -> np.ndarray:
+    """A view of its values. Raises InputError where none are in memory."""
     try:
-        return contiguous(batch.numpy())
+        return tensor.numpy()
     except (RuntimeError, TypeError) as error:
         raise InputError(
             "images", "must be ordinary tensors, whose values are in memory", str(error),

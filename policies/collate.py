@@ -22,7 +22,7 @@ from PIL import Image
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import default_collate, get_worker_info
 
-from .base import contiguous, run_cpu
+from .base import as_numpy, contiguous, run_cpu
 from .errors import InputError, check_integer
 from .own import OwnPipeline
 from .policy import Policy
@@ -279,8 +279,8 @@ def _pixels(image: Any) -> np.ndarray:
     if isinstance(image, Image.Image) and image.mode in ("L", "RGB"):
         pixels = np.asarray(image)
         return pixels[..., None] if pixels.ndim == 2 else pixels
-    if isinstance(image, torch.Tensor):
-        image = image.numpy()
+    if isinstance(image, torch.Tensor) and image.dtype == torch.uint8:
+        image = as_numpy(image)
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3:
         mode = f" of mode {image.mode}" if isinstance(image, Image.Image) else ""
         raise InputError(

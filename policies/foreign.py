@@ -263,7 +263,7 @@ def _fill(text: str) -> int | tuple[int, ...]:
         raise InputError(
             "fill", "must be written out", ast.unparse(said[0]), "put the numbers in its place"
         ) from None
-    if isinstance(fill, tuple | list) and [*fill] == [*fill[:1]] * 3:
+    if isinstance(fill, tuple | list) and len(fill) == 3 and [*fill] == [fill[0]] * 3:
         return fill[0]
     return 0 if fill is None else fill  # as torchvision reads it
 

@@ -118,12 +118,12 @@ def save_policy(
             above the limit that reading has.
     """
     path = Path(path)
+    if isinstance(augmentation, Schedule):
+        augmentation = ScheduleTransform(augmentation)
     if convention != "paper" and not isinstance(augmentation, Sequence):
         raise InputError(
             "convention", "must be left out for all but policies", convention, "leave it out",
         )  # fmt: skip
-    if isinstance(augmentation, Schedule):
-        augmentation = ScheduleTransform(augmentation)
     if isinstance(augmentation, Sequence):
         transform = PolicyTransform(augmentation, convention)
         augmentation = transform.policy if convention == "paper" else transform

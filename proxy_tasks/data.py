@@ -204,6 +204,8 @@ def _task(
     side = spec.resolution if resolution is None else resolution
     side = check_integer("resolution", side, 8, 1024)
     check_choice("shares", shares, tuple(SHARES))
+    if not isinstance(flip, bool | None):
+        raise InputError("flip", "must be True, False or None", flip, "None suits the task")
     asked = dict(zip(PARTS, sizes, strict=True))
     for part, count in asked.items():
         if count is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import operator
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -47,6 +47,12 @@ class DatasetSource:
         except OSError as error:  # as Pillow raises of damaged files
             return Decoded(None, "", f"{type(error).__name__}: {error}")
         image = as_image(item[0], self.name(index))
+        if _number(item[1]) not in (None, self.labels[index]):
+            raise InputError(
+                f"{self.part}.targets", "must be the labels of the items",
+                f"{self.labels[index]}, where {self.name(index)} has {item[1]!r}",
+                "give the data set's class `targets` as __getitem__ gives them, or none",
+            )  # fmt: skip
         pixels = np.asarray(image)
         content = content_id(repr(pixels.shape).encode() + pixels.tobytes())
         return Decoded(np.asarray(fit(image, resolution)), content)
@@ -221,33 +227,47 @@ def _some(count: int) -> list[int]:
 
 
 def _labels(dataset: Dataset, part: str, count: int) -> np.ndarray:
-    # torchvision's targets are those before `target_transform`.
-    changed = getattr(dataset, "target_transform", None) is not None
-    targets = None if changed or _relabels(dataset, part) else getattr(dataset, "targets", None)
-    if targets is None or len(targets) != count:
+    targets = None if _relabels(dataset, part) else _targets(dataset)
+    if targets is None:
         targets = [_item(dataset, index, part)[1] for index in range(count)]
     labels = np.empty(count, np.int64)
     for index, target in enumerate(targets):
-        try:
-            labels[index] = operator.index(target)
-        except TypeError:
+        number = _number(target)
+        if number is None:
             raise InputError(
                 part, "labels must be whole numbers", f"{target!r} at {part}/{index}",
                 "return the number of the class",
-            ) from None  # fmt: skip
+            )  # fmt: skip
+        labels[index] = number
     return labels
 
 
-def _relabels(dataset: Dataset, part: str) -> bool:
-    """Whether `__getitem__` gives other labels than `targets`, as far as both are whole numbers."""
+def _targets(dataset: Dataset) -> Sequence | None:
+    """The labels that torchvision's data sets keep beside the items; None without one for each."""
     targets = getattr(dataset, "targets", None)
-    if getattr(dataset, "target_transform", None) is not None or targets is None:
-        return False
-    for index in _some(len(dataset)) if len(targets) == len(dataset) else ():
-        with contextlib.suppress(OSError, TypeError):
-            if operator.index(_item(dataset, index, part)[1]) != operator.index(targets[index]):
+    return targets if isinstance(targets, Sized) and len(targets) == len(dataset) else None
+
+
+def _relabels(dataset: Dataset, part: str) -> bool:
+    """Whether `__getitem__` gives other labels than `targets`: torchvision's are those before
+    `target_transform`."""
+    if getattr(dataset, "target_transform", None) is not None:
+        return True
+    targets = _targets(dataset)
+    for index in () if targets is None else _some(len(dataset)):
+        with contextlib.suppress(OSError):
+            number = _number(_item(dataset, index, part)[1])
+            if number is not None and number != _number(targets[index]):
                 return True
     return False
+
+
+def _number(label: Any) -> int | None:
+    """None for what is no whole number."""
+    try:
+        return operator.index(label)
+    except TypeError:
+        return None
 
 
 def _item(dataset: Dataset, index: int, part: str) -> tuple[Any, Any]:

@@ -57,4 +57,11 @@ def make_pools(
     shown = tuple(printable(name) for name in names)
     if len(shown) < 2:
         raise InputError("data", "train/ must hold at least 2 classes", shown[0], "add a class")
+    for part, source in sources.items():
+        if not len(source.labels):
+            raise InputError(
+                "data", f"the {part} part must hold images of the classes of train",
+                "; ".join(notes[:5]) or "none",
+                "call its classes as those of train, or take it out",
+            )  # fmt: skip
     return Pools(kind, shown, sources, tuple(notes))

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import distributed
 
+from policies.errors import InputError
+
 
 @dataclass(frozen=True)
 class Processes:
@@ -62,7 +64,13 @@ def processes() -> Iterator[Processes]:
         yield ALONE
         return
     if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        rank, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if rank >= gpus:
+            raise InputError(
+                "nproc-per-node", f"must be at most the {gpus} GPUs that a process sees", rank + 1,
+                'start fewer, or on CPUs with CUDA_VISIBLE_DEVICES=""',
+            )  # fmt: skip
+        torch.cuda.set_device(rank)
         distributed.init_process_group("cpu:gloo,cuda:nccl")
     else:
         distributed.init_process_group("gloo")

@@ -220,7 +220,7 @@ class Trainer(Children):
                 )  # fmt: skip
             self._learner.load_state_dict(state["learner"])
             self.rows, self.best = list(state["rows"]), dict(state["best"])
-        except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise InputError(
                 "checkpoint", "must be of this training", f"{type(error).__name__}: {error}",
                 "restore it from a copy, or start a new run",

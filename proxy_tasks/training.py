@@ -109,7 +109,8 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         if hasattr(libc, "gnu_get_libc_version") and hasattr(libc, "mallopt"):
             m_trim_threshold, m_mmap_threshold = -1, -3
-            libc.mallopt(m_mmap_threshold, 2**30)
+            # glibc before 2.35 takes no more than 32 MiB, and without it maps all above 128 KiB.
+            libc.mallopt(m_mmap_threshold, 2**30) or libc.mallopt(m_mmap_threshold, 2**25)
             libc.mallopt(m_trim_threshold, 2**31 - 1)
 
 

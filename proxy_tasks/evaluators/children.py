@@ -206,6 +206,11 @@ class ChildrenTogether(Children, Together):
         try:
             trained = self.arena.train_children(children, augments, config, orders)
         except torch.OutOfMemoryError as error:
+            if len(children) == 1:
+                raise InputError(
+                    "device", "must have the memory that one child needs", str(error),
+                    "use smaller batches, images or a smaller model, or give fewer workers a GPU",
+                ) from error  # fmt: skip
             raise InputError(
                 "children_per_gpu", "must be no more than fit the GPU's memory", len(children),
                 f"pass less, or use smaller batches ({error})",

@@ -58,6 +58,11 @@ def check_config(config: EvaluatorConfig) -> None:
     """
     options = _check_options(config)
     if config.kind == "table":
+        if config.repeats > 1:  # the same row may come again, which says nothing of its scatter
+            raise InputError(
+                "repeats", "must be 1 for a table, which holds what was measured once",
+                config.repeats, "leave it out",
+            )  # fmt: skip
         from .table import CHEAPEST, surrogate_of
 
         surrogate_of(options["table"], options.get("fidelity", CHEAPEST))

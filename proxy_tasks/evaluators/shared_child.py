@@ -21,6 +21,7 @@ from policies.options import Option, checks_options
 from policies.transforms import Transform, UniformAugment
 from proxy_tasks.data import ProxyTask
 from proxy_tasks.models import threads
+from proxy_tasks.presets import get_preset
 from proxy_tasks.training import LearningRate, seeded_augment
 
 from .base import Evaluator, check_calls
@@ -142,8 +143,17 @@ class WeightSharing(SharedChild, ChildrenTogether):
         *,
         shared_epochs: Annotated[int, Option("of the shared child", least=1)] = 80,
         finetune_epochs: Annotated[int, Option("of its copies", least=1)] = 8,
-        lr: Annotated[float, Option("learning rate of the copies, at first", above=0)] = 0.1,
-        final_lr: Annotated[float, Option("and at the end", least=0)] = 0.0005,
+        lr: Annotated[
+            float | None,
+            Option(
+                "learning rate of the copies, at first",
+                unset="0.1, by a recipe's lr as many times that as it is the preset's",
+                above=0,
+            ),
+        ] = None,  # fmt: skip
+        final_lr: Annotated[
+            float | None, Option("and at the end", unset="0.0005, or as many times", least=0)
+        ] = None,
         shared_seed: Annotated[int, Option("of the shared child", least=0)] = 0,
         model: str | Callable | None = None,
         recipe: Mapping[str, Any] | None = None,
@@ -151,10 +161,14 @@ class WeightSharing(SharedChild, ChildrenTogether):
         super().__init__(config, task, model=model, recipe=recipe)
         self.shared_epochs, self.shared_seed = shared_epochs, shared_seed
         epochs = config.epochs or finetune_epochs
-        self.finetune = dataclasses.replace(
-            self.scratch_config(epochs),
-            schedule=LearningRate("cosine", epochs, lr, final_lr),
+        scale = self.preset.lr / get_preset(config.preset, task.name).lr  # of another optimiser
+        schedule = LearningRate(
+            "cosine",
+            epochs,
+            0.1 * scale if lr is None else lr,
+            0.0005 * scale if final_lr is None else final_lr,
         )
+        self.finetune = dataclasses.replace(self.scratch_config(epochs), schedule=schedule)
 
     def _shared_augmentation(self) -> Transform:
         return UniformAugment()

@@ -275,6 +275,8 @@ class TestErrors:
 
     @pytest.mark.parametrize(("images", "message"), [
         ([torch.zeros(3, 8, 8)], "must be PIL images.*uint8"),
+        ([torch.zeros(3, 8, 8, dtype=torch.bfloat16)], "must be PIL images.*uint8"),
+        ([torch.zeros(3, 8, 8, dtype=torch.uint8, device="meta")], "must be ordinary tensors"),
         ([{"image": 1}], "must be PIL images.*dict"),
         ([Image.new("RGBA", (8, 8))], "must be PIL images.*RGBA"),
         ([Image.new("L", (8, 8))], "must have 3 channels"),

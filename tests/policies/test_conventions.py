@@ -7,7 +7,15 @@ import math
 import pytest
 from torchvision.transforms import autoaugment as torchvision_v1
 
-from policies import CONVENTIONS, OPS, InputError, get_convention
+from policies import (
+    CONVENTIONS,
+    IMAGENET,
+    OPS,
+    InputError,
+    Schedule,
+    get_convention,
+    save_policy,
+)
 
 # tensorflow/models research/autoaugment/augmentation_transforms.py, levels 0..9, 32-pixel images.
 TF = {
@@ -116,3 +124,8 @@ def test_strength_of_paper_scales_grows_as_declared():
         values = [CONVENTIONS["paper"].parameter(name, i, False, 224, 224) for i in range(10)]
         falling = op.severity == "grows as the value falls"
         assert values == sorted(values, reverse=falling) and values[0] != values[-1], name
+
+
+def test_a_schedule_brings_its_own_convention(tmp_path):
+    with pytest.raises(InputError, match="convention: must be left out for all but policies"):
+        save_policy(tmp_path / "s.json", Schedule([(0, IMAGENET)], 3), convention="timm")

@@ -167,6 +167,11 @@ class TestManifest:
         changed = get_task("folder", tmp_path / "tree").manifest_hash
         assert changed != get_task("folder", tree).manifest_hash
 
+    @pytest.mark.parametrize("flip", ["no", 0])
+    def test_a_flip_that_only_looks_like_no_is_refused(self, tree, flip):
+        with pytest.raises(InputError, match="flip: must be True, False or None"):
+            get_task("folder", tree, flip=flip)
+
     def test_no_absolute_path(self, tree):
         assert str(tree) not in get_task("folder", tree).manifest.dumps()
 

@@ -126,6 +126,27 @@ def test_targets_are_not_taken_for_labels_that_a_transform_has_changed():
     halved = Pairs(images, [i // 2 for i in range(6)], targets=list(range(6)),
                    target_transform=lambda label: label // 2)  # fmt: skip
     assert open_dataset(halved, "train")[1].labels.tolist() == [0, 0, 1, 1, 2, 2]
+    swapped = Pairs(images, [1, 0] * 3, targets=[0, 1] * 3, classes=["cat", "dog"],
+                    target_transform=lambda label: 1 - label)  # fmt: skip
+    assert open_dataset(swapped, "train")[0] == ("0", "1"), "no names are those of other labels"
+
+
+def test_targets_that_are_no_numbers_of_classes_are_not_taken():
+    images = [Image.new("L", (8, 8), value) for value in range(4)]
+    for targets in (["cat", "dog"] * 2, 2, [0, 1]):
+        _, source = open_dataset(Pairs(images, [0, 1] * 2, targets=targets), "train")
+        assert source.labels.tolist() == [0, 1, 0, 1]
+
+
+def test_a_label_that_is_not_its_target_is_refused_where_it_is_read():
+    """Three items tell most regroupings; reading tells all."""
+    images = [Image.new("L", (8, 8), value) for value in range(40)]
+    targets = [i // 10 for i in range(40)]
+    merged = Pairs(images, [0 if i == 1 else i for i in targets], targets=targets)
+    sizes = {"train_images": 8, "validation_images": 8, "test_images": 8}
+    with pytest.raises(InputError, match="train.targets: must be the labels of the items, but got "
+                       "'1, where train/1. has 0'"):  # fmt: skip
+        get_task.from_datasets(merged, **sizes)
 
 
 def test_targets_are_not_taken_for_labels_that_items_do_not_have():

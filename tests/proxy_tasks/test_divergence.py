@@ -161,3 +161,18 @@ def test_children_of_every_kind_ask_the_same_judge(monkeypatch):
             evaluator.prepare()
         evaluator.evaluate(POLICY, 0)
     assert asked == ["FromScratch", "WeightSharing", "WeightSharing", "DensityMatching"]
+
+
+@pytest.mark.parametrize("count, said", [
+    (1, "device: must have the memory that one child needs"),
+    (2, "children_per_gpu: must be no more than fit the GPU's memory, but got 2"),
+])  # fmt: skip
+def test_a_gpu_that_is_too_small_is_said_so(count, said, monkeypatch):
+    evaluator = make_evaluator(EvaluatorConfig(epochs=1), striped_task())
+
+    def full(*_):
+        raise torch.OutOfMemoryError("tried to allocate 2 GiB")
+
+    monkeypatch.setattr(evaluator.arena, "train_children", full)
+    with pytest.raises(InputError, match=said):
+        evaluator.evaluate_together([POLICY] * count, range(count))

@@ -31,6 +31,14 @@ class TestTable:
                 assert int(Path(name).stem) % 2 == label
         assert len(task.validation) == 12
 
+    @pytest.mark.parametrize("shares", ["equal", "proportional", "capped"])
+    def test_a_part_of_other_labels_is_told_by_them(self, tmp_path, shares):
+        self.folder(tmp_path, parts=("train",))
+        self.folder(tmp_path, parts=("test",), labels=("0", "1"))
+        with pytest.raises(InputError, match="the test part must hold images of the classes of "
+                           "train, but got \"test/: 6 images of class '0' are left"):  # fmt: skip
+            get_task("folder", tmp_path, shares=shares)
+
     def test_one_table_for_everything(self, tmp_path):
         self.folder(tmp_path, parts=(".",))
         task = get_task("folder", tmp_path, **TINY)

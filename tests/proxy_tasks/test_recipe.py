@@ -60,6 +60,18 @@ def test_children_are_trained_by_the_recipe(kind, monkeypatch):
         assert learner.mix is not None and learner.erase == 0.5 and learner.average is not None
 
 
+@pytest.mark.parametrize("recipe, options, rates", [
+    ({}, {}, (0.1, 0.0005)),
+    ({"optimizer": "adamw", "lr": 0.002}, {}, (0.001, 5e-6)),
+    ({"optimizer": "adamw", "lr": 0.002}, {"lr": 0.003, "final_lr": 0}, (0.003, 0)),
+])  # fmt: skip
+def test_copies_of_a_shared_child_are_trained_by_rates_of_the_recipe(recipe, options, rates):
+    """The preset's own is 0.2; AdamW does not learn at 0.1."""
+    config = EvaluatorConfig("weight-sharing", options={"recipe": recipe, **options})
+    schedule = make_evaluator(config, striped_task()).finetune.schedule
+    assert (schedule.peak, schedule.final) == pytest.approx(rates)
+
+
 def outcome(recipe, train=60):
     config = EvaluatorConfig(epochs=2, options={"recipe": recipe} if recipe is not None else {})
     return make_evaluator(config, striped_task(train=train)).evaluate(None, 0).metrics

@@ -207,6 +207,11 @@ def test_wrong_options_are_refused_before_anything_runs(options, said):
         check_config(EvaluatorConfig(kind="table", options=options))
 
 
+def test_a_table_is_not_asked_several_times_for_what_it_has_once(file):
+    with pytest.raises(InputError, match="repeats: must be 1 for a table"):
+        check_config(EvaluatorConfig(kind="table", options={"table": file}, repeats=2))
+
+
 def test_a_fidelity_that_was_not_measured_is_refused(file):
     options = {"table": file, "fidelity": "scrach"}
     with pytest.raises(InputError, match="scratch"):

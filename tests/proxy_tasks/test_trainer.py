@@ -7,13 +7,14 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from torch import distributed
 from torch.nn import functional
 
-from policies import IMAGENET, PolicyTransform
+from policies import IMAGENET, InputError, PolicyTransform
 from proxy_tasks import EvaluatorConfig, get_preset, make_child
 from proxy_tasks import trainer as module
 from proxy_tasks.learner import Learner
-from proxy_tasks.processes import ALONE, Processes
+from proxy_tasks.processes import ALONE, Processes, processes
 from proxy_tasks.recipe import Recipe
 from proxy_tasks.trainer import Trainer
 from proxy_tasks.training import Arena, Epoch
@@ -153,3 +154,13 @@ def test_the_rate_of_a_row_is_that_of_the_epochs_first_step(task, monkeypatch):
         made.train_epoch()
     assert [each["lr"] for each in made.rows] == rates[:: len(rates) // EPOCHS]
     assert len(set(np.round(rates, 9))) == len(rates) == 2 * EPOCHS
+
+
+def test_more_processes_than_there_are_gpus_are_refused(monkeypatch):
+    monkeypatch.setattr(distributed, "is_torchelastic_launched", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(InputError, match="must be at most the 1 GPUs that a process sees"):
+        with processes():
+            pass
