@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from proxy_tasks.evaluators.config import STUDIED
 from proxy_tasks.presets import get_preset
 
 from .runs import Run
@@ -22,7 +23,9 @@ def epochs(run: Run) -> int:
 
 
 def _search(run: Run) -> int:
-    return run.number("settings", "evaluations")
+    asked = run.number("settings", "evaluations")
+    ended = asked and run.chosen is not None  # a searcher may be at its end before
+    return len(run.trials) if ended else asked
 
 
 def _grid(run: Run) -> int:
@@ -36,9 +39,8 @@ def _arms(run: Run) -> int:
 
 
 def _fidelity(run: Run) -> int:
-    cheap = run.option("settings", "evaluators")
-    if not isinstance(cheap, dict):  # a selection that the study makes
-        return 0
+    chosen = run.option("settings", "evaluators")
+    cheap = chosen if isinstance(chosen, dict) else STUDIED
     each = run.number("settings", "seeds") + len(cheap) * run.number("settings", "evaluation_seeds")
     return (run.number("settings", "policies") + len(run.choices("policy"))) * each
 

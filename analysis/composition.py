@@ -10,6 +10,7 @@ import pandas as pd
 import scipy.stats
 
 from policies import OPS, Policy
+from policies.ops import PAPER_OPS
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,13 @@ def _shares(totals: pd.Series, index: Iterable) -> pd.Series:
     return counts / total if total > 0 else counts
 
 
-def batch_entropies(trials: pd.DataFrame) -> pd.DataFrame:
+def batch_entropies(trials: pd.DataFrame, operations: int = len(PAPER_OPS)) -> pd.DataFrame:
     """How concentrated a searcher's draws have become: one row per batch of a journal's policies.
 
     Columns operation, probability, magnitude: entropy of the shares within the batch, divided by
-    that of a uniform distribution over all choices. A uniform searcher stays just below 1 (small
-    samples look less uniform than they are); a controller that has settled comes down.
+    that of a uniform distribution over all choices (`operations` there are; NaN for one). A uniform
+    searcher stays just below 1 (small samples look less uniform than they are); a controller that
+    has settled comes down.
     """
     rows = {}
     for batch, group in trials.groupby("batch"):
@@ -81,8 +83,10 @@ def batch_entropies(trials: pd.DataFrame) -> pd.DataFrame:
         if policies:
             found = policy_statistics(policies, applied=False)
             shares = (found.operations, found.probabilities, found.magnitudes)
+            choices = (operations, *map(len, shares[1:]))
             rows[batch] = [
-                scipy.stats.entropy(s) / np.log(len(s)) if s.sum() else np.nan for s in shares
+                scipy.stats.entropy(s) / np.log(count) if s.sum() and count > 1 else np.nan
+                for s, count in zip(shares, choices, strict=True)
             ]
     return pd.DataFrame.from_dict(
         rows, orient="index", columns=["operation", "probability", "magnitude"]

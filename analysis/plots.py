@@ -328,13 +328,16 @@ def fidelity_cost(table: pd.DataFrame, path: str | Path) -> Path:
     figure, axis = canvas(9, 5)
     markers = {"accuracy": "o", "log_likelihood": "s", "calibrated_log_likelihood": "^"}
     evaluators = list(dict.fromkeys(table["evaluator"]))
-    spread = max(1.02, table["cost"].max() / table["cost"].min()) ** 0.015
+    costs = table.loc[table["cost"] > 0, "cost"]
+    least, most = (costs.min(), costs.max()) if len(costs) else (1.0, 1.0)
+    spread = max(1.02, most / least) ** 0.015
     for index, evaluator in enumerate(evaluators):
         rows = table[table["evaluator"] == evaluator]
         colour, letter = PALETTE[index % len(PALETTE)], chr(ord("a") + index % 26)
         for offset, (_, row) in enumerate(rows.iterrows()):
             # Rewards of one evaluator cost the same; a small shift keeps their bars apart.
-            cost = row["cost"] * spread ** (offset - (len(rows) - 1) / 2)
+            place = row["cost"] or least / 2  # a log scale has no zero
+            cost = place * spread ** (offset - (len(rows) - 1) / 2)
             axis.plot([cost] * 2, [row["low"], row["high"]], color=colour, linewidth=1.4)
             point = axis.scatter(
                 [cost], [row["rho"]], s=64, marker=markers[row["reward"]], color=colour,
@@ -349,14 +352,16 @@ def fidelity_cost(table: pd.DataFrame, path: str | Path) -> Path:
                 )
             )
         # Colours alone do not tell evaluators apart.
-        top = (rows["cost"].iloc[0], rows["high"].max())
+        free = ", which costs nothing" if rows["cost"].iloc[0] == 0 else ""
+        top = (rows["cost"].iloc[0] or least / 2, rows["high"].max())
         axis.annotate(letter, top, (0, 4), textcoords="offset points", ha="center", fontsize=9)
-        axis.plot([], [], "-", color=colour, label=literal(f"{letter}: {evaluator}"), linewidth=3)
+        axis.plot([], [], "-", color=colour, label=literal(f"{letter}: {evaluator}{free}"),
+                  linewidth=3)  # fmt: skip
     for reward, marker in markers.items():
         axis.plot([], [], marker, color=GREY, linestyle="none", label=reward.replace("_", " "))
     axis.set_xscale("log")
     if table["rho"].isna().all():  # nothing is drawn that would give the axis its ends
-        axis.set_xlim(table["cost"].min() / 2, table["cost"].max() * 2)
+        axis.set_xlim(least / 2, most * 2)
     axis.axhline(0, color="#b0b0b0", linewidth=0.8)
     axis.set(
         xlabel="images passed by an evaluation / by a child from scratch (log scale)",

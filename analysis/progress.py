@@ -94,7 +94,8 @@ class Progress:
             ended = (self.run.directory / RESULT_NAME).exists()  # by its loss, before the last
             return ended or self.epochs[0] >= self.epochs[1] > 0
         known = [stage for stage in self.stages if stage.asked]
-        others = len(known) < len(self.stages)
+        # A grid ends when its best cells have been evaluated again.
+        others = len(known) < len(self.stages) or self.run.number("settings", "again") > 0
         return (
             bool(self.stages)
             and all(stage.done >= stage.asked for stage in known)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from policies.ops import PAPER_OPS
 from policies.policy import Policy
 from proxy_tasks.run_format import FINAL
 
@@ -85,7 +86,7 @@ def _state(run: Run) -> str:
 
 
 def _curves(run: Run) -> Section:
-    entropies = batch_entropies(run.trials)
+    entropies = batch_entropies(run.trials, len(run.choices("ops") or PAPER_OPS))
     settled = len(entropies) >= 3
     reward = sections.reward_name(run)
     return section(

@@ -168,3 +168,14 @@ def check_beside(made: EvaluatorConfig, config: EvaluatorConfig, where: str) -> 
 
 
 _SHARED = ("preset", "threads", "device", "precision", "kernels")
+# What a study of fidelity looks at unless others are named: fields that differ from the defaults.
+STUDIED: dict[str, dict[str, Any]] = {
+    "weight-sharing 80+8": {"kind": "weight-sharing"},
+    "weight-sharing 40+8": {"kind": "weight-sharing", "options": {"shared_epochs": 40}},
+    "weight-sharing 20+20": {
+        "kind": "weight-sharing",
+        "options": {"shared_epochs": 20, "finetune_epochs": 20},
+    },
+    "from scratch, 20 epochs": {"kind": "from-scratch", "epochs": 20},
+    "density matching": {"kind": "density-matching"},
+}

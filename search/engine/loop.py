@@ -171,6 +171,7 @@ class _Search:
         self.journal = journal
         self.log = log
         self.budget = budget
+        self.scorers: tuple[str, ...] = ()
         self.asked = self.told = budget.spent
         self.config = config
         self.show = progress
@@ -185,7 +186,7 @@ class _Search:
         self.spent_up = False
         self.failures = Failures(log, config)
         self.retries: deque[Job] = deque()
-        # The earliest key of every evaluation asked for; candidates waiting for an original.
+        # The key of every evaluation that was asked for first; candidates waiting for an original.
         self.originals: dict[bytes, Key] = {}
         self.waiting: dict[Key, list[Candidate]] = {}
 
@@ -200,6 +201,7 @@ class _Search:
     ) -> RunResult:
         started = time.monotonic()
         restarts = 0
+        self.scorers = tuple(configs)
         self._recall()
         with Signals() as self.signals:
             # What the journal holds is replayed before any worker is started: a finished run
@@ -273,7 +275,7 @@ class _Search:
                     break
                 before = self.told
                 self._receive(pool.wait(HEARTBEAT))
-                done, new = shown(self.told), shown(self.told - before)
+                done, new = shown(self.told), (self.told - before) / self.budget.unit
                 progress.update(done, new, self.best, self.counts["failed"], self.searcher.arms)
             else:
                 # What has already arrived need not be made again.
@@ -315,6 +317,11 @@ class _Search:
             if candidate is None:
                 self._check_progress_is_possible()
                 return None
+            if candidate.scorer not in self.scorers:
+                raise InputError(
+                    "searcher", f"must ask evaluators of the run, {', '.join(self.scorers)}",
+                    candidate.scorer, 'say what "cheap" is with --cheap, or ask for "main"',
+                )  # fmt: skip
             price = self.budget.price(candidate.scorer)
             # What does not fit ends the search, though something cheaper might: a larger budget
             # then goes on from here.
@@ -328,8 +335,7 @@ class _Search:
             asked = asked_fields(candidate)
             mark = identity(asked)
             original = self.originals.setdefault(mark, candidate.key)
-            if original >= candidate.key:
-                self.originals[mark] = candidate.key
+            if original == candidate.key:
                 return Job(candidate, artifact=self._inheritance(candidate))
             if original in self.journal:
                 self._keep([(candidate, self._duplicate(candidate, self.journal.get(original)))])

@@ -363,4 +363,7 @@ def read_options(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str,
                 part[declared.field], "leave it out",
             )  # fmt: skip
         held.setdefault(section, {})[declared.field] = part[declared.field]
+    for name, piece in ((settings.get("arm") or {}).get("recipe") or {}).items():
+        if options.get(name) == piece:  # the policy brought it, and another brings its own
+            del options[name]
     return options, held

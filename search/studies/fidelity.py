@@ -15,7 +15,7 @@ from typing import Any
 from policies import PUBLISHED, Augmentation, RandAugment, TrivialAugmentWide
 from policies.errors import InputError, check_choice
 from policies.schedule import ScheduleTransform
-from proxy_tasks.evaluators.config import EvaluatorConfig, check_beside
+from proxy_tasks.evaluators.config import STUDIED, EvaluatorConfig, check_beside
 from proxy_tasks.evaluators.registry import check_config
 from proxy_tasks.run_format import FOUND_LABEL, FROM_SCRATCH
 from search.engine.loop import RunResult, is_name
@@ -29,17 +29,6 @@ from .seeds import training_seed
 from .study import OpenRun
 
 FIRST_FOUND = 1_000_000  # their first slot
-
-STUDIED: dict[str, dict[str, Any]] = {
-    "weight-sharing 80+8": {"kind": "weight-sharing"},
-    "weight-sharing 40+8": {"kind": "weight-sharing", "options": {"shared_epochs": 40}},
-    "weight-sharing 20+20": {
-        "kind": "weight-sharing",
-        "options": {"shared_epochs": 20, "finetune_epochs": 20},
-    },
-    "from scratch, 20 epochs": {"kind": "from-scratch", "epochs": 20},
-    "density matching": {"kind": "density-matching"},
-}
 
 
 def study_policies(count: int, seed: int) -> dict[str, Augmentation]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
-from policies.errors import InputError
+from policies.errors import InputError, check_choice
 from policies.options import Option
 
 from .grid_settings import RandAugmentSettings
@@ -101,7 +101,11 @@ class RederiveSettings(SpaceSettings):
     ] = 5
 
     def __post_init__(self) -> None:
+        from policies.ops import PAPER_OPS
+
         super().__post_init__()
+        for name in self.ops:  # agreement with the paper's policy is counted over these
+            check_choice("ops", name, PAPER_OPS)
         if (self.evaluations is None) == (self.budget is None):
             raise InputError(
                 "budget", "must be given, or evaluations, and not both", self.budget,

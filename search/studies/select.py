@@ -43,7 +43,7 @@ from search.trial import (
 )
 
 from .choice import Choice, Evidence, decide, finalists
-from .config import Config
+from .config import Config, read_config
 from .fixed import evaluate_fixed, forget_followers
 from .search import POLICY_TEXT_NAME, policy_space, prepared_passes
 from .seeds import training_seeds
@@ -98,15 +98,28 @@ def run_select(
         InputError: a user's mistake; nothing is left behind if nothing was finished.
         NothingFound: no policy is better than another.
     """
-    files = None
-    begun = resume and Path(out).is_dir() and has_results(Path(out))
-    if not begun and (source := Path(config.settings.run)).is_dir():
-        files = _copies(source)
+    out = Path(out)
+    files = _kept(config, out) if resume else None
+    if files is None and not (resume and out.is_dir() and has_results(out)):
+        files = _copies(Path(config.settings.run))
     with open_run(config, out, resume, files) as run:
         return _Selection(run, retry_failed, progress).run()
 
 
+def _kept(config: Config, out: Path) -> dict[str, bytes] | None:
+    """The copies that the selection in the folder `out` was begun with, if it was of this search:
+    to go on it needs nothing else, wherever the search is now."""
+    paths = [out / name for name in (SEARCHED_CONFIG, SEARCHED_JOURNAL)]
+    if not all(path.is_file() for path in (*paths, out / CONFIG_NAME)):
+        return None
+    saved = read_config(out)
+    if saved.kind != config.kind or saved.settings.run != config.settings.run:
+        return None
+    return {path.name: path.read_bytes() for path in paths}
+
+
 def _copies(source: Path) -> dict[str, bytes]:
+    """Raises InputError for what is no search with results."""
     journal = source / JOURNAL_NAME
     if not journalled_policies(read_journal(journal)):
         raise InputError(

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
 
-from analysis import analyse_fidelity, load_run, report_of
+from analysis import analyse_fidelity, load_run, plots, report_of
 from analysis.ranks import rank_ceiling
 from policies import InputError
 from tests.analysis.journals import journal_line, reported
@@ -188,3 +189,18 @@ def test_random_candidates_and_policies_of_searches_are_told_apart(write_run):
 def test_too_few_of_either_say_nothing(write_run):
     regions = analyse_fidelity(load_run(write_run(lines()))).regions
     assert regions[["random", "found", "top", "any"]].isna().all(axis=None)
+
+
+def test_an_evaluator_that_costs_nothing_is_drawn_too(monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr(plots, "save", lambda figure, path: drawn.append(figure))
+    table = pd.DataFrame({
+        "evaluator": ["guess", "children"], "reward": "accuracy", "cost": [0.0, 1.0],
+        "rho": [0.2, 0.9], "low": [0.1, 0.8], "high": [0.3, 1.0],
+    })  # fmt: skip
+    plots.fidelity_cost(table, tmp_path / "x.png")
+    axis = drawn[0].axes[0]
+    places = [collection.get_offsets()[0] for collection in axis.collections]
+    assert np.isfinite(places).all() and 0 < places[0][0] < places[1][0]
+    legend = [text.get_text() for text in drawn[0].legends[0].get_texts()]
+    assert "a: guess, which costs nothing" in legend and "b: children" in legend

@@ -75,6 +75,9 @@ def test_entropy_is_one_for_uniform_draws_and_falls_when_they_settle():
     assert entropies["operation"][0] == pytest.approx(1, abs=0.01)
     assert entropies["operation"][1] == pytest.approx(np.log(2) / np.log(16), abs=0.01)
     assert (entropies[["probability", "magnitude"]] > 0.98).all(axis=None)
+    narrow = batch_entropies(table[table["batch"] == 1], 2)
+    assert narrow["operation"][1] == pytest.approx(1, abs=0.01), "1 where all are drawn alike"
+    assert np.isnan(batch_entropies(table, 1)["operation"][1])
 
 
 def test_policy_table_has_a_row_per_operation():

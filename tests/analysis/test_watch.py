@@ -14,8 +14,9 @@ from analysis.progress import OPEN_ENDED, progress
 from analysis.serve import server
 from analysis.watch import STAGES, curve, view, watch
 from policies import IMAGENET, InputError, save_policy
+from search.runs.folder import forget_policy
 from tests.analysis.journals import journal_line
-from tests.golden.runs import FOLDER
+from tests.golden.runs import FOLDER, copy
 
 GOLDEN = sorted(path.name for path in FOLDER.iterdir() if (path / "config.json").exists())
 
@@ -152,6 +153,15 @@ class TestTerminal:
         console = Console(file=io.StringIO(), width=80, force_terminal=True)
         watch(directory, console=console)
         assert "6 of 6 evaluations" in console.file.getvalue()
+
+    def test_a_grid_ends_when_its_best_cells_are_evaluated_again(self, tmp_path):
+        run = copy("randaugment", tmp_path / "run")
+        forget_policy(run)
+        assert progress(run).complete
+        config = json.loads((run / "config.json").read_text())
+        config["settings"]["again"] = 3
+        (run / "config.json").write_text(json.dumps(config))
+        assert not progress(run).complete
 
     def test_a_selection_ends_with_its_policy(self, write_run):
         directory = write_run([], {"kind": "select"})

@@ -25,7 +25,7 @@ from search.searchers.batches import BatchSearcher
 from search.trial import Candidate, Trial
 from tests.search.unreliable import Unreliable
 
-SYNTHETIC = {"main": EvaluatorConfig(kind="synthetic")}
+SYNTHETIC = dict.fromkeys(("main", "other"), EvaluatorConfig(kind="synthetic"))
 
 
 def trial(batch: int, slot: int, **changes: Any) -> Trial:

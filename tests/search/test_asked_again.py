@@ -15,11 +15,13 @@ from proxy_tasks.trials import read_journal
 from search import Config
 from search.cli.main import main
 from search.runs.folder import forget_policy
+from search.studies import select
 from search.studies.arms import Arm
 from search.studies.config import over, read_options, remembering
 from search.studies.rederive import compare_configs
 from search.studies.replicate import with_arms
 from search.studies.study import merged
+from search.studies.train import _with_arm as with_arm
 from tests.golden.runs import copy, results
 
 PLANTED = "--task synthetic --evaluator synthetic --workers 1 --quiet".split()
@@ -130,6 +132,29 @@ def test_options_given_win_over_what_excludes_them(tmp_path):
     }  # fmt: skip
     other = of_file("search", ppo, evaluator="from-scratch")
     assert other.evaluator.options == {} and other.searcher.options == {"batch_size": 6}
+
+
+def test_another_policy_brings_its_own_recipe(tmp_path):
+    file = tmp_path / "config.json"
+    cut = with_arm(Config.of("train", policy="none+cutmix:1.0"))
+    file.write_text(json.dumps(cut.to_json()))
+    assert cut.settings.cutmix == 1 and with_arm(of_file("train", file)) == cut
+    other = of_file("train", file, policy="none+erase:0.5", ema=0.5)
+    assert with_arm(other) == with_arm(Config.of("train", policy="none+erase:0.5", ema=0.5))
+    with pytest.raises(InputError, match="cutmix: must not differ from the cutmix of the policy"):
+        with_arm(of_file("train", file, cutmix=0.5))
+
+
+def test_a_selection_goes_on_from_its_copies(tmp_path, monkeypatch):
+    """Killed before its first result, and resumed where its search is no more."""
+    search, out = copy("search-random", tmp_path / "search"), tmp_path / "selected"
+    with monkeypatch.context() as patch:
+        patch.setattr(select._Selection, "run", lambda self: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            select.run_select(Config.of("select", run=str(search), rescore=2, seeds=2), out)
+    search.rename(tmp_path / "elsewhere")
+    called("resume", out, "--quiet")
+    assert load_policy_file(out / "policy.json").policy
 
 
 def test_a_runs_own_file_holds_what_its_kind_decides_and_no_other_may(tmp_path):

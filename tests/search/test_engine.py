@@ -145,6 +145,12 @@ def test_a_duplicate_names_the_earliest_original(patch, tmp_path, arrival):
     assert lines(tmp_path)[3, 0]["duplicate_of"] == [0, 0]
 
 
+def test_what_is_asked_for_in_another_order_is_evaluated_once_too(patch, tmp_path):
+    [one] = fixed_candidates({"none": None}, [7])
+    asked = FixedSearcher([replace(one, batch=batch) for batch in (2, 0, 1)])
+    assert run(patch, tmp_path, asked, evaluations=None).duplicates == 2
+
+
 @pytest.mark.parametrize("field", ["scorer", "part", "seed"])
 def test_only_the_very_same_evaluation_is_a_duplicate(patch, tmp_path, field):
     [one] = fixed_candidates({"none": None}, [1])

@@ -14,6 +14,7 @@ from policies.errors import InputError
 from search import FixedSearcher, fixed_candidates
 from search.errors import WorkerError, resume_command
 from search.runs.journal import Journal
+from search.trial import CHEAP
 from tests.search.commands import PLANTED, answer, ending, invoke
 from tests.search.fakes import (
     FakePool,
@@ -258,6 +259,13 @@ def test_a_run_stopped_by_failures_can_be_completed(patch, tmp_path):
     run(patch, tmp_path / "whole", LearningSearcher())
     run(patch, tmp_path / "broken", LearningSearcher(), resume=True, retry_failed=True)
     assert lines(tmp_path / "broken") == lines(tmp_path / "whole")
+
+
+def test_an_evaluator_that_the_run_has_not_is_told_before_the_first_worker(patch, tmp_path):
+    [one] = fixed_candidates({"none": None}, [7])
+    with pytest.raises(InputError, match="must ask evaluators of the run, main.*, but got 'cheap'"):
+        run(patch, tmp_path, FixedSearcher([replace(one, scorer=CHEAP)]), evaluations=None)
+    assert not (tmp_path / "trials.jsonl").read_bytes()
 
 
 def test_the_command_to_go_on_with_names_the_run_not_its_stage(tmp_path):

@@ -68,6 +68,11 @@ def test_the_preset_cpu_is_a_staged_search_by_the_same_controller():
     assert grid.settings.halving and len(grid.settings.cells) * grid.settings.seeds == 240
 
 
+def test_operations_that_the_paper_has_not_are_refused_before_anything_is_searched():
+    with pytest.raises(InputError, match="ops: must be one of ShearX.*but got 'Identity'"):
+        config(ops=("Rotate", "Identity"))
+
+
 def test_what_is_given_wins_over_the_preset():
     made = config(preset="cpu", evaluations=500, searches=1, grid=0, train_images=6000, seed=4,
                   subpolicies=3, operations=1, ops=("Rotate", "Invert"))  # fmt: skip
