@@ -242,7 +242,7 @@ def _labels(dataset: Dataset, part: str, count: int) -> np.ndarray:
     return labels
 
 
-def _targets(dataset: Dataset) -> Sequence | None:
+def _targets(dataset: Dataset) -> Any:
     """The labels that torchvision's data sets keep beside the items; None without one for each."""
     targets = getattr(dataset, "targets", None)
     return targets if isinstance(targets, Sized) and len(targets) == len(dataset) else None
