@@ -99,9 +99,9 @@ def run_select(
         NothingFound: no policy is better than another.
     """
     out = Path(out)
-    files = _kept(config, out) if resume else None
-    if files is None and not (resume and out.is_dir() and has_results(out)):
-        files = _copies(Path(config.settings.run))
+    files = None
+    if not (resume and out.is_dir() and has_results(out)):
+        files = (_kept(config, out) if resume else None) or _copies(Path(config.settings.run))
     with open_run(config, out, resume, files) as run:
         return _Selection(run, retry_failed, progress).run()
 

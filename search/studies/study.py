@@ -295,7 +295,9 @@ def check_whole(out: Path) -> None:
     if whole != out.resolve() and has_begun(out):
         raise InputError(
             "DIR", "must not be a stage of another run, to grow: it would be more than the others",
-            str(out), f"let {whole} grow, or copy the stage's folder elsewhere",
+            str(out),
+            f"`augsearch resume {out}` goes on with it as it is; let {whole} grow, or copy the "
+            "stage's folder elsewhere",
         )  # fmt: skip
 
 

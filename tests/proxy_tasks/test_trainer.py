@@ -164,3 +164,14 @@ def test_more_processes_than_there_are_gpus_are_refused(monkeypatch):
     with pytest.raises(InputError, match="must be at most the 1 GPUs that a process sees"):
         with processes():
             pass
+
+
+def test_a_state_that_the_optimiser_refuses_is_of_another_training(task, monkeypatch):
+    def other(self, state):
+        raise ValueError("loaded state dict has a different number of parameter groups")
+
+    made = trainer(task)
+    state = made.state_dict()
+    monkeypatch.setattr(Learner, "load_state_dict", other)
+    with pytest.raises(InputError, match="checkpoint: must be of this training.*ValueError"):
+        made.load_state_dict(state)

@@ -12,6 +12,8 @@ import pytest
 from policies import Policy
 from policies.errors import InputError
 from search import FixedSearcher, fixed_candidates
+from search.engine import loop
+from search.engine.budget import Budget
 from search.errors import WorkerError, resume_command
 from search.runs.journal import Journal
 from search.trial import CHEAP
@@ -266,6 +268,14 @@ def test_an_evaluator_that_the_run_has_not_is_told_before_the_first_worker(patch
     with pytest.raises(InputError, match="must ask evaluators of the run, main.*, but got 'cheap'"):
         run(patch, tmp_path, FixedSearcher([replace(one, scorer=CHEAP)]), evaluations=None)
     assert not (tmp_path / "trials.jsonl").read_bytes()
+
+
+def test_steps_of_less_than_a_tenth_of_a_child_count_for_the_time_left(patch, tmp_path):
+    told = []
+    patch.setattr(loop.Progress, "update", lambda self, done, new, *_: told.append(new))
+    budget = Budget(400, {"main": 4}, unit=100)
+    run(patch, tmp_path, random_searcher(), evaluations=None, workers=1, budget=budget)
+    assert sum(told) == pytest.approx(4)
 
 
 def test_the_command_to_go_on_with_names_the_run_not_its_stage(tmp_path):
