@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,11 +14,13 @@ from analysis import (
     policy_sheet,
     policy_statistics,
     policy_table,
+    search,
 )
-from analysis.runs import trials_table
+from analysis.runs import load_run, trials_table
 from policies import IMAGENET, OPS, Policy, save_policy
 from proxy_tasks.trials import Trial
 from tests.analysis.journals import journal_line, reported
+from tests.golden.runs import copy
 
 
 def test_shares_count_operations_as_often_as_they_are_applied():
@@ -187,3 +191,13 @@ def test_the_best_of_many_stands_beside_what_its_policy_got_with_other_seeds(wri
 def test_equal_rewards_are_said_to_say_nothing(write_run):
     text = reported(write_run([journal_line(0, slot, 0.5) for slot in range(3)])).read_text()
     assert "All rewards are the same" in text
+
+
+def test_how_settled_a_search_is_counts_by_the_operations_it_may_use(tmp_path, monkeypatch):
+    whole, asked = copy("search-ppo", tmp_path / "run"), []
+    config = json.loads((whole / "config.json").read_text())
+    config["settings"]["ops"] = ["Rotate", "Color"]
+    (whole / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr(search, "batch_entropies", lambda trials, count: asked.append(count) or [])
+    search._curves(load_run(whole))
+    assert asked == [2]
