@@ -2,8 +2,9 @@
 
 The same function of the same parameters as `models.ConvNet`, to within rounding: pooling, batch
 norm, ReLU and the final average are one pass over a map, forward and backward; the first
-convolution, of few channels, and the classifier compute in float32; the last one's weight gradient
-is one product of matrices. The two convolutions between are torch's.
+convolution, of few channels, and the classifier compute in float32. The three others are torch's
+in bfloat16, but for the last one's weight gradient, which is one product of matrices, and
+Winograd's in float32 (winograd.py).
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ from torch.autograd.function import once_differentiable
 from policies.lanes import WIDTH
 
 from . import fused_kernels as kernels
+from . import winograd
 from .models import ConvNet
 
 # How numpy holds what torch computes in: bfloat16 as its bits.
 _HELD = {torch.float32: np.float32, torch.float64: np.float64, torch.bfloat16: np.uint16}
-# Up to maps of this many pixels the windows of a bfloat16 map fit the cache; with float32 oneDNN
-# is as fast (measured, 125 images, 64 to 128 channels).
+# Up to maps of this many pixels the windows of a bfloat16 map fit the cache (measured, 125 images,
+# 64 to 128 channels).
 _WINDOWS_FIT = 36
 
 
@@ -148,15 +150,19 @@ def _normalise_back(grad: np.ndarray, norm: _Norm) -> tuple[np.ndarray, Tensor, 
 def _convolve(x: np.ndarray, weight: Tensor, dtype: torch.dtype) -> tuple[np.ndarray, Tensor]:
     """The 3×3 convolution, and its weights in the type that it computes in."""
     low = weight.to(dtype)
-    return _array(torch.conv2d(_tensor(x), low, None, 1, 1)), low
+    if dtype is torch.bfloat16:
+        return _array(torch.conv2d(_tensor(x), low, None, 1, 1)), low
+    return winograd.convolve(x, low), low
 
 
 def _convolve_back(
     grad: np.ndarray, x: np.ndarray, weight: Tensor, windows: bool = False
 ) -> tuple[np.ndarray, Tensor]:
     """The gradients of input and weights; with `windows`, as a product of matrices if small."""
+    if weight.dtype is not torch.bfloat16:
+        return winograd.gradients(grad, x, weight)
     n, h, w, channels = x.shape
-    windows = windows and h * w <= _WINDOWS_FIT and weight.dtype == torch.bfloat16
+    windows = windows and h * w <= _WINDOWS_FIT
     g = _tensor(grad)
     grad_x, grad_weight, _ = torch.ops.aten.convolution_backward(
         g, _tensor(x), weight, None, (1, 1), (1, 1), (1, 1), False, (0, 0), 1,
@@ -169,7 +175,7 @@ def _convolve_back(
             torch.from_numpy(rows).view(weight.dtype)
         )
         grad_weight = by_position.view(-1, 3, 3, channels).permute(0, 3, 1, 2)
-    return _array(grad_x), grad_weight.float() if weight.dtype == torch.bfloat16 else grad_weight
+    return _array(grad_x), grad_weight.float()
 
 
 def _array(x: Tensor) -> np.ndarray:

@@ -101,10 +101,20 @@ def begun_with(path: Path) -> bool:
     )
 
 
+_LONG = re.compile(rb"\d+\.\d{9,}(e-?\d+)?")
+
+
+def _short(number: re.Match[bytes]) -> bytes:
+    return f"{float(number[0]):.12g}".encode()
+
+
 def results(run: Path) -> dict[str, bytes]:
-    """What a run found, by path in its folder: files free of times, and every journal's rewards."""
+    """What a run found, by path in its folder: files free of times, and every journal's rewards.
+
+    Of computed numbers 12 digits: the last ones are the processor's.
+    """
     found = {
-        str(path.relative_to(run)): path.read_bytes()
+        str(path.relative_to(run)): _LONG.sub(_short, path.read_bytes())
         for path in run.rglob("*")
         if path.name in _TIMELESS
     }

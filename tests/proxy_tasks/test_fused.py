@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from policies import CIFAR10, PolicyTransform
 from proxy_tasks import fused_kernels as kernels
+from proxy_tasks import winograd
 from proxy_tasks.fused import _array, _tensor, fused
 from proxy_tasks.models import ConvNet, make_child, threads
 from proxy_tasks.presets import CPU as PRESET
@@ -168,6 +169,37 @@ def test_windows_are_those_of_unfold(dtype):
     assert torch.equal(found.double(), expected.reshape(30, -1))
 
 
+class TestWinograd:
+    SHAPES = [
+        # images, height, width, channels, outputs: whole tiles, parts of tiles, less than one
+        (3, 8, 8, 16, 32), (2, 7, 5, 32, 16), (5, 3, 3, 16, 48), (1, 1, 1, 16, 16),
+        (2, 4, 9, 48, 16),
+    ]  # fmt: skip
+
+    @pytest.mark.long
+    @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+    @pytest.mark.parametrize("at_once", [1, 2**12, 2**19])
+    @pytest.mark.parametrize("shape", SHAPES, ids=str)
+    def test_equals_a_convolution(self, dtype, at_once, shape, monkeypatch):
+        monkeypatch.setattr(winograd, "_AT_ONCE", at_once)  # image by image, some, all
+        n, h, w, channels, outputs = shape
+        x = drawn(n, channels, h, w).to(dtype).double().requires_grad_()
+        weight = drawn(outputs, channels, 3, 3, seed=1).to(dtype).double().requires_grad_()
+        expected = F.conv2d(x, weight, None, 1, 1)
+        gradient = drawn(*expected.shape, seed=2).to(dtype)
+        expected.backward(gradient.double())
+        given, factors = _array(x.detach().to(dtype)), weight.detach().to(dtype)
+        assert close(_tensor(winograd.convolve(given, factors)), expected.detach(), dtype)
+        of_x, of_weight = winograd.gradients(_array(gradient), given, factors)
+        assert close(_tensor(of_x), x.grad, dtype) and close(of_weight, weight.grad, dtype)
+
+    def test_a_nan_reaches_what_a_convolution_lets_it_reach(self):
+        x, weight = drawn(2, 16, 6, 6).float(), drawn(16, 16, 3, 3, seed=1).float()
+        x[1, 3, 2, 4] = torch.nan
+        lost = _tensor(winograd.convolve(_array(x), weight)).isnan()
+        assert lost[F.conv2d(x, weight, None, 1, 1).isnan()].all() and not lost[0].any()
+
+
 def children(count: int, channels: int = 3) -> list[nn.Module]:
     return [make_child("convnet", channels, 5, 0, CPU).train() for _ in range(count)]
 
@@ -193,7 +225,7 @@ class TestChild:
 
     @pytest.mark.long
     @pytest.mark.parametrize(("channels", "side"), [(3, 32), (1, 28), (3, 41)])
-    def test_float32_is_closer_to_float64_than_the_plain_child(self, channels, side):
+    def test_float32_is_nearly_as_close_to_float64_as_the_plain_child(self, channels, side):
         plain, ours, truth = children(3, channels)
         truth.double()
         x, labels = drawn(20, channels, side, side), torch.arange(20) % 5
@@ -203,7 +235,8 @@ class TestChild:
         for a, b, t in zip(plain.parameters(), ours.parameters(), truth.parameters(), strict=True):
             ours_off = (b.grad.double() - t.grad).norm() / t.grad.norm()
             plain_off = (a.grad.double() - t.grad).norm() / t.grad.norm()
-            assert ours_off <= 1.5 * plain_off + 1e-6 and ours_off < 1e-4
+            # Winograd's sums of transformed numbers cost a bit or two of 24.
+            assert ours_off <= 3 * plain_off + 2e-6 and ours_off < 1e-4
             assert b.grad.stride() == a.grad.stride()
 
     @pytest.mark.long

@@ -57,7 +57,7 @@ def test_replayed_steps_train_as_plain_ones(count, optimizer):
     plain, graphs = found["plain"], found["graphs"]
     # A rate that is a tensor is float32; only AdamW computes with it before the weights' float32.
     tolerance = 0 if optimizer == "sgd" else 1e-5
-    torch.testing.assert_close(graphs[0], plain[0], rtol=0, atol=tolerance)
+    torch.testing.assert_close(graphs[0], plain[0], rtol=tolerance / 10, atol=tolerance)
     assert graphs[1] == pytest.approx(plain[1], abs=tolerance)
 
 

@@ -20,7 +20,7 @@ from tests.golden.runs import FOLDER, RUNS, TREE, begun_with, copy, is_tested_se
 pytestmark = pytest.mark.usefixtures("any_versions")
 SAME_BYTES = pytest.mark.skipif(
     not is_tested_set(),
-    reason="floats to the last bit are recorded for the versions in constraints.txt",
+    reason="floats are recorded for the versions in constraints.txt",
 )
 # `estimate` keeps nothing; a training, left in the middle, is tests/golden/training.
 NOT_RUNS = {"estimate", "train"}
