@@ -17,6 +17,8 @@ import concurrent.futures
 import functools
 import itertools
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -290,6 +292,18 @@ def course_of(evaluator: EvaluatorConfig) -> Course:
     return PlantedCourse(evaluator) if evaluator.kind == "synthetic" else TableCourse(evaluator)
 
 
+def _end_with_parent() -> None:
+    """A pool's process would wait for ever for work of a parent that was killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def _run(config: Config, wanted: Sequence[tuple[str, int]]) -> Iterator[tuple[str, int, Lap]]:
     """Laps in the order of `wanted`, from as many processes as there are workers."""
     workers = min(config.pool.workers, max(1, len(wanted)))
@@ -300,7 +314,7 @@ def _run(config: Config, wanted: Sequence[tuple[str, int]]) -> Iterator[tuple[st
         return
     # Spawned, not forked: torch has threads by now.
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
+    with concurrent.futures.ProcessPoolExecutor(workers, context, _end_with_parent) as pool:
         results = pool.map(lap, wanted, chunksize=max(1, min(10, len(wanted) // workers)))
         try:
             yield from ((*pair, found) for pair, found in zip(wanted, results, strict=True))

@@ -5,9 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 
 from policies import InputError
@@ -316,3 +320,26 @@ def test_equal_gaps_are_no_proof():
         ]
     )
     assert np.isnan(ahead(laps, "a", "b")) and np.isnan(ahead(laps[:1].copy(), "a", "a"))
+
+
+@pytest.mark.long
+def test_processes_end_when_the_race_is_killed(tmp_path):
+    code = (
+        "from tests.search.test_race import config; from search import run_race\n"
+        "if __name__ == '__main__':\n"
+        f"    run_race(config(budget=500, seeds=1000, workers=2), {str(tmp_path / 'race')!r})"
+    )
+    (tmp_path / "killed.py").write_text(code)
+    here = {**os.environ, "PYTHONPATH": os.getcwd()}
+    killed = subprocess.Popen([sys.executable, str(tmp_path / "killed.py")], env=here)
+    try:
+        workers = []
+        while len(workers) < 2 or any(each.cpu_times().user < 1 for each in workers):
+            assert killed.poll() is None
+            time.sleep(0.1)
+            children = psutil.Process(killed.pid).children()
+            workers = [each for each in children if "spawn_main" in " ".join(each.cmdline())]
+    finally:
+        killed.kill()
+        killed.wait()
+    assert len(psutil.wait_procs(workers, timeout=60)[0]) == 2
