@@ -19,9 +19,9 @@ READY  := $(VENV)/.ready
 RUN    ?= runs/search-$(shell date +%Y%m%d-%H%M%S)
 WORKERS ?= 2
 # Children that judge each policy: 5 would leave two points undecided.
-SEEDS  ?= 20
-# Of the search, in children, the final selection included.
-BUDGET ?= 120
+SEEDS  ?= 12
+# Of the search, in children, the final selection included; more find a little more.
+BUDGET ?= 60
 # Of a candidate: of 25 as of a final policy, where the paper's 5 find less (docs/results.md).
 SUBPOLICIES ?= 25
 # Further options of `augsearch search`; they come last, so they win.

@@ -222,6 +222,7 @@ def _row(
     cost: Arm | None,
 ) -> dict[str, Any]:
     mine, one = trials[trials["label"] == arm], passes_of_one(trials)
+    guessed = mine["accuracy"].where(mine["diverged"])  # of children that diverged, as when tested
     estimate = Estimate(np.nan, np.nan, 0, np.nan, np.nan)
     if len(accuracy[arm]):
         by_policy = accuracy[arm].groupby(policies.loc[accuracy[arm].index, arm], sort=False).mean()
@@ -233,7 +234,7 @@ def _row(
         "sd": estimate.sd,
         "low": estimate.low,
         "high": estimate.high,
-        "validation": 100 * validated(mine, "accuracy").mean(),
+        "validation": 100 * validated(mine, "accuracy").fillna(guessed).mean(),
         "failed": int((mine["status"] == "failed").sum()),
         "diverged": int(mine["diverged"].sum()),
         "search_evaluations": cost.evaluations if cost else 0.0,

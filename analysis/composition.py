@@ -52,12 +52,13 @@ def policy_statistics(
             "tenths": pd.Series([round(10 * p) for _, p, _, _ in rows], dtype=int),
             "magnitude": pd.Series([m for _, _, m, _ in rows], dtype=object),
             "weight": pd.Series(weights, dtype=float),
+            "share": pd.Series([share for _, _, _, share in rows], dtype=float),
         }
     )
     used = [name for name in OPS if name != "Identity" or name in names]
     return PolicyStatistics(
         _shares(table.groupby("name")["weight"].sum(), used),
-        _shares(table["tenths"].value_counts(), range(11)),
+        _shares(table.groupby("tenths")["share"].sum(), range(11)),
         _shares(table.groupby("magnitude")["weight"].sum(), range(bins)),
         len(rows),
     )

@@ -352,7 +352,7 @@ def _operations(run: Run, groups: Mapping[str, list[Policy]]) -> pd.DataFrame:
 def _strength(policies: list[Policy], name: str, size: tuple[int, ...]) -> str:
     """The mean magnitude of an operation where it is applied, in its unit; "" where it has none."""
     applied = [
-        (probability, magnitude / (policy.bins - 1))
+        (probability / len(policy), magnitude / (policy.bins - 1))
         for policy in policies
         for sub in policy
         for op, probability, magnitude in sub

@@ -151,19 +151,22 @@ def _top(run: Run) -> Section:
         "reward": best["reward"].map(lambda value: f"{value:.4f}"),
         "± (standard error)": tables.numbers(best["stderr"], 4),
         # A best candidate was chosen for its luck, too; the same policy's other results were not.
-        "other seeds": tables.numbers(again, 4),
+        "other seeds": again,
         "accuracy (%)": (100 * best["accuracy"]).map(tables.number),
         "policy": best["policy"].map(tables.policy),
     }
-    if again.isna().all():
+    if (again == tables.number(float("nan"))).all():
         del table["other seeds"]
     return section(f"Best {len(best)} candidates", Table(pd.DataFrame(table)))
 
 
 def _again(trials: pd.DataFrame) -> pd.Series:
-    """Mean reward of the other evaluations of each row's policy; NaN where there is none."""
+    """Mean reward of the other evaluations of each row's policy, as written; "diverged" where a
+    child did."""
     fresh = sound(trials[trials["status"] == "ok"])
     groups = fresh["reward"].groupby(fresh["policy"].map(repr))
     total, count = groups.transform("sum"), groups.transform("count")
     others = (total - fresh["reward"]) / (count - 1).where(count > 1)
-    return others.reindex(trials.index)
+    diverged = trials["diverged"].groupby(trials["policy"].map(repr)).transform("any")
+    written = others.reindex(trials.index).map(lambda value: tables.number(value, 4))
+    return written.mask(diverged, "diverged")

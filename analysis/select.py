@@ -8,7 +8,7 @@ import pandas as pd
 from policies.errors import as_written
 from policies.files import read_json
 from proxy_tasks.run_format import FINAL, RESCORE, SEARCHED_CONFIG, SEARCHED_JOURNAL
-from proxy_tasks.trials import read_journal
+from proxy_tasks.trials import read_journal, to_compare
 
 from . import sections, tables
 from .document import Report, Section, Table, Text, section
@@ -56,7 +56,7 @@ def _proposals(run: Run, final: Run) -> Section:
         return section(title, without or Text("None was evaluated yet."))
     wide = shared_seeds(done).pivot(index="seed", columns="label", values="reward")
     wide = wide[list(dict.fromkeys(done["label"]))]  # ties go to the first, as in the choice
-    order = wide.mean().sort_values(ascending=False, kind="stable").index
+    order = wide.mean().map(to_compare).sort_values(ascending=False, kind="stable").index
     best, half = order[0], _half_width(wide)
     rows = []
     for name in order:

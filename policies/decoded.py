@@ -304,7 +304,12 @@ class _Small(Dataset):
         return np.ascontiguousarray(pixels), target
 
     def all(self, workers: int) -> Iterator[tuple[np.ndarray, Any]]:
-        return iter(DataLoader(self, batch_size=None, num_workers=workers, collate_fn=_as_it_is))
+        own = torch.Generator()  # what is drawn for the workers must not move the global one
+        return iter(
+            DataLoader(
+                self, batch_size=None, num_workers=workers, collate_fn=_as_it_is, generator=own
+            )
+        )
 
     def estimate(self) -> Estimate:
         count = len(self)

@@ -7,7 +7,7 @@ import operator
 import sys
 from collections.abc import Iterable, Sequence, Sized
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from PIL import Image
@@ -44,9 +44,9 @@ class DatasetSource:
         """Raises InputError for what is no image of 8 bits; a file that cannot be read is none."""
         try:
             item = _item(self.dataset, index, self.part)
+            image = as_image(item[0], self.name(index))  # where Pillow may read it only now
         except OSError as error:  # as Pillow raises of damaged files
             return Decoded(None, "", f"{type(error).__name__}: {error}")
-        image = as_image(item[0], self.name(index))
         if _number(item[1]) not in (None, self.labels[index]):
             raise InputError(
                 f"{self.part}.targets", "must be the labels of the items",
@@ -229,7 +229,7 @@ def _some(count: int) -> list[int]:
 def _labels(dataset: Dataset, part: str, count: int) -> np.ndarray:
     targets = None if _relabels(dataset, part) else _targets(dataset)
     if targets is None:
-        targets = [_item(dataset, index, part)[1] for index in range(count)]
+        targets = [_label(dataset, index, part) for index in range(count)]
     labels = np.empty(count, np.int64)
     for index, target in enumerate(targets):
         number = _number(target)
@@ -242,10 +242,22 @@ def _labels(dataset: Dataset, part: str, count: int) -> np.ndarray:
     return labels
 
 
-def _targets(dataset: Dataset) -> Any:
+def _label(dataset: Dataset, index: int, part: str) -> Any:
+    try:
+        return _item(dataset, index, part)[1]
+    except OSError as error:
+        raise InputError(
+            f"{part}/{index}", "must be readable, to tell its label", repr(error),
+            "mend or remove the file, or give the data set `targets`, and it is left out",
+        ) from error  # fmt: skip
+
+
+def _targets(dataset: Dataset) -> list[Any] | None:
     """The labels that torchvision's data sets keep beside the items; None without one for each."""
     targets = getattr(dataset, "targets", None)
-    return targets if isinstance(targets, Sized) and len(targets) == len(dataset) else None
+    if not isinstance(targets, Sized) or len(targets) != len(dataset):
+        return None
+    return list(cast(Iterable, targets))  # a pandas Series has numbers of its own
 
 
 def _relabels(dataset: Dataset, part: str) -> bool:
@@ -254,7 +266,9 @@ def _relabels(dataset: Dataset, part: str) -> bool:
     if getattr(dataset, "target_transform", None) is not None:
         return True
     targets = _targets(dataset)
-    for index in () if targets is None else _some(len(dataset)):
+    if targets is None:
+        return False
+    for index in _some(len(dataset)):
         with contextlib.suppress(OSError):
             number = _number(_item(dataset, index, part)[1])
             if number is not None and number != _number(targets[index]):

@@ -5,6 +5,7 @@ Images are uint8 [N, H, W] or [N, H, W, 3], labels whole numbers [N] or [N, 1].
 
 from __future__ import annotations
 
+import lzma
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -17,6 +18,10 @@ from policies.images import free_memory
 
 from .pools import ALIASES, Pools, held_out, make_pools
 from .sources import ArraySource, Source
+
+# By what zipfile and numpy raise of damaged, encrypted and strangely compressed files.
+_UNREADABLE = (OSError, ValueError, EOFError, KeyError, RuntimeError,
+               zipfile.BadZipFile, zlib.error, lzma.LZMAError)  # fmt: skip
 
 
 def open_arrays(path: Path) -> Pools:
@@ -33,7 +38,7 @@ def open_arrays(path: Path) -> Pools:
             arrays = {name: file[name] for name in file.files}
     except InputError:
         raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
+    except _UNREADABLE as error:
         raise InputError(
             "data", "must be a folder or an .npz file of arrays", f"{path} ({error})", fix
         ) from None

@@ -80,6 +80,7 @@ class Trainer(Children):
         self._check_model()
         with threads(config.threads):
             self._learner = self._make_learner()
+        self._check_loss(self._learner)
         self.rows: list[dict[str, Any]] = []
         self.best: dict[str, Tensor] = {}
 

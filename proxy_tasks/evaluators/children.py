@@ -16,7 +16,7 @@ from policies.augmentations import Augmentation, as_transform
 from policies.errors import InputError
 from policies.imports import import_path
 from proxy_tasks.data import ProxyTask
-from proxy_tasks.learner import autocast
+from proxy_tasks.learner import Learner, autocast
 from proxy_tasks.mixing import make_loss
 from proxy_tasks.models import make_child, own_randomness
 from proxy_tasks.presets import OPTIMIZERS, Preset, get_preset
@@ -67,7 +67,7 @@ class Children:
             self.preset = dataclasses.replace(self.preset, model=import_path("model", model))
             self._check_model()
         if recipe:  # a loss or an optimiser that cannot be made is told before anything is trained
-            self.arena.learner(self.new_child(0), self.scratch_config(1))
+            self._check_loss(self.arena.learner(self.new_child(0), self.scratch_config(1)))
 
     def _check_model(self) -> None:
         """InputError unless the model turns images of the task into logits, training or not."""
@@ -83,10 +83,10 @@ class Children:
                     torch.no_grad(),
                 ):
                     found: object = child.train(training)(batch)
-            except (RuntimeError, ValueError, AssertionError) as error:
+            except Exception as error:
                 raise InputError(
                     "model", f"must take images {list(batch.shape)}",
-                    f"{self.preset.model} ({error})", "choose another --resolution or model",
+                    f"{self.preset.model} ({error!r})", "choose another --resolution or model",
                 ) from error  # fmt: skip
             found = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
             if found != expected:
@@ -96,6 +96,26 @@ class Children:
                     found,
                     "end it with a layer of num_classes outputs, and let it return these alone",
                 )
+
+    def _check_loss(self, learner: Learner) -> None:
+        """InputError unless the loss makes a number of logits and labels as a step gives them."""
+        (batch,) = self.arena.batches(self.task.train.images[:2])
+        labels = torch.as_tensor(self.task.train.labels[:2], device=self.arena.device).long()
+        logits = torch.zeros(2, self.task.num_classes, device=self.arena.device)
+        with own_randomness(0, self.arena.device), torch.no_grad():
+            targets = learner.mix(batch, labels)[1] if learner.mix else labels
+            kind = "shares" if learner.mix else "labels"
+            rule = f"must make one number of logits [2, classes] and {kind} {list(targets.shape)}"
+            try:
+                found: object = learner.loss(logits, targets)
+            except Exception as error:
+                raise InputError(
+                    "loss", rule, f"{self.preset.loss} ({error!r})",
+                    "name another loss, or leave mixup and cutmix out, which mix labels",
+                ) from error  # fmt: skip
+        if not isinstance(found, torch.Tensor) or found.dim():
+            found = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
+            raise InputError("loss", rule, found, "let it return the mean over the images")
 
     def new_child(self, seed: int) -> nn.Module:
         channels = self.task.train.images.shape[1]

@@ -57,7 +57,7 @@ def evaluation_passes(config: EvaluatorConfig, task: ProxyTask, subpolicies: int
     elif config.kind == "synthetic":
         passes = options["passes"]
     elif config.kind == "table":
-        passes = _of_a_row(options["table"], options["fidelity"])
+        passes = tabulated_passes(options["table"], options["fidelity"])
     else:
         raise InputError(
             "budget", "needs an evaluator whose cost is known beforehand", config.kind,
@@ -105,7 +105,7 @@ def _options(config: EvaluatorConfig) -> dict[str, Any]:
     return declared | config.options
 
 
-def _of_a_row(table: str, fidelity: str) -> int:
+def tabulated_passes(table: str, fidelity: str) -> int:
     """Image passes of an evaluation of a table: the median of its rows that trained."""
     frame = load_table(table).frame
     rows = frame[(frame["fidelity"] == fidelity) & ~frame["diverged"]]

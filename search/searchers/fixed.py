@@ -57,7 +57,7 @@ class FixedSearcher(QueueSearcher):
             rewards = [
                 reward for key, each in self.results.items()
                 if getattr(self._by_key[key], arm) == name
-                and (reward := usable_reward(each)) is not None
+                and (reward := _counted(self._by_key[key], each)) is not None
             ]  # fmt: skip
             mean = f" {np.mean(rewards):.4g}" if rewards and arm == "label" else ""
             words.append(f"{name}{mean} ({told[name]}/{size})")
@@ -66,6 +66,14 @@ class FixedSearcher(QueueSearcher):
     @property
     def finished(self) -> bool:
         return len(self.results) == len(self.candidates)
+
+
+def _counted(candidate: Candidate, evaluation: Evaluation | None) -> float | None:
+    """What counts in an arm's mean, as in reports: tested children that diverged, at chance."""
+    if evaluation is None or candidate.part != "test":
+        return usable_reward(evaluation)
+    reward = evaluation.reward
+    return None if reward is None or not np.isfinite(reward) else reward
 
 
 def fixed_candidates(

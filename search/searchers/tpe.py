@@ -78,7 +78,7 @@ class OptunaSearcher(BatchSearcher):
         batch_size: BatchSize = 10,
         lag: Lag = 1,
         startup: Annotated[
-            int, Option("candidates drawn uniformly before TPE begins", least=1)
+            int, Option("results that TPE waits for before it begins", least=1)
         ] = 50,
         multivariate: Annotated[
             bool, Option("model decisions jointly (Optuna's multivariate=True)")

@@ -60,12 +60,14 @@ def two_fidelities(config: EvaluatorConfig, dear: str) -> dict[str, EvaluatorCon
 @dataclass(frozen=True)
 class Spent:
     """How a search at a cost ended: the true worth of its final policy (None: nothing trained),
-    its name, and image passes and seconds of all evaluations."""
+    its name, image passes and seconds of all evaluations, and how many candidates the search asked
+    the same evaluator for again."""
 
     value: float | None
     name: str
     image_passes: int
     seconds: float
+    duplicates: int
 
 
 def search_at_cost(
@@ -101,10 +103,12 @@ def search_at_cost(
         told[scorer].append((candidate, found))
         searcher.tell(candidate, found)
     judged = {name: evaluated_policies(results) for name, results in told.items()}
+    marks = {(name, each.augmentation) for name, results in told.items() for each, _ in results}
+    duplicates = sum(map(len, told.values())) - len(marks)
     holds = bool(told[MAIN])
     searched = judged[MAIN] if holds else judged[CHEAP]
     if not searched:
-        return Spent(None, "", passes, seconds)
+        return Spent(None, "", passes, seconds, duplicates)
     evidence = Evidence(
         searched, judged[CHEAP] if holds else (), holds=holds, same=holds, seed=seed
     )
@@ -118,4 +122,4 @@ def search_at_cost(
     policy = ranked[0][0] if ranked else concatenate_best(searched)
     names = {each.augmentation: each.label for each in candidates}
     [value] = worth([policy])
-    return Spent(value, names.get(policy, "best-5"), passes, seconds)
+    return Spent(value, names.get(policy, "best-5"), passes, seconds, duplicates)

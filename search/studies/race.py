@@ -22,7 +22,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import pandas as pd
@@ -34,7 +34,7 @@ from policies.files import digest, read_json, write_json
 from policies.policy import Policy
 from proxy_tasks.evaluators.base import Evaluator
 from proxy_tasks.evaluators.config import EvaluatorConfig
-from proxy_tasks.evaluators.costs import tabulated_preparation
+from proxy_tasks.evaluators.costs import tabulated_passes, tabulated_preparation
 from proxy_tasks.evaluators.evaluation import Evaluation
 from proxy_tasks.evaluators.planted import PlantedLandscape
 from proxy_tasks.evaluators.registry import check_config
@@ -108,7 +108,8 @@ class Lap:
         seconds: that the evaluations would have taken, on one worker.
         image_passes: likewise.
         duplicates: candidates that were asked for again. They are told what they were told before,
-            at no cost; in a search they would be trained again under their new seeds.
+            at no cost; in a search they would be trained again under their new seeds, and at equal
+            cost they are evaluated again.
     """
 
     evaluations: tuple[int, ...]
@@ -249,8 +250,10 @@ def run_race(
     for name in config.settings.searcher:
         build(config.settings, name, 0)  # a wrong option is told before anything runs
     if config.settings.dear is not None:
-        for each in two_fidelities(config.evaluator, config.settings.dear).values():
+        fidelities = two_fidelities(config.evaluator, config.settings.dear)
+        for each in fidelities.values():
             check_config(each)
+        _check_prices(fidelities)
     with open_run(config, out, resume) as run:
         settings = run.config.settings
         laps = _resumed(run.path, table)
@@ -281,6 +284,20 @@ def _evaluator_of(settings: RaceSettings, evaluator: EvaluatorConfig) -> Evaluat
     return replace(evaluator, kind="table", options=options)
 
 
+def _check_prices(fidelities: Mapping[str, EvaluatorConfig]) -> None:
+    """InputError unless the dear evaluations of a table cost more than the cheap ones."""
+    if fidelities[MAIN].kind != "table":
+        return
+    cheap, dear = (fidelities[name].options for name in (CHEAP, MAIN))
+    share = tabulated_passes(**cheap) / tabulated_passes(**dear)
+    if share >= 1:
+        raise InputError(
+            "dear", f"must cost more than the fidelity {cheap['fidelity']}",
+            f"{dear['fidelity']}, {1 / share:.3g} times as much", "name a dearer one, or a cheaper "
+            "fidelity",
+        )  # fmt: skip
+
+
 def build(settings: RaceSettings, name: str, seed: int) -> Searcher:
     """The searcher `name` of a race, new. Raises InputError for options that it does not take."""
     options = settings.searcher_options.get(name, {})
@@ -294,8 +311,7 @@ def course_of(evaluator: EvaluatorConfig) -> Course:
 
 def _end_with_parent() -> None:
     """A pool's process would wait for ever for work of a parent that was killed."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
+    parent = cast(multiprocessing.process.BaseProcess, multiprocessing.parent_process())
 
     def wait() -> None:
         parent.join()
@@ -351,7 +367,8 @@ def _lap(config: Config, which: tuple[str, int]) -> Lap:
             settings.budget,
             _prepared(config.evaluator),
         )
-        return Lap((settings.budget,), (spent.value,), spent.seconds, spent.image_passes, 0)
+        ended = (settings.budget,), (spent.value,), spent.seconds, spent.image_passes
+        return Lap(*ended, spent.duplicates)
     searcher = build(settings, name, seed)
     return compete(searcher, _course(config.evaluator), seed, settings.budget, settings.top)
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from policies.ops import PAPER_OPS
 from proxy_tasks.presets import Preset, get_preset
+from proxy_tasks.recipe import Recipe
 from proxy_tasks.run_format import STAGED
 from proxy_tasks.tasks import TASKS
 
@@ -51,7 +52,8 @@ def _epochs(config: Config) -> int:
 
 
 def _preset(config: Config) -> Preset:
-    return get_preset(config.evaluator.preset, config.task.name)
+    preset = get_preset(config.evaluator.preset, config.task.name)
+    return Recipe.of(config.evaluator.options.get("recipe") or {}, config.kind).applied(preset)
 
 
 def _schedule(config: Config) -> str:
@@ -101,8 +103,8 @@ _ROWS: tuple[tuple[str, str, str, Callable[[Config], str], str], ...] = (
      "augmentation matters more"),
     ("resolution", "not said", OURS, lambda config: f"{config.task.resolution} pixels",
      "Wide-ResNet-40-2 is made for 32; the cost falls with the square"),
-    ("before the policy", "random crop and mirror", "section 4.2, as usual for ImageNet",
-     lambda config: f"mirror, crop after {_preset(config).pad} pixels of zero padding",
+    ("beside the policy", "random crop and mirror", "section 4.2, as usual for ImageNet",
+     lambda config: f"after it crop, of {_preset(config).pad} pixels of zero padding, and mirror",
      "images are drawn at their final size, so crops of random size are not possible"),
     ("child", "Wide-ResNet-40-2, 200 epochs", "section 4.2", _child,
      "the preset cpu has one that a core trains in seconds"),

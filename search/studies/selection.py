@@ -34,7 +34,7 @@ from policies.errors import InputError
 from policies.policy import Operation
 from proxy_tasks.evaluators.evaluation import Evaluation
 from proxy_tasks.trials import to_compare
-from search.searchers.additive import AdditiveModel
+from search.searchers.additive import FEWEST_DEAR, AdditiveModel
 from search.spaces import PolicySpace
 from search.trial import MAIN, Candidate, Trial, usable_reward
 
@@ -86,13 +86,14 @@ def fit_model(
     """The additive model of all evaluated policies (any number of sub-policies each).
 
     dearer: some policies with rewards of a better evaluator, e.g. from scratch. They correct the
-    model (`AdditiveModel.corrected`), whose worths are then in their unit.
+    model (`AdditiveModel.corrected`), whose worths are then in their unit; fewer than FEWEST_DEAR
+    tell no scale, and nothing is corrected.
     """
     _check_evaluated(evaluated)
     model = AdditiveModel(space, ridge)
     model.add(*_table(evaluated, model))
     model.fit()
-    return model.corrected(*_table(dearer, model)) if dearer else model
+    return model.corrected(*_table(dearer, model)) if len(dearer) >= FEWEST_DEAR else model
 
 
 def _table(evaluated: Evaluated, model: AdditiveModel) -> tuple[np.ndarray, list[float]]:

@@ -24,10 +24,10 @@ POLICIES = (
     "FILE, imagenet, cifar10, svhn, randaugment:N,M (M 0 to 30), trivialaugment, uniform, "
     "sample-aware"
 )
-ARMS = (
-    f"none, {POLICIES}, random:K, package.module:name (a pipeline of your own) or NAME=FILE,FILE; "
-    "with pieces of a recipe as in none+cutmix:1.0+erase:0.25"
-)
+_PIECES = "; with pieces of a recipe as in none+cutmix:1.0+erase:0.25"
+_ARM = f"none, {POLICIES}, random:K"
+ARM = f"{_ARM} or package.module:name (a pipeline of your own){_PIECES}"
+ARMS = f"{_ARM}, package.module:name (a pipeline of your own) or NAME=FILE,FILE{_PIECES}"
 
 
 def _images(what: str, unset: str) -> Option:

@@ -25,7 +25,7 @@ from policies.errors import InputError
 from policies.files import digest, read_json, write_atomically, write_json
 from proxy_tasks import Evaluation, ProxyTask, get_preset
 from proxy_tasks.batches import channel_statistics
-from proxy_tasks.events import EventFile
+from proxy_tasks.events import EventFile, writing
 from proxy_tasks.processes import Processes, processes
 from proxy_tasks.run_format import EPOCH_NUMBERS, EPOCHS_NAME, EVENTS, RESULT_NAME
 from proxy_tasks.samplers import batches_of
@@ -110,6 +110,11 @@ def _with_arm(config: Config) -> Config:
     """With the policy read in, so that the run folder holds it."""
     settings = config.settings
     arm = parse_arm(settings.policy) if settings.arm is None else Arm.from_json(settings.arm)
+    if len(arm.members) > 1:
+        raise InputError(
+            "policy", "must be one to train under", f"{settings.policy}, {len(arm.members)} files",
+            "name one of them",
+        )  # fmt: skip
     settings = replace(settings.joined(arm.recipe), arm=arm.to_json())
     return replace(config, settings=settings)
 
@@ -237,13 +242,23 @@ def _events(
         yield lambda row: None
         return
     folder = path / BOARD_NAME
-    for old in folder.glob(EVENTS):
-        old.unlink()
     writer: EventFile | None = None
     broken = False
 
+    def give_up(error: InputError) -> None:
+        nonlocal broken
+        broken = True
+        logging.getLogger("search").warning(f"{error}; the training goes on without events")
+
+    try:
+        with writing(folder):
+            for old in folder.glob(EVENTS):
+                old.unlink()
+    except InputError as error:
+        give_up(error)
+
     def tell(row: dict[str, Any]) -> None:
-        nonlocal writer, broken
+        nonlocal writer
         if broken:
             return
         try:
@@ -254,8 +269,7 @@ def _events(
                     writer.add(name, row[name], row["epoch"])
             writer.flush()
         except InputError as error:
-            broken = True
-            logging.getLogger("search").warning(f"{error}; the training goes on without events")
+            give_up(error)
 
     for row in rows:
         tell(row)

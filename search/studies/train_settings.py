@@ -11,14 +11,14 @@ from policies.options import Option
 from proxy_tasks.presets import Preset
 from proxy_tasks.recipe import Recipe
 
-from .settings import ARMS, Settings, seed_option
+from .settings import ARM, Settings, seed_option
 
 
 @dataclass(frozen=True)
 class _Trained(Settings):
     """What is trained, and under which policy."""
 
-    policy: Annotated[str, Option(ARMS, unit="ARM", example="imagenet")]
+    policy: Annotated[str, Option(ARM, unit="ARM", example="imagenet")]
     seed: Annotated[
         int, seed_option("seed of the child's weights, image order and augmentation")
     ] = 0

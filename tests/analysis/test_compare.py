@@ -44,13 +44,15 @@ def test_means_and_paired_differences_match_scipy(write_run):
 
 
 def test_accuracy_on_the_validation_part_is_that_of_the_same_children(write_run):
-    """Diverged children have none, and a run that never measured it an empty column."""
+    """Diverged children guess there too, and a run that never measured it has an empty column."""
     written = lines({"none": RUNS["none"], "found": RUNS["found"]})
     for line in written[:5]:
         line["evaluation"]["details"] = {"validation": {"accuracy": 0.4 + line["batch"] / 100}}
-    written[4]["evaluation"]["details"] = {"divergence": "the training loss was nan"}
+    diverged = {"details": {"divergence": "the training loss was nan"}, "diverged": True}
+    guessed = {**written[4]["evaluation"]["metrics"], "accuracy": 0.1}
+    written[4]["evaluation"] |= {**diverged, "metrics": guessed, "reward": 0.1}
     table = compare_arms(load_run(write_run(written))).table.set_index("arm")
-    assert table.loc["none", "validation"] == pytest.approx(41.5)
+    assert table.loc["none", "validation"] == pytest.approx((40 + 41 + 42 + 43 + 10) / 5)
     assert np.isnan(table.loc["found", "validation"])
 
 

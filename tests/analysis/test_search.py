@@ -16,6 +16,7 @@ from analysis import (
     policy_table,
     search,
 )
+from analysis.rederive import _strength
 from analysis.runs import load_run, trials_table
 from policies import IMAGENET, OPS, Policy, save_policy
 from proxy_tasks.trials import Trial
@@ -45,7 +46,7 @@ def test_an_operation_that_is_never_applied_is_not_used():
     with_it, without_it = policy_statistics([IMAGENET]), policy_statistics([without])
     pd.testing.assert_series_equal(with_it.operations, without_it.operations)
     pd.testing.assert_series_equal(with_it.magnitudes, without_it.magnitudes)
-    assert with_it.probabilities[0] == 0.02
+    assert with_it.probabilities[0] == pytest.approx(0.02)
     nothing = policy_statistics([Policy([[("Rotate", 0.0, 3)]])])
     assert nothing.operations.sum() == 0 and nothing.magnitudes.sum() == 0
     assert nothing.probabilities[0] == 1
@@ -54,6 +55,14 @@ def test_an_operation_that_is_never_applied_is_not_used():
 def test_policies_of_different_lengths_weigh_the_same():
     short, long = Policy([[("Rotate", 1.0, 3)]]), Policy([[("Color", 1.0, 3)]] * 9)
     assert policy_statistics([short, long]).operations["Rotate"] == pytest.approx(0.5)
+
+
+def test_so_do_their_probabilities_and_strengths():
+    one, nine = Policy([[("Rotate", 0.1, 0)]]), Policy([[("Rotate", 0.9, 9)]] * 9)
+    tenths = policy_statistics([one, nine]).probabilities
+    assert (tenths[1], tenths[9]) == pytest.approx((0.5, 0.5))
+    certain = [Policy([[("Rotate", 1.0, 0)]]), Policy([[("Rotate", 1.0, 9)]] * 9)]
+    assert _strength(certain, "Rotate", (32, 32)) == "15.0°"
 
 
 def test_overlap_is_one_for_equal_and_zero_for_disjoint_histograms():
@@ -186,6 +195,16 @@ def test_the_best_of_many_stands_beside_what_its_policy_got_with_other_seeds(wri
     assert "other seeds" in text
     best = next(line for line in text.splitlines() if "0.6000" in line and line.startswith("|"))
     assert "0.4500" in best and "Color 0.5 3" in best
+
+
+def test_a_child_that_diverged_under_the_best_policy_is_not_left_out_beside_it(write_run):
+    wild = [[["Color", 0.5, 3]]]
+    rows = [journal_line(0, slot, 0.4 + 0.001 * slot) for slot in range(5)]
+    rows += [journal_line(1, slot, 0.6 - 0.01 * slot, augmentation=wild) for slot in range(3)]
+    rows[-2]["evaluation"] |= {"diverged": True, "reward": 0.1}
+    text = reported(write_run(rows)).read_text()
+    best = next(line for line in text.splitlines() if "0.6000" in line and line.startswith("|"))
+    assert best.split("|")[4].strip() == "diverged"
 
 
 def test_equal_rewards_are_said_to_say_nothing(write_run):

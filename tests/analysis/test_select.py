@@ -104,6 +104,18 @@ def test_proposals_are_compared_over_the_seeds_that_all_have(run):
     assert rows[names[6]][4] == f"[{gap[6] - half:+.4f}, {gap[6] + half:+.4f}]"
 
 
+def test_equal_means_are_in_the_order_of_the_choice(run):
+    """Sums of the same three numbers in two orders differ in their last digits."""
+    rewards = {0: (0.814, 0.8, 0.802), 1: (0.814, 0.802, 0.8)}
+    names = rewrite(
+        run / "final" / "trials.jsonl",
+        lambda place, seed: rewards.get(place, (0.1, 0.2, 0.3))[seed],
+    )
+    lines = [line for line in words(run).splitlines() if line.startswith("| ")]
+    rows = [line.split("|")[1].strip() for line in lines]
+    assert rows.index(names[0]) < rows.index(names[1])
+
+
 def test_the_best_candidate_was_the_best_of_those_measured_again(run):
     about = json.loads((run / "policy.json").read_text())["provenance"]["best_candidate"]
     said = words(run)

@@ -205,6 +205,14 @@ class TestDecodedImages:
         with pytest.raises(OSError, match=r"image 7: .*broken\.png"):
             DecodedImages(Folder(), 16, progress=False)
 
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_torchs_generator_is_left_alone(self, photographs, tmp_path, workers):
+        """Else a seeded script would train otherwise in its first run than later."""
+        before = torch.get_rng_state()
+        for folder in (None, tmp_path / "small", tmp_path / "small"):
+            DecodedImages(photographs, 45, folder, workers=workers, progress=False)
+            assert torch.equal(torch.get_rng_state(), before)
+
     def test_a_folder_is_decoded_once(self, tmp_path):
         first, second = Numbered(), Numbered()
         DecodedImages(first, 16, tmp_path / "kept", progress=False)

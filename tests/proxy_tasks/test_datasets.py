@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -138,6 +139,14 @@ def test_targets_that_are_no_numbers_of_classes_are_not_taken():
         assert source.labels.tolist() == [0, 1, 0, 1]
 
 
+def test_targets_of_a_table_are_taken_by_their_places():
+    images = [Image.new("L", (8, 8), value) for value in range(4)]
+    series = pd.Series([0, 1, 2, 1], index=range(100, 104))
+    for targets in (series, series.to_numpy(), torch.tensor(series.to_numpy())):
+        _, source = open_dataset(Pairs(images, [0, 1, 2, 1], targets=targets), "train")
+        assert source.labels.tolist() == [0, 1, 2, 1]
+
+
 def test_a_label_that_is_not_its_target_is_refused_where_it_is_read():
     """Three items tell most regroupings; reading tells all."""
     images = [Image.new("L", (8, 8), value) for value in range(40)]
@@ -184,12 +193,30 @@ def test_an_image_that_cannot_be_read_is_left_out_and_named():
     damaged = Damaged(images, labels, targets=labels, error=OSError("image file is truncated"))
     task = get_task.from_datasets(damaged, train_images=100, validation_images=90, test_images=90)
     assert any("skipped 1 of" in note and "train/7 (OSError" in note for note in task.notes)
-    for error, fact in ((KeyError("x"), {"targets": labels}), (KeyError("x"), {})):
+    cut = OSError("image file is truncated")  # whose label nobody knows
+    for error, fact in ((KeyError("x"), {"targets": labels}), (KeyError("x"), {}), (cut, {})):
         with pytest.raises(InputError, match="train/7: must be readable"):
             get_task.from_datasets(
                 Damaged(images, labels, error=error, **fact),
                 train_images=100, validation_images=90, test_images=90,
             )  # fmt: skip
+
+
+def test_so_is_one_that_is_read_only_when_it_is_looked_at(tmp_path):
+    """As where `__getitem__` returns what Image.open gives."""
+    for index in range(300):
+        Image.fromarray(np.full((8, 8), index % 250, np.uint8)).save(tmp_path / f"{index}.png")
+    whole = (tmp_path / "7.png").read_bytes()
+    (tmp_path / "7.png").write_bytes(whole[:-30])
+
+    class Opened(Pairs):
+        def __getitem__(self, index):
+            return Image.open(tmp_path / f"{index}.png"), self.labels[index]
+
+    labels = [i % 2 for i in range(300)]
+    opened = Opened(range(300), labels, targets=labels)
+    task = get_task.from_datasets(opened, train_images=100, validation_images=90, test_images=90)
+    assert any("skipped 1 of" in note and "train/7 (" in note for note in task.notes)
 
 
 def test_random_flips_are_seen():

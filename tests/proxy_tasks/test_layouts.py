@@ -329,6 +329,18 @@ class TestMedMNIST:
         with pytest.raises(InputError, match="must be a folder or an .npz file"):
             get_task("folder", tmp_path / "x.npz")
 
+    @pytest.mark.parametrize(("place", "value"), [("flag_bits", 1), ("compress_type", 9)])
+    def test_encrypted_and_strange_entries_are_named(self, tmp_path, place, value):
+        """Both are 2 bytes, 6 and 8 behind the start of an entry, and 8 and 10 in the index."""
+        path = medmnist(tmp_path / "x.npz")
+        content, at = bytearray(path.read_bytes()), 6 if place == "flag_bits" else 8
+        for start, more in ((b"PK\x03\x04", 0), (b"PK\x01\x02", 2)):
+            where = content.index(start) + at + more
+            content[where : where + 2] = value.to_bytes(2, "little")
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="must be a folder or an .npz file"):
+            get_task("folder", path)
+
     def test_more_than_memory_is_refused_unread(self, tmp_path, monkeypatch):
         path = medmnist(tmp_path / "x.npz")
         with zipfile.ZipFile(path) as file:

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from policies.errors import InputError
 from proxy_tasks import EvaluatorConfig, FromScratch, Preset, get_preset, make_evaluator
@@ -134,6 +135,38 @@ def test_a_loss_that_cannot_be_made_is_told_before_training():
     for recipe in ({"loss": "torch.nn:NoSuch"}, {"loss": "torch.nn:MSELoss", "smoothing": 0.1}):
         with pytest.raises(InputError, match="loss|smoothing"):
             make_evaluator(EvaluatorConfig(options={"recipe": recipe}), striped_task())
+
+
+def unreduced(logits, targets):
+    return F.cross_entropy(logits, targets, reduction="none")
+
+
+def of_labels(logits, targets):
+    return -logits.log_softmax(1)[torch.arange(len(logits)), targets].mean()
+
+
+class Greedy(Linear):
+    def forward(self, x, y):
+        return self.layers(x) + y
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"recipe": {"loss": f"{__name__}:unreduced"}}, "loss: must make one number of logits"),
+        ({"recipe": {"loss": f"{__name__}:of_labels", "cutmix": 1.0}}, "loss: must make .* shares"),
+        ({"model": f"{__name__}:Greedy"}, "model: must take images"),
+    ],
+)  # fmt: skip
+def test_own_parts_that_cannot_work_are_told_before_training(options, words):
+    with pytest.raises(InputError, match=words):
+        make_evaluator(EvaluatorConfig(options=options), striped_task())
+
+
+def test_a_loss_of_labels_works_where_nothing_is_mixed():
+    make_evaluator(
+        EvaluatorConfig(options={"recipe": {"loss": f"{__name__}:of_labels"}}), striped_task()
+    )
 
 
 def test_presets_stay_as_they_are():

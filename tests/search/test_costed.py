@@ -120,3 +120,23 @@ def test_an_unknown_fidelity_is_refused(tmp_path):
     with pytest.raises(InputError, match="fidelity"):
         run_race(asked, tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("cheap", "dear"), [("scratch", "scratch"), ("scratch", "quarter")])
+def test_a_dear_fidelity_that_costs_no_more_is_refused(tmp_path, cheap, dear):
+    asked = Config.of("race", table="fashion-200", fidelity=cheap, dear=dear, seeds=2, workers=1)
+    with pytest.raises(InputError, match=f"dear: must cost more than the fidelity {cheap}"):
+        run_race(asked, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.long
+def test_what_is_asked_again_is_paid_and_counted():
+    tiny = PolicySpace(1, 1, ops=("Invert", "Equalize"))
+    landscape = PlantedLandscape(SYNTHETIC, landscape=0, passes=COST)
+    spent = search_at_cost(
+        Entrant("random"), {CHEAP: landscape, MAIN: landscape},
+        lambda policies: [landscape.value(policy) for policy in policies], tiny, 0, 60,
+    )  # fmt: skip
+    # 48 children search, among 22 policies.
+    assert spent.duplicates >= 48 - 22 and spent.image_passes > 48 * COST

@@ -156,6 +156,14 @@ def test_the_recipe_tells_what_is_run():
     assert all(all(row) for row in rows.values())  # no number without a source and a reason
 
 
+def test_the_recipe_is_that_of_the_children():
+    recipe = {"lr": 0.05, "schedule": "cosine", "batch_size": 64, "pad": 2, "weight_decay": 1e-4}
+    made = config(preset="cpu", evaluator_options={"recipe": recipe})
+    rows = {row.what: row.ours for row in recipe_of(made)}
+    assert rows["its schedule"] == "cosine, peak 0.05, weight decay 0.0001, batch 64"
+    assert "2 pixels" in rows["beside the policy"]
+
+
 def test_the_recipe_follows_the_options():
     made = config(preset="cpu", epochs=7, train_images=240, resolution=16, seeds=0, grid=0)
     rows = {row.what: row.ours for row in recipe_of(made)}

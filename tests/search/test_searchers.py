@@ -314,6 +314,14 @@ def test_a_fixed_list_tells_how_its_arms_stand():
     assert searcher.arms() == "1 of 5 arms"
 
 
+def test_tested_children_that_diverged_count_in_progress_as_in_reports():
+    searcher = FixedSearcher(fixed_candidates({"wild": None}, [1, 2, 3], part="test"))
+    for reward, diverged in ((0.61, False), (0.1, True), (0.1, True)):
+        found = dataclasses.replace(evaluation(reward), part="test", diverged=diverged)
+        searcher.tell(searcher.ask(), found)
+    assert searcher.arms() == "wild 0.27 (3/3)"
+
+
 def test_fixed_list_refuses_equal_keys_and_plain_rows():
     candidates = fixed_candidates({"a": None}, [1])
     with pytest.raises(InputError, match="unique"):

@@ -295,6 +295,16 @@ class TestDearerRewards:
         assert np.corrcoef(same.weights, alone.weights)[0, 1] > 0.99
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_too_few_dear_rewards_correct_nothing(count):
+    """One tells no scale, and two that of their noise, which would turn the model."""
+    rng = np.random.default_rng(0)
+    searched = [(SPACE.sample(rng), float(rng.normal())) for _ in range(40)]
+    dearer = [(policy, -reward) for policy, reward in searched[:count]]
+    weights = fit_model(searched, SPACE, dearer=dearer).weights
+    assert np.array_equal(weights, fit_model(searched, SPACE).weights)
+
+
 def test_another_evaluator_brings_its_own_reward(monkeypatch):
     searched = Config.of(
         "search", task="folder", searcher="ppo", epochs=8, evaluator_options={"lr": 0.2}

@@ -342,9 +342,19 @@ def test_a_policy_file_is_read_once(tmp_path, monkeypatch):
         ({"model": "torchvision:alexnet"}, "model: must take images .* --resolution"),
         ({"momentum": 0.9, "optimizer": "adamw"}, "momentum: is a setting of sgd only"),
         ({"loss": "hinge", "smoothing": 0.0}, "loss: must be one of"),
+        (
+            {"loss": "tests.proxy_tasks.test_recipe:unreduced", "smoothing": 0.0},
+            "loss: must make one",
+        ),
+        ({"policy": "two={0},{1}"}, "policy: must be one to train under"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_and_leaves_nothing(tmp_path, options, message):
+    files = [tmp_path / f"{name}.json" for name in ("Rotate", "Color")]
+    for file in files:
+        save_policy(file, [[(file.stem, 0.5, 4)]])
+    if "policy" in options:
+        options = {"policy": options["policy"].format(*files)}
     with pytest.raises(InputError, match=message):
         run_train(config(**options), tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()

@@ -97,6 +97,21 @@ def test_a_training_goes_on_without_events_where_they_cannot_be_written(
     assert weights(tmp_path / "run") == weights(undisturbed[0])
 
 
+def test_and_where_old_ones_cannot_be_removed(undisturbed, tmp_path, monkeypatch, caplog):
+    folder = tmp_path / "tensorboard"
+    folder.mkdir()
+    (folder / "events.out.tfevents.1").touch()
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with study._events(tmp_path, True, rows(undisturbed[0])) as tell:
+        tell(rows(undisturbed[0])[0])
+    assert caplog.text.count("the training goes on without events") == 1
+    assert len(list(folder.iterdir())) == 1
+
+
 def test_tensorboard_reads_what_is_written(tmp_path):
     out = tmp_path / "run"
     run_train(config(tensorboard=True), out, progress=False)
