@@ -162,12 +162,14 @@ class Declared:
 
 
 def _check_finite(name: str, value: Any) -> None:
-    """InputError that names a NaN or an infinity inside an object: no file could hold it."""
+    """InputError that names what is no JSON inside an object: no file could hold it."""
     if isinstance(value, dict | list | tuple):
         for key, each in value.items() if isinstance(value, dict) else enumerate(value):
             _check_finite(f"{name}.{key}", each)
     elif isinstance(value, float) and not math.isfinite(value):
         raise InputError(name, "must be a finite number", value, "give a number")
+    elif not isinstance(value, str | int | float | None):
+        raise InputError(name, "must be text, a number, true, false or null", value, "give one")
 
 
 def _as(kind: type, value: Any) -> Any:

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import signal
 from pathlib import Path
 
 from policies.errors import InputError
-from proxy_tasks.run_format import CONFIG_NAME
+from proxy_tasks.run_format import (
+    COMPARE,
+    COMPARE_CHILD,
+    COMPARE_OTHER,
+    CONFIG_NAME,
+    CONTROLLER,
+    DRAW,
+    GRID,
+    RANDOM,
+)
+
+# What the folders of stages are called, by the kind of run.
+STAGES = {
+    "rederive": rf"({CONTROLLER}|{RANDOM})(-\d+)?|{GRID}|{COMPARE}|{COMPARE_OTHER}|{COMPARE_CHILD}",
+    "replicate": rf"{DRAW}\d+",
+}
 
 
 def resume_command(directory: Path, *options: str) -> str:
@@ -21,9 +37,10 @@ def whole_run(directory: Path) -> Path:
     root = directory
     if kind_of_run(directory) is None and kind_of_run(directory.parent) is not None:
         root = directory.parent
-    # Their stages are runs themselves; other runs may lie in a run's folder.
+    # Stages of some runs are runs themselves; but other runs may lie in a run's folder, too.
     for above in directory.parents:
-        if kind_of_run(above) in ("rederive", "replicate"):
+        stages = STAGES.get(kind_of_run(above) or "")
+        if stages and re.fullmatch(stages, directory.relative_to(above).parts[0]):
             root = above
     return root
 

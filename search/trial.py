@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from policies.augmentations import Augmentation
+from policies.errors import check_integer
 from proxy_tasks.evaluators.evaluation import Evaluation
 from proxy_tasks.trials import (
     CHEAP,
@@ -56,6 +57,12 @@ class Candidate:
     part: str = "validation"
     label: str = ""
     parent: Key | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "slot", "seed"):  # the journal takes no numpy integers
+            if type(getattr(self, name)) is not int:
+                number = check_integer(name, getattr(self, name), 0)
+                object.__setattr__(self, name, number)
 
     @property
     def key(self) -> Key:

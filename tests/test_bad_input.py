@@ -104,6 +104,14 @@ def policies(folder: Path) -> None:
     os.mkfifo(folder / "pipe.toml")
     (folder / "torn.toml").write_text("[task\n")
     (folder / "flat.toml").write_text("train-images = 3\n")
+    (folder / "arms.toml").write_text('[settings]\npolicy = ["none", "cifar10"]\narms = ["none"]\n')
+    (folder / "arm.toml").write_text('[settings]\npolicy = "none"\narm = "none"\n')
+    (folder / "methods.toml").write_text('[settings]\nmethod = ["none", "random"]\narms = [{}]\n')
+    (folder / "searches.toml").write_text('[settings]\noptimised = ["x"]\n')
+    (folder / "date.toml").write_text("[evaluator]\noptions = {lr = 2026-11-30}\n")
+    own = json.loads((folder / "run" / "config.json").read_text())
+    (folder / "run77.json").write_text(json.dumps({**own, "version": 77}))
+    (folder / "stranger.json").write_text(json.dumps({**own, "format": "other"}))
     (folder / "truncated.json").write_text((folder / "good.json").read_text()[:200])
     about = {"format": "augsearch-schedule", "version": 1, "epochs": 4, "provenance": None}
     (folder / "ranges.json").write_text(json.dumps({**about, "ranges": [1]}))
@@ -215,6 +223,18 @@ CASES: dict[str, tuple[list[str], str]] = {
     "an option outside its section": (
         search("--config", "flat.toml"), "must stand in its section.*as task.train_images"),
     "a configuration file that is no TOML": (search("--config", "torn.toml"), "must be TOML"),
+    "arms of another form": (
+        ["compare", "--config", "arms.toml", "--out", "new"], "arms: must be objects with a"),
+    "an arm of another form": (
+        ["train", "--config", "arm.toml", "--out", "new"], "arm: must be objects with a 'text'"),
+    "methods of another form": (
+        ["replicate", "--config", "methods.toml", "--out", "new"], "arms: must be objects"),
+    "searches of another form": (
+        ["tabulate", "--config", "searches.toml", "--out", "new"], "optimised: must be objects"),
+    "a date as an option": (search("--config", "date.toml"), "lr: must be text, a number"),
+    "a run's file of another version": (search("--config", "run77.json"), "version 77"),
+    "a run's file of another program": (
+        search("--config", "stranger.json"), "configuration of a run"),
     "resume nothing": (["resume", "nowhere"], "run: must be a run folder"),
     "resume with less": (["resume", "run", "--evaluations", "20"], "was 24 and is 20"),
     "resume with what may not change": (["resume", "run", "--seeds", "3"], "must not change"),

@@ -29,7 +29,8 @@ Asked = tuple[Any, int, bytes | None]
 def failure(error: Exception) -> dict[str, Any]:
     """An exception as data: one line, the whole traceback, and whether the user is to blame."""
     line = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
-    mistake = error if isinstance(error, InputError) else None
+    # Of the message alone: what it was about may not survive the journey.
+    mistake = InputError(str(error)) if isinstance(error, InputError) else None
     return {"error": line, "detail": traceback.format_exc(), "mistake": mistake}
 
 

@@ -70,6 +70,11 @@ def _check_place(run: Path) -> None:
         )  # fmt: skip
 
 
+# By what a file, or a study that others have made or written to, answers.
+_REFUSED = (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError,
+            ValueError, TypeError)  # fmt: skip
+
+
 def write_optuna(run: Path | str, path: Path | str | None = None) -> Path:
     """Write the run in the folder `run` as an Optuna study, or bring the study there up to date.
 
@@ -115,7 +120,7 @@ def write_optuna(run: Path | str, path: Path | str | None = None) -> Path:
     try:
         with quiet():
             _bring_up_to_date(path, kind, wanted)
-    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError) as error:
+    except _REFUSED as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise ViewError(
             f"cannot write {path}: {reason}. It is a view of {run / JOURNAL_NAME}, which holds "
@@ -259,11 +264,28 @@ def _bring_up_to_date(path: Path, name: str, wanted: Mapping[Key, FrozenTrial]) 
             # neither change nor delete a single one.
             optuna.delete_study(study_name=name, storage=storage)
             study = _study(storage, name)
-            study.add_trials(foreign)
-            have = set()
-        study.add_trials(row for key, row in wanted.items() if key not in have)
+            study.add_trials(wanted.values())
+            _give_back(study, foreign)
+        else:
+            study.add_trials(row for key, row in wanted.items() if key not in have)
     finally:
         storage.engine.dispose()
+
+
+def _give_back(study: optuna.Study, rows: list[FrozenTrial]) -> None:
+    """Rows of others, after ours: theirs may no longer fit what the run has grown to."""
+    lost = 0
+    for row in rows:
+        try:
+            study.add_trial(row)
+        except ValueError:
+            lost += 1
+    if lost:
+        log.warning(
+            "%d trials of others no longer fit the study %s, and are left out",
+            lost,
+            study.study_name,
+        )
 
 
 def _open(path: Path) -> optuna.storages.RDBStorage:
@@ -294,10 +316,10 @@ def _split(study: optuna.Study) -> tuple[list[tuple[Key, FrozenTrial]], list[Fro
     ours, foreign = [], []
     for row in study.get_trials(deepcopy=False):
         key = row.user_attrs.get(KEY)
-        if key is None:
-            foreign.append(row)
+        if isinstance(key, list) and [*map(type, key)] == [int, int]:
+            ours.append(((key[0], key[1]), row))
         else:
-            ours.append((tuple(key), row))
+            foreign.append(row)
     return ours, foreign
 
 

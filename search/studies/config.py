@@ -43,7 +43,7 @@ from proxy_tasks.run_format import (
 from search.engine.resources import PoolConfig
 
 from .kinds import COUNTED, KINDS, options_of_kind, section_classes
-from .settings import SearcherConfig, TaskConfig
+from .settings import SearcherConfig, TaskConfig, check_entries
 
 # Who searches where nothing is said, with a number of evaluations; within a budget STAGED.
 PLAIN = "ppo"
@@ -299,11 +299,15 @@ def remembering(config: Config, held: Mapping[str, Mapping[str, Any]]) -> Config
     An arm that is named otherwise now is another one.
     """
     settings = dict(held.get("settings", {}))
-    if "arm" in settings and settings["arm"]["text"] != config.settings.policy:
-        del settings["arm"]
+    if "arm" in settings:
+        [arm] = check_entries("arm", "text", [settings["arm"]])
+        if arm["text"] != config.settings.policy:
+            del settings["arm"]
     if "arms" in settings:
-        arms = settings["arms"]
+        arms = check_entries("arms", "text", settings["arms"])
         settings["arms"] = tuple(a for a in arms if not _DERIVED.fullmatch(a["text"]))
+    if "optimised" in settings:
+        settings["optimised"] = check_entries("optimised", "run", settings["optimised"])
     parts = {**held, "settings": settings}
     return replace(
         config, **{name: replace(getattr(config, name), **part) for name, part in parts.items()}
@@ -337,6 +341,8 @@ def read_options(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str,
     if not isinstance(data, dict):
         raise InputError(str(path), "must hold the options of a run", data, "see the docs")
     own = "format" in data
+    if own:
+        check_run_format(data, str(path))
     data.setdefault("kind", kind)
     if data["kind"] != kind:
         raise InputError(
@@ -363,7 +369,9 @@ def read_options(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str,
                 part[declared.field], "leave it out",
             )  # fmt: skip
         held.setdefault(section, {})[declared.field] = part[declared.field]
-    for name, piece in ((settings.get("arm") or {}).get("recipe") or {}).items():
+    arm = settings.get("arm")
+    recipe = arm.get("recipe") if isinstance(arm, dict) else None
+    for name, piece in (recipe if isinstance(recipe, dict) else {}).items():
         if options.get(name) == piece:  # the policy brought it, and another brings its own
             del options[name]
     return options, held

@@ -10,7 +10,7 @@ from policies.imports import is_import_path
 from policies.options import Option
 
 from .seeds import MOST_SEEDS
-from .settings import ARMS, SEARCHERS, SpaceSettings, grown_entries
+from .settings import ARMS, SEARCHERS, SpaceSettings, check_entries, grown_entries
 
 GRID: Final = "randaugment-grid"
 # Methods that have something to search on a draw; what else may be named is an arm (`arms.FORMS`).
@@ -103,7 +103,7 @@ class ReplicateSettings(SpaceSettings):
         against = tuple(dict.fromkeys(self.against)) or method[:1]
         object.__setattr__(self, "method", method)
         object.__setattr__(self, "against", against)
-        object.__setattr__(self, "arms", tuple(self.arms))
+        object.__setattr__(self, "arms", check_entries("arms", "text", self.arms))
         if len(method) < 2:
             raise InputError(
                 "method", "must be at least two", method, "pass for example random thompson"

@@ -10,11 +10,10 @@ children that choose the final policy, in DIR/final.
 
 from __future__ import annotations
 
-import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from policies import Policy
 from policies.errors import InputError
@@ -43,6 +42,7 @@ from search.trial import (
     CHEAP,
     JOURNAL_NAME,
     MAIN,
+    Candidate,
     Trial,
     best_trials,
     image_passes,
@@ -58,6 +58,7 @@ from .settings import SearcherConfig, SpaceSettings
 from .study import OpenRun, open_run
 
 POLICY_TEXT_NAME = "policy.txt"
+MOST_TRIED = 1_000_000  # budgets, for one that is large enough
 # Half the width of a 95 % interval in standard errors.
 Z95 = 1.959964
 
@@ -86,13 +87,46 @@ def build_searcher(config: Config, task: ProxyTask | None = None) -> Searcher:
                 "with so few epochs", f"{cost:.3g} times as much",
                 "pass --cheap '{}', which leaves it out, or more --epochs",
             )  # fmt: skip
-    return make_searcher(searcher.name, policy_space(settings), settings.seed, options)
+    found = make_searcher(searcher.name, policy_space(settings), settings.seed, options)
+    return cast(Searcher, _Own(found, settings)) if is_import_path(searcher.name) else found
+
+
+class _Own:
+    """A searcher of the user's own: its first candidate must be a policy, which a search can join,
+    and all policies of the search's operations."""
+
+    def __init__(self, searcher: Searcher, settings: SpaceSettings) -> None:
+        self._searcher, self._ops = searcher, policy_space(settings).ops
+        self._asked = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._searcher, name)
+
+    def ask(self) -> Candidate | None:
+        candidate = self._searcher.ask()
+        first, self._asked = not self._asked, True
+        policy = None if candidate is None else candidate.augmentation
+        if not isinstance(policy, Policy):
+            if policy is None or not first:
+                return candidate
+            raise InputError(
+                "searcher", "must propose policies, whose sub-policies a search joins", policy,
+                "for other augmentations call search.engine.loop.run yourself",
+            )  # fmt: skip
+        others = {operation.name for row in policy for operation in row} - {*self._ops}
+        if others:
+            raise InputError(
+                "searcher", f"must propose operations of the search: {', '.join(self._ops)}",
+                ", ".join(sorted(others)), "draw from space.ops, or name them in --ops",
+            )  # fmt: skip
+        return candidate
 
 
 def searcher_config(config: Config) -> SearcherConfig:
-    """The searcher's section. Raises ValueError for a kind of run that has none."""
+    """The searcher's section. Raises InputError for a run that has none."""
     if config.searcher is None:
-        raise ValueError(f"{config.kind} has no searcher")
+        raise InputError("searcher", f"must be told in a run of the kind {config.kind}", None,
+                         "restore config.json from a copy")  # fmt: skip
     return config.searcher
 
 
@@ -143,10 +177,14 @@ def budget_of(config: Config, task: ProxyTask) -> Budget | None:
     opening = build_searcher(config, task).opening if settings.cheap else 0.0
     needed = prepared + opening * prices[MAIN] + max(prices.values())
     if limit < needed:
-        least = next(
-            budget for budget in itertools.count(settings.budget)
-            if (budget - kept_of(budget, settings.reserve)) * child >= needed
-        )  # fmt: skip
+        budgets = range(settings.budget, settings.budget + MOST_TRIED)
+        enough = (b for b in budgets if (b - kept_of(b, settings.reserve)) * child >= needed)
+        least = next(enough, None)
+        if least is None:
+            raise InputError(
+                "reserve", "must leave children for the search itself", settings.reserve,
+                "pass a smaller one",
+            )  # fmt: skip
         raise InputError(
             "budget", f"must be at least {least}: {prepared / child:.3g} children for what cheap "
             f"evaluations share, {opening * prices[MAIN] / child:.3g} for the first of these, one "
@@ -294,7 +332,7 @@ def export(run: OpenRun, result: RunResult, trials: list[Trial], choice: Choice 
     if not differing:
         run.log.info(f"{run.path} is complete: {result.finished} evaluations; nothing was done")
         return policy
-    if not result.new:
+    if not result.new and not run.grown:
         run.log.warning(
             f"{run.path}: {' and '.join(differing)} not as the journal says; written anew"
         )
@@ -368,12 +406,8 @@ def _joins(trial: Trial) -> bool:
 
 def check_searcher(config: Config, searcher: Searcher) -> None:
     """InputError for one of a user's own whose first candidate is no policy, asked of a new one."""
-    first = searcher.ask() if is_import_path(searcher_config(config).name) else None
-    if first is not None and not isinstance(first.augmentation, Policy | None):
-        raise InputError(
-            "searcher", "must propose policies, whose sub-policies a search joins",
-            first.augmentation, "for other augmentations call search.engine.loop.run yourself",
-        )  # fmt: skip
+    if is_import_path(searcher_config(config).name):
+        searcher.ask()
 
 
 def check_found(trials: list[Trial], result: RunResult) -> None:

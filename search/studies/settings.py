@@ -217,6 +217,20 @@ def grown_entries(
     return tuple((old | new).values())
 
 
+def check_entries(argument: str, name: str, entries: Any) -> tuple[dict[str, Any], ...]:
+    """The entries as a tuple; InputError unless each is an object with this name, a text.
+
+    Only a run's config.json holds such, and one that was edited may hold anything.
+    """
+    listed = isinstance(entries, list | tuple)
+    if not listed or not all(isinstance(e, dict) and isinstance(e.get(name), str) for e in entries):
+        raise InputError(
+            argument, f"must be objects with a {name!r}, as a run writes them", entries,
+            "leave them out, or restore config.json from a copy",
+        )  # fmt: skip
+    return tuple(entries)
+
+
 # Settings of each kind -------------------------------------------------------------------------
 
 
@@ -231,7 +245,7 @@ class _Armed(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "arms", tuple(self.arms))
+        object.__setattr__(self, "arms", check_entries("arms", "text", self.arms))
 
     def grown_from(self, saved: Any) -> Any:
         """With the arms that were there first in front; they must be what they were."""
@@ -336,7 +350,7 @@ class TabulateSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "optimised", tuple(self.optimised))
+        object.__setattr__(self, "optimised", check_entries("optimised", "run", self.optimised))
 
     def grown_from(self, saved: TabulateSettings) -> TabulateSettings:
         """With the searches that were there first in front; they must be what they were."""

@@ -30,6 +30,7 @@ from proxy_tasks.run_format import (
     PLAN_NAME,
     POLICY_NAME,
     RACE_NAME,
+    SCHEDULE_NAME,
 )
 from proxy_tasks.training import pick_device, pick_precision
 from proxy_tasks.trials import JOURNAL_NAME, read_journal
@@ -52,12 +53,16 @@ from .config import Config, read_config
 from .kinds import COUNTED, KINDS, MOVABLE, options_of_kind
 from .settings import TaskConfig
 
+# Their journals are those of their stages.
+STAGED_RUNS = ("rederive", "replicate", "select")
+
 
 @dataclass(frozen=True)
 class OpenRun:
     """A run folder that this process holds.
 
     environment: of the machine that began it. resumed: whether something was finished before.
+    grown: whether more is asked for than before.
     """
 
     path: Path
@@ -66,6 +71,7 @@ class OpenRun:
     environment: dict[str, Any]
     log: RunLog
     resumed: bool
+    grown: bool = False
 
 
 def build_task(task: TaskConfig, preset: str, whole: bool = False) -> ProxyTask:
@@ -153,6 +159,11 @@ def open_run(
             yield OpenRun(out, config, task, now, log, resumed=False)
         return
     with locked(out):
+        if read_config(out) != saved:  # since it was read; drawing the images may take minutes
+            raise InputError(
+                "out", "must not be changed by another process meanwhile", str(out),
+                f"see what it says now: `augsearch resume {out}`",
+            )  # fmt: skip
         check_manifest(out, task)
         log = RunLog(out)
         then = read_json(out / ENVIRONMENT_NAME)
@@ -160,21 +171,22 @@ def open_run(
         if changed:
             log.warning(f"{out} was begun with other versions: {', '.join(changed)}")
         before, after = _flat(saved), _flat(config)
+        more = after != {**before, MOVABLE: after[MOVABLE]}
         with _as_it_was(out):
             if after != before:
                 for journal in out.rglob(JOURNAL_NAME):
                     read_journal(journal)  # a broken one is refused before anything is written
-                if after != {**before, MOVABLE: after[MOVABLE]}:
+                if more:
                     forget_policy(out)  # of what the run was asked for before
                 write_json(out / CONFIG_NAME, config.to_json())
-            yield OpenRun(out, config, task, then, log, resumed=True)
+            yield OpenRun(out, config, task, then, log, resumed=True, grown=more)
 
 
 @contextlib.contextmanager
 def _as_it_was(out: Path) -> Iterator[None]:
     """A mistake (InputError) that nothing was evaluated for is taken back: what a run was asked for
     could else never become less again."""
-    files = [out / name for name in (CONFIG_NAME, PLAN_NAME, POLICY_NAME)]
+    files = [out / name for name in (CONFIG_NAME, PLAN_NAME, POLICY_NAME, SCHEDULE_NAME)]
     held = {path: path.read_bytes() for path in files if path.is_file()}
     journals = _sizes(out)
     try:
@@ -210,7 +222,7 @@ def _saved(out: Path) -> Config | None:
         return None
     config = read_config(out)
     if KINDS[config.kind].journal:
-        check_journal(out)
+        check_journal(out, below=config.kind in STAGED_RUNS)
     return config
 
 

@@ -40,3 +40,11 @@ class Mixed(Ragged):
 
     def _made(self, candidate):
         return candidate.augmentation if candidate.slot == 0 else RandAugment(1, candidate.slot)
+
+
+class Wild(Ragged):
+    """In its third batch an operation that the search may leave out."""
+
+    def _made(self, candidate):
+        found = candidate.augmentation
+        return Policy([*found[1:], [("Cutout", 0.5, 3)]]) if candidate.key == (2, 1) else found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from proxy_tasks.trials import read_journal
 from search import Config
 from search.cli.main import main
 from search.runs.folder import forget_policy
-from search.studies import select
+from search.studies import select, study
 from search.studies.arms import Arm
 from search.studies.config import over, read_options, remembering
 from search.studies.rederive import compare_configs
@@ -293,3 +294,39 @@ def test_what_is_selected_names_its_task_and_images(tmp_path):
         about = load_policy_file(file).provenance
         assert about["manifest_hash"] == Manifest.read(run / "manifest.json").hash
         assert about["task"] == "synthetic"
+
+
+def test_a_run_that_grows_while_another_process_draws_its_images_is_left_alone(
+    tmp_path, monkeypatch
+):
+    run = copy("search-random", tmp_path / "run")
+    draw = study.task_of
+
+    def meanwhile(config):
+        data = json.loads((run / "config.json").read_text())
+        data["settings"]["top"] += 1
+        (run / "config.json").write_text(json.dumps(data))
+        return draw(config)
+
+    monkeypatch.setattr(study, "task_of", meanwhile)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.name != "config.json"}
+    assert "must not be changed by another process meanwhile" in refused("resume", run, "--quiet")
+    assert all(path.read_bytes() == content for path, content in before.items() if path.is_file())
+
+
+def test_the_journal_of_a_run_within_is_not_that_of_the_run(tmp_path):
+    run = copy("search-random", tmp_path / "run")
+    copy("select", run / "selected")
+    (run / "trials.jsonl").unlink()
+    assert "trials.jsonl: must be there, since the run has results" in refused("resume", run)
+
+
+def test_a_retry_that_is_refused_leaves_the_schedule(tmp_path):
+    run = copy("pba", tmp_path / "run")
+    lines = [json.loads(line) for line in (run / "trials.jsonl").read_text().splitlines()]
+    lines[-1] |= {"status": "failed", "evaluation": None, "error": "it failed", "artifact": None}
+    (run / "trials.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    shutil.rmtree(run / "artifacts")
+    schedule = (run / "schedule.json").read_bytes()
+    refused("resume", run, "--retry-failed", "--quiet")
+    assert (run / "schedule.json").read_bytes() == schedule

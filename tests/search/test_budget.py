@@ -380,3 +380,26 @@ def test_a_searcher_that_proposes_no_policies_is_refused_before_it_costs(pool, t
     with pytest.raises(InputError, match="searcher: must propose policies.*RandAugment"):
         run_search(Config.of("search", **own), tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("limit", [{"budget": 30}, {"evaluations": 24}])
+def test_an_operation_that_the_search_leaves_out_ends_it_where_it_is_asked(pool, tmp_path, limit):
+    own = {**DEAR, "task": "synthetic", "searcher": "tests.search.own_searchers:Wild", **limit}
+    config = Config.of("search", without=("Cutout",), workers=1, **own)
+    with pytest.raises(InputError, match="searcher: must propose operations of the.*'Cutout'"):
+        run_search(config, tmp_path / "run", progress=False)
+    assert len(read_journal(tmp_path / "run" / "trials.jsonl")) == 9
+
+
+def test_a_share_that_leaves_nothing_is_refused_at_once(pool, tmp_path):
+    config = Config.of("search", budget=100, reserve=1 - 1e-10, **STAGED)
+    with pytest.raises(InputError, match="reserve: must leave children for the search"):
+        run_search(config, tmp_path / "run", progress=False)
+
+
+def test_more_that_buys_nothing_warns_of_nothing(pool, tmp_path):
+    config = Config.of("search", task="synthetic", searcher="random", budget=34, **DEAR)
+    run_search(config, tmp_path / "run", progress=False)
+    more = Config.of("search", task="synthetic", searcher="random", budget=35, **DEAR)
+    run_search(more, tmp_path / "run", resume=True, progress=False)
+    assert "WARNING" not in (tmp_path / "run" / "run.log").read_text()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import pickle
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,7 @@ from policies.errors import InputError
 from search import FixedSearcher, fixed_candidates
 from search.engine import loop
 from search.engine.budget import Budget
+from search.engine.worker import failure
 from search.errors import WorkerError, resume_command
 from search.runs.journal import Journal
 from search.trial import CHEAP
@@ -181,6 +183,17 @@ def test_a_mistake_of_the_user_is_not_tried_again(patch, tmp_path, caplog):
     assert caught.value is mistake
     assert len(pool.submitted) == 9 == len(lines(tmp_path)) + 1
     assert warnings_in(caplog) == []  # whoever catches it says it
+
+
+class Own(InputError):
+    def __init__(self):
+        super().__init__("own", "must", (each for each in ()), "fix")
+
+
+@pytest.mark.parametrize("error", [InputError("a", "must", (each for each in ()), "fix"), Own()])
+def test_a_mistake_about_what_cannot_travel_is_a_mistake_elsewhere(error):
+    there = pickle.loads(pickle.dumps(failure(error)))
+    assert isinstance(there["mistake"], InputError) and str(there["mistake"]) == str(error)
 
 
 def test_results_that_come_with_a_fatal_failure_are_kept(patch, tmp_path):

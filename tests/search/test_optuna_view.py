@@ -221,6 +221,46 @@ def test_the_journal_wins_over_what_somebody_wrote(tmp_path):
     assert ours(path) == expected(grid())
 
 
+def test_rows_of_others_that_fit_no_longer_cost_none_of_ours(tmp_path, caplog):
+    """Categories are other ones when an arm is added, and Optuna takes no study of both."""
+    arms = [
+        trial(0, slot, label=name, augmentation=None, evaluation=evaluation(0.5))
+        for slot, name in enumerate("abc")
+    ]
+    run = journal(tmp_path / "run", arms[:2], "compare")
+    study = study_in(write_optuna(run), "compare")
+    [kinds] = {repr(row.distributions["arm"]): row.distributions for row in study.trials}.values()
+    study.tell(study.ask(kinds), 0.5)
+    journal(run, arms, "compare")
+    write_optuna(run)
+    assert sorted(ours(run / OPTUNA_NAME, "compare")) == [(0, 0), (0, 1), (0, 2)]
+    assert "1 trials of others no longer fit the study compare" in caplog.text
+    write_optuna(run)
+
+
+def test_a_key_that_is_none_of_ours_is_a_row_of_others(tmp_path):
+    run = journal(tmp_path / "run", grid())
+    study = study_in(write_optuna(run))
+    for key in (5, [1], ["a", "b"]):
+        row = study.ask()
+        row.set_user_attr("augsearch_key", key)
+        study.tell(row, 1.0)
+    journal(run, grid(seeds=3))
+    write_optuna(run)
+    rows = [row.user_attrs.get("augsearch_key") for row in study_in(run / OPTUNA_NAME).trials]
+    assert sum(isinstance(key, list) and len(key) == 2 and key[0] != "a" for key in rows) == 9
+
+
+def test_a_study_of_several_objectives_is_told(tmp_path):
+    run = journal(tmp_path / "run", grid())
+    optuna.create_study(
+        storage=f"sqlite:///{run / OPTUNA_NAME}", study_name="randaugment",
+        directions=["maximize", "minimize"],
+    )  # fmt: skip
+    with pytest.raises(ViewError, match="cannot write"):
+        write_optuna(run)
+
+
 def test_nobody_waits_for_a_locked_view(tmp_path, caplog):
     run = journal(tmp_path / "run", grid(seeds=1))
     path = write_optuna(run)

@@ -42,6 +42,7 @@ from search.testing import (
     reward_of,
     stream,
 )
+from search.trial import Candidate
 
 
 class TestRandom(SearcherContract):
@@ -435,3 +436,10 @@ def test_tpe_must_see_as_many_results_as_it_waits_for():
     with pytest.raises(InputError, match="history: must be at least startup, 50"):
         OptunaSearcher(PolicySpace(), history=40)
     OptunaSearcher(PolicySpace(), history=40, startup=40)
+
+
+def test_numbers_of_a_candidate_may_be_numpys_and_must_be_whole():
+    found = Candidate(np.int64(1), np.int64(2), None, np.uint32(3))
+    assert [type(number) for number in (*found.key, found.seed)] == [int] * 3
+    with pytest.raises(InputError, match="seed: must be at least 0, an integer"):
+        Candidate(0, 0, None, 0.5)

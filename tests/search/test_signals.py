@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from search.cli.main import main
 from search.engine.signals import Signals
-from search.errors import SearchInterrupted
+from search.errors import SearchInterrupted, whole_run
 
 STARTING = """\
 import signal, sys, time
@@ -83,3 +83,16 @@ def test_of_a_stage_it_says_which_and_names_the_whole_run(tmp_path):
     assert "after 7 evaluations of its stage final; all that finished is kept in" in stage
     assert whole.endswith(f"augsearch resume {tmp_path}") and stage.endswith(f"resume {tmp_path}")
     assert "7 evaluations, none of them kept" in str(SearchInterrupted(2, None, 7))
+
+
+def test_a_run_in_the_folder_of_another_is_no_stage_of_it(tmp_path):
+    for kind, stages in (
+        ("rederive", ("search", "random-2", "randaugment", "compare-other")),
+        ("replicate", ("draw-3/own", "draw-12/ppo@25")),
+    ):
+        whole = tmp_path / kind
+        for name, what in (("", kind), ("selected", "select"), *((s, "search") for s in stages)):
+            (whole / name).mkdir(parents=True, exist_ok=True)
+            (whole / name / "config.json").write_text(json.dumps({"kind": what}))
+        assert whole_run(whole / "selected") == whole / "selected"
+        assert all(whole_run(whole / stage) == whole for stage in stages)
