@@ -18,6 +18,7 @@ adds half again to the time of --help. What is needed of it is a check of five t
 
 from __future__ import annotations
 
+import datetime
 import functools
 import inspect
 import math
@@ -162,14 +163,14 @@ class Declared:
 
 
 def _check_finite(name: str, value: Any) -> None:
-    """InputError that names what is no JSON inside an object: no file could hold it."""
+    """InputError that names what no JSON has, a NaN, an infinity or a date inside an object."""
     if isinstance(value, dict | list | tuple):
         for key, each in value.items() if isinstance(value, dict) else enumerate(value):
             _check_finite(f"{name}.{key}", each)
     elif isinstance(value, float) and not math.isfinite(value):
         raise InputError(name, "must be a finite number", value, "give a number")
-    elif not isinstance(value, str | int | float | None):
-        raise InputError(name, "must be text, a number, true, false or null", value, "give one")
+    elif isinstance(value, datetime.date | datetime.time):  # as TOML has them
+        raise InputError(name, "must be text, a number, true, false or null", value, "quote it")
 
 
 def _as(kind: type, value: Any) -> Any:

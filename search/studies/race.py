@@ -291,11 +291,8 @@ def _check_prices(fidelities: Mapping[str, EvaluatorConfig]) -> None:
     cheap, dear = (fidelities[name].options for name in (CHEAP, MAIN))
     share = tabulated_passes(**cheap) / tabulated_passes(**dear)
     if share >= 1:
-        raise InputError(
-            "dear", f"must cost more than the fidelity {cheap['fidelity']}",
-            f"{dear['fidelity']}, {1 / share:.3g} times as much", "name a dearer one, or a cheaper "
-            "fidelity",
-        )  # fmt: skip
+        rule, got = f"cost more than the fidelity {cheap['fidelity']}", f"{1 / share:.3g} times"
+        raise InputError("dear", f"must {rule}", f"{dear['fidelity']}, {got}", "name a dearer one")
 
 
 def build(settings: RaceSettings, name: str, seed: int) -> Searcher:
@@ -367,8 +364,8 @@ def _lap(config: Config, which: tuple[str, int]) -> Lap:
             settings.budget,
             _prepared(config.evaluator),
         )
-        ended = (settings.budget,), (spent.value,), spent.seconds, spent.image_passes
-        return Lap(*ended, spent.duplicates)
+        at = (settings.budget,), (spent.value,)
+        return Lap(*at, spent.seconds, spent.image_passes, spent.duplicates)
     searcher = build(settings, name, seed)
     return compete(searcher, _course(config.evaluator), seed, settings.budget, settings.top)
 
