@@ -7,7 +7,7 @@ import operator
 import sys
 from collections.abc import Iterable, Sequence, Sized
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -252,12 +252,13 @@ def _label(dataset: Dataset, index: int, part: str) -> Any:
         ) from error  # fmt: skip
 
 
-def _targets(dataset: Dataset) -> list[Any] | None:
+def _targets(dataset: Dataset) -> Any:
     """The labels that torchvision's data sets keep beside the items; None without one for each."""
     targets = getattr(dataset, "targets", None)
     if not isinstance(targets, Sized) or len(targets) != len(dataset):
         return None
-    return list(cast(Iterable, targets))  # a pandas Series has numbers of its own
+    # By place: a pandas Series goes by numbers of its own.
+    return targets.to_numpy() if hasattr(targets, "to_numpy") else targets
 
 
 def _relabels(dataset: Dataset, part: str) -> bool:

@@ -148,11 +148,12 @@ def _normalise_back(grad: np.ndarray, norm: _Norm) -> tuple[np.ndarray, Tensor, 
 
 
 def _convolve(x: np.ndarray, weight: Tensor, dtype: torch.dtype) -> tuple[np.ndarray, Tensor]:
-    """The 3×3 convolution, and its weights in the type that it computes in."""
-    low = weight.to(dtype)
+    """The 3×3 convolution, and its weights as it computes with them."""
     if dtype is torch.bfloat16:
+        low = weight.to(dtype)
         return _array(torch.conv2d(_tensor(x), low, None, 1, 1)), low
-    return winograd.convolve(x, low), low
+    factors = winograd.transformed(weight.to(dtype))
+    return winograd.convolve(x, factors), factors
 
 
 def _convolve_back(

@@ -38,6 +38,11 @@ from .config import EvaluatorConfig
 from .evaluation import OVERFLOW, Evaluation, Scores, chance, judge, score
 
 
+def _shape(found: object) -> tuple[int, ...] | str:
+    """Of a tensor; of anything else the name of its type."""
+    return tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
+
+
 class Children:
     """Makes, trains and scores the child models of one task.
 
@@ -88,12 +93,11 @@ class Children:
                     "model", f"must take images {list(batch.shape)}",
                     f"{self.preset.model} ({error!r})", "choose another --resolution or model",
                 ) from error  # fmt: skip
-            found = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
-            if found != expected:
+            if _shape(found) != expected:
                 raise InputError(
                     "model",
                     f"must turn {expected[0]} images into logits {list(expected)}",
-                    found,
+                    _shape(found),
                     "end it with a layer of num_classes outputs, and let it return these alone",
                 )
 
@@ -113,9 +117,8 @@ class Children:
                     "loss", rule, f"{self.preset.loss} ({error!r})",
                     "name another loss, or leave mixup and cutmix out, which mix labels",
                 ) from error  # fmt: skip
-        if not isinstance(found, torch.Tensor) or found.dim():
-            found = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
-            raise InputError("loss", rule, found, "let it return the mean over the images")
+        if _shape(found) != ():
+            raise InputError("loss", rule, _shape(found), "let it return the mean over the images")
 
     def new_child(self, seed: int) -> nn.Module:
         channels = self.task.train.images.shape[1]

@@ -108,13 +108,18 @@ def _short(number: re.Match[bytes]) -> bytes:
     return f"{float(number[0]):.12g}".encode()
 
 
+def _shortened(path: Path) -> bytes:
+    content = path.read_bytes()
+    return _LONG.sub(_short, content) if path.suffix == ".csv" else content
+
+
 def results(run: Path) -> dict[str, bytes]:
     """What a run found, by path in its folder: files free of times, and every journal's rewards.
 
-    Of computed numbers 12 digits: the last ones are the processor's.
+    Of tables of statistics 12 digits: the last ones are the processor's.
     """
     found = {
-        str(path.relative_to(run)): _LONG.sub(_short, path.read_bytes())
+        str(path.relative_to(run)): _shortened(path)
         for path in run.rglob("*")
         if path.name in _TIMELESS
     }
