@@ -159,17 +159,20 @@ def run_fresh(code: str) -> str:
 
 @pytest.mark.long
 def test_first_use_in_a_fresh_process():
-    """A second or so once compiled code is cached, where compiling takes over ten. Processor time:
-    other load does not count."""
+    """Less than half of what importing torch takes (a second, or two and a half), once compiled
+    code is cached; compiling takes many times as much. Processor time, the least of three."""
     code = """
-        import time, torch, policies
+        import time
+        start = time.process_time()
+        import torch, policies
+        imported = time.process_time() - start
         images = torch.zeros(4, 3, 32, 32, dtype=torch.uint8)
         start = time.process_time()
         policies.PolicyTransform(policies.IMAGENET)(images)
-        print(time.process_time() - start)
+        print((time.process_time() - start) / imported)
     """
     run_fresh(code)  # fills the cache
-    assert float(run_fresh(code)) < 2.0
+    assert min(float(run_fresh(code)) for _ in range(3)) < 0.5
 
 
 def test_importing_does_not_load_numba():
