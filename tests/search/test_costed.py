@@ -131,7 +131,7 @@ def test_a_dear_fidelity_that_costs_no_more_is_refused(tmp_path, cheap, dear):
 
 
 @pytest.mark.long
-def test_what_is_asked_again_is_paid_and_counted():
+def test_what_is_asked_again_is_paid_and_counted(tmp_path):
     tiny = PolicySpace(1, 1, ops=("Invert", "Equalize"))
     landscape = PlantedLandscape(SYNTHETIC, landscape=0, passes=COST)
     spent = search_at_cost(
@@ -140,3 +140,7 @@ def test_what_is_asked_again_is_paid_and_counted():
     )  # fmt: skip
     # 48 children search, among 22 policies.
     assert spent.duplicates >= 48 - 22 and spent.image_passes > 48 * COST
+    asked = Config.of("race", table="planted", dear="scratch", searcher=("random",), budget=60,
+                      seeds=2, workers=1, subpolicies=1, operations=1, ops=tiny.ops)  # fmt: skip
+    laps = run_race(asked, tmp_path / "run", progress=False)["random, scratch"].values()
+    assert all(lap.duplicates >= 48 - 22 for lap in laps)
