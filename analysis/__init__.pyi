@@ -5,7 +5,6 @@ from .composition import (
     batch_entropies,
     histogram_overlap,
     policy_statistics,
-    policy_table,
 )
 from .document import Report, write_report
 from .draws import Draws, Replication, analyse_replication
@@ -70,7 +69,6 @@ __all__ = [
     "plots",
     "policy_sheet",
     "policy_statistics",
-    "policy_table",
     "probability_of_improvement",
     "rank_correlation",
     "report_of",

@@ -98,15 +98,3 @@ def histogram_overlap(first: pd.Series, second: pd.Series) -> float:
     """Shared area of two histograms of shares: 1 when they are equal, 0 when nothing is common."""
     both = pd.concat([first, second], axis=1).fillna(0.0).to_numpy()
     return float(np.minimum(both[:, 0], both[:, 1]).sum())
-
-
-def policy_table(policy: Policy) -> pd.DataFrame:
-    """One row per operation: sub_policy, position, operation, probability, magnitude."""
-    return pd.DataFrame(
-        [
-            (index, position, name, probability, magnitude)
-            for index, sub in enumerate(policy)
-            for position, (name, probability, magnitude) in enumerate(sub)
-        ],
-        columns=["sub_policy", "position", "operation", "probability", "magnitude"],
-    )

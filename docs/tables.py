@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from analysis.gallery import written  # noqa: E402
 from policies.formats import FORMATS  # noqa: E402
 from policies.ops import CONVENTIONS, OPS, PAPER_OPS, Scale  # noqa: E402
-from search.studies.kinds import KINDS, reference  # noqa: E402
+from search.studies.kinds import KINDS, default_text, described, options_of_kind  # noqa: E402
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
@@ -79,20 +79,28 @@ def formats() -> str:
 
 
 def options() -> str:
-    """A section for each kind of run."""
-    head = ["option", "in a file", "unit", "default", "what it is"]
-    sections = []
+    """What several kinds of run have alike, then a section for each kind with what it alone has."""
+    kinds: dict[tuple[str, ...], list[str]] = {}  # by row
     for kind in KINDS:
-        rows = [
-            [
-                f"`{row['option']}`",
-                f"`{row['place']}`",
-                *map(_cell, (row["unit"], row["default"], row["help"])),
-            ]
-            for row in reference(kind)
-        ]
-        sections.append(f"## {kind}\n\n{_table(head, rows)}")
+        for section, declared in options_of_kind(kind):
+            row = (
+                f"`--{declared.name.replace('_', '-')}`",
+                f"`{section}.{declared.field}`",
+                *map(_cell, (declared.option.unit, default_text(declared), described(declared))),
+            )
+            kinds.setdefault(row, []).append(kind)
+    head = ["option", "in a file", "unit", "default", "what it is"]
+    shared = [(*row, _named(those)) for row, those in kinds.items() if len(those) > 1]
+    sections = [f"## Of several kinds\n\n{_table([*head, 'kinds'], shared)}"]
+    for kind in KINDS:
+        own = [row for row, those in kinds.items() if those == [kind]]
+        sections.append(f"## {kind}\n\n{_table(head, own)}")
     return "\n\n".join(sections)
+
+
+def _named(kinds: list[str]) -> str:
+    others = [kind for kind in KINDS if kind not in kinds]
+    return ", ".join(kinds) if len(kinds) <= len(others) else f"all but {', '.join(others)}"
 
 
 def _cell(text: str) -> str:

@@ -53,8 +53,6 @@ class Learner:
         loss = make_loss(preset.loss, preset.smoothing, preset.threshold, device)
         self.loss = loss if children == 1 else each(loss)
         self.mix = make_mix(preset.mixup, preset.cutmix, classes)
-        # Gradients below 6e-8 would be 0 in float16; in the other types it does nothing.
-        self.scaler = torch.amp.GradScaler(device.type, enabled=precision is torch.float16)
         self.average: AveragedModel | None = None
         if preset.ema:
             update = get_ema_multi_avg_fn(preset.ema)
@@ -93,9 +91,8 @@ class Learner:
         # Outside of it, as a loss of a user's own may be of operations that it makes imprecise.
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         loss = self.loss(logits, targets)
-        self.scaler.scale(loss).backward(torch.full_like(loss, share))
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        loss.backward(torch.full_like(loss, share))
+        self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update_parameters(self.network)
@@ -106,15 +103,12 @@ class Learner:
         return {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
-        if self.scaler.is_enabled():
-            self.scaler.load_state_dict(state["scaler"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
 

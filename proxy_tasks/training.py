@@ -131,8 +131,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_precision(name: str, device: torch.device) -> torch.dtype:
-    """The type convolutions compute in: `auto`, `float32`, `bfloat16` or
-    `float16`.
+    """The type convolutions compute in: `auto`, `float32` or `bfloat16`.
 
     `auto` is bfloat16 where the hardware multiplies it faster (CUDA from Ampere on, CPUs with
     AVX512-BF16 or AMX: a step takes about 0.7 of the time) and float32 elsewhere. Weights,

@@ -132,7 +132,7 @@ def resolve(kind: str | None, reward: str | None, preset: str, task: str) -> tup
     return kind, reward
 
 
-def beside(
+def companion(
     config: EvaluatorConfig, values: Mapping[str, Any], where: str = "evaluator"
 ) -> EvaluatorConfig:
     """Another evaluator of the same children, on the same device.

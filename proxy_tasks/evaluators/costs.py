@@ -17,7 +17,7 @@ from proxy_tasks.presets import get_preset
 from proxy_tasks.tables import TESTED, load_table
 from proxy_tasks.training import EVALUATED_PASS
 
-from .config import SHARING, EvaluatorConfig, beside
+from .config import SHARING, EvaluatorConfig, companion
 from .registry import KINDS, maker
 from .table import CHEAPEST
 
@@ -28,7 +28,7 @@ def child_of(config: EvaluatorConfig) -> EvaluatorConfig:
     It is the configured one unless that shares a child or, of a table, names another fidelity.
     """
     if config.kind in SHARING:
-        return beside(config, {"kind": "from-scratch"})
+        return companion(config, {"kind": "from-scratch"})
     if config.kind == "table" and config.options.get("fidelity", CHEAPEST) != TESTED:
         options = {**config.options, "fidelity": TESTED}
         return replace(config, reward="calibrated_log_likelihood", repeats=1, options=options)

@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from torch import nn
-
 from policies.augmentations import Augmentation
 from proxy_tasks.data import ProxyTask
 from proxy_tasks.models import threads
@@ -35,23 +33,11 @@ class FromScratch(ChildrenTogether):
     def evaluate_together(
         self, augmentations: Sequence[Augmentation], seeds: Sequence[int], part: str = "validation"
     ) -> list[Evaluation]:
-        return [evaluation for _, evaluation in self._train(augmentations, seeds, part)]
-
-    def train(
-        self, augmentation: Augmentation, seed: int, part: str = "test"
-    ) -> tuple[nn.Module, Evaluation]:
-        """As `evaluate`, and the trained child with it."""
-        return self._train([augmentation], [seed], part)[0]
-
-    def _train(
-        self, augmentations: Sequence[Augmentation], seeds: Sequence[int], part: str
-    ) -> list[tuple[nn.Module, Evaluation]]:
         started = time.perf_counter()
         check_calls(seeds, part)
         with threads(self.config.threads):
             children = [self.new_child(seed) for seed in seeds]
-            evaluations = self.trained(
+            return self.trained(
                 children, augmentations, seeds, part, self.scratch_config(self.epochs), seeds,
                 started,
             )  # fmt: skip
-        return list(zip(children, evaluations, strict=True))

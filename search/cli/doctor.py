@@ -124,12 +124,14 @@ def _kernels() -> str:
 def _device() -> str:
     import torch
 
-    cores = f"{os.cpu_count()} CPU cores"
+    from search.engine.resources import cores
+
+    usable = f"{cores()} CPU cores"
     if not torch.cuda.is_available():
-        return f"{cores}, no CUDA device"
+        return f"{usable}, no CUDA device"
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     torch.ones(1, device="cuda").add_(1).item()  # a driver that is too old fails here
-    return f"{', '.join(names)}; {cores}"
+    return f"{', '.join(names)}; {usable}"
 
 
 def _optuna() -> str:

@@ -20,7 +20,7 @@ from click.core import ParameterSource
 
 from policies.files import parse_json
 from policies.options import Declared, options_of
-from search.studies.config import Config, over, read_options, remembering
+from search.studies.config import Config, overridden, read_options, with_recorded
 from search.studies.kinds import KINDS, MOVABLE, default_text, described, options_of_kind
 from search.studies.settings import Prices
 
@@ -174,9 +174,9 @@ def options_of_run(kind: str, make: Callable[..., Any] = Config.of) -> Callable:
                 given[like] = values.pop(like)
             file = values.pop("file")
             options, held = ({}, {}) if file is None else read_options(file, kind)
-            config = make(kind, **over(options, given))
+            config = make(kind, **overridden(options, given))
             if held and isinstance(config, Config):
-                config = remembering(config, held)
+                config = with_recorded(config, held)
             return function(config=config, **values)
 
         wrapped = _taking(_as_declared(each for _, each in options_of_kind(kind)), function, call)

@@ -81,7 +81,7 @@ def _start_no_dashboard(node: Any, **_: Any) -> None:
 
 
 @contextlib.contextmanager
-def kept() -> Iterator[None]:
+def keep_ray() -> Iterator[None]:
     """While this lasts, Ray stays up once a pool has started it: for studies of many short runs."""
     global _keeping
     if _keeping:  # who began first ends it

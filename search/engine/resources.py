@@ -10,7 +10,7 @@ from policies.errors import InputError
 from policies.options import Configuration, Option
 
 
-def _cores() -> int:
+def cores() -> int:
     """That this process may use: a scheduler may have given it a few of many."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -31,7 +31,7 @@ class PoolConfig(Configuration):
         int,
         Option("evaluations at the same time; does not change results", unit="N", least=1,
                example=4),
-    ] = field(default_factory=_cores)  # fmt: skip
+    ] = field(default_factory=cores)  # fmt: skip
     cpus: Annotated[
         float,
         Option(

@@ -10,7 +10,6 @@ long as the workers are no more than a batch.
 from __future__ import annotations
 
 import abc
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -23,7 +22,7 @@ from proxy_tasks.evaluators.evaluation import Evaluation
 from search.spaces import Decisions, Space
 from search.trial import MAIN, Candidate, usable_reward
 
-from .base import STREAM_DRAW, STREAM_EVALUATION, Searcher, derive_seed
+from .base import STREAM_DRAW, STREAM_EVALUATION, QueueSearcher, derive_seed
 
 # Options that searchers share.
 BatchSize = Annotated[int, Option("candidates per batch and per update", least=1, most=10_000)]
@@ -36,11 +35,10 @@ class _OpenBatch:
 
     decisions: list[Decisions]
     notes: dict[str, Any]
-    candidates: list[Candidate]
     told: dict[int, Evaluation | None] = field(default_factory=dict)
 
 
-class BatchSearcher(Searcher):
+class BatchSearcher(QueueSearcher):
     """Draws candidates in fixed batches and learns from whole batches, in order.
 
     A subclass writes `_draw` and, when it learns, `_update`. Memory is that of the open batches,
@@ -57,6 +55,7 @@ class BatchSearcher(Searcher):
     def __init__(
         self, space: Space, seed: int = 0, *, batch_size: int = 20, lag: int | None = 1
     ) -> None:
+        super().__init__()
         self.space = space
         self.seed = check_integer("seed", seed, 0)
         self.batch_size = check_integer("batch_size", batch_size, 1)
@@ -64,8 +63,7 @@ class BatchSearcher(Searcher):
         self._next_batch = 0
         self._applied = 0
         self._over = False
-        self._open: dict[int, _OpenBatch] = {}
-        self._queue: deque[Candidate] = deque()
+        self._batches: dict[int, _OpenBatch] = {}
         # Lowest and highest reward of the trained children so far, by scorer.
         self._ranges: dict[str, tuple[float, float]] = {}
 
@@ -97,25 +95,13 @@ class BatchSearcher(Searcher):
 
     # The contract ----------------------------------------------------------------------------
 
-    def ask(self) -> Candidate | None:
-        if not self._queue and (self._over or not self._open_next_batch()):
-            return None
-        return self._queue.popleft()
-
-    def tell(self, candidate: Candidate, evaluation: Evaluation | None) -> None:
-        opened = self._open.get(candidate.batch)
-        if opened is None or not 0 <= candidate.slot < len(opened.candidates):
-            raise ValueError(f"candidate {candidate.key} is not open: never asked, or told before")
-        if candidate.slot in opened.told:
-            raise ValueError(f"candidate {candidate.key} was told before")
-        opened.told[candidate.slot] = evaluation
+    def _learn(self, candidate: Candidate, evaluation: Evaluation | None) -> None:
+        self._batches[candidate.batch].told[candidate.slot] = evaluation
 
     @property
     def finished(self) -> bool:
         """Where `_draw` has no more, once all is told."""
-        return self._over and all(
-            len(opened.told) == len(opened.candidates) for opened in self._open.values()
-        )
+        return self._over and not self._open
 
     @property
     def most_open(self) -> int | None:
@@ -123,36 +109,36 @@ class BatchSearcher(Searcher):
 
     # Batches ---------------------------------------------------------------------------------
 
-    def _open_next_batch(self) -> bool:
-        """Apply the updates that the next batch calls for and draw it; False if they are not in."""
+    def _fill(self) -> None:
+        """Apply the updates that the next batch calls for and draw it, if they are in."""
+        if self._over:
+            return
         batch = self._next_batch
         needed = batch if self.lag is None else max(0, batch - self.lag)
         while self._applied < needed:
-            opened = self._open.get(self._applied)
-            if opened is None or len(opened.told) < len(opened.candidates):
+            opened = self._batches[self._applied]
+            if len(opened.told) < len(opened.decisions):
                 if self.lag is None:
                     break
-                return False
+                return
             told = [opened.told[slot] for slot in range(len(opened.told))]
             rewards = self._rewards(told, self._scorer(self._applied))
             self._update(self._applied, opened.decisions, rewards, opened.notes)
-            del self._open[self._applied]
+            del self._batches[self._applied]
             self._applied += 1
         decisions, notes = self._draw(batch)
         if not decisions:
             self._over = True
-            return False
+            return
         self._next_batch = batch + 1
         scorer = self._scorer(batch)
-        candidates = [
+        self._batches[batch] = _OpenBatch(decisions, notes)
+        self._queue.extend(
             Candidate(
                 batch, slot, self.space.decode(row), self._evaluation_seed(batch, slot), scorer
             )
             for slot, row in enumerate(decisions)
-        ]
-        self._open[batch] = _OpenBatch(decisions, notes, candidates)
-        self._queue.extend(candidates)
-        return True
+        )
 
     def _rewards(self, told: Sequence[Evaluation | None], scorer: str) -> list[float | None]:
         """Rewards of a batch by slot.

@@ -292,7 +292,7 @@ _OF_A_CHOICE = {"searcher": ("searcher_options", "cheap"), "evaluator": ("evalua
 _DERIVED = re.compile(r"published|random:.*")
 
 
-def remembering(config: Config, held: Mapping[str, Mapping[str, Any]]) -> Config:
+def with_recorded(config: Config, held: Mapping[str, Mapping[str, Any]]) -> Config:
     """With what a run's config.json holds and no option says, by section (of `read_options`): what
     the policies were that it names, since its paths may lead elsewhere, and what its kind decides.
 
@@ -314,7 +314,7 @@ def remembering(config: Config, held: Mapping[str, Mapping[str, Any]]) -> Config
     )
 
 
-def over(options: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def overridden(options: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a file with those given over them, which take the place of what excludes them
     or belongs to another choice."""
     gone = {*COUNTED} if any(given.get(name) is not None for name in COUNTED) else set()
@@ -326,7 +326,7 @@ def over(options: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]
 
 def read_options(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """From a configuration file (TOML, or JSON such as a run's config.json) the options by name,
-    and for `remembering` what only a run's own file may hold, by section.
+    and for `with_recorded` what only a run's own file may hold, by section.
 
     Raises InputError for what is no such file, and for what the kind decides itself.
     """

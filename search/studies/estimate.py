@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import tempfile
 from collections import defaultdict
@@ -19,7 +18,7 @@ from proxy_tasks.evaluators.costs import child_of
 from proxy_tasks.evaluators.registry import check_config
 from proxy_tasks.run_format import LOG_NAME
 from search.engine.loop import run
-from search.engine.resources import PoolConfig
+from search.engine.resources import PoolConfig, cores
 from search.errors import SearchInterrupted, WorkerError
 from search.searchers.random import RandomSearcher
 from search.spaces import PolicySpace
@@ -180,7 +179,7 @@ def measured(
     """
     side_by_side = pool.workers
     if pool.address is None:
-        side_by_side = min(side_by_side, os.cpu_count() or 1)
+        side_by_side = min(side_by_side, cores())
     with _scratch() as folder:
         result = run(
             RandomSearcher(space),

@@ -183,21 +183,6 @@ def options_of_kind(kind: str, hidden: bool = False) -> Iterator[tuple[str, Decl
             yield section, declared
 
 
-def reference(kind: str) -> list[dict[str, str]]:
-    """Rows of the reference table of a command's options, for the documentation."""
-    return [
-        {
-            "option": "--" + declared.name.replace("_", "-"),
-            "place": f"{section}.{declared.field}",
-            "help": described(declared),
-            "unit": declared.option.unit,
-            "default": default_text(declared),
-            "rule": declared.rule,
-        }
-        for section, declared in options_of_kind(kind)
-    ]
-
-
 def described(declared: Declared) -> str:
     """What an option is, and what it may be where that is one of a few."""
     choices = f": {', '.join(declared.choices)}" if declared.choices else ""

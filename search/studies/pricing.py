@@ -111,7 +111,7 @@ def price(config: Config, prices: Prices) -> list[str]:
     config = replace(config, evaluator=settled(config.evaluator, config.pool))
     task = task_of(config)
     bill = BILLS[config.kind](config)
-    with cluster.kept():
+    with cluster.keep_ray():
         rates: dict[str, Rate] = {}
         for item in bill:
             if item.child not in rates:

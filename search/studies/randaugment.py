@@ -60,7 +60,7 @@ def run_randaugment(
         InputError: a user's mistake; nothing is left behind if nothing was finished.
         NothingFound: a child diverged in every cell.
     """
-    with open_run(config, out, resume) as opened, cluster.kept():
+    with open_run(config, out, resume) as opened, cluster.keep_ray():
         journal, stage = opened.path / JOURNAL_NAME, opened.path / AGAIN
         if stage.is_dir():
             check_journal(opened.path, below=False)
@@ -76,7 +76,6 @@ def run_randaugment(
             opened.path,
             evaluations=len(settings.cells) * settings.seeds,
             pool=opened.config.pool,
-            resume=True,  # the journal in a run's folder is always its own
             **how,
         )
         catch_up(opened.path)

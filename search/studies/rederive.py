@@ -1,7 +1,7 @@
 """`augsearch rederive`: AutoAugment's ImageNet search again, and the comparison with its policy.
 
-What the paper (arXiv 1805.09501) did, what is done here and why is a table (`recipe.py`), printed
-when a run begins. Several searches, and random ones of the same cost beside them, tell what
+What the paper (arXiv 1805.09501) did, what is done here and why is a table (`rederive_recipe.py`),
+printed when a run begins. Several searches, and random ones of the same cost beside them, tell what
 agreement between independent searches is. What was found is compared by children from scratch on
 the images that were searched and, as that favours it, on another draw, and there with another
 child, beside the published policy, random ones, the best cell of a RandAugment grid and others.
@@ -82,7 +82,7 @@ def run_rederive(
     search_configs(config)
     for compared in compare_configs(config, []).values():
         check_config(compared.evaluator)
-    with open_run(config, out, resume) as run, cluster.kept():
+    with open_run(config, out, resume) as run, cluster.keep_ray():
         _tell_recipe(run)
         searches = search_configs(run.config)
         for name, made in searches.items():

@@ -97,7 +97,7 @@ def run_replicate(
     """
     config = with_arms(config)
     check(config)
-    with open_run(config, out, resume) as run, cluster.kept():
+    with open_run(config, out, resume) as run, cluster.keep_ray():
         arms = [Arm.from_json(arm) for arm in run.config.settings.arms]
         check_pipelines(arms, run.task.train.images)
         warn_of_files_changed(run, arms)

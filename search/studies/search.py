@@ -21,7 +21,7 @@ from policies.files import write_atomically, write_where_other
 from policies.imports import is_import_path
 from policies.policy_files import PolicyFile, to_json_text
 from proxy_tasks import ProxyTask
-from proxy_tasks.evaluators.config import EvaluatorConfig, beside
+from proxy_tasks.evaluators.config import EvaluatorConfig, companion
 from proxy_tasks.evaluators.costs import (
     child_of,
     evaluation_passes,
@@ -137,7 +137,7 @@ def evaluators_of(config: Config) -> dict[str, EvaluatorConfig]:
     """What judges the candidates of a search, by the names that searchers give."""
     found = {MAIN: config.evaluator}
     if config.settings.cheap:
-        found[CHEAP] = beside(config.evaluator, config.settings.cheap, "cheap")
+        found[CHEAP] = companion(config.evaluator, config.settings.cheap, "cheap")
     return found
 
 
@@ -287,7 +287,6 @@ def run_search(
             budget=budget,
             pool=config.pool,
             progress=progress,
-            resume=True,  # the journal in a run's folder is always its own
             factory=factory,
             retry_failed=retry_failed,
         )

@@ -13,7 +13,6 @@ from analysis import (
     plots,
     policy_sheet,
     policy_statistics,
-    policy_table,
     search,
 )
 from analysis.rederive import _strength
@@ -91,11 +90,6 @@ def test_entropy_is_one_for_uniform_draws_and_falls_when_they_settle():
     narrow = batch_entropies(table[table["batch"] == 1], 2)
     assert narrow["operation"][1] == pytest.approx(1, abs=0.01), "1 where all are drawn alike"
     assert np.isnan(batch_entropies(table, 1)["operation"][1])
-
-
-def test_policy_table_has_a_row_per_operation():
-    table = policy_table(IMAGENET)
-    assert len(table) == 50 and table["sub_policy"].max() == 24
 
 
 @pytest.mark.long

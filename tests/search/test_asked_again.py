@@ -18,7 +18,7 @@ from search.cli.main import main
 from search.runs.folder import forget_policy
 from search.studies import select, study
 from search.studies.arms import Arm
-from search.studies.config import over, read_options, remembering
+from search.studies.config import overridden, read_options, with_recorded
 from search.studies.rederive import compare_configs
 from search.studies.replicate import with_arms
 from search.studies.study import merged
@@ -45,7 +45,7 @@ def refused(*words: str) -> str:
 def of_file(kind: str, file: Path, **given) -> Config:
     """As the command line puts them together."""
     options, held = read_options(file, kind)
-    return remembering(Config.of(kind, **over(options, given)), held)
+    return with_recorded(Config.of(kind, **overridden(options, given)), held)
 
 
 def float_image(image):
@@ -128,7 +128,7 @@ def test_options_given_win_over_what_excludes_them(tmp_path):
     assert of_file("search", staged).to_json() == json.loads(staged.read_text())
     assert of_file("search", staged, searcher="staged").settings.cheap["kind"] == "synthetic"
     assert of_file("search", ppo, budget=30).settings.evaluations is None
-    assert over({"searcher_options": {"lag": 0}}, {"searcher": "ppo"}) == {
+    assert overridden({"searcher_options": {"lag": 0}}, {"searcher": "ppo"}) == {
         "searcher_options": {"lag": 0}, "searcher": "ppo",
     }  # fmt: skip
     other = of_file("search", ppo, evaluator="from-scratch")

@@ -77,7 +77,7 @@ def test_each_workers_first_evaluation_is_not_counted(monkeypatch, config, tmp_p
         return replace(good(job), started=start, finished=start + seconds, worker=f"w{worker}")
 
     monkeypatch.setattr(engine, "WorkerPool", FakePool(0, answer))
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr("search.studies.estimate.cores", lambda: 2)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     found = run_estimate(config.changed(samples=3))
     assert found.seconds == (2.0,) * 6

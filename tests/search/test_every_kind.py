@@ -21,6 +21,7 @@ from policies.files import write_json
 from search import Config, PoolConfig
 from search.cli.main import main
 from search.engine import loop
+from search.engine.resources import cores
 from search.runs.environment import differences
 from search.runs.folder import locked
 from tests.golden.runs import RUNS, TREE, begun_with, results, tree
@@ -181,7 +182,7 @@ def test_a_population_that_found_nothing_says_so(tmp_path):
 
 
 def test_scripts_and_the_command_line_have_the_same_workers():
-    assert PoolConfig().workers == (os.cpu_count() or 1) == Config.of("search").pool.workers
+    assert PoolConfig().workers == cores() == Config.of("search").pool.workers
 
 
 # Studies that read another run -------------------------------------------------------------------

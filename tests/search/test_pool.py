@@ -30,9 +30,7 @@ from search.trial import JOURNAL_NAME, read_journal
 from tests.search import fakes
 
 
-def run(
-    directory, factory, *, seeds=range(4), options=None, task=None, threads=1, resume=False, **pool
-):
+def run(directory, factory, *, seeds=range(4), options=None, task=None, threads=1, **pool):
     searcher = FixedSearcher(fixed_candidates({"none": None}, list(seeds)))
     config = EvaluatorConfig(kind="synthetic", options=options or {}, threads=threads)
     result = engine.run(
@@ -42,7 +40,6 @@ def run(
         directory,
         pool=PoolConfig(**{"workers": 2, **pool}),
         progress=False,
-        resume=resume,
         factory=factory,
     )
     with Journal(directory / "trials.jsonl") as journal:

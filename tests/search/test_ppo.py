@@ -87,7 +87,7 @@ def test_log_probs_are_of_what_was_sampled_not_of_what_it_means(config):
     """Operations without magnitude did choose one; the policy hides it, the update must not."""
     searcher = PPOSearcher(PolicySpace(), config=config)
     candidates = [searcher.ask() for _ in range(config.batch_size)]
-    opened = searcher._open[0]
+    opened = searcher._batches[0]
     drawn = torch.tensor(opened.decisions)
     normalised = torch.tensor([searcher.space.encode(c.augmentation) for c in candidates])
     assert not torch.equal(drawn, normalised)
@@ -107,11 +107,11 @@ def test_stale_batches_keep_the_log_probs_of_the_controller_that_drew_them():
     searcher = PPOSearcher(PolicySpace(), config=dataclasses.replace(CPU, batch_size=5))
     for _ in range(10):
         searcher.tell(searcher.ask(), evaluation(float(np.random.default_rng(_).random())))
-    before = searcher._open[1].notes["log_probs"].clone()
+    before = searcher._batches[1].notes["log_probs"].clone()
     searcher.ask()  # draws batch 2, after the update by batch 0
-    drawn = torch.tensor(searcher._open[1].decisions).reshape(25, -1)
+    drawn = torch.tensor(searcher._batches[1].decisions).reshape(25, -1)
     now, _ = searcher.controller.log_probs(drawn)
-    assert torch.equal(searcher._open[1].notes["log_probs"], before)
+    assert torch.equal(searcher._batches[1].notes["log_probs"], before)
     assert (now.reshape(5, -1) - before).abs().max() > 1e-3
 
 
@@ -122,7 +122,7 @@ def test_the_update_uses_what_was_sampled(config, monkeypatch):
     seen = []
     monkeypatch.setattr(searcher, "_ascend", lambda drawn, old, credits: seen.append((drawn, old)))
     candidates = [searcher.ask() for _ in range(6)]
-    opened = searcher._open[0]
+    opened = searcher._batches[0]
     for candidate in candidates:
         searcher.tell(candidate, None if candidate.slot == 2 else evaluation(candidate.slot / 9))
     searcher.ask()

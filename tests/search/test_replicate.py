@@ -410,8 +410,8 @@ def fake_ray(monkeypatch):
 
 def test_ray_is_started_once_and_ended_where_keeping_ends(fake_ray):
     pool = PoolConfig(workers=1)
-    with cluster.kept():
-        with cluster.kept():
+    with cluster.keep_ray():
+        with cluster.keep_ray():
             assert not cluster.connect(pool) and not cluster.connect(pool)
         assert fake_ray.up  # the inner one did not begin it
     assert (fake_ray.up, fake_ray.starts) == (False, 1)
@@ -420,13 +420,13 @@ def test_ray_is_started_once_and_ended_where_keeping_ends(fake_ray):
 
 def test_ray_of_the_calling_program_is_left_to_it(fake_ray):
     fake_ray.up = True
-    with cluster.kept():
+    with cluster.keep_ray():
         assert not cluster.connect(PoolConfig(workers=1))
     assert fake_ray.up and fake_ray.starts == 0
 
 
 def test_ray_ends_with_an_error_too(fake_ray):
-    with pytest.raises(InputError), cluster.kept():
+    with pytest.raises(InputError), cluster.keep_ray():
         cluster.connect(PoolConfig(workers=1))
         raise InputError("a", "b", "c", "d")
     assert not fake_ray.up

@@ -234,7 +234,7 @@ def test_searchers_learn_to_avoid_what_diverges(make, evaluations):
 def test_memory_is_that_of_the_open_batches():
     searcher = Recording(batch_size=4, lag=1)
     drive(searcher, 4 * 400, window=4)
-    assert len(searcher._open) <= 3
+    assert len(searcher._batches) <= 3
 
 
 def test_seeds():
