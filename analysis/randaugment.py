@@ -44,23 +44,22 @@ class Again:
     chosen: float
     now: Difference | None
 
-    @property
-    def sentence(self) -> str:
-        """What became of the lead, in words."""
-        led = f"It led the middle cell, {self.cell}, by {self.chosen:+.3g} while it was chosen"
+    def sentence(self, unit: str) -> str:
+        """What became of the lead, in words; unit: of differences."""
+        led = f"It led the middle cell, {self.cell}, by {self.chosen:+.3g} {unit} while chosen"
         if self.now is None:
             return f"{led}. On new seeds a child of one of the two diverged, so no lead is left."
         low, high = self.now.interval()
         shown = f" {tables.interval(low, high, digits=3, sign=True)}" if self.now.n > 1 else ""
         said = (
-            f"{led}, and by {self.now.mean:+.3g}{shown} on {self.now.n} new seeds, which had no "
-            "part in the choice"
+            f"{led}, and by {self.now.mean:+.3g}{shown} on {self.now.n} new "
+            f"{'seed' if self.now.n == 1 else 'seeds'}, which had no part in the choice"
         )
         if not self.now.mean < self.chosen:
             return f"{said}."
         known = high < self.chosen
         return f"{said}: " + (
-            "what is lost was luck." if known else "that the difference was luck is not shown."
+            "what is lost was luck." if known else "whether what is lost was luck cannot be told."
         )
 
 
@@ -78,10 +77,15 @@ class Grid:
     table: pd.DataFrame
     run_sd: float
     seeds: int
-    unit: str
+    unit: str  # of the means
     diverged: tuple[tuple[int, int], ...] = ()
     halved: bool = False
     again: Again | None = None
+
+    @property
+    def lead_unit(self) -> str:
+        """The unit of differences between means."""
+        return "points" if "%" in self.unit else "nats"
 
     @property
     def best(self) -> tuple[int, int]:
@@ -146,7 +150,7 @@ class Grid:
             cells = ", ".join(map(str, self.diverged))
             said.append(f"Children of {cells} diverged: these cells are left out.")
         if self.again is not None:
-            said.append(self.again.sentence)
+            said.append(self.again.sentence(self.lead_unit))
         if self.halved:
             last = self.table[self.table["count"] == self.table["count"].max()]
             said.append(
@@ -170,14 +174,15 @@ class Grid:
             if first - second > ROUNDING * abs(first):
                 needed = seeds_needed(np.sqrt(2) * self.run_sd, first - second)
                 said.append(
-                    f"Its lead of {first - second:.2g} over the second cell, if it is real, takes "
-                    f"{tables.about(needed, MOST_SEEDS)} seeds to show (paired t test, 80 % power)."
+                    f"Its lead of {first - second:.2g} {self.lead_unit} over the second cell, if "
+                    f"it is real, takes {tables.about(needed, MOST_SEEDS)} seeds to show (paired t "
+                    "test, 80 % power)."
                 )
             if self.again is None:
                 said.append(
                     f"The winner of {len(self.table)} cells is partly the luckiest: were all "
-                    f"equal, the best mean would stand {self.inflation:.2g} above the truth. "
-                    "`augsearch resume` with --again 3 measures it anew."
+                    f"equal, the best mean would stand {self.inflation:.2g} {self.lead_unit} above "
+                    "the truth. `augsearch resume` with --again 3 measures it anew."
                 )
         return said
 
@@ -307,7 +312,8 @@ def grid_report(run: Run) -> Report:
     done = len(run.trials)
     # How many a grid needs that is halved, is known when it has chosen.
     asked = evaluations(run) or done * (run.chosen is not None)
-    state = Text(sections.state(done, asked))
+    judge = f"Cells are judged by {run.option('evaluator', 'kind', 'an own evaluator')}."
+    state = Text(f"{sections.state(done, asked)} {judge}")
     found = section("", state, *_blocks(grid)) if grid else section("", state, Text(why))
     chosen = section("The best cell on images", Gallery(RandAugment(*grid.best))) if grid else None
     return Report(

@@ -72,7 +72,7 @@ def _summary(run: Run) -> list[str]:
         if len(trained) > 1 and trained["reward"].nunique() == 1:
             lines.append("All rewards are the same: they say nothing about the policies.")
     if run.chosen is None:
-        lines.append("The search has not exported a policy yet.")
+        lines.append("There is no policy.json: it is written when the search is complete.")
     return lines
 
 

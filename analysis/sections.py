@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pandas as pd
 
 from policies import Augmentation, Policy, PolicyTransform
-from proxy_tasks.run_format import CONFIG_NAME, LOG_NAME
+from proxy_tasks.run_format import CONFIG_NAME, LOG_NAME, PREPARED_RECORD
 
 from . import tables
 from .document import Code, Gallery, Section, Sentences, Table, Text, section
@@ -71,11 +71,13 @@ def cost_section(run: Run) -> Section:
     if spent.empty:
         return section("Cost")
     seconds = spent["seconds"]
+    shared = (run.directory / PREPARED_RECORD).is_file()
+    apart = ", without the one-off training that evaluations share" if shared else ""
     rows = [
         ("evaluations that were computed", str(len(spent))),
         ("seconds per evaluation, mean (largest)", f"{seconds.mean():.2f} ({seconds.max():.2f})"),
         ("time in evaluations", tables.duration(seconds.sum())),
-        ("image passes", f"{spent['image_passes'].sum():,.0f}"),
+        (f"image passes{apart}", f"{spent['image_passes'].sum():,.0f}"),
     ]
     wall = run.trials["finished"].max() - run.trials["started"].min()
     rows.append(("from the first start to the last result", tables.duration(wall)))

@@ -195,6 +195,9 @@ transform = Searched({arguments}interpolation=InterpolationMode.NEAREST, fill={f
 _GET_POLICIES = """
     def _get_policies(self, policy):
         return POLICY
+
+    def extra_repr(self):
+        return f"{len(POLICY)} sub-policies, fill={self.fill}"
 """
 
 

@@ -104,7 +104,7 @@ class Children:
     def _check_loss(self, learner: Learner) -> None:
         """InputError unless the loss makes a number of logits and labels as a step gives them."""
         (batch,) = self.arena.batches(self.task.train.images[:2])
-        labels = torch.as_tensor(self.task.train.labels[:2], device=self.arena.device).long()
+        labels = torch.tensor(self.task.train.labels[:2], device=self.arena.device).long()
         logits = torch.zeros(2, self.task.num_classes, device=self.arena.device)
         with own_randomness(0, self.arena.device), torch.no_grad():
             targets = learner.mix(batch, labels)[1] if learner.mix else labels

@@ -11,10 +11,9 @@ from pathlib import Path
 
 from policies.errors import InputError
 from policies.files import digest, fsync_directory, read_json, write_atomically, write_json
+from proxy_tasks.run_format import PREPARED_NAME, PREPARED_RECORD
 from proxy_tasks.trials import Key
 from search.errors import JournalError, resume_command
-
-from .folder import PREPARED_NAME, PREPARED_RECORD
 
 _HEADER = b"augsearch 1 sha256 "
 MAX_BYTES = 2**36  # checkpoints of large networks take gigabytes

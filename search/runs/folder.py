@@ -26,6 +26,9 @@ from proxy_tasks.run_format import (
     MANIFEST_NAME,
     PLAN_NAME,
     POLICY_NAME,
+    POLICY_TEXT_NAME,
+    PREPARED_NAME,
+    PREPARED_RECORD,
     RECIPE_NAME,
     SCHEDULE_NAME,
     SEARCHED_CONFIG,
@@ -36,7 +39,6 @@ from search.errors import no_locks
 
 LOCK_NAME = ".augsearch.lock"
 OPTUNA_NAME = "optuna.db"
-PREPARED_NAME, PREPARED_RECORD = "prepared", "prepared.json"
 # What may lie in a folder in which nothing is finished yet.
 _BEGINNING = {
     CONFIG_NAME, COSTS_NAME, ENVIRONMENT_NAME, MANIFEST_NAME, LOG_NAME, LOCK_NAME, JOURNAL_NAME,
@@ -105,9 +107,13 @@ def check_free(out: Path) -> None:
         )
 
 
+# What a run or stage exports when it is complete; policy.json says that it is.
+RESULTS = (POLICY_NAME, SCHEDULE_NAME, POLICY_TEXT_NAME)
+
+
 def forget_policy(out: Path) -> None:
     """Remove what says that the run or stage in `out` is complete; its journals make it again."""
-    for name in (POLICY_NAME, SCHEDULE_NAME):
+    for name in RESULTS:
         if (out / name).is_file():
             (out / name).unlink()
             fsync_directory(out)

@@ -29,7 +29,14 @@ from proxy_tasks.evaluators.costs import (
     rewards_hold,
 )
 from proxy_tasks.evaluators.registry import check_config
-from proxy_tasks.run_format import CHEAP_COST, COSTS_NAME, FINAL, LOG_NAME, POLICY_NAME
+from proxy_tasks.run_format import (
+    CHEAP_COST,
+    COSTS_NAME,
+    FINAL,
+    LOG_NAME,
+    POLICY_NAME,
+    POLICY_TEXT_NAME,
+)
 from search.engine.budget import Budget
 from search.engine.loop import RunResult, run
 from search.engine.worker import Factory
@@ -57,7 +64,6 @@ from .selection import journalled_policies
 from .settings import SearcherConfig, SpaceSettings
 from .study import OpenRun, open_run
 
-POLICY_TEXT_NAME = "policy.txt"
 MOST_TRIED = 1_000_000  # budgets, for one that is large enough
 # Half the width of a 95 % interval in standard errors.
 Z95 = 1.959964

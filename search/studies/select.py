@@ -25,6 +25,7 @@ from proxy_tasks.run_format import (
     CONFIG_NAME,
     FINAL,
     POLICY_NAME,
+    POLICY_TEXT_NAME,
     PROPOSALS,
     RESCORE,
     SEARCHED_CONFIG,
@@ -45,7 +46,7 @@ from search.trial import (
 from .choice import Choice, Evidence, decide, finalists
 from .config import Config, read_config
 from .fixed import evaluate_fixed, forget_followers
-from .search import POLICY_TEXT_NAME, policy_space, prepared_passes
+from .search import policy_space, prepared_passes
 from .seeds import training_seeds
 from .selection import best_rescored, journalled_policies, rescore_candidates, restricted
 from .settings import narrowed

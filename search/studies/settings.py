@@ -67,7 +67,8 @@ class TaskConfig(Configuration):
         int, Option("seed of the draw of images", name="task_seed", unit="N", least=0)
     ] = 0
     train_images: Annotated[
-        int | None, _images("training", "the preset's, else the task's; to train a model, all")
+        int | None,
+        _images("training", "the preset's (cpu: 1000), else the task's; to train a model, all"),
     ] = None
     validation_images: Annotated[int | None, _images("validation", "the task's")] = None
     test_images: Annotated[int | None, _images("test", "the task's")] = None

@@ -30,7 +30,6 @@ from proxy_tasks.run_format import (
     PLAN_NAME,
     POLICY_NAME,
     RACE_NAME,
-    SCHEDULE_NAME,
 )
 from proxy_tasks.training import pick_device, pick_precision
 from proxy_tasks.trials import JOURNAL_NAME, read_journal
@@ -39,6 +38,7 @@ from search.engine.resources import PoolConfig
 from search.errors import whole_run
 from search.runs.environment import differences, environment
 from search.runs.folder import (
+    RESULTS,
     begun,
     check_free,
     check_journal,
@@ -177,6 +177,8 @@ def open_run(
                 for journal in out.rglob(JOURNAL_NAME):
                     read_journal(journal)  # a broken one is refused before anything is written
                 if more:
+                    if (out / POLICY_NAME).is_file():
+                        log.info(f"{out} grows: it has no {POLICY_NAME} until it is complete again")
                     forget_policy(out)  # of what the run was asked for before
                 write_json(out / CONFIG_NAME, config.to_json())
             yield OpenRun(out, config, task, then, log, resumed=True, grown=more)
@@ -186,7 +188,7 @@ def open_run(
 def _as_it_was(out: Path) -> Iterator[None]:
     """A mistake (InputError) that nothing was evaluated for is taken back: what a run was asked for
     could else never become less again."""
-    files = [out / name for name in (CONFIG_NAME, PLAN_NAME, POLICY_NAME, SCHEDULE_NAME)]
+    files = [out / name for name in (CONFIG_NAME, PLAN_NAME, *RESULTS)]
     held = {path: path.read_bytes() for path in files if path.is_file()}
     journals = _sizes(out)
     try:

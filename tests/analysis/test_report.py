@@ -14,7 +14,7 @@ from search.studies.config import KINDS
 from tests.analysis.journals import journal_line, reported
 
 EMPTY = {
-    "search": "has not exported a policy yet",
+    "search": "it is written when the search is complete",
     "select": "no policy is chosen yet",
     "randaugment": "No cell was evaluated yet",
     "compare": "No child was tested yet",
@@ -47,6 +47,14 @@ def test_a_report_says_what_it_was_made_with(write_run):
         (run / "environment.json").write_text(json.dumps(environment))
         text = reported(run).read_text()
         assert text.count("toolkit's source") == text.count("0123456789abcdef") == rows
+
+
+def test_what_evaluations_share_is_said_not_to_be_counted(write_run):
+    run = write_run([journal_line(0, 0, 0.5)], {"kind": "search"})
+    said = "image passes, without the one-off training that evaluations share"
+    assert said not in reported(run).read_text()
+    (run / "prepared.json").write_text('{"main": "0123"}')
+    assert said in reported(run).read_text()
 
 
 def test_what_was_warned_of_stands_in_the_report(write_run):

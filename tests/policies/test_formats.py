@@ -158,6 +158,8 @@ def test_other_conventions_are_converted_where_every_parameter_is_equal(form):
     text = convert(PolicyFile(source), form).text
     read = Policy.from_text(text) if form == "text" else Policy(module(text).POLICY)
     assert [[op.magnitude for op in row] for row in read] == [[3, 6], [None, 9, 0], [0, 8, 2]]
+    if form == "torchvision":
+        assert repr(module(text).transform) == "Searched(3 sub-policies, fill=0)"
     for row in range(3):
         batch = torch.from_numpy(np.stack([synthetic(3, 33, 47)[0]] * 64))
         draws = [t(batch) for t in (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 
 import pytest
 import torch
@@ -92,9 +93,13 @@ def test_own_network_loss_and_optimiser():
         "optimizer_options": {"eps": 1e-7},
     }
     config = EvaluatorConfig(epochs=1)
-    evaluator = FromScratch(
-        config, striped_task(), model="tests.proxy_tasks.test_recipe:Linear", recipe=recipe
-    )
+    task = striped_task()
+    task.train.labels.flags.writeable = False  # as of a task's that is drawn
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        evaluator = FromScratch(
+            config, task, model="tests.proxy_tasks.test_recipe:Linear", recipe=recipe
+        )
     assert type(evaluator.new_child(0)).__name__ == "Linear"
     assert not evaluator.evaluate(None, 0).diverged
 

@@ -268,10 +268,11 @@ def test_a_schedule_follows_from_the_journal_as_a_policy_does(tmp_path):
     assert (run / "schedule.json").read_bytes() == schedule
 
 
-def test_a_grown_or_retried_run_has_no_schedule_meanwhile(tmp_path):
-    (tmp_path / "schedule.json").write_text("{}")
+@pytest.mark.parametrize("name", ["schedule.json", "policy.json", "policy.txt"])
+def test_a_grown_or_retried_run_has_no_result_meanwhile(tmp_path, name):
+    (tmp_path / name).write_text("{}")
     forget_policy(tmp_path)
-    assert not (tmp_path / "schedule.json").exists()
+    assert not (tmp_path / name).exists()
 
 
 def test_a_selections_file_says_nothing_of_another_search(tmp_path):
