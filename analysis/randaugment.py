@@ -312,7 +312,7 @@ def grid_report(run: Run) -> Report:
     done = len(run.trials)
     # How many a grid needs that is halved, is known when it has chosen.
     asked = evaluations(run) or done * (run.chosen is not None)
-    judge = f"Cells are judged by {run.option('evaluator', 'kind', 'an own evaluator')}."
+    judge = f"Cells are judged by {run.option('evaluator', 'kind', 'from-scratch')}."
     state = Text(f"{sections.state(done, asked)} {judge}")
     found = section("", state, *_blocks(grid)) if grid else section("", state, Text(why))
     chosen = section("The best cell on images", Gallery(RandAugment(*grid.best))) if grid else None
@@ -331,7 +331,7 @@ def grid_report(run: Run) -> Report:
 
 
 def _blocks(grid: Grid) -> list[Block]:
-    digits = 2 if "%" in grid.unit else 4
+    digits = 2 if grid.lead_unit == "points" else 4
     shown = pd.DataFrame(
         {
             "N": grid.table["n"].astype(str),

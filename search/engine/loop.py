@@ -92,16 +92,18 @@ def run(
     budget: Budget | None = None,
     pool: PoolConfig | None = None,
     progress: bool = True,
+    resume: bool = False,
     retry_failed: bool = False,
     factory: Factory | None = None,
 ) -> RunResult:
     """Run `searcher` until it is finished, or `evaluations` candidates are, or `budget` is spent.
 
-    searcher: new, as built for the start of the run, also to go on with it.
+    searcher: new, as built for the start of the run, also when resuming.
     evaluator_configs: by the names that candidates ask for; the same `threads` in all.
     task: a ProxyTask; sent to each node once.
     evaluations, budget: at most one of them.
-    directory: holds the journal, from which the run goes on; created if missing.
+    directory: holds the journal; created if missing.
+    resume: go on from the journal in `directory`. Without it a journal there is refused.
     retry_failed: make evaluations again that failed, and with a searcher that learns all those
         that may have depended on them: they leave the journal first.
     factory: builds evaluators in the workers instead of `make_evaluator`.
@@ -140,6 +142,13 @@ def run(
     directory.mkdir(parents=True, exist_ok=True)
     log = RunLog(directory)
     with Journal(directory / JOURNAL_NAME, note=log.warning) as journal:
+        if len(journal) and not resume:
+            raise InputError(
+                str(directory),
+                "must not hold a run already",
+                f"{len(journal)} evaluations",
+                "choose another folder, or resume the run",
+            )
         if retry_failed:
             count = forget_failed(journal, searcher.lag, Blobs(directory, log.warning))
             log.info(f"{count} evaluations are made again: those that failed, and what followed")

@@ -111,12 +111,16 @@ def check_free(out: Path) -> None:
 RESULTS = (POLICY_NAME, SCHEDULE_NAME, POLICY_TEXT_NAME)
 
 
-def forget_policy(out: Path) -> None:
-    """Remove what says that the run or stage in `out` is complete; its journals make it again."""
-    for name in RESULTS:
-        if (out / name).is_file():
-            (out / name).unlink()
-            fsync_directory(out)
+def forget_policy(out: Path) -> list[str]:
+    """Remove what says that the run or stage in `out` is complete; its journals make it again.
+
+    Returns the names of what was there.
+    """
+    found = [name for name in RESULTS if (out / name).is_file()]
+    for name in found:
+        (out / name).unlink()
+        fsync_directory(out)
+    return found
 
 
 def forget_results(out: Path) -> None:

@@ -110,5 +110,6 @@ def evaluate_fixed(
         evaluations=len(candidates),
         pool=opened.config.pool,
         progress=progress,
+        resume=True,  # the journal in a run's folder is always its own
         retry_failed=retry_failed,
     )

@@ -67,6 +67,7 @@ def run_pba(
             opened.task,
             opened.path,
             pool=opened.config.pool,
+            resume=True,  # the journal in a run's folder is always its own
             progress=progress,
             retry_failed=retry_failed,
         )

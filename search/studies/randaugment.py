@@ -76,6 +76,7 @@ def run_randaugment(
             opened.path,
             evaluations=len(settings.cells) * settings.seeds,
             pool=opened.config.pool,
+            resume=True,  # the journal in a run's folder is always its own
             **how,
         )
         catch_up(opened.path)

@@ -293,6 +293,7 @@ def run_search(
             budget=budget,
             pool=config.pool,
             progress=progress,
+            resume=True,  # the journal in a run's folder is always its own
             factory=factory,
             retry_failed=retry_failed,
         )

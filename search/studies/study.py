@@ -28,7 +28,6 @@ from proxy_tasks.run_format import (
     ENVIRONMENT_NAME,
     MANIFEST_NAME,
     PLAN_NAME,
-    POLICY_NAME,
     RACE_NAME,
 )
 from proxy_tasks.training import pick_device, pick_precision
@@ -177,9 +176,9 @@ def open_run(
                 for journal in out.rglob(JOURNAL_NAME):
                     read_journal(journal)  # a broken one is refused before anything is written
                 if more:
-                    if (out / POLICY_NAME).is_file():
-                        log.info(f"{out} grows: it has no {POLICY_NAME} until it is complete again")
-                    forget_policy(out)  # of what the run was asked for before
+                    gone = forget_policy(out)  # of what the run was asked for before
+                    if gone:
+                        log.info(f"{out} has no {' and no '.join(gone)} until it is complete again")
                 write_json(out / CONFIG_NAME, config.to_json())
             yield OpenRun(out, config, task, then, log, resumed=True, grown=more)
 

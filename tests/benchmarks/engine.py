@@ -97,7 +97,7 @@ def window(timed: Timed, evaluation: int, width: int) -> Window:
     )
 
 
-def start(searcher: Searcher, folder: Path, evaluations: int, sleep: float = 0.0):
+def start(searcher: Searcher, folder: Path, evaluations: int, sleep: float = 0.0, **more: Any):
     config = EvaluatorConfig(kind="synthetic", options={"sleep": sleep})
     return run(
         searcher,
@@ -106,6 +106,7 @@ def start(searcher: Searcher, folder: Path, evaluations: int, sleep: float = 0.0
         folder,
         evaluations=evaluations,
         pool=PoolConfig(workers=WORKERS),
+        **more,
     )
 
 
@@ -144,7 +145,7 @@ def resume(name: str, folder: Path, evaluations: int) -> tuple[float, float]:
     before = {trial.key for trial in read_journal(folder / JOURNAL_NAME)}
     timed.ask = noting  # type: ignore[method-assign]
     begun, clock = time.perf_counter(), time.time()
-    start(timed, folder, evaluations + 40)
+    start(timed, folder, evaluations + 40, resume=True)
     trials = read_journal(folder / JOURNAL_NAME)
     first = min(trial.started for trial in trials if trial.key not in before)
     return asked[0] - begun, first - clock

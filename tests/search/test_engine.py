@@ -141,7 +141,7 @@ def test_a_duplicate_names_the_earliest_original(patch, tmp_path, arrival):
     with Journal(tmp_path / "trials.jsonl") as journal:
         for batch in arrival:
             journal.append(trial(batch, 0, augmentation=None, label="none"))
-    run(patch, tmp_path, FixedSearcher(candidates), evaluations=None)
+    run(patch, tmp_path, FixedSearcher(candidates), evaluations=None, resume=True)
     assert lines(tmp_path)[3, 0]["duplicate_of"] == [0, 0]
 
 
@@ -178,10 +178,10 @@ def test_killed_anywhere_and_resumed_ends_in_the_same_run(tmp_path_factory, orde
         undisturbed = run(patch, whole, new())
         for number, kill in enumerate(kills):
             try:
-                run(patch, broken, new(), FakePool(order + number, killed_after=kill))
+                run(patch, broken, new(), FakePool(order + number, killed_after=kill), resume=True)
             except Killed:
                 continue
-        result = run(patch, broken, new(), FakePool(order))
+        result = run(patch, broken, new(), FakePool(order), resume=True)
     assert lines(broken) == lines(whole)
     assert result.finished == undisturbed.finished == 40
     assert results(result) == results(undisturbed)
@@ -198,7 +198,7 @@ def test_every_cut_of_the_journal_leads_to_the_same_end(patch, tmp_path):
         directory.mkdir()
         (directory / "trials.jsonl").write_bytes(raw[:cut])
         pool = FakePool(number)
-        result = run(patch, directory, LearningSearcher(), pool, evaluations=15)
+        result = run(patch, directory, LearningSearcher(), pool, evaluations=15, resume=True)
         assert lines(directory) == expected
         assert result.new == len(pool.submitted) == 15 - raw[:cut].count(b"\n")
 
@@ -207,7 +207,7 @@ def test_a_kill_repeats_only_what_was_in_flight(patch, tmp_path):
     first, second = FakePool(1, killed_after=20), FakePool(2)
     with pytest.raises(Killed):
         run(patch, tmp_path, LearningSearcher(), first, workers=4)
-    run(patch, tmp_path, LearningSearcher(), second, workers=4)
+    run(patch, tmp_path, LearningSearcher(), second, workers=4, resume=True)
     repeated = {j.candidate.key for j in first.submitted} & {
         j.candidate.key for j in second.submitted
     }
@@ -227,9 +227,17 @@ def test_a_result_is_on_the_disk_before_the_searcher_hears_of_it(patch, tmp_path
 def test_a_finished_run_needs_no_workers(patch, tmp_path):
     run(patch, tmp_path, LearningSearcher())
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.name != "run.log"}
-    result = run(patch, tmp_path, LearningSearcher(), pytest.fail)
+    result = run(patch, tmp_path, LearningSearcher(), pytest.fail, resume=True)
     assert (result.finished, result.new) == (40, 0)
     assert before == {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.name != "run.log"}
+
+
+def test_a_fresh_run_over_a_journal_is_refused(patch, tmp_path):
+    run(patch, tmp_path, LearningSearcher(), evaluations=3)
+    before = (tmp_path / "trials.jsonl").read_bytes()
+    with pytest.raises(InputError, match="must not hold a run already"):
+        run(patch, tmp_path, LearningSearcher())
+    assert (tmp_path / "trials.jsonl").read_bytes() == before
 
 
 @pytest.mark.parametrize("field", ["seed", "scorer", "part", "augmentation"])
@@ -240,13 +248,13 @@ def test_a_journal_that_differs_in_one_thing_is_refused(patch, tmp_path, field):
              "augmentation": Policy([[("Rotate", 0.5, 3)]])}[field]  # fmt: skip
     changed = FixedSearcher([replace(one, **{field: other})])
     with pytest.raises(JournalError, match=f"with {field} .*another configuration or version"):
-        run(patch, tmp_path, changed, evaluations=None)
+        run(patch, tmp_path, changed, evaluations=None, resume=True)
 
 
 def test_the_journal_of_another_search_is_refused(patch, tmp_path):
     run(patch, tmp_path, LearningSearcher(seed=1))
     with pytest.raises(JournalError, match="another configuration or version"):
-        run(patch, tmp_path, LearningSearcher(seed=2), evaluations=80)
+        run(patch, tmp_path, LearningSearcher(seed=2), resume=True, evaluations=80)
 
 
 # A journal in other hands --------------------------------------------------------------------
@@ -300,7 +308,7 @@ def test_signals_stop_cleanly_with_a_hint(patch, tmp_path, number, code):
     finally:
         signal.signal(number, original)
     run(patch, tmp_path / "whole", LearningSearcher())
-    run(patch, tmp_path, LearningSearcher())
+    run(patch, tmp_path, LearningSearcher(), resume=True)
     assert lines(tmp_path) == lines(tmp_path / "whole")
 
 
@@ -436,5 +444,5 @@ def test_disk_full_in_the_middle_of_a_run(patch, tmp_path):
     patch.setattr(os, "write", real)
     text = (tmp_path / "full" / "trials.jsonl").read_text()
     assert text.endswith("\n") and all(json.loads(row) for row in text.splitlines())
-    run(patch, tmp_path / "full", LearningSearcher())
+    run(patch, tmp_path / "full", LearningSearcher(), resume=True)
     assert lines(tmp_path / "full") == lines(tmp_path / "whole")

@@ -165,7 +165,7 @@ def test_a_few_candidates_that_always_fail_end_no_run_however_often_it_is_resume
             workers=workers)  # fmt: skip
     for again in ({}, {"retry_failed": True}):
         result = run(patch, tmp_path / "run", random_searcher(), FakePool(0, answer),
-                     workers=workers, **again)  # fmt: skip
+                     workers=workers, resume=True, **again)  # fmt: skip
         assert (result.finished, result.failed) == (40, len(hopeless))
     assert lines(tmp_path / "run") == lines(tmp_path / "whole")
 
@@ -235,12 +235,12 @@ def test_failures_are_made_again_on_request_only(patch, tmp_path):
     run(patch, tmp_path / "whole", FixedSearcher(candidates), evaluations=None)
     broken, pool = tmp_path / "broken", FakePool(0, failing_at((1, 0)))
     assert run(patch, broken, FixedSearcher(candidates), pool, evaluations=None).failed == 1
-    again = run(patch, broken, FixedSearcher(candidates), evaluations=None)
+    again = run(patch, broken, FixedSearcher(candidates), evaluations=None, resume=True)
     assert (again.new, again.failed) == (0, 1)
     pool = FakePool()
     mended = run(
         patch, broken, FixedSearcher(candidates), pool,
-        evaluations=None, retry_failed=True,
+        evaluations=None, resume=True, retry_failed=True,
     )  # fmt: skip
     assert [job.candidate.key for job in pool.submitted] == [(1, 0)]
     assert (mended.new, mended.ok, mended.failed, mended.duplicates) == (2, 6, 0, 3)
@@ -257,7 +257,7 @@ def test_what_was_learnt_from_a_failure_is_made_again_too(patch, tmp_path, lag):
     run(patch, tmp_path / "whole", new())
     broken, pool = tmp_path / "broken", FakePool()
     assert run(patch, broken, new(), FakePool(1, failing_at((2, 3), (5, 0)))).failed == 2
-    result = run(patch, broken, new(), pool, retry_failed=True)
+    result = run(patch, broken, new(), pool, resume=True, retry_failed=True)
     assert lines(broken) == lines(tmp_path / "whole")
     kept = 5 * (2 + lag + 1) - 1
     assert result.new == len(pool.submitted) == 40 - kept
@@ -272,7 +272,7 @@ def test_a_run_stopped_by_failures_can_be_completed(patch, tmp_path):
         run(patch, tmp_path / "broken", LearningSearcher(), FakePool(0, crashing))
     assert caught.value.exit_code == 1
     run(patch, tmp_path / "whole", LearningSearcher())
-    run(patch, tmp_path / "broken", LearningSearcher(), retry_failed=True)
+    run(patch, tmp_path / "broken", LearningSearcher(), resume=True, retry_failed=True)
     assert lines(tmp_path / "broken") == lines(tmp_path / "whole")
 
 

@@ -30,7 +30,9 @@ from search.trial import JOURNAL_NAME, read_journal
 from tests.search import fakes
 
 
-def run(directory, factory, *, seeds=range(4), options=None, task=None, threads=1, **pool):
+def run(
+    directory, factory, *, seeds=range(4), options=None, task=None, threads=1, resume=False, **pool
+):
     searcher = FixedSearcher(fixed_candidates({"none": None}, list(seeds)))
     config = EvaluatorConfig(kind="synthetic", options=options or {}, threads=threads)
     result = engine.run(
@@ -40,6 +42,7 @@ def run(directory, factory, *, seeds=range(4), options=None, task=None, threads=
         directory,
         pool=PoolConfig(**{"workers": 2, **pool}),
         progress=False,
+        resume=resume,
         factory=factory,
     )
     with Journal(directory / "trials.jsonl") as journal:

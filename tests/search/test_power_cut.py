@@ -77,7 +77,7 @@ def population(folder, monkeypatch):
     monkeypatch.setattr(loop, "WorkerPool", FakePool(answer=leaving))
     return loop.run(
         PopulationSearcher(4, 4), {"main": EvaluatorConfig(kind="population")}, None, folder,
-        pool=PoolConfig(workers=2), progress=False,
+        pool=PoolConfig(workers=2), progress=False, resume=True,
     )  # fmt: skip
 
 

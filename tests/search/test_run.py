@@ -157,7 +157,7 @@ def test_a_finished_search_that_grows_ends_as_if_it_had_been_so_from_the_start(
     assert read_config(tmp_path / "run") == read_config(tmp_path / "whole")
     for name in ("policy.txt", "policy.json"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    said = "has no policy.json until it is complete again"
+    said = "has no policy.json and no policy.txt until it is complete again"
     assert said in (tmp_path / "run" / "run.log").read_text()
     assert said not in (tmp_path / "whole" / "run.log").read_text()
 
