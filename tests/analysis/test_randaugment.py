@@ -10,6 +10,7 @@ import scipy.stats
 
 from analysis import analyse_grid, load_run
 from analysis.randaugment import Again
+from analysis.statistics import paired_difference
 from proxy_tasks.trials import rank_by_mean
 from tests.analysis.journals import journal_line, reported
 
@@ -212,6 +213,19 @@ def test_what_new_seeds_leave_of_the_lead(write_run):
     assert "whether what is lost was luck cannot be told" in said  # 4 is within the interval
     assert Again((1, 0), 5.0, found.now).sentence("nats").endswith("what is lost was luck.")
     assert Again((1, 0), 1.0, found.now).sentence("nats").endswith("no part in the choice.")
+    one = Again((1, 0), 5.0, paired_difference(np.ones(1), np.zeros(1)))
+    assert "+5 nats while chosen, and by +1 on 1 new seed, which" in one.sentence("nats")
+
+
+@pytest.mark.parametrize("reward, unit", [("accuracy", "points"), ("log_likelihood", "nats")])
+def test_a_report_says_what_judged_and_in_what_unit(write_run, reward, unit):
+    run = write_run(
+        lines(peak, sd=0.001),
+        {"kind": "randaugment", "evaluator": {"kind": "weight-sharing", "reward": reward}},
+    )
+    text = reported(run).read_text()
+    assert "Cells are judged by weight-sharing." in text
+    assert f" {unit} over the second cell" in text and f" {unit} above the truth" in text
 
 
 def test_a_halved_grid_compares_those_that_had_all_seeds(write_run):

@@ -271,8 +271,8 @@ def test_a_schedule_follows_from_the_journal_as_a_policy_does(tmp_path):
 @pytest.mark.parametrize("name", ["schedule.json", "policy.json", "policy.txt"])
 def test_a_grown_or_retried_run_has_no_result_meanwhile(tmp_path, name):
     (tmp_path / name).write_text("{}")
-    forget_policy(tmp_path)
-    assert not (tmp_path / name).exists()
+    assert forget_policy(tmp_path) == [name]
+    assert not (tmp_path / name).exists() and forget_policy(tmp_path) == []
 
 
 def test_a_selections_file_says_nothing_of_another_search(tmp_path):

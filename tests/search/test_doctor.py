@@ -50,6 +50,11 @@ def test_a_healthy_installation(quick, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_cores_are_those_that_a_scheduler_gave(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 8}, raising=False)
+    assert "3 CPU cores" in module._checked("device", module._device).detail
+
+
 @pytest.mark.ray
 def test_ray_answers():
     found = module._checked("ray", module._ray)
