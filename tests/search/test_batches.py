@@ -10,7 +10,10 @@ from search.testing import SearcherContract, drive
 class TwoBatches(BatchSearcher):
     """One that comes to an end: five candidates, then two."""
 
+    calls: tuple[int, ...] = ()
+
     def _draw(self, batch):
+        self.calls += (batch,)
         rng = self._generator(batch)
         count = {0: 5, 1: 2}.get(batch, 0)
         return [sample_decisions(self.space.decisions, rng) for _ in range(count)], {}
@@ -26,7 +29,7 @@ class TestOneThatEnds(SearcherContract):
     def test_it_is_finished_when_all_is_told(self):
         searcher = self.make(0)
         assert len(drive(searcher, 100, window=3)) == 7 and searcher.finished
-        assert searcher.ask() is None
+        assert searcher.ask() is None and searcher.calls == (0, 1, 2), "asked when it had no more"
 
     def test_while_something_is_in_flight_it_is_not(self):
         searcher, flight = self.make(0), []
