@@ -178,7 +178,7 @@ transform = A.Compose([A.RandomOrder(SUBPOLICIES, n={draws}, replace=True)])
 
 def kornia(file: PolicyFile, rows: Rows) -> str:
     """A module for kornia. Raises InputError for a fill or a magnitude that it cannot express."""
-    if getattr(file.augmentation, "fill", 0) != 0:
+    if getattr(file.augmentation, "fill", 0) not in (0, (0, 0, 0)):
         raise InputError(
             "fill", "must be 0 for kornia, whose shifts and rotations fill with black",
             file.augmentation, "export albumentations, timm, torchvision or json",

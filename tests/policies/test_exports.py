@@ -250,6 +250,8 @@ def test_fill_goes_to_albumentations_alone(library):
     policy = Policy([[("Rotate", 1.0, 9)]])
     with pytest.raises(InputError, match="fill: must be 0 for kornia"):
         converted(policy, "kornia", fill=9)
+    black = PolicyFile(PolicyTransform(policy, fill=(0, 0, 0)))
+    assert convert(black, "kornia") == convert(PolicyFile(policy), "kornia")
     library("albumentations")
     for fill in (7, (10, 20, 30)):
         made, _ = converted(policy, "albumentations", fill=fill)
