@@ -46,6 +46,7 @@ DRAW, OWN, OTHER = "draw-", "own", "other"
 
 PLANTED = "planted"  # what a race has for a table where it has none
 STAGED = "staged"  # the searcher that is told of two fidelities
+SIZED = "@"  # NAME@K: the searcher NAME by candidates of K sub-policies
 CHEAP_COST = "cheap_cost"  # its option: what a cheap evaluation costs, in dear ones
 FROM_SCRATCH = "from-scratch"  # scorer of the children of a fidelity study
 # What its labels begin with: random policies of 5 sub-policies, those of searches.
@@ -61,7 +62,7 @@ _WITHOUT_CONFIG_1 = ("rescore/config.json", "search/config.json", "child.pt")
 def entrant_names(searcher: str, fidelity: str, dear: str | None) -> list[str]:
     """What a race calls those who race by a searcher: at equal cost (with a dear fidelity) one on
     either fidelity, but of a staged one that has both."""
-    if dear is None or searcher == STAGED:
+    if dear is None or searcher.partition(SIZED)[0] == STAGED:
         return [searcher]
     return [f"{searcher}, {fidelity}", f"{searcher}, {dear}"]
 

@@ -1,6 +1,7 @@
 """Races at equal cost: searches of two fidelities, with the final choice that searches make.
 
-    spent = search_at_cost(Entrant("thompson", CHEAP), evaluators, worth, space, seed=0, budget=120)
+    entrant = Entrant("thompson", space, CHEAP)
+    spent = search_at_cost(entrant, evaluators, worth, seed=0, budget=120)
 
 A race by evaluations (`race`) compares who proposes; here the cheap evaluator can be told to a
 searcher, or the dear one, or both (a staged search), for the same cost. Each search ends as one
@@ -32,12 +33,13 @@ COST = 10  # of a planted landscape's dear evaluations, in cheap ones
 
 @dataclass(frozen=True)
 class Entrant:
-    """A searcher and what it is told.
+    """A searcher, what it draws candidates from, and what it is told.
 
     told: CHEAP or MAIN (the dear one). A searcher with the option `cheap_cost` is told both.
     """
 
     searcher: str
+    space: PolicySpace
     told: str = MAIN
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -74,7 +76,6 @@ def search_at_cost(
     entrant: Entrant,
     evaluators: Mapping[str, Evaluator],
     worth: Callable[[Sequence[Policy]], list[float]],
-    space: PolicySpace,
     seed: int,
     budget: int,
     prepared: int = 0,
@@ -89,7 +90,7 @@ def search_at_cost(
     both = has_cheap_cost(entrant.searcher)
     if both:
         options[CHEAP_COST] = prices[CHEAP] / prices[MAIN]
-    searcher = make_searcher(entrant.searcher, space, seed, options)
+    searcher = make_searcher(entrant.searcher, entrant.space, seed, options)
     children = int(budget * RESERVE)
     passes = prepared if both or entrant.told == CHEAP else 0
     limit, seconds = (budget - children) * prices[MAIN], 0.0
@@ -112,7 +113,8 @@ def search_at_cost(
     evidence = Evidence(
         searched, judged[CHEAP] if holds else (), holds=holds, same=holds, seed=seed
     )
-    candidates = shortlist(finalists(evidence, space, space.ops)[0], children, seed)
+    made, _ = finalists(evidence, entrant.space, entrant.space.ops)
+    candidates = shortlist(made, children, seed)
     again = {
         each.key: evaluators[MAIN].evaluate(each.augmentation, each.seed) for each in candidates
     }

@@ -13,6 +13,7 @@ from proxy_tasks.evaluators.config import SUITS, EvaluatorConfig
 from search.engine.resources import PoolConfig
 
 from .grid_settings import AGAIN, RandAugmentSettings
+from .race_settings import RaceSettings
 from .rederive_settings import REDERIVE_PRESETS, REDERIVE_TOLD, RederiveSettings
 from .replicate_settings import ReplicateSettings
 from .search_settings import EstimateSettings, SearchSettings, SelectSettings
@@ -20,7 +21,6 @@ from .settings import (
     CompareSettings,
     FidelitySettings,
     PBASettings,
-    RaceSettings,
     SearcherConfig,
     TabulateSettings,
     TaskConfig,

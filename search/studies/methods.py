@@ -22,11 +22,11 @@ from .arms import Arm, parse_arm
 from .config import Config, cheap_of
 from .grid_settings import RandAugmentSettings
 from .randaugment import run_randaugment
-from .replicate_settings import GRID, searcher_of
+from .replicate_settings import GRID
 from .search import run_search
 from .search_settings import SearchSettings
 from .seeds import MOST_SEEDS
-from .settings import SEARCHERS, SearcherConfig
+from .settings import SEARCHERS, SearcherConfig, arguments_of, searcher_of
 
 # Policies that papers published, by what they were searched on; of other images ImageNet's.
 PUBLISHED_FOR = {"reduced-cifar10": "cifar10", "reduced-svhn": "svhn"}
@@ -70,8 +70,7 @@ def _search(method: str, config: Config, draw: int) -> Config:
         own.subpolicies if size is None else size, own.operations, own.ops, seed=own.seed + draw,
         budget=own.budget, cheap=cheap,
     )  # fmt: skip
-    options = own.searcher_options.get(method, own.searcher_options.get(name, {}))
-    searcher = SearcherConfig(name, options)
+    searcher = SearcherConfig(name, arguments_of(method, own.searcher_options))
     return replace(config, kind="search", settings=settings, searcher=searcher)
 
 

@@ -49,9 +49,10 @@ from search.trial import CHEAP, MAIN, Candidate, Key
 
 from .config import Config
 from .costed import Entrant, search_at_cost, two_fidelities
+from .race_settings import RaceSettings
 from .search import policy_space
 from .selection import concatenate_best, evaluated_policies
-from .settings import RaceSettings
+from .settings import arguments_of, searcher_of
 from .study import open_run
 
 CHECKPOINTS = 20
@@ -198,8 +199,7 @@ def race(
     return pd.DataFrame(
         [
             {"searcher": name, "seed": seed, "evaluations": count, "value": value,
-             "image_passes": lap.image_passes, "seconds": lap.seconds,
-             "duplicates": lap.duplicates}
+             "image_passes": lap.image_passes, "seconds": lap.seconds, "duplicates": lap.duplicates}
             for name, make in (entrants | dict(makers)).items()
             for seed in range(seeds)
             for lap in [compete(make(seed), course, seed, budget, top)]
@@ -297,8 +297,13 @@ def _check_prices(fidelities: Mapping[str, EvaluatorConfig]) -> None:
 
 def build(settings: RaceSettings, name: str, seed: int) -> Searcher:
     """The searcher `name` of a race, new. Raises InputError for options that it does not take."""
-    options = settings.searcher_options.get(name, {})
-    return make_searcher(name, policy_space(settings), seed, options)
+    entrant = _entrant(settings, name, MAIN)
+    return make_searcher(entrant.searcher, entrant.space, seed, entrant.options)
+
+
+def _entrant(settings: RaceSettings, name: str, told: str) -> Entrant:
+    space, options = policy_space(settings.space_of(name)), settings.searcher_options
+    return Entrant(searcher_of(name)[0], space, told, arguments_of(name, options))
 
 
 def course_of(evaluator: EvaluatorConfig) -> Course:
@@ -340,10 +345,9 @@ def entrants_of(settings: RaceSettings) -> dict[str, Entrant]:
     """Who races: the searchers, or at equal cost each on either fidelity, a staged one on both."""
     found: dict[str, Entrant] = {}
     for name in settings.searcher:
-        options = settings.searcher_options.get(name, {})
         names = entrant_names(name, settings.fidelity, settings.dear)
         for label, told in zip(names, (CHEAP, MAIN) if len(names) > 1 else (MAIN,), strict=True):
-            found[label] = Entrant(name, told, options)
+            found[label] = _entrant(settings, name, told)
     return found
 
 
@@ -358,12 +362,8 @@ def _lap(config: Config, which: tuple[str, int]) -> Lap:
         spent = search_at_cost(
             entrants_of(settings)[name],
             {fidelity: evaluator for fidelity, (evaluator, _) in started.items()},
-            started[MAIN][1],
-            policy_space(settings),
-            seed,
-            settings.budget,
-            _prepared(config.evaluator),
-        )
+            started[MAIN][1], seed, settings.budget, _prepared(config.evaluator),
+        )  # fmt: skip
         at = (settings.budget,), (spent.value,)
         return Lap(*at, spent.seconds, spent.image_passes, spent.duplicates)
     searcher = build(settings, name, seed)

@@ -46,10 +46,10 @@ from .compare import run_compare
 from .config import Config, read_config
 from .fixed import forget_followers
 from .methods import Ended, arm_of, found, stage_of
-from .replicate_settings import SEARCHING, ReplicateSettings, searcher_of
+from .replicate_settings import SEARCHING, ReplicateSettings
 from .search import build_searcher, check_budget
 from .seeds import MOST_SEEDS
-from .settings import CompareSettings
+from .settings import CompareSettings, searcher_of
 from .study import OpenRun, open_run
 
 JUDGES = ("from-scratch", "synthetic")

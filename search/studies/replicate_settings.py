@@ -8,33 +8,17 @@ from typing import Annotated, Any, Final
 from policies.errors import InputError, check_choice
 from policies.imports import is_import_path
 from policies.options import Option
+from proxy_tasks.run_format import SIZED
 
 from .seeds import MOST_SEEDS
-from .settings import ARMS, SEARCHERS, SpaceSettings, check_entries, grown_entries
+from .settings import ARMS, SEARCHERS, SpaceSettings, check_entries, grown_entries, searcher_of
 
 GRID: Final = "randaugment-grid"
 # Methods that have something to search on a draw; what else may be named is an arm (`arms.FORMS`).
 SEARCHING: Final = (*SEARCHERS, GRID)
-SIZED: Final = "@"
 MOST_DRAWS: Final = 1000
 # Cells of the default grid: fewer children could not look at each of them once.
 LEAST_BUDGET: Final = 24
-
-
-def searcher_of(method: str) -> tuple[str, int | None]:
-    """(searcher, sub-policies of its candidates, None where --subpolicies says it) of a method.
-
-    For what is no searcher it is the method itself. Raises InputError for NAME@K without a K.
-    """
-    name, mark, size = method.rpartition(SIZED)
-    if not mark or "/" in size or not (name in SEARCHERS or is_import_path(name)):
-        return method, None
-    if not size.isascii() or not size.isdecimal():
-        raise InputError(
-            "method", f"must have a number of sub-policies behind {SIZED}", method,
-            f"pass for example {name}{SIZED}25",
-        )  # fmt: skip
-    return name, int(size)
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,14 @@ Every option is declared here once, on the field that it fills: help, unit, defa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Final, Literal, get_args
 
 from policies.errors import InputError, check_choice
 from policies.imports import is_import_path
 from policies.options import Configuration, Option
-from proxy_tasks.run_format import CHEAP_COST
+from proxy_tasks.run_format import CHEAP_COST, SIZED
 from search.studies.seeds import LARGEST_SEED
 
 TASKS = (
@@ -132,6 +133,27 @@ def check_searcher_options(options: dict[str, Any]) -> None:
             "searcher_options", f"must not hold {CHEAP_COST}, which follows from the evaluators",
             options[CHEAP_COST], "leave it out",
         )  # fmt: skip
+
+
+def searcher_of(text: str, argument: str = "method") -> tuple[str, int | None]:
+    """(searcher, sub-policies of its candidates) of NAME or NAME@K; no size: --subpolicies says it.
+
+    For what is no searcher it is the text itself. Raises InputError for NAME@K without a K.
+    """
+    name, mark, size = text.rpartition(SIZED)
+    if not mark or "/" in size or not (name in SEARCHERS or is_import_path(name)):
+        return text, None
+    if not size.isascii() or not size.isdecimal():
+        raise InputError(
+            argument, f"must have a number of sub-policies behind {SIZED}", text,
+            f"pass for example {name}{SIZED}25",
+        )  # fmt: skip
+    return name, int(size)
+
+
+def arguments_of(text: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The further arguments of NAME or NAME@K among those by searcher: its own, else NAME's."""
+    return dict(options.get(text, options.get(searcher_of(text)[0], {})))
 
 
 @dataclass(frozen=True)
@@ -366,73 +388,6 @@ class PBASettings(Settings):
         int, Option("epochs between replacements of the worse children", unit="N", least=1)
     ] = 3
     seed: Annotated[int, seed_option("seed of the search")] = 0
-
-
-@dataclass(frozen=True)
-class RaceSettings(SpaceSettings):
-    table: Annotated[
-        str,
-        Option(
-            "name of a packaged table, a .parquet file of augsearch tabulate, or planted (another "
-            "landscape of known values for every seed)",
-            unit="NAME|FILE",
-            example="planted",
-        ),
-    ] = field(kw_only=True)
-    fidelity: Annotated[
-        str, Option("the table's evaluations that searchers are told", unit="NAME")
-    ] = "sharing-80"
-    dear: Annotated[
-        str | None,
-        Option(
-            "fidelity of a race at equal cost: the budget counts its evaluations, the final choice "
-            "included; every searcher races told `fidelity` alone and told this one alone, the "
-            "staged one told both (on planted landscapes the former is biased and costs a tenth)",
-            unit="NAME",
-            unset="none: a race by evaluations",
-            example="scratch",
-        ),
-    ] = None
-    searcher: Annotated[
-        tuple[Shipped, ...],
-        Option("searchers to race, the first is the one to beat", unit="NAME..."),
-    ] = SEARCHERS[1:]
-    budget: Annotated[
-        int, Option("evaluations of each search", unit="N", least=10, most=100_000)
-    ] = 120
-    seeds: Annotated[int, Option("searches of each searcher", unit="N", least=2, most=10_000)] = 100
-    seed: Annotated[int, seed_option("the first of their seeds")] = 0
-    top: Annotated[
-        int,
-        Option("best candidates whose sub-policies form the final policy", unit="N", least=1),
-    ] = 5
-    searcher_options: Annotated[
-        dict,
-        Option(
-            "further arguments by searcher as JSON",
-            unit="JSON",
-            rule='an object of objects, e.g. {"ppo": {"batch_size": 10}}',
-        ),
-    ] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        try:
-            super().__post_init__()
-        except InputError as error:
-            if error.argument != "searcher" or not is_import_path(str(error.got)):
-                raise
-            fix = "race your own in Python, by search.testing.race (docs/your-searcher.md)"
-            raise InputError("searcher", error.rule, error.got, fix) from None
-        object.__setattr__(self, "searcher", tuple(dict.fromkeys(self.searcher)))
-        for name in self.searcher_options:
-            check_choice("searcher_options", name, self.searcher)
-            if not isinstance(self.searcher_options[name], dict):
-                raise InputError(
-                    "searcher_options", "must hold an object for each searcher",
-                    self.searcher_options[name], 'pass for example {"ppo": {"batch_size": 10}}',
-                )  # fmt: skip
-            check_searcher_options(self.searcher_options[name])
-        self.check_size(self.top)
 
 
 @dataclass(frozen=True)

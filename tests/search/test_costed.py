@@ -21,10 +21,9 @@ def searched(name, seed, bias=3.0, budget=80, told=MAIN, prepared=0, **options):
     cheap = PlantedLandscape(SYNTHETIC, landscape=seed, cheap_bias=bias, passes=1)
     dear = PlantedLandscape(SYNTHETIC, landscape=seed, passes=COST)
     return search_at_cost(
-        Entrant(name, told, options),
+        Entrant(name, PolicySpace(), told, options),
         {CHEAP: cheap, MAIN: dear},
         lambda policies: [dear.value(policy) for policy in policies],
-        PolicySpace(),
         seed,
         budget,
         prepared,
@@ -135,8 +134,8 @@ def test_what_is_asked_again_is_paid_and_counted(tmp_path):
     tiny = PolicySpace(1, 1, ops=("Invert", "Equalize"))
     landscape = PlantedLandscape(SYNTHETIC, landscape=0, passes=COST)
     spent = search_at_cost(
-        Entrant("random"), {CHEAP: landscape, MAIN: landscape},
-        lambda policies: [landscape.value(policy) for policy in policies], tiny, 0, 60,
+        Entrant("random", tiny), {CHEAP: landscape, MAIN: landscape},
+        lambda policies: [landscape.value(policy) for policy in policies], 0, 60,
     )  # fmt: skip
     # 48 children search, among 22 policies.
     assert spent.duplicates >= 48 - 22 and spent.image_passes > 48 * COST

@@ -175,6 +175,26 @@ def test_the_truth_is_the_test_accuracy_from_scratch(tmp_path):
     assert course.start(2)[0] is even
 
 
+def test_candidates_of_another_size_race_beside(tmp_path):
+    """As in a race of their own, with the options of their searcher unless they have others."""
+    both = run_race(config(searcher=("random", "random@2")), tmp_path / "both", progress=False)
+    alone = config(searcher=("random",), subpolicies=2)
+    other = run_race(alone, tmp_path / "alone", progress=False)["random"]
+    values = {name: [lap.values for lap in laps.values()] for name, laps in both.items()}
+    assert values["random@2"] == [lap.values for lap in other.values()] != values["random"]
+    options = {"ppo": {"batch_size": 5}, "ppo@9": {"batch_size": 10}}
+    given = config(
+        searcher=("staged@25", "ppo@25", "ppo@9"), dear="scratch", searcher_options=options
+    )
+    entrants = study.entrants_of(given.settings)
+    assert {name: (each.searcher, each.space.num_subpolicies, each.options.get("batch_size"))
+            for name, each in entrants.items()} == {
+        "staged@25": ("staged", 25, None),
+        "ppo@25, sharing-80": ("ppo", 25, 5), "ppo@25, scratch": ("ppo", 25, 5),
+        "ppo@9, sharing-80": ("ppo", 9, 10), "ppo@9, scratch": ("ppo", 9, 10),
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [
@@ -184,8 +204,12 @@ def test_the_truth_is_the_test_accuracy_from_scratch(tmp_path):
         ({"searcher_options": {"random": 5}}, "object for each"),
         ({"searcher": ("random", "pp0")}, "ppo"),
         ({"searcher": ("random", "mine:Own")}, "race your own in Python"),
-        ({"searcher": None}, "searcher: must be one of"),
-        ({"searcher": "mine:Own"}, "searcher: must be one of"),
+        ({"searcher": None}, "searcher: must be names"),
+        ({"searcher": "mine:Own"}, "searcher: must be names"),
+        ({"searcher": ("random", "mine:Own@25")}, "race your own in Python"),
+        ({"searcher": ("random", "ppo@many")}, "searcher: must have a number of sub-policies"),
+        ({"searcher": ("random", "ppo@9999")}, "subpolicies"),
+        ({"searcher": ("ppo@25",), "searcher_options": {"ppo@5": {}}}, "searcher_options"),
         ({"budget": 5}, "budget"),
         ({"fidelity": "scratch"}, "fidelity: must be one of sharing-80"),
     ],
