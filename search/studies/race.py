@@ -173,7 +173,8 @@ def race(
     Args:
         makers: name -> function of a seed that makes the searcher, over 10-bin policies.
         table: as the option --table has it.
-        against: searchers that ship, with their defaults, on the paper's space.
+        against: searchers that ship, with their defaults, on the paper's space; as NAME@K by
+            candidates of K sub-policies.
         fidelity, reward: what they are told. budget: evaluations. seeds: 0, 1, ...
         top: best candidates whose sub-policies form the final policy.
         options: further arguments of those that ship, by name, e.g. {"ppo": {"batch_size": 5}}:
@@ -184,8 +185,7 @@ def race(
         columns searcher, seed, evaluations, value (true worth of the final policy), image_passes,
         seconds, duplicates.
 
-    Raises:
-        InputError: for an unknown table, fidelity or searcher.
+    Raises InputError for an unknown table, fidelity or searcher.
     """
     given: dict[str, Any] = {"searcher": tuple(against), "fidelity": fidelity, "budget": budget,
                              "top": top}  # fmt: skip
