@@ -313,9 +313,9 @@ def test_a_race_on_a_table_agrees_with_the_landscape_it_was_measured_on(table):
     [(120, 60, {"ppo": 0.2, "thompson@25": 0.6}), (500, 30, {"thompson@25": 0.4})],
 )
 def test_on_the_packaged_table_learning_is_ahead_of_luck(budget, seeds, gains):
-    """Told of children from scratch. PPO's gain at 500 (0.2 points) takes more seeds to be seen;
-    Thompson sampling by candidates of 5 is behind random search, and of copies of a shared child
-    nobody is told what pays (docs/results.md)."""
+    """Told of children from scratch. At 500 PPO is where random search is; Thompson sampling by
+    candidates of 5 is behind it, and of copies of a shared child nobody is told what pays
+    (docs/results.md)."""
     laps = race(
         {}, "cifar10-1k", against=["random", *gains], fidelity="scratch",
         reward="calibrated_log_likelihood", budget=budget, seeds=seeds,
