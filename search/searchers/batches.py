@@ -1,10 +1,10 @@
 """Searchers that learn from whole batches, in order: deterministic with any number of workers.
 
-`BatchSearcher` gets there by *bounded staleness*: candidates are drawn in batches of a fixed
-size, and batch b is drawn with exactly the updates of the batches up to b - 1 - lag, in order and
-never a later one, even when later ones are already complete. With lag 1 batch b can be evaluated
-while the last evaluations of batch b - 1 still run, so no worker waits at a batch boundary as
-long as the workers are no more than a batch.
+`BatchSearcher` gets there by *bounded staleness*: candidates are drawn in batches, and batch b is
+drawn with exactly the updates of the batches up to b - 1 - lag, in order and never a later one,
+even when later ones are already complete. With lag 1 batch b can be evaluated while the last
+evaluations of batch b - 1 still run, so no worker waits at a batch boundary as long as the workers
+are no more than a batch.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class _OpenBatch:
 
 
 class BatchSearcher(QueueSearcher):
-    """Draws candidates in fixed batches and learns from whole batches, in order.
+    """Draws candidates in batches and learns from whole batches, in order.
 
     A subclass writes `_draw` and, when it learns, `_update`. Memory is that of the open batches,
     however long the search is.
@@ -47,7 +47,8 @@ class BatchSearcher(QueueSearcher):
     Args:
         space: gives meaning to decisions (`spaces.PolicySpace` or `spaces.RandAugmentSpace`).
         seed: >= 0; with the other arguments it determines everything.
-        batch_size: candidates per batch and per update, >= 1.
+        batch_size: candidates per batch and per update, >= 1; of the smallest batches where a
+            subclass draws larger ones.
         lag: >= 0 completed-but-unused batches allowed (module docstring); None for a searcher that
             does not learn: it never waits.
     """

@@ -9,8 +9,9 @@ the PPO paper), epochs per batch (4), policies per batch (20, as in NASNet, arXi
 from where the recipe is taken), the optimiser (Adam), and whether the ratio is taken per
 decision (yes) or per policy.
 
-With 15,000 evaluations that learns; with hundreds it hardly does. The preset "cpu" adds four
-things, each a field of `PPOConfig`, measured in tests/benchmarks/controller.py:
+With 15,000 evaluations that learns; with hundreds it hardly does. The preset "cpu" differs in five
+things, each a field of `PPOConfig`; four are measured in tests/benchmarks/controller.py, the last
+in docs/results.md, "Races on it":
 
 - A policy's sub-policies are exchangeable, so the controller writes one sub-policy at a time,
   independently, and learns from five times as many of them.
@@ -18,6 +19,9 @@ things, each a field of `PPOConfig`, measured in tests/benchmarks/controller.py:
   (`additive.AdditiveModel`) instead of the reward of the whole policy.
 - Between batches it also practises on sub-policies valued by that regression, optimistically.
 - A larger learning rate and entropy weight, for advantages of unit variance.
+- Batches that grow with the search. Small ones all along converge on what few rewards say, large
+  ones teach nothing in a short search (as growing batches instead of falling learning rates do in
+  training, arXiv 1711.00489).
 """
 
 from __future__ import annotations
@@ -38,7 +42,9 @@ from search.spaces import PolicySpace, Space
 
 from .additive import AdditiveModel, CorrectedModel, Ridge
 from .base import STREAM_DRAW, STREAM_IMAGINE, STREAM_INITIALISE, derive_seed
-from .batches import BatchSearcher, BatchSize, Decisions
+from .batches import BatchSearcher, Decisions
+
+FIRST_BATCH, LARGEST_BATCH = 5, 500  # of batches that grow
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +63,17 @@ class PPOConfig(Configuration):
     epochs: Annotated[
         int, Option("gradient steps per batch, each over the whole batch", least=1, most=10_000)
     ] = 4
-    batch_size: BatchSize = 20
+    batch_size: Annotated[
+        int | None,
+        Option(
+            "candidates per batch and per update",
+            unset=f"{FIRST_BATCH} to begin with, then half as many as were drawn before, "
+            f"at most {LARGEST_BATCH}",
+            least=1,
+            most=10_000,
+            example=20,
+        ),
+    ] = 20
     entropy_weight: Annotated[
         float,
         Option("times the mean entropy of a decision in nats, added to the objective", least=0),
@@ -118,6 +134,7 @@ PPO_PRESETS = {
     "cpu": PPOConfig(
         learning_rate=0.003,
         epochs=2,
+        batch_size=None,
         entropy_weight=0.2,
         normalise_advantages=True,
         subpolicies="independent",
@@ -205,7 +222,8 @@ class PPOSearcher(BatchSearcher):
         self, space: Space, seed: int = 0, config: PPOConfig | None = None, **options: Any
     ) -> None:
         self.config = config = PPOConfig() if config is None else config
-        super().__init__(space, seed, batch_size=config.batch_size, **options)
+        super().__init__(space, seed, batch_size=config.batch_size or FIRST_BATCH, **options)
+        self._drawn = 0
         modelled = config.credit == "additive" or config.imagined > 0
         if not isinstance(space, PolicySpace) and (modelled or config.subpolicies != "joint"):
             raise InputError(
@@ -235,11 +253,15 @@ class PPOSearcher(BatchSearcher):
 
     def _draw(self, batch: int) -> tuple[list[Decisions], dict[str, Any]]:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, STREAM_DRAW, batch))
+        count = self.batch_size
+        if self.config.batch_size is None:
+            count = min(max(count, self._drawn // 2), LARGEST_BATCH)
+        self._drawn += count
         with threads(1), torch.no_grad():
-            decisions = self.controller.sample(self.batch_size * self._sequences, generator)
+            decisions = self.controller.sample(count * self._sequences, generator)
             log_probs, _ = self.controller.log_probs(decisions)
-        rows = decisions.reshape(self.batch_size, -1).tolist()
-        return [tuple(row) for row in rows], {"log_probs": log_probs.reshape(self.batch_size, -1)}
+        rows = decisions.reshape(count, -1).tolist()
+        return [tuple(row) for row in rows], {"log_probs": log_probs.reshape(count, -1)}
 
     def _update(
         self,

@@ -13,7 +13,7 @@ from proxy_tasks.run_format import SIZED
 from .settings import (
     SEARCHERS,
     SpaceSettings,
-    check_searcher_options,
+    check_options_by_searcher,
     searcher_of,
     seed_option,
 )
@@ -74,24 +74,14 @@ class RaceSettings(SpaceSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "searcher", tuple(dict.fromkeys(self.searcher)))
-        searchers = [searcher_of(name, "searcher")[0] for name in self.searcher]
-        for name in searchers:
+        for name, _ in (searcher_of(name, "searcher") for name in self.searcher):
             if is_import_path(name):
                 raise InputError(
                     "searcher", "must be one that ships", name,
                     "race your own in Python, by search.testing.race (docs/your-searcher.md)",
                 )  # fmt: skip
             check_choice("searcher", name, SEARCHERS)
-        for name, options in self.searcher_options.items():
-            check_choice(
-                "searcher_options", name, tuple(dict.fromkeys((*self.searcher, *searchers)))
-            )
-            if not isinstance(options, dict):
-                raise InputError(
-                    "searcher_options", "must hold an object for each searcher", options,
-                    'pass for example {"ppo": {"batch_size": 10}}',
-                )  # fmt: skip
-            check_searcher_options(options)
+        check_options_by_searcher(self.searcher_options, self.searcher)
         for name in self.searcher:
             self.space_of(name).check_size(self.top)
 

@@ -6,12 +6,18 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Final
 
 from policies.errors import InputError, check_choice
-from policies.imports import is_import_path
 from policies.options import Option
 from proxy_tasks.run_format import SIZED
 
 from .seeds import MOST_SEEDS
-from .settings import ARMS, SEARCHERS, SpaceSettings, check_entries, grown_entries, searcher_of
+from .settings import (
+    ARMS,
+    SEARCHERS,
+    SpaceSettings,
+    check_entries,
+    check_options_by_searcher,
+    grown_entries,
+)
 
 GRID: Final = "randaugment-grid"
 # Methods that have something to search on a draw; what else may be named is an arm (`arms.FORMS`).
@@ -94,16 +100,7 @@ class ReplicateSettings(SpaceSettings):
             )
         for name in against:
             check_choice("against", name, method)
-        searchers = [searcher_of(name)[0] for name in method]
-        for name, options in self.searcher_options.items():
-            check_choice("searcher_options", name, tuple(dict.fromkeys((*method, *searchers))))
-            searcher, _ = searcher_of(name)
-            searches = searcher in SEARCHERS or is_import_path(searcher)
-            if not searches or not isinstance(options, dict):
-                raise InputError(
-                    "searcher_options", "must hold an object for a searcher", {name: options},
-                    'pass for example {"ppo": {"batch_size": 5}}',
-                )  # fmt: skip
+        check_options_by_searcher(self.searcher_options, method)
 
     def grown_from(self, saved: ReplicateSettings) -> ReplicateSettings:
         """More draws of the same methods; what an arm means must be what it was."""

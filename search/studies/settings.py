@@ -5,7 +5,7 @@ Every option is declared here once, on the field that it fills: help, unit, defa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Final, Literal, get_args
 
@@ -133,6 +133,22 @@ def check_searcher_options(options: dict[str, Any]) -> None:
             "searcher_options", f"must not hold {CHEAP_COST}, which follows from the evaluators",
             options[CHEAP_COST], "leave it out",
         )  # fmt: skip
+
+
+def check_options_by_searcher(options: Mapping[str, Any], names: Sequence[str]) -> None:
+    """InputError unless these are objects by searchers: those of `names`, NAME or NAME@K, or NAME
+    for all of its sizes."""
+    for name, each in options.items():
+        known = dict.fromkeys((*names, *(searcher_of(name)[0] for name in names)))
+        check_choice("searcher_options", name, tuple(known))
+        searcher, _ = searcher_of(name)
+        searches = searcher in SEARCHERS or is_import_path(searcher)
+        if not searches or not isinstance(each, dict):
+            raise InputError(
+                "searcher_options", "must hold an object for a searcher", {name: each},
+                'pass for example {"ppo": {"batch_size": 10}}',
+            )  # fmt: skip
+        check_searcher_options(each)
 
 
 def searcher_of(text: str, argument: str = "method") -> tuple[str, int | None]:

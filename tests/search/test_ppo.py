@@ -60,6 +60,23 @@ def test_baseline_is_an_exponential_moving_average_of_earlier_rewards():
     assert searcher._advantages(np.array([5.0])).tolist() == [5.0 - after]
 
 
+@pytest.mark.parametrize(
+    ("config", "sizes"),
+    [
+        (CPU, [5, 5, 5, 7, 11, 16, 24, 36, 54, 81, 122, 183, 274, 411, 500, 500]),
+        (dataclasses.replace(CPU, batch_size=4), [4] * 16),
+        (PPOConfig(), [20] * 16),
+    ],
+    ids=["cpu", "of a size", "paper"],
+)
+def test_batches_grow_with_the_search_unless_they_have_a_size(config, sizes):
+    """To half of what was drawn before; in the paper and where the user says so they do not."""
+    searcher = PPOSearcher(PolicySpace(1, 1), config=config)
+    drawn = [len(searcher._draw(batch)[0]) for batch in range(16)]
+    assert drawn == sizes
+    assert PPOSearcher(PolicySpace(1, 1), config=config).most_open == 2 * sizes[0]
+
+
 # Likelihoods ---------------------------------------------------------------------------------
 
 
@@ -86,14 +103,14 @@ def test_probabilities_of_all_sequences_sum_to_one_and_sampling_follows_them():
 def test_log_probs_are_of_what_was_sampled_not_of_what_it_means(config):
     """Operations without magnitude did choose one; the policy hides it, the update must not."""
     searcher = PPOSearcher(PolicySpace(), config=config)
-    candidates = [searcher.ask() for _ in range(config.batch_size)]
+    candidates = [searcher.ask() for _ in range(searcher.batch_size)]
     opened = searcher._batches[0]
     drawn = torch.tensor(opened.decisions)
     normalised = torch.tensor([searcher.space.encode(c.augmentation) for c in candidates])
     assert not torch.equal(drawn, normalised)
     length = len(searcher.controller.mask)
     again, _ = searcher.controller.log_probs(drawn.reshape(-1, length))
-    torch.testing.assert_close(again.reshape(config.batch_size, -1), opened.notes["log_probs"])
+    torch.testing.assert_close(again.reshape(searcher.batch_size, -1), opened.notes["log_probs"])
     for row, candidate in zip(opened.decisions, candidates, strict=True):
         operations = [operation for row in candidate.augmentation for operation in row]
         for i, (name, probability, magnitude) in enumerate(operations):
@@ -186,7 +203,7 @@ def test_constant_rewards_teach_nothing(config):
     """What is left is the entropy term, which pulls towards uniform."""
     searcher = PPOSearcher(PolicySpace(), config=config)
     start = [p.detach().clone() for p in searcher.controller.parameters()]
-    drive(searcher, 10 * config.batch_size, judge=lambda c: evaluation(0.1))
+    drive(searcher, 200, judge=lambda c: evaluation(0.1))
     decisions = searcher.controller.sample(400, torch.Generator().manual_seed(0))
     _, entropy = searcher.controller.log_probs(decisions)
     uniform = np.log([16, 11, 10]).mean()

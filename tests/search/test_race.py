@@ -201,7 +201,7 @@ def test_candidates_of_another_size_race_beside(tmp_path):
         ({"table": "no-such-table"}, "table"),
         ({"searcher_options": {"ppo": {}}}, "searcher_options"),
         ({"searcher_options": {"random": {"batch": 5}}}, "batch"),
-        ({"searcher_options": {"random": 5}}, "object for each"),
+        ({"searcher_options": {"random": 5}}, "object for a searcher"),
         ({"searcher": ("random", "pp0")}, "ppo"),
         ({"searcher": ("random", "mine:Own")}, "race your own in Python"),
         ({"searcher": None}, "searcher: must be names"),
@@ -269,8 +269,8 @@ def entrants(options):
 @pytest.mark.parametrize(
     ("options", "budget", "top", "gains"),
     [
-        ({"thompson": {}, "ppo": {"batch_size": 10}}, 120, 5, {"thompson": 0.8, "ppo": 0.1}),
-        ({"thompson": {}, "ppo": {}}, 500, 5, {"thompson": 0.8, "ppo": 0.8}),
+        ({"thompson": {}, "ppo": {}}, 120, 5, {"thompson": 0.8, "ppo": 0.1}),
+        ({"thompson": {}, "ppo": {"batch_size": 20}}, 500, 5, {"thompson": 0.8, "ppo": 0.8}),
         pytest.param({"thompson": {}}, 500, 1, {"thompson": 1.0}, marks=pytest.mark.slow),
     ],
     ids=["120", "500", "500-best"],
@@ -311,12 +311,15 @@ def test_a_race_on_a_table_agrees_with_the_landscape_it_was_measured_on(table):
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("budget", "seeds", "gains"),
-    [(120, 60, {"ppo": 0.2, "thompson@25": 0.6}), (500, 30, {"thompson@25": 0.4})],
+    [
+        (120, 60, {"ppo": 0.3, "thompson@25": 0.6}),
+        (500, 100, {"ppo": 0.2}),
+        (500, 30, {"thompson@25": 0.4}),
+    ],
 )
 def test_on_the_packaged_table_learning_is_ahead_of_luck(budget, seeds, gains):
-    """Told of children from scratch. At 500 PPO is where random search is; Thompson sampling by
-    candidates of 5 is behind it, and of copies of a shared child nobody is told what pays
-    (docs/results.md)."""
+    """Told of children from scratch. Thompson sampling by candidates of 5 is behind random search,
+    and of copies of a shared child nobody is told what pays (docs/results.md)."""
     laps = race(
         {}, "cifar10-1k", against=["random", *gains], fidelity="scratch",
         reward="calibrated_log_likelihood", budget=budget, seeds=seeds,
@@ -352,6 +355,13 @@ def test_equal_gaps_are_no_proof():
     assert np.isnan(ahead(laps, "a", "b")) and np.isnan(ahead(laps[:1].copy(), "a", "a"))
 
 
+def command_of(process):
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # such as what told the versions, ended meanwhile
+        return ""
+
+
 @pytest.mark.long
 def test_processes_end_when_the_race_is_killed(tmp_path):
     code = (
@@ -368,7 +378,7 @@ def test_processes_end_when_the_race_is_killed(tmp_path):
             assert killed.poll() is None
             time.sleep(0.1)
             children = psutil.Process(killed.pid).children()
-            workers = [each for each in children if "spawn_main" in " ".join(each.cmdline())]
+            workers = [each for each in children if "spawn_main" in command_of(each)]
     finally:
         killed.kill()
         killed.wait()
