@@ -24,9 +24,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-import numpy as np
 import pandas as pd
-import scipy.stats
 
 from policies.augmentations import encode_augmentation
 from policies.errors import InputError, as_written, check_choice
@@ -52,7 +50,7 @@ from .costed import Entrant, search_at_cost, two_fidelities
 from .race_settings import RaceSettings
 from .search import policy_space
 from .selection import concatenate_best, evaluated_policies
-from .settings import arguments_of, searcher_of
+from .settings import arguments_of, check_no_twins, searcher_of
 from .study import open_run
 
 CHECKPOINTS = 20
@@ -208,21 +206,6 @@ def race(
     )  # fmt: skip
 
 
-def ahead(laps: pd.DataFrame, first: str, second: str) -> float:
-    """p of the one-sided paired t test that `first` is not ahead of `second` in the end.
-
-    laps: of `race`. Seeds in which either found nothing are left out. NaN, which is below no level,
-    for fewer than two seeds or differences that are all the same: nothing is shown by these.
-    """
-    last = laps[laps["evaluations"] == laps["evaluations"].max()]
-    finals = last.pivot(index="seed", columns="searcher", values="value")[[first, second]].dropna()
-    values = finals.to_numpy(float)
-    gap = values[:, 0] - values[:, 1]
-    if len(gap) < 2 or np.ptp(gap) <= 4e-12 * np.abs(values).max():
-        return float("nan")
-    return float(scipy.stats.ttest_1samp(gap, 0, alternative="greater").pvalue)
-
-
 # The study -------------------------------------------------------------------------------------
 
 
@@ -247,6 +230,7 @@ def run_race(
     """
     config = replace(config, evaluator=_evaluator_of(config.settings, config.evaluator))
     table, policies = _fingerprint(config.settings.table)
+    check_no_twins("searcher", config.settings.searcher, config.settings)
     for name in config.settings.searcher:
         build(config.settings, name, 0)  # a wrong option is told before anything runs
     if config.settings.dear is not None:

@@ -49,7 +49,7 @@ from .methods import Ended, arm_of, found, stage_of
 from .replicate_settings import SEARCHING, ReplicateSettings
 from .search import build_searcher, check_budget
 from .seeds import MOST_SEEDS
-from .settings import CompareSettings, searcher_of
+from .settings import CompareSettings, check_no_twins, searcher_of
 from .study import OpenRun, open_run
 
 JUDGES = ("from-scratch", "synthetic")
@@ -134,6 +134,7 @@ def check(config: Config) -> None:
             "evaluator", f"must be one of {', '.join(JUDGES)}, since cost is counted in children",
             config.evaluator.kind, "leave it out",
         )  # fmt: skip
+    check_no_twins("method", settings.method, settings)
     stages = {text: stage_of(text) for text in settings.method}
     for text, search in _searches(config).items():
         build_searcher(search)  # a wrong option is told before anything runs

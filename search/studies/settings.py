@@ -151,6 +151,21 @@ def check_options_by_searcher(options: Mapping[str, Any], names: Sequence[str]) 
         check_searcher_options(each)
 
 
+def check_no_twins(argument: str, names: Sequence[str], settings: Any) -> None:
+    """InputError where two names mean one searcher, as NAME and NAME@K may (settings: of a race or
+    a replication)."""
+    known: dict[str, str] = {}
+    for name in names:
+        searcher, size = searcher_of(name, argument)
+        options = arguments_of(name, settings.searcher_options)
+        meant = repr((searcher, size or settings.subpolicies, sorted(options.items())))
+        if known.setdefault(meant, name) != name:
+            raise InputError(
+                argument, f"must name no searcher twice: {known[meant]} is the same", name,
+                "leave one of them out",
+            )  # fmt: skip
+
+
 def searcher_of(text: str, argument: str = "method") -> tuple[str, int | None]:
     """(searcher, sub-policies of its candidates) of NAME or NAME@K; no size: --subpolicies says it.
 

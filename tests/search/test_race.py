@@ -211,6 +211,8 @@ def test_candidates_of_another_size_race_beside(tmp_path):
         ({"searcher": ("random", "ppo@9999")}, "subpolicies: .*at most 1000, but got 9999"),
         ({"searcher": ("random", "ppo@1000"), "top": 99}, "top 99 x 1000 sub-policies"),
         ({"searcher": ("ppo@25",), "searcher_options": {"ppo@5": {}}}, "searcher_options"),
+        ({"searcher": ("random", "random@5")}, "no searcher twice: random is the same"),
+        ({"searcher": ("ppo@9", "ppo@09")}, "no searcher twice: ppo@9 is the same"),
         ({"budget": 5}, "budget"),
         ({"fidelity": "scratch"}, "fidelity: must be one of sharing-80"),
     ],

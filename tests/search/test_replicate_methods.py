@@ -66,6 +66,7 @@ def test_a_searcher_by_candidates_of_another_size_is_a_method_of_its_own(tmp_pat
         ("random random@few", "method: must have a number of sub-policies behind @"),
         ("random ppo@0", "subpolicies: must be a whole number, at least 1"),
         ("random randaugment-grid@25", "randaugment-grid@25"),
+        ("random random@5", "method: must name no searcher twice: random is the same"),
     ],
 )
 def test_candidates_of_no_size_are_told_before_the_first_search(tmp_path, methods, said):
