@@ -73,9 +73,7 @@ class TestFastPPO(SearcherContract):
     count = 45
 
     def make(self, seed):
-        return PPOSearcher(
-            PolicySpace(), seed, dataclasses.replace(PPO_PRESETS["cpu"], batch_size=9), lag=2
-        )
+        return PPOSearcher(PolicySpace(), seed, PPO_PRESETS["cpu"], lag=2)
 
 
 class TestPPOOnGrid(SearcherContract):
