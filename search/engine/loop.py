@@ -304,7 +304,8 @@ class _Search:
                 raise JournalError(
                     f"{self.journal.path}: batch {candidate.batch}, slot {candidate.slot} was "
                     f"evaluated with {name} {getattr(trial, name)!r:.100}, but this search asks "
-                    f"for {value!r:.100}; it was made by another configuration or version"
+                    f"for {value!r:.100}; it was made by another configuration or version, which "
+                    "alone can go on with it"
                 )
         self._tell(candidate, trial)
 

@@ -83,7 +83,7 @@ class Searcher(abc.ABC):
 
     @property
     def most_open(self) -> int | None:
-        """The most candidates it asks for before it must be told of one; None: no limit."""
+        """The fewest open candidates at which it may wait to be told of one; None: never."""
         return None
 
     def may_continue(self, key: Key) -> bool:

@@ -10,8 +10,8 @@ from where the recipe is taken), the optimiser (Adam), and whether the ratio is 
 decision (yes) or per policy.
 
 With 15,000 evaluations that learns; with hundreds it hardly does. The preset "cpu" differs in five
-things, each a field of `PPOConfig`; four are measured in tests/benchmarks/controller.py, the last
-in docs/results.md, "Races on it":
+things, each a field of `PPOConfig`, all measured one after the other by
+tests/benchmarks/controller.py, the last also in docs/results.md, "Races on it":
 
 - A policy's sub-policies are exchangeable, so the controller writes one sub-policy at a time,
   independently, and learns from five times as many of them.

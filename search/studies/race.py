@@ -53,6 +53,8 @@ from .selection import concatenate_best, evaluated_policies
 from .settings import arguments_of, check_no_twins, searcher_of
 from .study import open_run
 
+# How often a searcher has changed what it asks for, where it has; kept with the laps.
+REVISIONS = {"ppo": 1}
 CHECKPOINTS = 20
 SAVED_EVERY = 20  # laps; the others would be run again
 
@@ -189,6 +191,7 @@ def race(
                              "top": top}  # fmt: skip
     given["searcher_options"] = {name: dict(each) for name, each in (options or {}).items()}
     settings = RaceSettings(table=table, **given)
+    check_no_twins("against", against, settings, cheap=False)
     told: Any = reward  # checked in the constructor
     course = course_of(_evaluator_of(settings, EvaluatorConfig(kind="table", reward=told)))
     entrants: dict[str, Callable[[int], Searcher]] = {
@@ -230,7 +233,8 @@ def run_race(
     """
     config = replace(config, evaluator=_evaluator_of(config.settings, config.evaluator))
     table, policies = _fingerprint(config.settings.table)
-    check_no_twins("searcher", config.settings.searcher, config.settings)
+    cheap = config.settings.dear is not None
+    check_no_twins("searcher", config.settings.searcher, config.settings, cheap)
     for name in config.settings.searcher:
         build(config.settings, name, 0)  # a wrong option is told before anything runs
     if config.settings.dear is not None:
@@ -240,7 +244,7 @@ def run_race(
         _check_prices(fidelities)
     with open_run(config, out, resume) as run:
         settings = run.config.settings
-        laps = _resumed(run.path, table)
+        laps = _resumed(run.path, table, settings)
         seeds = range(settings.seed, settings.seed + settings.seeds)
         wanted = [
             (name, seed)
@@ -382,16 +386,25 @@ def _fingerprint(table: str) -> tuple[str, int]:
     return digest(rows.to_numpy().tobytes()), frame["policy"].nunique()
 
 
-def _resumed(path: Path, table: str) -> dict[str, dict[int, Lap]]:
-    """The laps so far. Raises InputError if they were run on another table: a file may grow."""
+def _resumed(path: Path, table: str, settings: RaceSettings) -> dict[str, dict[int, Lap]]:
+    """The laps so far. Raises InputError if they were run on another table (a file may grow), or by
+    a searcher that asked for something else."""
     if not (path / RACE_NAME).exists():
         return {}
-    laps = read_race(path)
-    if read_json(path / RACE_NAME).get("table") != table:
+    laps, raced = read_race(path), read_json(path / RACE_NAME)
+    if raced.get("table") != table:
         raise InputError(
             "table", "must be as it was when the race was begun", "other rows",
             "start a new race in another folder",
         )  # fmt: skip
+    entrants, then = entrants_of(settings), raced.get("revisions", {})
+    for name in laps:
+        searcher = entrants[name].searcher
+        if then.get(searcher) != REVISIONS.get(searcher):
+            raise InputError(
+                "searcher", "must ask for what it did when the race was begun", name,
+                "go on with the version that began it, or start a new race in another folder",
+            )  # fmt: skip
     return laps
 
 
@@ -399,6 +412,7 @@ def _save(path: Path, laps: Mapping[str, Mapping[int, Lap]], table: str, policie
     write_json(
         path / RACE_NAME,
         {
+            "revisions": REVISIONS,
             "table": table,
             "policies": policies,
             "laps": [

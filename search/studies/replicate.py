@@ -32,7 +32,6 @@ from proxy_tasks.run_format import (
     OTHER,
     OWN,
     PLAN_NAME,
-    STAGED,
     STAND_IN,
     pairs_of,
 )
@@ -46,14 +45,15 @@ from .compare import run_compare
 from .config import Config, read_config
 from .fixed import forget_followers
 from .methods import Ended, arm_of, found, stage_of
-from .replicate_settings import SEARCHING, ReplicateSettings
+from .replicate_settings import SEARCHING
 from .search import build_searcher, check_budget
 from .seeds import MOST_SEEDS
-from .settings import CompareSettings, check_no_twins, searcher_of
+from .settings import CompareSettings, check_no_twins
 from .study import OpenRun, open_run
 
 JUDGES = ("from-scratch", "synthetic")
-# Part of the plan: rises when a method does something else on a draw.
+# Part of the plan: rises when a draw is made otherwise. A searcher that asks for something else
+# than it did is found out by its journal.
 PROCEDURE = 4
 
 
@@ -134,11 +134,12 @@ def check(config: Config) -> None:
             "evaluator", f"must be one of {', '.join(JUDGES)}, since cost is counted in children",
             config.evaluator.kind, "leave it out",
         )  # fmt: skip
-    check_no_twins("method", settings.method, settings)
-    stages = {text: stage_of(text) for text in settings.method}
-    for text, search in _searches(config).items():
+    searches = _searches(config).values()
+    for search in searches:
         build_searcher(search)  # a wrong option is told before anything runs
-        _check_another(text, search, settings)
+    cheap = any(search.settings.cheap for search in searches)
+    check_no_twins("method", settings.method, settings, cheap)
+    stages = {text: stage_of(text) for text in settings.method}
     arms = [text for text, stage in stages.items() if stage is None]
     taken = {*SEARCHING, *stages} - {*arms}
     names = [arm["name"] for arm in settings.arms if arm["name"] in taken]
@@ -152,18 +153,6 @@ def _searches(config: Config) -> dict[str, Config]:
     stages = {name: stage_of(name) for name in config.settings.method}
     made = {name: stage.configure(config, 0) for name, stage in stages.items() if stage is not None}
     return {name: each for name, each in made.items() if each.searcher is not None}
-
-
-def _check_another(method: str, search: Config, settings: ReplicateSettings) -> None:
-    """Without a cheap evaluator, and left as it is, staged search asks what thompson asks."""
-    twin = method.replace(STAGED, "thompson", 1)
-    plain = searcher_of(method)[0] == STAGED and not search.settings.cheap
-    changed = settings.searcher_options.keys() & {method, twin, STAGED, "thompson"}
-    if plain and not changed and twin in settings.method:
-        raise InputError(
-            "method", f"must name no method twice: without a cheap evaluator {method} is {twin}",
-            method, "leave one of them out, or give staged a --searcher-options proposer",
-        )  # fmt: skip
 
 
 # The plan --------------------------------------------------------------------------------------

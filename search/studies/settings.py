@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 from policies.errors import InputError, check_choice
 from policies.imports import is_import_path
 from policies.options import Configuration, Option
-from proxy_tasks.run_format import CHEAP_COST, SIZED
+from proxy_tasks.run_format import CHEAP_COST, SIZED, STAGED
 from search.studies.seeds import LARGEST_SEED
 
 TASKS = (
@@ -138,8 +138,8 @@ def check_searcher_options(options: dict[str, Any]) -> None:
 def check_options_by_searcher(options: Mapping[str, Any], names: Sequence[str]) -> None:
     """InputError unless these are objects by searchers: those of `names`, NAME or NAME@K, or NAME
     for all of its sizes."""
+    known = dict.fromkeys((*names, *(searcher_of(name)[0] for name in names)))
     for name, each in options.items():
-        known = dict.fromkeys((*names, *(searcher_of(name)[0] for name in names)))
         check_choice("searcher_options", name, tuple(known))
         searcher, _ = searcher_of(name)
         searches = searcher in SEARCHERS or is_import_path(searcher)
@@ -151,18 +151,27 @@ def check_options_by_searcher(options: Mapping[str, Any], names: Sequence[str]) 
         check_searcher_options(each)
 
 
-def check_no_twins(argument: str, names: Sequence[str], settings: Any) -> None:
-    """InputError where two names mean one searcher, as NAME and NAME@K may (settings: of a race or
-    a replication)."""
+def check_no_twins(argument: str, names: Sequence[str], settings: Any, cheap: bool) -> None:
+    """InputError where two names mean one searcher, as NAME and NAME@K may.
+
+    settings: of a race or a replication. cheap: whether staged search is told cheap rewards; where
+    it is not and has no arguments, it asks what thompson asks.
+    """
     known: dict[str, str] = {}
     for name in names:
         searcher, size = searcher_of(name, argument)
         options = arguments_of(name, settings.searcher_options)
-        meant = repr((searcher, size or settings.subpolicies, sorted(options.items())))
-        if known.setdefault(meant, name) != name:
+        alone = searcher == STAGED and not cheap and not options
+        meant = repr(
+            ("thompson" if alone else searcher, size or settings.subpolicies,
+             sorted(options.items()))
+        )  # fmt: skip
+        twin = known.setdefault(meant, name)
+        if twin != name:
+            why = "" if searcher_of(twin)[0] == searcher else " without a cheap evaluator"
             raise InputError(
-                argument, f"must name no searcher twice: {known[meant]} is the same", name,
-                "leave one of them out",
+                argument, f"must name no searcher twice: {twin} is the same{why}", name,
+                "leave one of them out, in another folder where a run has begun with both",
             )  # fmt: skip
 
 

@@ -34,7 +34,7 @@ from proxy_tasks.training import pick_device, pick_precision
 from proxy_tasks.trials import JOURNAL_NAME, read_journal
 from search.engine.progress import RunLog
 from search.engine.resources import PoolConfig
-from search.errors import whole_run
+from search.errors import JournalError, whole_run
 from search.runs.environment import differences, environment
 from search.runs.folder import (
     RESULTS,
@@ -185,14 +185,14 @@ def open_run(
 
 @contextlib.contextmanager
 def _as_it_was(out: Path) -> Iterator[None]:
-    """A mistake (InputError) that nothing was evaluated for is taken back: what a run was asked for
-    could else never become less again."""
+    """A mistake that nothing was evaluated for is taken back: what a run was asked for could else
+    never become less again. So is a growth by another version, whose searchers ask otherwise."""
     files = [out / name for name in (CONFIG_NAME, PLAN_NAME, *RESULTS)]
     held = {path: path.read_bytes() for path in files if path.is_file()}
     journals = _sizes(out)
     try:
         yield
-    except InputError:
+    except (InputError, JournalError):
         if _sizes(out) == journals:
             for path, content in held.items():
                 if not path.is_file() or path.read_bytes() != content:

@@ -36,11 +36,12 @@ SEARCHERS: dict[str, tuple[str, dict]] = {
     "ppo paper": ("ppo", {"preset": "paper"}),
     # What the preset "cpu" adds, one after the other.
     "+ rate, entropy, unit advantages": ("ppo", {
-        "preset": "cpu", "subpolicies": "joint", "credit": "policy", "imagined": 0,
+        "batch_size": 20, "subpolicies": "joint", "credit": "policy", "imagined": 0,
     }),
-    "+ sub-policies independent": ("ppo", {"preset": "cpu", "credit": "policy", "imagined": 0}),
-    "+ credit by sub-policy": ("ppo", {"preset": "cpu", "imagined": 0}),
-    "ppo cpu (+ imagined)": ("ppo", {"preset": "cpu"}),
+    "+ sub-policies independent": ("ppo", {"batch_size": 20, "credit": "policy", "imagined": 0}),
+    "+ credit by sub-policy": ("ppo", {"batch_size": 20, "imagined": 0}),
+    "+ imagined": ("ppo", {"batch_size": 20}),
+    "ppo cpu (+ growing batches)": ("ppo", {}),
 }  # fmt: skip
 
 

@@ -66,6 +66,21 @@ def test_a_growth_that_is_refused_is_taken_back(tmp_path):
     assert results(run) == found
 
 
+def test_a_growth_by_another_version_is_taken_back(tmp_path):
+    """Its searcher asks otherwise; what the run was is finished and stays so."""
+    run = copy("search-ppo", tmp_path / "search")
+    journal = run / "trials.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    first = json.loads(lines[0])
+    first["augmentation"] = json.loads(lines[1])["augmentation"]
+    journal.write_text(json.dumps(first) + "\n" + "".join(lines[1:]))
+    before = {path.name: path.read_bytes() for path in run.glob("[cpt]*.json*")}
+    assert {"config.json", "policy.json", "trials.jsonl"} <= before.keys()
+    said = called("resume", run, "--evaluations", "30", "--quiet", code=1)
+    assert "another configuration or version, which alone can go on with it" in said
+    assert {path.name: path.read_bytes() for path in run.glob("[cpt]*.json*")} == before
+
+
 def test_a_growth_that_was_begun_stays(tmp_path, monkeypatch):
     run = copy("compare", tmp_path / "compare")
     lines = len(read_journal(run / "trials.jsonl"))

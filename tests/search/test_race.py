@@ -20,6 +20,7 @@ from proxy_tasks.tables import encode_table
 from search import Config, PolicySpace, RandomSearcher, make_searcher, run_race
 from search.studies import race as study
 from search.studies.race import checkpoints, compete, course_of, read_race
+from search.studies.settings import check_no_twins
 from search.testing import ahead, drive, race
 from tests.planted import landscape, planted_table
 
@@ -140,6 +141,33 @@ def test_an_interrupted_race_goes_on_where_it_was_saved(tmp_path, monkeypatch):
     assert without_seconds(tmp_path / "cut") == without_seconds(tmp_path / "whole")
 
 
+def test_a_race_does_not_go_on_by_a_searcher_that_has_changed(tmp_path):
+    asked = config(searcher=("random", "ppo@3"), budget=10, seeds=2)
+    run_race(asked, tmp_path, progress=False)
+    path = tmp_path / "race.json"
+    raced = json.loads(path.read_text())
+    del raced["revisions"]  # as it was before PPO's batches grew
+    path.write_text(json.dumps(raced))
+    before = path.read_bytes(), (tmp_path / "config.json").read_bytes()
+    with pytest.raises(InputError, match="ask for what it did .* but got 'ppo@3'"):
+        run_race(asked.changed(seeds=3), tmp_path, resume=True, progress=False)
+    assert (path.read_bytes(), (tmp_path / "config.json").read_bytes()) == before
+    raced["laps"] = [lap for lap in raced["laps"] if lap["searcher"] == "random"]
+    path.write_text(json.dumps(raced))
+    laps = run_race(asked.changed(seeds=3), tmp_path, resume=True, progress=False)
+    assert sorted(laps["random"]) == [0, 1, 2]
+
+
+def test_one_searcher_with_other_options_is_another():
+    names = ("ppo", "ppo@5", "staged", "thompson")
+    options = {"ppo@5": {"batch_size": 9}, "staged": {"prior": 1.0}}
+    given = config(searcher=names, searcher_options=options)
+    check_no_twins("searcher", names, given.settings, cheap=False)
+    check_no_twins("searcher", ("staged@9", "thompson@9"), config().settings, cheap=True)
+    with pytest.raises(InputError, match="against: must name no searcher twice"):
+        race({}, "planted", against=["random", "random@5"])
+
+
 def test_the_seeds_of_a_race_begin_where_it_is_told(tmp_path):
     asked = config(searcher=("random",), budget=10, seeds=2)
     from_0 = run_race(asked, tmp_path / "0", progress=False)["random"]
@@ -213,6 +241,7 @@ def test_candidates_of_another_size_race_beside(tmp_path):
         ({"searcher": ("ppo@25",), "searcher_options": {"ppo@5": {}}}, "searcher_options"),
         ({"searcher": ("random", "random@5")}, "no searcher twice: random is the same"),
         ({"searcher": ("ppo@9", "ppo@09")}, "no searcher twice: ppo@9 is the same"),
+        ({"searcher": ("staged", "thompson@5")}, "staged is the same without a cheap evaluator"),
         ({"budget": 5}, "budget"),
         ({"fidelity": "scratch"}, "fidelity: must be one of sharing-80"),
     ],

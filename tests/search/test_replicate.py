@@ -349,8 +349,8 @@ def test_another_margin_in_the_configuration_is_not_what_was_planned(run):
         ("--method random none --searcher-options '{\"none\": {}}'", "an object for a searcher"),
         ("--method random none --evaluator weight-sharing", "evaluator: must be one of from-scr"),
         ("--method imagenet imagenet+cutmix:x", "cutmix"),
-        ("--method staged thompson", "without a cheap evaluator staged is thompson"),
-        ("--method thompson@9 staged@9", "without a cheap evaluator staged@9 is thompson@9"),
+        ("--method staged thompson", "twice: staged is the same without a cheap evaluator"),
+        ("--method thompson staged@5", "twice: thompson is the same without a cheap evaluator"),
     ],
 )
 def test_a_mistake_is_said_before_anything_is_written(tmp_path, words, said):

@@ -223,9 +223,9 @@ def test_wrong_use_is_named(tmp_path):
     with pytest.raises(InputError, match="children_per_gpu"):
         PoolConfig(children_per_gpu=0)
     ppo = make_searcher("ppo", PolicySpace())
-    assert ppo.most_open == 40
+    assert ppo.most_open == 10
     assert make_searcher("random", PolicySpace()).most_open is None
-    with pytest.raises(InputError, match="must be at most the 40 candidates"):
+    with pytest.raises(InputError, match="must be at most the 10 candidates"):
         engine.run(ppo, fakes.SYNTHETIC, None, tmp_path / "run", evaluations=5,
-                   pool=PoolConfig(children_per_gpu=41))  # fmt: skip
+                   pool=PoolConfig(children_per_gpu=11))  # fmt: skip
     assert not (tmp_path / "run").exists()
