@@ -304,8 +304,7 @@ class _Search:
                 raise JournalError(
                     f"{self.journal.path}: batch {candidate.batch}, slot {candidate.slot} was "
                     f"evaluated with {name} {getattr(trial, name)!r:.100}, but this search asks "
-                    f"for {value!r:.100}; it was made by another configuration or version, which "
-                    "alone can go on with it"
+                    f"for {value!r:.100}; another configuration or version made it: go on by that"
                 )
         self._tell(candidate, trial)
 

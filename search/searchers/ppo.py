@@ -10,7 +10,7 @@ from where the recipe is taken), the optimiser (Adam), and whether the ratio is 
 decision (yes) or per policy.
 
 With 15,000 evaluations that learns; with hundreds it hardly does. The preset "cpu" differs in five
-things, each a field of `PPOConfig`, all measured one after the other by
+things, all of them fields of `PPOConfig`, measured one after the other by
 tests/benchmarks/controller.py, the last also in docs/results.md, "Races on it":
 
 - A policy's sub-policies are exchangeable, so the controller writes one sub-policy at a time,
@@ -18,7 +18,8 @@ tests/benchmarks/controller.py, the last also in docs/results.md, "Races on it":
 - Each sub-policy gets its own credit from a ridge regression over all results so far
   (`additive.AdditiveModel`) instead of the reward of the whole policy.
 - Between batches it also practises on sub-policies valued by that regression, optimistically.
-- A larger learning rate and entropy weight, for advantages of unit variance.
+- A larger learning rate and entropy weight, for advantages of unit variance, and half as many
+  gradient steps a batch.
 - Batches that grow with the search. Small ones all along converge on what few rewards say, large
   ones teach nothing in a short search (as growing batches instead of falling learning rates do in
   training, arXiv 1711.00489).

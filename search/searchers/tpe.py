@@ -64,7 +64,7 @@ class OptunaSearcher(BatchSearcher):
     Candidates of one batch are drawn one after the other from the same results; those drawn before
     in the batch count as bad ones (Optuna's "constant liar"), which keeps them apart.
 
-    A batch is smaller than PPO's, since TPE changes its mind with every result. `history` bounds
+    Batches stay small, since TPE changes its mind with every result. `history` bounds
     what TPE sees: Optuna itself would keep all, at a cost per ask that grows with their number
     (20 ms at 500 results).
     """

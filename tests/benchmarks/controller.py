@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.controller [--seeds 10] [--evaluations 500]
 
-Landscapes (`planted`, but see `Mixture`) have the signal and noise of the real proxy:
+Landscapes (`PlantedLandscape`) have the signal and noise of the real proxy:
 policies of 5 uniform sub-policies scatter by 1.5 points, one evaluation by 0.8. All values are true
 ones, without noise, in points above the mean uniform policy. Columns: the policy of 5 with the
 highest (noisy) reward; the paper's export (the best 5 concatenated); sub-policies chosen one by
