@@ -185,7 +185,7 @@ def race(
         columns searcher, seed, evaluations, value (true worth of the final policy), image_passes,
         seconds, duplicates.
 
-    Raises InputError for an unknown table, fidelity or searcher.
+    Raises InputError for an unknown table, fidelity or searcher, or two names of one.
     """
     given: dict[str, Any] = {"searcher": tuple(against), "fidelity": fidelity, "budget": budget,
                              "top": top}  # fmt: skip

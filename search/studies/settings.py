@@ -155,13 +155,13 @@ def check_no_twins(argument: str, names: Sequence[str], settings: Any, cheap: bo
     """InputError where two names mean one searcher, as NAME and NAME@K may.
 
     settings: of a race or a replication. cheap: whether staged search is told cheap rewards; where
-    it is not and has no arguments, it asks what thompson asks.
+    it is not, it asks what thompson asks with the same arguments.
     """
     known: dict[str, str] = {}
     for name in names:
         searcher, size = searcher_of(name, argument)
         options = arguments_of(name, settings.searcher_options)
-        alone = searcher == STAGED and not cheap and not options
+        alone = searcher == STAGED and not cheap
         meant = repr(
             ("thompson" if alone else searcher, size or settings.subpolicies,
              sorted(options.items()))

@@ -144,6 +144,7 @@ def test_an_interrupted_race_goes_on_where_it_was_saved(tmp_path, monkeypatch):
 def test_a_race_does_not_go_on_by_a_searcher_that_has_changed(tmp_path):
     asked = config(searcher=("random", "ppo@3"), budget=10, seeds=2)
     run_race(asked, tmp_path, progress=False)
+    assert run_race(asked, tmp_path, resume=True, progress=False).keys() == {"random", "ppo@3"}
     path = tmp_path / "race.json"
     raced = json.loads(path.read_text())
     del raced["revisions"]  # as it was before PPO's batches grew
@@ -242,6 +243,9 @@ def test_candidates_of_another_size_race_beside(tmp_path):
         ({"searcher": ("random", "random@5")}, "no searcher twice: random is the same"),
         ({"searcher": ("ppo@9", "ppo@09")}, "no searcher twice: ppo@9 is the same"),
         ({"searcher": ("staged", "thompson@5")}, "staged is the same without a cheap evaluator"),
+        # With one they are two, and the next mistake is told.
+        ({"searcher": ("staged", "thompson", "random"), "dear": "scratch",
+          "searcher_options": {"random": {"batch": 5}}}, "batch"),
         ({"budget": 5}, "budget"),
         ({"fidelity": "scratch"}, "fidelity: must be one of sharing-80"),
     ],
