@@ -244,8 +244,14 @@ def test_candidates_of_another_size_race_beside(tmp_path):
         ({"searcher": ("ppo@9", "ppo@09")}, "no searcher twice: ppo@9 is the same"),
         ({"searcher": ("staged", "thompson@5")}, "staged is the same without a cheap evaluator"),
         # With one they are two, and the next mistake is told.
-        ({"searcher": ("staged", "thompson", "random"), "dear": "scratch",
-          "searcher_options": {"random": {"batch": 5}}}, "batch"),
+        (
+            {
+                "searcher": ("staged", "thompson", "random"),
+                "dear": "scratch",
+                "searcher_options": {"random": {"batch": 5}},
+            },
+            "batch",
+        ),
         ({"budget": 5}, "budget"),
         ({"fidelity": "scratch"}, "fidelity: must be one of sharing-80"),
     ],
